@@ -1,0 +1,84 @@
+"""Every exception that the package raises, and the one place that maps Redis's error replies to them."""
+
+
+class FeatureStoreError(Exception):
+    """Anything that the feature store reports; catch this to catch them all."""
+
+
+class ConfigurationError(FeatureStoreError):
+    """A setting of the environment or of the command line cannot be used."""
+
+
+class SchemaError(FeatureStoreError):
+    """A schema definition is malformed: wrong TOML, an unknown type, a feature name that is not allowed."""
+
+
+class NoSchemaError(FeatureStoreError):
+    """Redis holds no schema for the entity yet; `featurestore apply` writes one."""
+
+
+class TypeChangeError(FeatureStoreError):
+    """The new schema gives a declared feature another type, which stored values would contradict."""
+
+
+class UndeclaredFeatureError(FeatureStoreError):
+    """A feature was named that the schema does not declare."""
+
+
+class BadArgumentsError(FeatureStoreError):
+    """A script was called with arguments that do not fit its contract, or an id or a row is malformed."""
+
+
+class RedisError(FeatureStoreError):
+    """Redis answered with an error that no narrower class stands for."""
+
+
+class UnavailableError(RedisError):
+    """Redis does not answer, or says that it cannot serve now (loading, busy, failing over)."""
+
+
+class DeadlineExceededError(UnavailableError):
+    """Redis did not answer in time. Whether a write took place is unknown."""
+
+
+class OverloadedError(UnavailableError):
+    """More calls are waiting for Redis than the transport accepts."""
+
+
+class AccessDeniedError(RedisError):
+    """Redis refused the credentials, or they do not permit the command."""
+
+
+class WriteRefusedError(RedisError):
+    """Redis takes no writes now: it is a replica, is out of memory or cannot persist."""
+
+
+_BY_CODE: dict[str, type[FeatureStoreError]] = {
+    # The scripts' own codes (lua/README.md).
+    "BADARGS": BadArgumentsError,
+    "NOSCHEMA": NoSchemaError,
+    "TYPECHANGE": TypeChangeError,
+    "UNDECLARED": UndeclaredFeatureError,
+    # Redis's codes.
+    "BUSY": UnavailableError,
+    "CLUSTERDOWN": UnavailableError,
+    "LOADING": UnavailableError,
+    "MASTERDOWN": UnavailableError,
+    "TRYAGAIN": UnavailableError,
+    "NOAUTH": AccessDeniedError,
+    "NOPERM": AccessDeniedError,
+    "WRONGPASS": AccessDeniedError,
+    "MISCONF": WriteRefusedError,
+    "NOREPLICAS": WriteRefusedError,
+    "OOM": WriteRefusedError,
+    "READONLY": WriteRefusedError,
+}
+
+
+def error_from_reply(reply: str) -> FeatureStoreError:
+    """Return the exception that stands for the error reply `CODE text`."""
+    code, _, text = reply.partition(" ")
+    kind = _BY_CODE.get(code)
+    if kind is None:
+        return RedisError(reply)
+    return kind(text if issubclass(kind, RedisError) is False else reply)

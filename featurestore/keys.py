@@ -1,0 +1,29 @@
+"""Names of the keys in Redis. Nothing else in the project spells one; scripts get every key in KEYS."""
+
+import msgspec
+
+MAX_ID_BYTES = 256
+"""Longest entity id, in bytes of UTF-8."""
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The keys of one entity, such as `user`.
+
+    Attributes:
+        entity: The entity's name, which starts every key of it.
+        members: The set of all known ids.
+        schema: The hash with the declared features.
+    """
+
+    entity: str = "user"
+    members: str = "all_users"
+    schema: str = "user:schema"
+
+    @classmethod
+    def of(cls, entity: str, members: str | None = None) -> "Keys":
+        """Return the keys of `entity`; `members` names its set where it is not `all_<entity>s`."""
+        return cls(entity, members or f"all_{entity}s", f"{entity}:schema")
+
+    def features(self, entity_id: str) -> str:
+        """Return the key of the hash that holds one entity's features."""
+        return f"{self.entity}:{entity_id}:features"

@@ -1,0 +1,28 @@
+--[[
+Reads the features of one entity, typed by the schema.
+
+KEYS[1]  hash      the entity's features
+KEYS[2]  set       ids of all known entities
+KEYS[3]  hash      the schema
+
+ARGV[1]  id        the entity's id, as it stands in the set
+ARGV[2…] names     the features wanted; none: all declared ones, in declared order
+
+Reply    nil when the id is unknown; else one msgpack array aligned with the names. A feature that is missing, or
+         whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a whole float may
+         arrive as a msgpack int.
+Errors   BADARGS, NOSCHEMA, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of another type).
+Cost     O(names). An unknown id costs one SISMEMBER.
+]]
+-- @include parse
+-- @include schema
+-- @include row
+if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 5001 then
+  return redis.error_reply('BADARGS want 3 keys (hash, members, schema), then id and at most 5000 names')
+end
+local known = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
+if known == 0 then return false end
+if known ~= 1 then return known end
+local names, kinds, failure = read_schema(KEYS[3], { unpack(ARGV, 2) })
+if failure then return failure end
+return array_head(#names) .. pack_row(KEYS[1], names, kinds)
