@@ -17,6 +17,10 @@ class NoSchemaError(FeatureStoreError):
     """Redis holds no schema for the entity yet; `featurestore apply` writes one."""
 
 
+class SchemaChangedError(FeatureStoreError):
+    """The schema in Redis has another layout than the caller knows; reading the schema again helps."""
+
+
 class TypeChangeError(FeatureStoreError):
     """The new schema gives a declared feature another type, which stored values would contradict."""
 
@@ -57,6 +61,7 @@ _BY_CODE: dict[str, type[FeatureStoreError]] = {
     # The scripts' own codes (lua/README.md).
     "BADARGS": BadArgumentsError,
     "NOSCHEMA": NoSchemaError,
+    "SCHEMA_CHANGED": SchemaChangedError,
     "TYPECHANGE": TypeChangeError,
     "UNDECLARED": UndeclaredFeatureError,
     # Redis's codes.
@@ -81,4 +86,4 @@ def error_from_reply(reply: str) -> FeatureStoreError:
     kind = _BY_CODE.get(code)
     if kind is None:
         return RedisError(reply)
-    return kind(text if issubclass(kind, RedisError) is False else reply)
+    return kind(reply if issubclass(kind, RedisError) else text)

@@ -3,7 +3,7 @@ Declares features. Additive: what is declared already stays, new features go to 
 change of type is refused, since stored values would contradict it.
 
 KEYS[1]  hash      the schema: one field a feature with its type; `@version`, a counter; `@features`, a JSON array of
-                   name, type, name, type … in declared order
+                   name, type, name, type … in declared order; `@layout`, a digest of that array
 
 ARGV[1…]           name, type, name, type …: type is float, int, bool or string
 
@@ -12,6 +12,7 @@ Errors   BADARGS (also for a name or type that is not allowed), TYPECHANGE, and 
          has been written.
 Cost     O(features)
 ]]
+-- @include parse
 local MOST = 1000
 local TYPES = { float = true, int = true, bool = true, string = true }
 local schema = KEYS[1]
@@ -25,14 +26,14 @@ for position = 1, #stored, 2 do
   local field, value = stored[position], stored[position + 1]
   if field == '@features' then features = cjson.decode(value)
   elseif field == '@version' then version = tonumber(value)
-  else declared[field] = value end
+  elseif string.byte(field, 1) ~= 64 then declared[field] = value end
 end
 local fields = {}
 for position = 1, #ARGV, 2 do
   local name, kind = ARGV[position], ARGV[position + 1]
   if #name > 128 or not string.find(name, '^[%a_][%w_.-]*$') then
     return redis.error_reply('BADARGS a feature name is a letter or _, then letters, digits, _ . - (at most 128): '
-      .. string.gsub(string.sub(name, 1, 128), '[%c\128-\255]', '?'))
+      .. shown(name))
   end
   if not TYPES[kind] then
     return redis.error_reply('BADARGS type of ' .. name .. ' must be float, int, bool or string')
@@ -51,6 +52,8 @@ if #features > 2 * MOST then
 end
 if #fields > 0 then
   version = version + 1
-  redis.call('HSET', schema, '@version', version, '@features', cjson.encode(features), unpack(fields))
+  local order = cjson.encode(features)
+  local layout = string.sub(redis.sha1hex(order), 1, 8)
+  redis.call('HSET', schema, '@version', version, '@features', order, '@layout', layout, unpack(fields))
 end
 return version

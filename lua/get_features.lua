@@ -6,12 +6,13 @@ KEYS[2]  set       ids of all known entities
 KEYS[3]  hash      the schema
 
 ARGV[1]  id        the entity's id, as it stands in the set
-ARGV[2…] names     the features wanted; none: all declared ones, in declared order
+ARGV[2…] names     the features wanted; none: all declared ones, in declared order; the one word '@' .. layout: the
+                   same, if the schema still has that layout
 
 Reply    nil when the id is unknown; else one msgpack array aligned with the names. A feature that is missing, or
          whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a whole float may
          arrive as a msgpack int.
-Errors   BADARGS, NOSCHEMA, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of another type).
+Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of another type).
 Cost     O(names). An unknown id costs one SISMEMBER.
 ]]
 -- @include parse

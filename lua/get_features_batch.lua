@@ -7,11 +7,11 @@ KEYS[2]  hash      the schema
 KEYS[3…] hashes    the features of each entity asked for
 
 ARGV[1]  n         how many names follow
-ARGV[2…] names     the n features wanted; n = 0: all declared ones, in declared order
+ARGV[2…] names     the n features wanted, or a layout, as get_features takes them; n = 0: all declared ones
 then     ids       one for each hash, in the same order; duplicates are fine
 
 Reply    one msgpack array aligned with the ids: nil for an unknown id, else an array as get_features has it.
-Errors   BADARGS, NOSCHEMA, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of another type).
+Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of another type).
 Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no more than its share of that.
 ]]
 -- @include parse

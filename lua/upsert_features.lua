@@ -9,8 +9,8 @@ KEYS[3…] hashes    the features of each row's entity
 ARGV[1]  time      event time of all rows in ms since 1970; empty: now, by Redis's clock, whatever is stored
 ARGV[2]  n         how many names follow
 ARGV[3…] names     the n features that each row gives
-then     rows      for each hash: the id, then n values as text. The one byte FF, which no text may hold, removes the
-                   feature.
+then     rows      for each hash: the id, then n values as text. Two bytes that no text may hold are marks: FF alone
+                   removes the feature, FE alone leaves what is stored.
 
 Reply    array of 3: how many rows were written; how many were skipped because a newer event time is stored; and an
          array with an entry for each rejected row: its position, counted from 0, its code (BADID, BADTYPE or
@@ -21,7 +21,7 @@ Cost     O(rows * n)
 ]]
 -- @include parse
 -- @include schema
-local FORGET, NO_HASH = '\255', 'the key of the features holds no hash'
+local FORGET, LEAVE, NO_HASH = '\255', '\254', 'the key of the features holds no hash'
 local now, name_count, row_count = ARGV[1], parse_count(ARGV[2], 2000), #KEYS - 2
 if not name_count or row_count < 1
   or #ARGV ~= 2 + name_count + row_count * (name_count + 1) then
@@ -52,7 +52,7 @@ for column = 1, name_count do seen[column], misses[column] = {}, 0 end
 
 -- The text to store for a value, or nil when it is not of the column's type.
 local function canonical(column, text, row)
-  if text == FORGET then return FORGET end
+  if text == FORGET or text == LEAVE then return text end
   local kind = kinds[column]
   local value = parse(kind, text)
   if value == nil then return nil end
@@ -70,7 +70,7 @@ for column = 1, name_count do fields[1 + 2 * column] = ARGV[2 + column] end
 local written, skipped, rejected, ids = 0, 0, {}, {}
 local base = 3 + name_count
 for row = 1, row_count do
-  local key, id, forgets, code, reason = KEYS[2 + row], ARGV[base], false, nil, nil
+  local key, id, partial, code, reason = KEYS[2 + row], ARGV[base], false, nil, nil
   if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long' end
   for column = 1, name_count do
     local offered = ARGV[base + column]
@@ -79,7 +79,7 @@ for row = 1, row_count do
       code, reason = 'BADTYPE', ARGV[2 + column] .. ' is ' .. kinds[column] .. ', not ' .. shown(offered)
       break
     end
-    forgets = forgets or text == FORGET
+    partial = partial or text == FORGET or text == LEAVE
     fields[2 + 2 * column] = text
   end
   local newer = false
@@ -92,12 +92,12 @@ for row = 1, row_count do
     skipped = skipped + 1
   elseif not code then
     local kept, forgotten = fields, {}
-    if forgets then
+    if partial then
       kept = { '@event_time', now }
       for column = 1, name_count do
         local name, text = ARGV[2 + column], fields[2 + 2 * column]
         if text == FORGET then forgotten[#forgotten + 1] = name
-        else kept[#kept + 1], kept[#kept + 2] = name, text end
+        elseif text ~= LEAVE then kept[#kept + 1], kept[#kept + 2] = name, text end
       end
     end
     local reply = redis.pcall('HSET', key, unpack(kept))
@@ -106,7 +106,7 @@ for row = 1, row_count do
       if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
       code, reason = 'WRONGTYPE', NO_HASH
     else
-      if forgets then redis.call('HDEL', key, unpack(forgotten)) end
+      if forgotten[1] then redis.call('HDEL', key, unpack(forgotten)) end
       written = written + 1
       ids[written] = id
     end

@@ -1,0 +1,112 @@
+"""Every setting, read from the environment: `REDIS_*` for the server's address, `FEATURESTORE_*` for the rest."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_type_hints
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta
+
+from featurestore.errors import ConfigurationError
+
+WorkerClass = Literal["gevent", "gthread", "sync"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+_REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
+
+
+def _default_workers() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _default_data_dir() -> str:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return str(Path(base) / "featurestore")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings in force. Each field's description is its documentation."""
+
+    redis_url: Annotated[
+        str | None, Meta(description="Redis's address: redis://, rediss:// (TLS) or unix://, with credentials")
+    ] = None
+    redis_host: Annotated[str | None, Meta(description="Redis's host, where no REDIS_URL is set")] = None
+    redis_port: Annotated[int, Meta(ge=1, le=65535, description="Redis's port, beside REDIS_HOST")] = 6379
+    redis_password: Annotated[str | None, Meta(description="Redis's password, beside REDIS_HOST")] = None
+    redis_db: Annotated[int, Meta(ge=0, description="Redis's database number, beside REDIS_HOST")] = 0
+    data_dir: Annotated[
+        str, Meta(description="where the embedded server keeps its data; used when no Redis is named")
+    ] = msgspec.field(default_factory=_default_data_dir)
+    bind: Annotated[str, Meta(description="address the HTTP server listens on: host:port or unix:path")] = (
+        "127.0.0.1:8000"
+    )
+    workers: Annotated[int, Meta(ge=1, le=1024, description="worker processes")] = msgspec.field(
+        default_factory=_default_workers
+    )
+    worker_class: Annotated[WorkerClass, Meta(description="kind of worker: gevent, gthread or sync")] = "gevent"
+    threads: Annotated[int, Meta(ge=1, le=1024, description="threads a worker, for gthread")] = 8
+    timeout_ms: Annotated[
+        int, Meta(ge=1, le=60_000, description="how long a request waits for Redis's reply, in ms")
+    ] = 50
+    connect_timeout_ms: Annotated[
+        int, Meta(ge=1, le=60_000, description="how long a new connection to Redis may take, in ms")
+    ] = 50
+    max_batch: Annotated[int, Meta(ge=1, le=100_000, description="most ids in one batch request")] = 1000
+    max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body, in bytes")] = 1_048_576
+    graceful_timeout_s: Annotated[
+        int, Meta(ge=1, le=3600, description="how long a stopping worker may finish its requests, in seconds")
+    ] = 10
+    log_level: Annotated[LogLevel, Meta(description="least level that is logged: debug, info, warning or error")] = (
+        "info"
+    )
+    access_log: Annotated[bool, Meta(description="log every request to stderr")] = False
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings; a variable that is empty counts as not set.
+
+        Raises:
+            ConfigurationError: A value does not fit; the text names the variable and what would be right.
+        """
+        environment = os.environ if environment is None else environment
+        values = {}
+        for name, kind in get_type_hints(cls, include_extras=True).items():
+            text = environment.get(variable_of(name), "")
+            if text:
+                try:
+                    values[name] = msgspec.convert(text, kind, strict=False)
+                except msgspec.ValidationError as error:
+                    raise ConfigurationError(f"{variable_of(name)}={text!r}: {error}") from error
+        return cls(**values)
+
+    @property
+    def url(self) -> str | None:
+        """Redis's address, or None when the embedded server is meant."""
+        if self.redis_url:
+            return self.redis_url
+        if not self.redis_host:
+            return None
+        return _url_of_host(self.redis_host, self.redis_port, self.redis_password, self.redis_db)
+
+
+def _url_of_host(host: str, port: int, password: str | None, db: int) -> str:
+    credentials = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{credentials}{host}:{port}/{db}"
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable that sets `field`."""
+    return field.upper() if field in _REDIS_FIELDS else f"FEATURESTORE_{field.upper()}"
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """Return variable, default and meaning of every setting, for the documentation and `featurestore serve --help`."""
+    factories = {"data_dir": "~/.local/share/featurestore", "workers": "number of processors"}
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        hint = get_type_hints(Settings, include_extras=True)[field.name]
+        (meta,) = hint.__metadata__
+        default = factories.get(field.name, field.default)
+        rows.append((variable_of(field.name), "" if default is None else str(default).lower() if isinstance(default, bool) else str(default), meta.description))
+    return rows

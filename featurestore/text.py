@@ -1,0 +1,62 @@
+"""How ids and values become the text that the scripts take."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from featurestore.errors import BadArgumentsError
+from featurestore.keys import MAX_ID_BYTES
+
+FORGET = b"\xff"
+"""In a value's place: remove the feature."""
+
+LEAVE = b"\xfe"
+"""In a value's place: leave what is stored."""
+
+_WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
+    float: float.__repr__,
+    int: int.__repr__,
+    str: str.encode,
+    bool: lambda value: "true" if value else "false",
+    bytes: lambda value: value,
+    type(None): lambda _: FORGET,
+}
+
+
+class UnsuitableValueError(ValueError):
+    """A value that has no text: a list, an object, text with a lone surrogate."""
+
+
+def to_text(value: object) -> str | bytes:
+    """Return what a feature's value is sent as; the script decides whether it fits the feature's type.
+
+    Floats are written with as many digits as reproduce them bit for bit. numpy's scalars count as what they hold.
+
+    Raises:
+        UnsuitableValueError: The value cannot be any feature's.
+    """
+    writer = _WRITERS.get(type(value))
+    if writer is None:
+        scalar = getattr(value, "item", None)
+        writer = _WRITERS.get(type(scalar())) if scalar is not None and getattr(value, "ndim", 1) == 0 else None
+        if scalar is None or writer is None:
+            raise UnsuitableValueError(f"{value!r} of type {type(value).__name__} is no feature value"[:200])
+        value = scalar()
+    try:
+        return writer(value)
+    except UnicodeEncodeError:
+        raise UnsuitableValueError(f"{ascii(value)[:64]} is not valid unicode") from None
+
+
+def encode_id(entity_id: str) -> bytes:
+    """Return an entity's id as it is stored.
+
+    Raises:
+        BadArgumentsError: It is empty, longer than 256 bytes, or no text that UTF-8 can hold.
+    """
+    try:
+        raw = entity_id.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise BadArgumentsError(f"an id is unicode text, not {ascii(entity_id)[:64]}") from None
+    if not 0 < len(raw) <= MAX_ID_BYTES:
+        raise BadArgumentsError(f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8 long, not {len(raw)}")
+    return raw
