@@ -1,7 +1,9 @@
 """How calls of scripts reach Redis: the interface, and the blocking transport for libraries, tools and threads."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import hiredis
 import redis
@@ -80,6 +82,12 @@ def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connectio
         raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
 
 
+def address_of(url: str) -> str:
+    """Return `url` without credentials and options, fit for messages."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 class SyncTransport:
     """Blocking calls over a pool of redis-py connections: one connection for each thread that is in a call.
 
@@ -92,9 +100,10 @@ class SyncTransport:
 
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_connections: int = 64) -> None:
         self._pool = open_pool(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=max_connections)
+        self.address = address_of(url)
 
     def __repr__(self) -> str:
-        return f"<SyncTransport {self._pool!r}>"
+        return f"<SyncTransport {self.address}>"
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once; see `Transport.run`."""
@@ -115,6 +124,33 @@ class SyncTransport:
             raise reply
         return reply
 
+    def stream(
+        self, script: Script, calls: Iterable[Call], *, in_flight: int
+    ) -> Iterator[Reply | FeatureStoreError]:
+        """Call `script` for each of `calls` in order on one connection and yield their replies in order.
+
+        A call is sent as soon as fewer than `in_flight` wait for their replies, so that Redis works while the caller
+        makes the next one.
+        """
+        connection = self._connect()
+        try:
+            waiting: deque[bytes] = deque()
+            for keys, arguments in calls:
+                waiting.append(pack_call(script, keys, arguments))
+                connection.send_packed_command([waiting[-1]], check_health=False)
+                if len(waiting) >= in_flight:
+                    yield from _settle(connection, waiting)
+            while waiting:
+                yield from _settle(connection, waiting)
+        except (redis.RedisError, OSError) as error:
+            connection.disconnect()
+            raise _link_error(error) from error
+        except BaseException:
+            connection.disconnect()  # left half-way, with replies under way
+            raise
+        finally:
+            self._pool.release(connection)
+
     def close(self) -> None:
         """Close every connection of the pool."""
         self._pool.disconnect()
@@ -133,37 +169,68 @@ class SyncTransport:
         except (redis.RedisError, OSError) as error:
             raise _link_error(error) from error
 
+    def _connect(self) -> Connection:
+        try:
+            return self._pool.get_connection()
+        except (redis.RedisError, OSError) as error:
+            raise _link_error(error) from error
+
     def _exchange_once(self, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
         connection = self._pool.get_connection()
         try:
             replies = _send_and_read(connection, packed)
-            unknown = [index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
-            if unknown:
-                # Not one of these calls took place, so to repeat them is safe for writes too.
-                again = _send_and_read(connection, load_commands() + [packed[index] for index in unknown])
-                for index, reply in zip(unknown, again[-len(unknown) :], strict=True):
-                    replies[index] = reply
+            _repair(connection, packed, replies)
             if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
                 connection.disconnect()  # demoted by a failover: the address may lead to the new primary by now
         finally:
             self._pool.release(connection)
-        return [error_from_reply(reply_text(r)) if isinstance(r, redis.ResponseError) else r for r in replies]
+        return [_mapped(reply) for reply in replies]
 
 
 def _send_and_read(connection: Connection, packed: list[bytes]) -> list[Reply]:
     """Send in one write, then read one reply for each command; error replies come back as exceptions in place."""
     connection.send_packed_command([b"".join(packed)], check_health=False)
-    replies: list[Reply] = []
-    for _ in packed:
-        try:
-            replies.append(connection.read_response(disable_decoding=True))
-        except redis.ResponseError as error:  # noqa: PERF203 - an error reply belongs to its call alone
-            replies.append(error)
-        except BaseException:
-            # Replies are still under way: whoever gets this connection next would read them as its own.
-            connection.disconnect()
-            raise
-    return replies
+    try:
+        return [_read(connection) for _ in packed]
+    except BaseException:
+        # Replies are still under way: whoever gets this connection next would read them as its own.
+        connection.disconnect()
+        raise
+
+
+def _read(connection: Connection) -> Reply:
+    """Read one reply; an error reply is returned, not raised."""
+    try:
+        return connection.read_response(disable_decoding=True)
+    except redis.ResponseError as error:
+        return error
+
+
+def _repair(connection: Connection, packed: Sequence[bytes], replies: list[Reply]) -> None:
+    """Where the reply to a call is NOSCRIPT, load the scripts, repeat the call, and put the new reply in place.
+
+    Such a call did not take place, so to repeat it is safe for writes too.
+    """
+    unknown = [index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+    if unknown:
+        again = _send_and_read(connection, load_commands() + [packed[index] for index in unknown])
+        for index, reply in zip(unknown, again[-len(unknown) :], strict=True):
+            replies[index] = reply
+
+
+def _settle(connection: Connection, waiting: deque[bytes]) -> list[Reply | FeatureStoreError]:
+    """Read the reply to the oldest of the waiting calls; all their replies, when it must be repeated."""
+    replies = [_read(connection)]
+    if isinstance(replies[0], redis.exceptions.NoScriptError):
+        replies += [_read(connection) for _ in range(len(waiting) - 1)]
+        _repair(connection, waiting, replies)
+    for _ in replies:
+        waiting.popleft()
+    return [_mapped(reply) for reply in replies]
+
+
+def _mapped(reply: Reply) -> Reply | FeatureStoreError:
+    return error_from_reply(reply_text(reply)) if isinstance(reply, redis.ResponseError) else reply
 
 
 def reply_text(error: redis.RedisError) -> str:

@@ -1,0 +1,36 @@
+# Everything here needs only Python 3.11 with venv and pip, make and a C compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test lint perf clean
+
+help:  ## Show the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## Make .venv with the package and what tests and linters need.
+
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@
+
+demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 until Ctrl-C.
+	@exec $(BIN)/featurestore demo
+
+test: install  ## Run the tests.
+	$(BIN)/python -m pytest
+
+lint: install  ## Run the linters (luacheck is the Debian package lua-check).
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy featurestore ingest
+	$(BIN)/mypy tests perf
+	$(BIN)/python tests/lint_lua.py
+
+perf: install  ## Measure against peers; see perf/README.md.
+	$(BIN)/python perf/ingest.py
+
+clean:  ## Remove what the other targets made.
+	rm -rf $(VENV) build dist *.egg-info

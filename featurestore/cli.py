@@ -1,0 +1,143 @@
+"""The command line: data on stdout, messages on stderr, exit code 2 for wrong usage and 1 for what failed."""
+
+import logging
+import os
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from featurestore import supervisor
+from featurestore.embedded import exit_on_sigterm
+from featurestore.errors import ConfigurationError, FeatureStoreError
+from featurestore.keys import Keys
+from featurestore.schema import read_definition
+from featurestore.scripts import SCRIPTS
+from featurestore.settings import Settings, describe_settings
+from featurestore.store import FeatureStore
+
+_ADMIN_TIMEOUT_S = 5.0
+
+
+def open_store(keys: Keys | None = None) -> FeatureStore:
+    """Return a store for a command that a person waits for: more patient than serving is."""
+    return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, keys=keys)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("redis-featurestore"), package_name="featurestore")
+def commands() -> None:
+    """An online feature store whose logic runs inside Redis.
+
+    The server's address is REDIS_URL, or REDIS_HOST and REDIS_PORT; with neither, an embedded server keeps the data in
+    FEATURESTORE_DATA_DIR.
+    """
+    exit_on_sigterm()
+
+
+@commands.command()
+@click.option("--bind", metavar="ADDRESS", help="Address to listen on, instead of FEATURESTORE_BIND.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes, instead of FEATURESTORE_WORKERS.")
+def serve(bind: str | None, workers: int | None) -> None:
+    """Serve features over HTTP until stopped."""
+    overrides = {"FEATURESTORE_BIND": bind, "FEATURESTORE_WORKERS": workers}
+    os.environ.update({name: str(value) for name, value in overrides.items() if value is not None})
+    sys.exit(supervisor.serve(Settings.from_environment()))
+
+
+@commands.command()
+@click.option("--users", type=click.IntRange(1), default=100_000, show_default=True, help="Users to simulate.")
+def demo(users: int) -> None:
+    """Apply the schema, bring in simulated users, then serve and keep them fresh until stopped."""
+    sys.exit(supervisor.demo(Settings.from_environment(), users))
+
+
+@commands.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+def apply(path: Path | None) -> None:
+    """Declare the features of the schema file PATH (TOML), or of the schema that ships with the package."""
+    definition = read_definition(path)
+    with open_store(Keys.of(definition.entity, definition.members)) as store:
+        store.apply(definition)
+        schema = store.schema()
+    click.echo(f"schema of {definition.entity}: version {schema.version}, {len(schema.features)} features", err=True)
+
+
+@commands.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--features", metavar="A,B", help="Features wanted; all when left out.")
+def get(ids: tuple[str, ...], features: str | None) -> None:
+    """Print the features of each ID, a JSON object a line; exit 1 when one is unknown."""
+    with open_store() as store:
+        rows = store.get_many(ids, features.split(",") if features else None)
+    for entity_id, row in zip(ids, rows, strict=True):
+        _print_json({"user_id": entity_id, "features": row})
+    sys.exit(1 if None in rows else 0)
+
+
+@commands.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+def delete(ids: tuple[str, ...]) -> None:
+    """Remove each ID with all its features; exit 1 when one was unknown."""
+    with open_store() as store:
+        removed = [store.delete(entity_id) for entity_id in ids]
+    for entity_id, was_there in zip(ids, removed, strict=True):
+        _print_json({"user_id": entity_id, "deleted": was_there})
+    sys.exit(0 if all(removed) else 1)
+
+
+@commands.command()
+def schema() -> None:
+    """Print the schema that Redis holds, as JSON."""
+    with open_store() as store:
+        held = store.schema()
+    _print_json({"entity": store.keys.entity, "version": held.version, "features": held.features})
+
+
+@commands.command()
+@click.argument("name", required=False, type=click.Choice([script.name for script in SCRIPTS]))
+def scripts(name: str | None) -> None:
+    """List the Lua scripts with their SHA-1 and contract; with a NAME, print its source for SCRIPT LOAD."""
+    for script in SCRIPTS:
+        if name == script.name:
+            click.echo(script.source, nl=False)
+        elif name is None:
+            click.echo(f"{script.sha}  {script.name}\n{script.header}\n")
+
+
+@commands.command()
+def settings() -> None:
+    """Print every setting: variable, default, meaning."""
+    for variable, default, meaning in describe_settings():
+        click.echo(f"{variable:33} {default:30} {meaning}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; the package's other parts add theirs by the entry point group `featurestore.commands`."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for entry_point in entry_points(group="featurestore.commands"):
+        commands.add_command(entry_point.load(), entry_point.name)
+    try:
+        code = commands.main(arguments, prog_name="featurestore", standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"featurestore: {error.format_message()} (see featurestore --help)", err=True)
+        sys.exit(2)
+    except ConfigurationError as error:
+        click.echo(f"featurestore: {error}", err=True)
+        sys.exit(2)
+    except FeatureStoreError as error:
+        click.echo(f"featurestore: {error}", err=True)
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code or 0)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(msgspec.json.encode(value).decode())
