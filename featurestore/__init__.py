@@ -1,28 +1,32 @@
 """An online feature store whose logic runs inside Redis: Lua scripts, and Python and HTTP as two of their callers."""
 
-from featurestore.embedded import EmbeddedServer
-from featurestore.errors import (
-    AccessDeniedError,
-    BadArgumentsError,
-    ConfigurationError,
-    DeadlineExceededError,
-    FeatureStoreError,
-    NoSchemaError,
-    OverloadedError,
-    RedisError,
-    SchemaChangedError,
-    SchemaError,
-    TypeChangeError,
-    UnavailableError,
-    UndeclaredFeatureError,
-    WriteRefusedError,
-)
-from featurestore.keys import Keys
-from featurestore.schema import Definition, Schema, read_definition
-from featurestore.settings import Settings
-from featurestore.store import FeatureStore
-from featurestore.transport import SyncTransport, Transport
-from featurestore.upsert import RejectedRow, UpsertResult
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featurestore.embedded import EmbeddedServer
+    from featurestore.errors import (
+        AccessDeniedError,
+        BadArgumentsError,
+        ConfigurationError,
+        DeadlineExceededError,
+        FeatureStoreError,
+        NoSchemaError,
+        OverloadedError,
+        RedisError,
+        SchemaChangedError,
+        SchemaError,
+        TypeChangeError,
+        UnavailableError,
+        UndeclaredFeatureError,
+        WriteRefusedError,
+    )
+    from featurestore.keys import Keys
+    from featurestore.schema import Definition, Schema, read_definition
+    from featurestore.settings import Settings
+    from featurestore.store import FeatureStore
+    from featurestore.transport import SyncTransport, Transport
+    from featurestore.upsert import RejectedRow, UpsertResult
 
 __all__ = [
     "AccessDeniedError",
@@ -51,3 +55,40 @@ __all__ = [
     "WriteRefusedError",
     "read_definition",
 ]
+
+# Names are imported when they are first used: gunicorn's master needs the settings alone, and must not import ssl
+# (by way of redis) before its gevent workers have patched it.
+_HOMES = {
+    "EmbeddedServer": "embedded",
+    "AccessDeniedError": "errors",
+    "BadArgumentsError": "errors",
+    "ConfigurationError": "errors",
+    "DeadlineExceededError": "errors",
+    "FeatureStoreError": "errors",
+    "NoSchemaError": "errors",
+    "OverloadedError": "errors",
+    "RedisError": "errors",
+    "SchemaChangedError": "errors",
+    "SchemaError": "errors",
+    "TypeChangeError": "errors",
+    "UnavailableError": "errors",
+    "UndeclaredFeatureError": "errors",
+    "WriteRefusedError": "errors",
+    "Keys": "keys",
+    "Definition": "schema",
+    "Schema": "schema",
+    "read_definition": "schema",
+    "Settings": "settings",
+    "FeatureStore": "store",
+    "SyncTransport": "transport",
+    "Transport": "transport",
+    "RejectedRow": "upsert",
+    "UpsertResult": "upsert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"featurestore.{_HOMES[name]}"), name)
+    return value

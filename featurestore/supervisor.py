@@ -60,9 +60,7 @@ def demo(settings: Settings, users: int) -> int:
 
 
 @contextlib.contextmanager
-def _running(
-    command: list[str], environment: Mapping[str, str], patience: float
-) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str], environment: Mapping[str, str], patience: float) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command of ours; on leaving, ask it to stop, and make it after `patience` seconds."""
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
         command,
@@ -88,7 +86,7 @@ def _wait_until_serving(gunicorn: subprocess.Popen[bytes], bind: str) -> None:
     while time.monotonic() < deadline:
         if gunicorn.poll() is not None:
             raise FeatureStoreError(f"the HTTP server did not start on {bind}; see its messages above")
-        with contextlib.suppress(URLError, OSError), urlopen(f"http://{bind}/livez", timeout=1):  # noqa: S310
+        with contextlib.suppress(URLError, OSError), urlopen(f"http://{bind}/livez", timeout=1):
             return
         time.sleep(0.05)
     raise FeatureStoreError(f"the HTTP server does not answer on {bind}")

@@ -1,12 +1,12 @@
 """How calls of scripts reach Redis: the interface, and the blocking transport for libraries, tools and threads."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import hiredis
 import redis
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool
 from redis.retry import Retry
@@ -29,6 +29,10 @@ Reply = Any
 
 Call = tuple[Sequence[Word], Sequence[Word]]
 """KEYS and ARGV of one call."""
+
+
+_pack: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: ignore[assignment]
+"""Words to RESP; the library's own annotation wants tuples of exactly one."""
 
 
 class Transport(Protocol):
@@ -57,13 +61,12 @@ class Transport(Protocol):
 
 def pack_call(script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> bytes:
     """Return EVALSHA with `keys` and `arguments` as RESP."""
-    packed: bytes = hiredis.pack_command(("EVALSHA", script.sha, len(keys), *keys, *arguments))
-    return packed
+    return _pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
 
 
 def load_commands() -> list[bytes]:
     """Return the SCRIPT LOAD commands that put every script into a server's cache."""
-    return [hiredis.pack_command(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]
+    return [_pack(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]
 
 
 def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> ConnectionPool:
@@ -119,14 +122,12 @@ class SyncTransport:
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
-        (reply,) = self._exchange([hiredis.pack_command(words)], repeatable=False)
+        (reply,) = self._exchange([_pack(words)], repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
 
-    def stream(
-        self, script: Script, calls: Iterable[Call], *, in_flight: int
-    ) -> Iterator[Reply | FeatureStoreError]:
+    def stream(self, script: Script, calls: Iterable[Call], *, in_flight: int) -> Iterator[Reply | FeatureStoreError]:
         """Call `script` for each of `calls` in order on one connection and yield their replies in order.
 
         A call is sent as soon as fewer than `in_flight` wait for their replies, so that Redis works while the caller

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from featurestore.errors import BadArgumentsError, FeatureStoreError
-from featurestore.keys import Keys
+from featurestore.keys import MAX_ID_BYTES, Keys
 from featurestore.text import LEAVE, UnsuitableValueError, encode_id, to_text
 from featurestore.transport import Reply, Word
 
 _MOST_EVENT_TIME = 10**15
+_PLAIN_TYPES = frozenset({str, float, int})
 
 
 class RejectedRow(msgspec.Struct, frozen=True):
@@ -66,6 +67,7 @@ class Upsert:
         self._columns = columns
         self._undeclared = [index for index, name in enumerate(columns, 1) if name not in declared]
         names = [name for name in columns if name in declared]
+        self._text_positions: dict[tuple[type, ...], list[int]] = {}
         self._head: list[Word] = [_event_time_word(event_time), len(names), *names]
 
     def call(self, rows: Sequence[Sequence[Any]], start: int) -> UpsertCall:
@@ -73,25 +75,13 @@ class Upsert:
         keys: list[Word] = [self._keys.members, self._keys.schema]
         arguments = self._head.copy()
         positions = []
-        key_of, width = self._keys.features, len(self._columns) + 1
+        key_of = self._keys.features
         for position, row in enumerate(rows, start):
-            try:
-                if len(row) != width:
-                    raise BadArgumentsError(f"{len(row) - 1} values for {width - 1} features")  # noqa: TRY301
-                entity_id = encode_id(row[0])
-                values = [to_text(value) for value in row[1:]]
-            except UnsuitableValueError as error:
-                self._reject(position, "BADTYPE", str(error))
-                continue
-            except BadArgumentsError as error:
-                self._reject(position, "BADARGS" if len(row) != width else "BADID", str(error))
-                continue
-            if self._undeclared and not self._drop_undeclared(position, values):
-                continue
-            keys.append(key_of(row[0]))
-            arguments.append(entity_id)
-            arguments += values
-            positions.append(position)
+            words = self._plain_words(row) or self._words(position, row)
+            if words:
+                keys.append(key_of(row[0]))
+                arguments += words
+                positions.append(position)
         return UpsertCall(keys, arguments, positions)
 
     def settle(self, call: UpsertCall, reply: Reply) -> None:
@@ -104,16 +94,46 @@ class Upsert:
         for row, code, reason in rejected:
             self._reject(call.positions[row], code.decode(), reason.decode(errors="replace"))
 
-    def _drop_undeclared(self, position: int, values: list[str | bytes]) -> bool:
-        """Take the undeclared columns out of a row's values, or reject the row when it has a value there."""
+    def _plain_words(self, row: Sequence[Any]) -> list[Word] | None:
+        """Return a row's words when all of its values are plain ones; the common case, which must be quick.
+
+        The packer writes floats and ints as `to_text` does.
+        """
+        texts = self._text_positions.get(tuple(map(type, row)))
+        if texts is None:
+            return None
+        words = list(row)
+        try:
+            for index in texts:
+                words[index] = words[index].encode()
+        except UnicodeEncodeError:
+            return None
+        return words if 0 < len(words[0]) <= MAX_ID_BYTES else None
+
+    def _words(self, position: int, row: Sequence[Any]) -> list[Word]:
+        """Return a row's words, or reject it and return none."""
+        if len(row) != len(self._columns) + 1:
+            return self._reject(position, "BADARGS", f"{len(row) - 1} values for {len(self._columns)} features")
+        try:
+            entity_id = encode_id(row[0])
+            values = [to_text(value) for value in row[1:]]
+        except BadArgumentsError as error:
+            return self._reject(position, "BADID", str(error))
+        except UnsuitableValueError as error:
+            return self._reject(position, "BADTYPE", str(error))
         for index in reversed(self._undeclared):
             if values.pop(index - 1) != LEAVE:
-                self._reject(position, "UNDECLARED", f"{self._columns[index - 1]} is not declared in the schema")
-                return False
-        return True
+                reason = f"{self._columns[index - 1]} is not declared in the schema"
+                return self._reject(position, "UNDECLARED", reason)
+        types = tuple(map(type, row))
+        if not self._undeclared and _PLAIN_TYPES.issuperset(types):
+            self._text_positions[types] = [index for index, kind in enumerate(types) if kind is str]
+        return [entity_id, *values]
 
-    def _reject(self, row: int, code: str, reason: str) -> None:
+    def _reject(self, row: int, code: str, reason: str) -> list[Word]:
+        """Note a rejected row; it has no words."""
         self.result.rejected.append(RejectedRow(row, code, reason))
+        return []
 
 
 def _event_time_word(event_time: int | datetime | None) -> str:

@@ -12,7 +12,8 @@ ARGV[2…] names     the features wanted; none: all declared ones, in declared o
 Reply    nil when the id is unknown; else one msgpack array aligned with the names. A feature that is missing, or
          whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a whole float may
          arrive as a msgpack int.
-Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of another type).
+Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
+         another type).
 Cost     O(names). An unknown id costs one SISMEMBER.
 ]]
 -- @include parse

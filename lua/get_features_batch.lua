@@ -11,7 +11,8 @@ ARGV[2…] names     the n features wanted, or a layout, as get_features takes t
 then     ids       one for each hash, in the same order; duplicates are fine
 
 Reply    one msgpack array aligned with the ids: nil for an unknown id, else an array as get_features has it.
-Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of another type).
+Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
+         another type).
 Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no more than its share of that.
 ]]
 -- @include parse
@@ -19,7 +20,8 @@ Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no
 -- @include row
 local name_count, id_count = parse_count(ARGV[1], 5000), #KEYS - 2
 if not name_count or id_count < 1 or id_count > 5000 or #ARGV ~= 1 + name_count + id_count then
-  return redis.error_reply('BADARGS want keys members, schema, hash per id; then n, n names, an id per hash (1 to 5000)')
+  return redis.error_reply('BADARGS want keys members, schema, hash per id; then n, n names, an id per hash'
+    .. ' (1 to 5000)')
 end
 local names, kinds, failure = read_schema(KEYS[2], { unpack(ARGV, 2, 1 + name_count) })
 if failure then return failure end

@@ -46,67 +46,83 @@ if not checks_age then
 end
 local time = tonumber(now)
 
--- Canonical text of a value that was seen before in its column, so that a repeated value is parsed once a call.
-local seen, misses = {}, {}
-for column = 1, name_count do seen[column], misses[column] = {}, 0 end
+-- Texts that were found good in a column, with what to store for them: many columns hold few different values.
+-- A column that turns out to hold many is not remembered (false).
+local remembered, misses = {}, {}
+for column = 1, name_count do remembered[column], misses[column] = {}, 0 end
 
--- The text to store for a value, or nil when it is not of the column's type.
+-- What to store for a text that is not remembered, or nil when it is not of the column's type.
 local function canonical(column, text, row)
   if text == FORGET or text == LEAVE then return text end
-  local kind = kinds[column]
+  local kind, stored = kinds[column], text
   local value = parse(kind, text)
   if value == nil then return nil end
-  if kind == 'bool' then text = value and 'true' or 'false'
-  elseif value == 0 then text = '0' end -- msgpack by cmsgpack has no negative zero
-  misses[column] = misses[column] + 1
-  if misses[column] < 64 or misses[column] * 2 < row then seen[column][text] = text end
-  return text
+  if kind == 'bool' then stored = value and 'true' or 'false'
+  elseif value == 0 and byte(text, 1) == 45 then stored = '0' end -- msgpack by cmsgpack has no negative zero
+  if remembered[column] then
+    misses[column] = misses[column] + 1
+    if misses[column] > 32 and misses[column] * 2 > row then remembered[column] = false
+    else remembered[column][text] = stored end
+  end
+  return stored
 end
 
 -- One table serves every HSET: the names stay, each row puts its values between them.
 local fields = { '@event_time', now }
 for column = 1, name_count do fields[1 + 2 * column] = ARGV[2 + column] end
 
+local arguments, keys, pcall = ARGV, KEYS, redis.pcall -- locals are quicker than globals
 local written, skipped, rejected, ids = 0, 0, {}, {}
 local base = 3 + name_count
 for row = 1, row_count do
-  local key, id, partial, code, reason = KEYS[2 + row], ARGV[base], false, nil, nil
+  local key, id, partial, code, reason = keys[2 + row], arguments[base], false, nil, nil
   if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long' end
-  for column = 1, name_count do
-    local offered = ARGV[base + column]
-    local text = seen[column][offered] or canonical(column, offered, row)
+  for column = 1, code and 0 or name_count do
+    local offered = arguments[base + column]
+    local known = remembered[column]
+    local text = known and known[offered]
     if not text then
-      code, reason = 'BADTYPE', ARGV[2 + column] .. ' is ' .. kinds[column] .. ', not ' .. shown(offered)
-      break
+      -- The common shapes of numbers, without a call; anything else goes the long way.
+      local kind, size = kinds[column], #offered
+      if not known and ((kind == 'float' and size < 100 and (find(offered, '^[1-9]%d*%.?%d*$')
+        or find(offered, '^0%.%d+$'))) or (kind == 'int' and size < 16 and find(offered, '^[1-9]%d*$'))) then
+        text = offered
+      else
+        text = canonical(column, offered, row)
+        if not text then
+          code, reason = 'BADTYPE', arguments[2 + column] .. ' is ' .. kind .. ', not ' .. shown(offered)
+          break
+        end
+      end
     end
     partial = partial or text == FORGET or text == LEAVE
     fields[2 + 2 * column] = text
   end
   local newer = false
   if not code and checks_age then
-    local stored = redis.pcall('HGET', key, '@event_time')
+    local stored = pcall('HGET', key, '@event_time')
     if type(stored) == 'table' then code, reason = 'WRONGTYPE', NO_HASH
     else newer = stored and (tonumber(stored) or 0) > time end
   end
   if newer then
     skipped = skipped + 1
   elseif not code then
-    local kept, forgotten = fields, {}
+    local kept, forgotten = fields, nil
     if partial then
-      kept = { '@event_time', now }
+      kept, forgotten = { '@event_time', now }, {}
       for column = 1, name_count do
-        local name, text = ARGV[2 + column], fields[2 + 2 * column]
+        local name, text = arguments[2 + column], fields[2 + 2 * column]
         if text == FORGET then forgotten[#forgotten + 1] = name
         elseif text ~= LEAVE then kept[#kept + 1], kept[#kept + 2] = name, text end
       end
     end
-    local reply = redis.pcall('HSET', key, unpack(kept))
+    local reply = pcall('HSET', key, unpack(kept))
     if type(reply) == 'table' then
       -- Out of memory or read-only: Redis says so at the first write, so that nothing has been written.
       if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
       code, reason = 'WRONGTYPE', NO_HASH
     else
-      if forgotten[1] then redis.call('HDEL', key, unpack(forgotten)) end
+      if forgotten and forgotten[1] then redis.call('HDEL', key, unpack(forgotten)) end
       written = written + 1
       ids[written] = id
     end

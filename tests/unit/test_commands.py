@@ -1,0 +1,143 @@
+"""The command line, run as people run it, on the embedded server."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.servers import free_port, wait_until
+
+from featurestore import EmbeddedServer, FeatureStore
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment with an embedded server of the test's own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "FEATURESTORE_"))}
+    return {**kept, "FEATURESTORE_DATA_DIR": str(tmp_path / "data"), "FEATURESTORE_BIND": f"127.0.0.1:{free_port()}"}
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Run:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "featurestore", *arguments],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+def test_apply_simulate_get_delete_with_data_that_stay(run: Run) -> None:
+    assert run("get", "user00001").returncode == 1
+    assert "featurestore apply" in run("get", "user00001").stderr
+    assert run("apply").stderr == "schema of user: version 1, 10 features\n"
+    loaded = run("simulate", "--users", "1200", "--once", "--seed", "7")
+    assert loaded.returncode == 0
+    assert "Loaded 1200 users" in loaded.stderr
+    got = run("get", "user00001", "nope", "--features", "age,n_logins")
+    assert got.returncode == 1
+    known, unknown = (json.loads(line) for line in got.stdout.splitlines())
+    assert isinstance(known["features"]["age"], float)
+    assert isinstance(known["features"]["n_logins"], int)
+    assert unknown == {"user_id": "nope", "features": None}
+    run("simulate", "--users", "1200", "--once", "--seed", "7")
+    assert json.loads(run("get", "user00001", "--features", "age,n_logins").stdout) == known
+    assert run("delete", "user00001").stdout == '{"user_id":"user00001","deleted":true}\n'
+    assert run("delete", "user00001").returncode == 1
+    assert json.loads(run("schema").stdout)["features"]["age"] == "float"
+
+
+def test_apply_refuses_a_changed_type(run: Run, tmp_path: Path) -> None:
+    run("apply")
+    changed = tmp_path / "changed.toml"
+    changed.write_text('[features]\nage = "int"\n')
+    refused = run("apply", str(changed))
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "featurestore: age is declared as float and cannot become int: declare a feature of another name\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["frob"], ["get"], ["serve", "--wurkers", "3"], ["simulate", "--users", "x"], ["scripts", "nope"]],
+)
+def test_wrong_usage_exits_2_with_one_line(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_wrong_setting_exits_2_with_one_line(run: Run, environment: dict[str, str]) -> None:
+    environment["FEATURESTORE_WORKERS"] = "many"
+    result = run("serve")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "FEATURESTORE_WORKERS" in result.stderr
+
+
+def test_scripts_are_listed_with_their_sha(run: Run) -> None:
+    listed = run("scripts").stdout
+    source = run("scripts", "get_features").stdout
+    sha = hashlib.sha1(source.encode()).hexdigest()
+    assert f"{sha}  get_features\n" in listed
+    for name in ("get_features_batch", "upsert_features", "delete_entity", "apply_schema", "KEYS[1]", "ARGV[1]"):
+        assert name in listed
+
+
+def test_the_demo_serves_updates_and_leaves_nothing_behind(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "demo.log"
+    with log.open("wb") as output:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "featurestore", "demo", "--users", "2000"],
+            env=environment, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_until(
+            lambda: "Ingested/Updated 500 features. Total unique users: 2000" in log.read_text() or demo.poll(),
+            timeout=60, what="an update",
+        )  # fmt: skip
+        served = subprocess.run(
+            ["curl", "-sf", f"http://{environment['FEATURESTORE_BIND']}/features/user00001"],
+            capture_output=True, check=True,
+        )  # fmt: skip
+        assert json.loads(served.stdout)["user_id"] == "user00001"
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 130
+    finally:
+        if demo.poll() is None:
+            demo.kill()
+    data_dir = environment["FEATURESTORE_DATA_DIR"]
+    left = [path for path in Path("/proc").glob("[0-9]*/environ") if _mentions(path, data_dir)]
+    assert left == []
+    with EmbeddedServer(data_dir) as server, FeatureStore.connect(server.url, timeout=5) as store:
+        assert store.count() == 2000
+
+
+def _mentions(path: Path, data_dir: str) -> bool:
+    try:
+        return f"FEATURESTORE_DATA_DIR={data_dir}".encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
+def test_two_embedded_servers_on_one_folder_are_one(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / "d") as first, EmbeddedServer(tmp_path / "d") as second:
+        assert first.url == second.url
+        assert "not running here" in repr(second)
+        second.stop()
+        with FeatureStore.connect(first.url, timeout=5) as store:
+            store.ping()
+
+
+def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / ("x" * 120)) as server, FeatureStore.connect(server.url, timeout=5) as store:
+        store.ping()

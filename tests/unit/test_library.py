@@ -1,0 +1,201 @@
+"""The Python side by itself: values and ids as text, settings, schema files, rows that cannot be sent."""
+
+import enum
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake import FakeTransport
+
+import featurestore
+from featurestore import (
+    BadArgumentsError,
+    ConfigurationError,
+    Definition,
+    FeatureStore,
+    SchemaError,
+    Settings,
+    UndeclaredFeatureError,
+    read_definition,
+)
+from featurestore.errors import error_from_reply
+from featurestore.settings import describe_settings
+from featurestore.text import UnsuitableValueError, to_text
+
+
+class Scalar:
+    """Like numpy's scalars."""
+
+    ndim = 0
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def item(self) -> object:
+        return self._value
+
+
+class Color(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1, "0.1"),
+        (1e21, "1e+21"),
+        (69, "69"),
+        (2**63 - 1, "9223372036854775807"),
+        (True, "true"),
+        (False, "false"),
+        (None, b"\xff"),
+        ("é", "é".encode()),
+        (Scalar(1.5), "1.5"),
+        (Scalar(7), "7"),
+    ],
+)
+def test_values_as_text(value: object, text: str | bytes) -> None:
+    assert to_text(value) == text
+
+
+@pytest.mark.parametrize("value", [[1], {}, object(), "\ud800", Color.RED, Scalar([1])])
+def test_values_that_have_no_text(value: object) -> None:
+    with pytest.raises(UnsuitableValueError):
+        to_text(value)
+
+
+@pytest.fixture
+def store() -> FeatureStore:
+    store = FeatureStore(FakeTransport())
+    store.apply(Definition(features={"age": "float", "city": "string"}))
+    return store
+
+
+def test_rows_that_cannot_be_sent_are_rejected_by_position_and_the_others_go_in(store: FeatureStore) -> None:
+    rows: list[Any] = [
+        ("a", {"age": 1.0}),
+        ("b", {"age": [1]}),
+        ("", {"age": 1.0}),
+        ("c", {"nope": 1.0}),
+        ("d", {"age": "abc"}),
+        (7, {"age": 1.0}),
+        ("e", {"city": "\ud800"}),
+        ("f", {"city": "Rome"}),
+    ]
+    result = store.upsert(rows)
+    assert (result.written, result.skipped) == (2, 0)
+    assert [(bad.row, bad.code) for bad in result.rejected] == [
+        (1, "BADTYPE"), (2, "BADID"), (3, "UNDECLARED"), (4, "BADTYPE"), (5, "BADID"), (6, "BADTYPE")]  # fmt: skip
+    assert store.get("f") == {"age": None, "city": "Rome"}
+
+
+def test_a_table_row_with_too_few_values_is_rejected(store: FeatureStore) -> None:
+    result = store.upsert_table(["age", "city"], [("a", 1.0, "Rome"), ("b", 1.0)])
+    assert (result.written, [(bad.row, bad.code) for bad in result.rejected]) == (1, [(1, "BADARGS")])
+    assert result.rejected[0].reason == "1 values for 2 features"
+
+
+def test_positions_count_over_all_calls(store: FeatureStore) -> None:
+    rows = [(f"u{index}", {"age": "x" if index in (150, 2500) else 1.0}) for index in range(2600)]
+    result = store.upsert(rows)
+    assert (result.written, [bad.row for bad in result.rejected]) == (2598, [150, 2500])
+
+
+@pytest.mark.parametrize(
+    "event_time", [1_700_000_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
+                   datetime(2023, 11, 15, 0, 13, 20, tzinfo=timezone(timedelta(hours=2)))]
+)  # fmt: skip
+def test_event_times(store: FeatureStore, event_time: int | datetime) -> None:
+    assert store.upsert([("u", {"age": 1.0})], event_time=event_time).written == 1
+    assert store.transport.command("HGET", "user:u:features", "@event_time") == b"1700000000000"
+    assert store.upsert([("u", {"age": 2.0})], event_time=1_699_999_999_999).skipped == 1
+
+
+@pytest.mark.parametrize("event_time", [-1, 10**15, True, 1.5, "2023-01-01", datetime(2023, 1, 1)])  # noqa: DTZ001
+def test_event_times_that_cannot_be_used(store: FeatureStore, event_time: Any) -> None:
+    with pytest.raises(BadArgumentsError):
+        store.upsert([("u", {"age": 1.0})], event_time=event_time)
+
+
+def test_reads_refuse_what_cannot_be_asked(store: FeatureStore) -> None:
+    with pytest.raises(BadArgumentsError):
+        store.get("")
+    with pytest.raises(BadArgumentsError):
+        store.get("u", [])
+    with pytest.raises(UndeclaredFeatureError, match="nope"):
+        store.get("u", ["nope"])
+
+
+# Settings
+
+
+def test_settings_from_the_environment() -> None:
+    environment = {"FEATURESTORE_MAX_BATCH": "7", "FEATURESTORE_ACCESS_LOG": "true", "FEATURESTORE_BIND": ""}
+    settings = Settings.from_environment({**environment, "REDIS_HOST": "r", "REDIS_PASSWORD": "p@/"})
+    assert (settings.max_batch, settings.access_log, settings.bind) == (7, True, "127.0.0.1:8000")
+    assert settings.url == "redis://:p%40%2F@r:6379/0"
+    assert Settings.from_environment({}).url is None
+    assert Settings.from_environment({"REDIS_URL": "redis://x", "REDIS_HOST": "y"}).url == "redis://x"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("FEATURESTORE_WORKERS", "0"), ("FEATURESTORE_WORKER_CLASS", "tornado"), ("REDIS_PORT", "x"),
+     ("FEATURESTORE_TIMEOUT_MS", "-1")],
+)  # fmt: skip
+def test_a_setting_that_does_not_fit_is_named(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable}='{value}'"):
+        Settings.from_environment({variable: value})
+
+
+def test_a_redis_url_that_cannot_be_used_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="Redis URL"):
+        FeatureStore.connect("http://localhost")
+
+
+# Schema files
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("features = 3", "features"),
+        ("[features]\nage = 'number'", "types are float, int, bool, string"),
+        ("[features]", "declares no feature"),
+        ("[features", "cannot read"),
+        ("[features]\nage = 'int'\n[typo]", "typo"),
+    ],
+)
+def test_a_malformed_schema_file_is_told_why(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "features.toml"
+    path.write_text(text)
+    with pytest.raises(SchemaError, match=message):
+        read_definition(path)
+
+
+def test_a_missing_schema_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="cannot read"):
+        read_definition(tmp_path / "nope.toml")
+
+
+def test_error_replies_become_the_right_exceptions() -> None:
+    assert repr(error_from_reply("UNDECLARED x is not declared")) == "UndeclaredFeatureError('x is not declared')"
+    assert repr(error_from_reply("OOM used memory")) == "WriteRefusedError('OOM used memory')"
+    assert repr(error_from_reply("ERR something")) == "RedisError('ERR something')"
+
+
+# Documentation
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    for name in featurestore.__all__:
+        assert getattr(featurestore, name).__doc__
+    with pytest.raises(AttributeError):
+        featurestore.nope  # noqa: B018
+
+
+def test_the_readme_has_every_setting() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for variable, default, meaning in describe_settings():
+        assert f"| `{variable}` | {default and f'`{default}`'} | {meaning} |" in readme
