@@ -4,7 +4,12 @@ from typing import Any
 
 from featurestore.settings import Settings
 
-WORKER_CLASSES = {"gevent": "gevent", "gthread": "gthread", "sync": "sync"}
+WORKER_CLASSES = {
+    "featurestore": "featurestore.worker.Worker",
+    "gevent": "gevent",
+    "gthread": "gthread",
+    "sync": "sync",
+}
 """Setting → gunicorn's worker class."""
 
 

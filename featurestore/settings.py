@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from featurestore.errors import ConfigurationError
 
-WorkerClass = Literal["gevent", "gthread", "sync"]
+WorkerClass = Literal["featurestore", "gevent", "gthread", "sync"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
 
@@ -44,7 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=1024, description="worker processes")] = msgspec.field(
         default_factory=_default_workers
     )
-    worker_class: Annotated[WorkerClass, Meta(description="kind of worker: gevent, gthread or sync")] = "gevent"
+    worker_class: Annotated[WorkerClass, Meta(description="kind of worker: featurestore, gevent, gthread or sync")] = (
+        "featurestore"
+    )
     threads: Annotated[int, Meta(ge=1, le=1024, description="threads a worker, for gthread")] = 8
     timeout_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="how long a request waits for Redis's reply, in ms")
