@@ -1,0 +1,345 @@
+"""One connection that many greenlets use at once: the commands of a tick leave in one write, replies come in order."""
+
+import ssl
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, Protocol
+
+import hiredis
+from greenlet import getcurrent, greenlet
+
+from featurestore.errors import (
+    DeadlineExceededError,
+    FeatureStoreError,
+    OverloadedError,
+    UnavailableError,
+    error_from_reply,
+)
+from featurestore.transport import Reply, load_commands
+
+_READ_BYTES = 65_536
+_ROUNDS = 16  # reads or writes in a row before other connections get their turn
+_DEAD_AFTER_TIMEOUTS = 3.0
+_LEAST_TIMER_S = 0.001
+
+_READABLE, _WRITABLE = 1, 2  # libev's names for what a watcher waits for
+_BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_PENDING, _INCOMPLETE = object(), object()
+
+
+class NonBlockingSocket(Protocol):
+    """What a link needs of a socket; an operation that would block raises, or returns 0 in `send`."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return what has arrived, nothing at the end of the stream."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Return how many bytes were taken."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+
+
+class Failure:
+    """Why there is no reply.
+
+    Attributes:
+        error: What to tell the caller; an exception of its own for each.
+        lost: Whether the connection broke, so that another one may serve the call.
+        unsent: Whether the call certainly did not reach Redis.
+    """
+
+    __slots__ = ("error", "lost", "unsent")
+
+    def __init__(self, error: FeatureStoreError, *, lost: bool = False, unsent: bool = False) -> None:
+        self.error = error
+        self.lost = lost
+        self.unsent = unsent
+
+
+class Waiter:
+    """Who waits for the next `count` replies: a place in the order that outlives the greenlet's patience."""
+
+    __slots__ = ("count", "deadline", "greenlet", "outcome", "replies", "start")
+
+    def __init__(self, waiting: greenlet | None, deadline: float, start: int, count: int) -> None:
+        self.greenlet = waiting
+        self.deadline = deadline
+        self.start = start
+        self.count = count
+        self.replies: list[Reply] | None = None if count == 1 else []
+        self.outcome: Any = _PENDING
+
+
+class Link:
+    """A connection in use, for the greenlets of the thread that made it.
+
+    Everything but `exchange` runs in the hub, or without giving way to other greenlets.
+
+    Args:
+        connected: A connected, authenticated socket with no reply under way. The link owns it from now on.
+        hub: gevent's hub of this thread.
+        timeout: Seconds that a reply may take; a connection silent for several times as long is given up.
+        max_in_flight: Most calls that may wait at once.
+        on_lost: Called once, with the link and the reason, when it has come to its end.
+
+    Attributes:
+        in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
+        lost: Whether it has come to its end.
+        proved: Whether Redis has answered on it.
+        writes: How often `send` was called.
+        load_error: Why the scripts could not be loaded, None when they were.
+    """
+
+    def __init__(
+        self,
+        connected: NonBlockingSocket,
+        hub: Any,
+        *,
+        timeout: float,
+        max_in_flight: int,
+        on_lost: Callable[["Link", FeatureStoreError], None],
+    ) -> None:
+        self.in_flight = self.writes = 0
+        self.lost = self.proved = False
+        self.load_error: FeatureStoreError | None = None
+        self._socket = connected
+        self._secure = hasattr(connected, "pending")
+        self._hub, self._loop, self._switch_to_hub = hub, hub.loop, hub.switch
+        self._timeout, self._max_in_flight, self._on_lost = timeout, max_in_flight, on_lost
+        self._reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
+        self._waiters: deque[Waiter] = deque()
+        self._loading: Waiter | None = None
+        self._retiring = False
+        self._outbox: list[bytes] = []
+        self._unsent: bytes | memoryview = b""
+        self._queued = self._touched = 0  # bytes ever put into the outbox, and ever shown to the kernel
+        self._flushing = False
+        self._timer: Any = None
+        # Watching for the end of the stream must not keep a program alive; the timer of a waiting call does.
+        self._readable = self._loop.io(connected.fileno(), _READABLE, ref=False)
+        self._writable = self._loop.io(connected.fileno(), _WRITABLE)
+        self._readable.start(self._receive)
+
+    def exchange(self, packed: bytes, count: int = 1) -> Reply | Failure:
+        """Send `count` packed commands and give way until they are answered.
+
+        Return the reply, or the list of replies where `count` is more than 1; error replies are returned in place as
+        exceptions. Return a `Failure` when there is none.
+
+        Raises:
+            OverloadedError: Too many calls wait already.
+        """
+        if self.lost:
+            return Failure(UnavailableError("the connection to Redis was lost"), lost=True, unsent=True)
+        if self.in_flight + count > self._max_in_flight:
+            raise OverloadedError(
+                f"{self.in_flight} calls wait for Redis and {count} more are too many: at most {self._max_in_flight}"
+            )
+        current = getcurrent()
+        if current is self._hub:
+            raise RuntimeError("a callback of the event loop cannot wait for Redis: spawn a greenlet")
+        waiter = self._submit(current, packed, count)
+        self.in_flight += count
+        try:
+            while waiter.outcome is _PENDING:
+                self._switch_to_hub()
+        finally:
+            waiter.greenlet = None  # whatever happens, nobody may switch here for this call again
+        return waiter.outcome
+
+    def load_scripts(self) -> None:
+        """Send every script to Redis, ahead of whatever is sent next, unless that is under way already."""
+        if self._loading is None and not self.lost:
+            packed = load_commands()
+            self._loading = self._submit(None, b"".join(packed), len(packed))
+
+    def retire(self) -> None:
+        """Come to the end once the calls under way are answered."""
+        self._retiring = True
+        if not self._waiters:
+            self.lose("the connection to Redis was given up")
+
+    def lose(self, reason: str, *, final: bool = False) -> None:
+        """Close the connection and tell everyone who waits at once; when `final`, their calls are not repeated."""
+        if self.lost:
+            return
+        waiting = [waiter for waiter in self._waiters if waiter.greenlet is not None]
+        for waiter in waiting:
+            unsent = waiter.start >= self._touched
+            waiter.outcome = Failure(UnavailableError(reason), lost=not final, unsent=unsent)
+        self.forget()
+        self._on_lost(self, UnavailableError(reason))
+        if waiting:
+            self._loop.run_callback(self._wake, waiting)  # the caller may be a greenlet that would not be resumed
+
+    def forget(self) -> None:
+        """Close this process's side of the connection without telling anyone, as a forked child must."""
+        self.lost = True
+        for watcher in (self._readable, self._writable, self._timer):
+            if watcher is not None:
+                watcher.close()
+        self._socket.close()
+        self._waiters.clear()
+        self._outbox.clear()
+        self._unsent = b""
+        self.in_flight = 0
+
+    def _submit(self, waiting: greenlet | None, packed: bytes, count: int) -> Waiter:
+        waiter = Waiter(waiting, monotonic() + self._timeout, self._queued, count)
+        self._waiters.append(waiter)
+        self._outbox.append(packed)
+        self._queued += len(packed)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.run_callback(self._flush)
+        if self._timer is None:
+            self._start_timer(self._timeout)
+        return waiter
+
+    def _flush(self) -> None:
+        """Send what has gathered; go on when the socket is writable again where it does not take it all."""
+        if self.lost:
+            return
+        for _ in range(_ROUNDS):
+            if not self._unsent:
+                if not self._outbox:
+                    self._flushing = False
+                    self._writable.stop()
+                    return
+                self._unsent = b"".join(self._outbox)
+                self._outbox.clear()
+            try:
+                sent = self._send(self._unsent)
+            except OSError as error:
+                self.lose(f"the connection to Redis broke: {error}")
+                return
+            self._unsent = b"" if sent == len(self._unsent) else memoryview(self._unsent)[sent:]
+            if not sent:
+                break
+        if not self._writable.active:
+            self._writable.start(self._on_writable)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        self.writes += 1
+        if self._secure:
+            self._touched = self._queued  # OpenSSL may have passed on a part of what it reports as not taken
+        try:
+            sent = self._socket.send(data)
+        except _BLOCKED:
+            return 0
+        if not self._secure:
+            self._touched += sent
+        return sent
+
+    def _on_writable(self) -> None:
+        self._flush()
+        if self._secure and not self.lost:
+            self._receive()  # a TLS read may have been waiting for the write side
+
+    def _receive(self) -> None:
+        """Read what has arrived and hand out the replies in it."""
+        for _ in range(_ROUNDS):
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except _BLOCKED as error:
+                if isinstance(error, ssl.SSLWantWriteError) and not self._writable.active:
+                    self._writable.start(self._on_writable)
+                return
+            except OSError as error:
+                self.lose(f"the connection to Redis broke: {error}")
+                return
+            if not data:
+                self.lose("Redis closed the connection")
+                return
+            try:
+                self._reader.feed(data)
+                self._hand_out()
+            except Exception as error:  # noqa: BLE001 - whatever a malformed reply sets off, only the link may suffer
+                self.lose(f"Redis sent a reply that cannot be read: {error}")
+            if self.lost or not self._has_more(data):
+                return
+        self._loop.run_callback(self._resume)
+
+    def _resume(self) -> None:
+        if not self.lost:
+            self._receive()
+
+    def _has_more(self, data: bytes) -> bool:
+        """Return whether more may be at hand that no event of the descriptor would tell of, or that is sure to be."""
+        return bool(self._socket.pending()) if self._secure else len(data) == _READ_BYTES  # type: ignore[attr-defined]
+
+    def _hand_out(self) -> None:
+        """Give each complete reply to its waiter, in order, and run the greenlets that have all they wait for."""
+        waiters, next_reply = self._waiters, self._reader.gets
+        while (reply := next_reply()) is not _INCOMPLETE:
+            waiter = waiters[0] if waiters else _nobody(reply)
+            outcome = reply
+            if waiter.replies is not None:
+                outcome = waiter.replies
+                outcome.append(reply)
+                if len(outcome) < waiter.count:
+                    continue
+            waiters.popleft()
+            self.proved = True
+            if waiter is self._loading:
+                self._loading = None
+                self.load_error = next((each for each in outcome if isinstance(each, FeatureStoreError)), None)
+                continue
+            self.in_flight -= waiter.count
+            if waiter.greenlet is not None:
+                waiter.outcome = outcome
+                self._wake((waiter,))
+                if self.lost:
+                    return
+        if self._retiring and not waiters:
+            self.lose("the connection to Redis was given up")
+
+    def _wake(self, waiting: Iterable[Waiter]) -> None:
+        """Run each of these greenlets until it gives way; only in the hub."""
+        for waiter in waiting:
+            sleeper, waiter.greenlet = waiter.greenlet, None
+            if sleeper is not None:
+                try:
+                    sleeper.switch()
+                except BaseException:  # noqa: BLE001 - a bare greenlet's failure is not the link's
+                    self._hub.handle_error(sleeper, *sys.exc_info())
+
+    def _start_timer(self, seconds: float) -> None:
+        self._timer = self._loop.timer(seconds)
+        self._timer.start(self._on_timer, update=True)
+
+    def _on_timer(self) -> None:
+        """Give up the calls that are overdue, or the connection when its oldest one is hopeless."""
+        self._receive()  # what has arrived is not late, however long this process was busy
+        if self.lost:
+            return
+        self._timer.close()
+        self._timer = None
+        if not self._waiters:
+            return
+        now = monotonic()
+        hopeless = self._waiters[0].deadline + self._timeout * _DEAD_AFTER_TIMEOUTS
+        if now >= hopeless:
+            self.lose(f"Redis has not answered for {self._timeout * (1 + _DEAD_AFTER_TIMEOUTS) * 1000:g} ms")
+            return
+        overdue: list[Waiter] = []
+        for waiter in self._waiters:
+            if waiter.deadline > now:
+                hopeless = min(hopeless, waiter.deadline)
+                break
+            if waiter.greenlet is not None:
+                overdue.append(waiter)
+        self._start_timer(max(hopeless - now, _LEAST_TIMER_S))
+        for waiter in overdue:
+            waiter.outcome = Failure(DeadlineExceededError(f"Redis did not answer in {self._timeout * 1000:g} ms"))
+        self._wake(overdue)
+
+
+def _nobody(reply: Reply) -> Waiter:
+    raise ValueError(f"nobody waits for {str(reply)[:100]!r}")
