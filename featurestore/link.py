@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 import hiredis
-from greenlet import getcurrent, greenlet
+from gevent import getcurrent
 
 from featurestore.errors import (
     DeadlineExceededError,
@@ -19,7 +19,8 @@ from featurestore.errors import (
 )
 from featurestore.transport import Reply, load_commands
 
-_READ_BYTES = 65_536
+_READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
+_TLS_RECORD_BYTES = 16_384
 _ROUNDS = 16  # reads or writes in a row before other connections get their turn
 _DEAD_AFTER_TIMEOUTS = 3.0
 _LEAST_TIMER_S = 0.001
@@ -67,7 +68,7 @@ class Waiter:
 
     __slots__ = ("count", "deadline", "greenlet", "outcome", "replies", "start")
 
-    def __init__(self, waiting: greenlet | None, deadline: float, start: int, count: int) -> None:
+    def __init__(self, waiting: Any, deadline: float, start: int, count: int) -> None:
         self.greenlet = waiting
         self.deadline = deadline
         self.start = start
@@ -110,6 +111,7 @@ class Link:
         self.load_error: FeatureStoreError | None = None
         self._socket = connected
         self._secure = hasattr(connected, "pending")
+        self._full_read = _TLS_RECORD_BYTES if self._secure else _READ_BYTES
         self._hub, self._loop, self._switch_to_hub = hub, hub.loop, hub.switch
         self._timeout, self._max_in_flight, self._on_lost = timeout, max_in_flight, on_lost
         self._reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
@@ -190,7 +192,7 @@ class Link:
         self._unsent = b""
         self.in_flight = 0
 
-    def _submit(self, waiting: greenlet | None, packed: bytes, count: int) -> Waiter:
+    def _submit(self, waiting: Any, packed: bytes, count: int) -> Waiter:
         waiter = Waiter(waiting, monotonic() + self._timeout, self._queued, count)
         self._waiters.append(waiter)
         self._outbox.append(packed)
@@ -262,17 +264,8 @@ class Link:
                 self._hand_out()
             except Exception as error:  # noqa: BLE001 - whatever a malformed reply sets off, only the link may suffer
                 self.lose(f"Redis sent a reply that cannot be read: {error}")
-            if self.lost or not self._has_more(data):
+            if self.lost or len(data) < self._full_read:
                 return
-        self._loop.run_callback(self._resume)
-
-    def _resume(self) -> None:
-        if not self.lost:
-            self._receive()
-
-    def _has_more(self, data: bytes) -> bool:
-        """Return whether more may be at hand that no event of the descriptor would tell of, or that is sure to be."""
-        return bool(self._socket.pending()) if self._secure else len(data) == _READ_BYTES  # type: ignore[attr-defined]
 
     def _hand_out(self) -> None:
         """Give each complete reply to its waiter, in order, and run the greenlets that have all they wait for."""

@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Any
 
 import gevent
-import hiredis
 import redis
 from gevent import monkey
 
@@ -21,7 +20,7 @@ from featurestore.errors import (
 )
 from featurestore.link import Failure, Link, NonBlockingSocket
 from featurestore.scripts import Script
-from featurestore.transport import Call, Reply, Word, address_of, open_pool, pack_call, reply_text
+from featurestore.transport import Call, Reply, Word, address_of, open_pool, pack, pack_call, reply_text
 
 _FIRST_BACKOFF_S = 0.05
 _MOST_BACKOFF_S = 1.0
@@ -110,7 +109,7 @@ class MultiplexedTransport:
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        packed = [hiredis.pack_command(words)]
+        packed = [pack(words)]
         (reply,) = self._replies(packed, self._exchange(packed), repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply

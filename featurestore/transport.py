@@ -31,7 +31,7 @@ Call = tuple[Sequence[Word], Sequence[Word]]
 """KEYS and ARGV of one call."""
 
 
-_pack: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: ignore[assignment]
+pack: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: ignore[assignment]
 """Words to RESP; the library's own annotation wants tuples of exactly one."""
 
 
@@ -61,12 +61,12 @@ class Transport(Protocol):
 
 def pack_call(script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> bytes:
     """Return EVALSHA with `keys` and `arguments` as RESP."""
-    return _pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+    return pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
 
 
 def load_commands() -> list[bytes]:
     """Return the SCRIPT LOAD commands that put every script into a server's cache."""
-    return [_pack(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]
+    return [pack(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]
 
 
 def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> ConnectionPool:
@@ -122,7 +122,7 @@ class SyncTransport:
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
-        (reply,) = self._exchange([_pack(words)], repeatable=False)
+        (reply,) = self._exchange([pack(words)], repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply

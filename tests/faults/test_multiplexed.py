@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +180,7 @@ def test_a_late_reply_is_dropped_and_the_next_call_gets_its_own(connect: Connect
 
 
 def test_a_reply_that_has_arrived_is_not_late_because_this_process_was_busy(connect: Connect, valkey: Server) -> None:
-    transport = connect(valkey.url, timeout=0.1)
+    transport = connect(valkey.socket_url, timeout=0.1)
     transport.command("PING")
 
     def be_busy() -> None:
@@ -187,7 +189,8 @@ def test_a_reply_that_has_arrived_is_not_late_because_this_process_was_busy(conn
         while time.monotonic() < until:
             pass
 
-    assert together((transport.command, "PING"), (be_busy,)) == [b"PONG", None]
+    words = [b"%d" % number * 10_000 for number in range(10)]  # more than one read takes
+    assert together(*[(transport.command, "ECHO", word) for word in words], (be_busy,)) == [*words, None]
 
 
 def test_calls_of_different_age_expire_each_in_its_time(connect: Connect) -> None:
@@ -215,7 +218,7 @@ def test_a_connection_that_stays_silent_is_replaced(connect: Connect) -> None:
 
 
 def test_a_killed_greenlet_keeps_its_place_in_the_order(connect: Connect) -> None:
-    go = Event()
+    go, done = Event(), Event()
 
     def behave(peer: Peer) -> None:
         words = [peer.command()[-1] for _ in range(4)]
@@ -224,8 +227,9 @@ def test_a_killed_greenlet_keeps_its_place_in_the_order(connect: Connect) -> Non
             peer.send(b"+%s\r\n" % word)
 
     def impatient(word: str) -> str:
-        with gevent.Timeout(0.01, False):
-            return str(transport.command("ECHO", word))
+        with contextlib.suppress(gevent.Timeout), gevent.Timeout(0.01):
+            transport.command("ECHO", word)
+        done.wait()  # a reply that woke this greenlet now would be an error here
         return "gave up"
 
     with ScriptedServer(behave) as server:
@@ -239,11 +243,13 @@ def test_a_killed_greenlet_keeps_its_place_in_the_order(connect: Connect) -> Non
         eventually(lambda: len(server.received) == 4)
         killed.kill()
         group.kill()
-        assert quick.get() == "gave up"
+        gevent.sleep(0.02)
         assert transport.in_flight == 4
         go.set()
         assert kept.get() == b"kept"
         assert transport.in_flight == 0
+        done.set()
+        assert quick.get() == "gave up"
 
 
 def test_more_calls_than_allowed_are_refused_at_once(connect: Connect) -> None:
@@ -364,17 +370,27 @@ def test_everyone_is_told_at_once_when_the_server_dies_and_served_when_it_is_bac
     assert [type(greenlet.value) for greenlet in waiting] == [UnavailableError] * 100
     assert time.monotonic() - started < PATIENT_S / 4
     valkey.stop()
+    eventually(lambda: "next attempt" not in str(outcome(transport.command, "PING")) and transport._failures >= 4)
     valkey.start()
     eventually(lambda: outcome(transport.command, "PING") == b"PONG", timeout=5)
     assert transport.reconnects == 1
+    valkey.stop()
+    eventually(lambda: "not connected" in repr(transport))
+    assert "next attempt" not in str(outcome(transport.command, "PING"))
+    assert int(str(outcome(transport.command, "PING")).split()[-2]) <= 50  # ms: pauses start small again
 
 
 def test_calls_fail_fast_while_the_server_is_away(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(echo) as server:
         transport = connect(server.url)
-    attempts = []
+    attempts: list[float] = []
     dial = transport._dial
-    monkeypatch.setattr(transport, "_dial", lambda: attempts.append(time.monotonic()) or dial())
+
+    def counted() -> Any:
+        attempts.append(time.monotonic())
+        return dial()
+
+    monkeypatch.setattr(transport, "_dial", counted)
     outcomes = together(*[(transport.command, "PING") for _ in range(100)])
     assert [type(each) for each in outcomes] == [UnavailableError] * 100
     assert len(attempts) == 1
@@ -383,10 +399,35 @@ def test_calls_fail_fast_while_the_server_is_away(connect: Connect, monkeypatch:
     while len(attempts) < 4:
         assert isinstance(outcome(transport.command, "PING"), UnavailableError)
         gevent.sleep(0.001)
-    pauses = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert pauses[0] >= 0.025
     assert pauses[1] >= 0.05
     assert pauses[2] >= 0.1
+
+
+def test_connections_cut_anywhere_never_mix_up_replies(connect: Connect) -> None:
+    def cut_in_a_reply(peer: Peer) -> None:
+        for _ in range(random.randrange(1, 60)):
+            word = peer.command()[-1]
+            peer.send(b"$%d\r\n%s\r\n" % (len(word), word))
+        word = peer.command()[-1]
+        peer.send((b"$%d\r\n%s\r\n" % (len(word), word))[: random.randrange(12)])
+
+    def talk(number: int) -> int:
+        served = 0
+        for turn in range(30):
+            word = f"{number}-{turn}"
+            reply = outcome(read, transport, word)
+            assert reply == word.encode() or isinstance(reply, UnavailableError)
+            served += reply == word.encode()
+        return served
+
+    with ScriptedServer(cut_in_a_reply) as server:
+        transport = connect(server.url)
+        served = together(*[(talk, number) for number in range(40)])
+        assert sum(served) > 100
+        assert server.accepted > 5
+        assert transport.in_flight == 0
 
 
 def test_an_idle_connection_that_broke_costs_no_call(valkey: Server, connect: Connect) -> None:
@@ -409,10 +450,10 @@ def test_a_malformed_reply_costs_the_connection_only(connect: Connect, garbage: 
 
 
 def test_closing_tells_who_waits_and_a_later_call_opens_anew(connect: Connect) -> None:
-    with ScriptedServer(ignore, echo) as server:
+    with ScriptedServer(lambda _peer: Event().wait(), echo) as server:
         transport = connect(server.url)
         waiting = gevent.spawn(outcome, read, transport, "x")
-        eventually(lambda: server.received)
+        eventually(lambda: transport.in_flight == 1)
         transport.close()
         transport.close()
         assert isinstance(waiting.get(), UnavailableError)
@@ -465,7 +506,7 @@ def test_a_script_flush_is_invisible_and_repaired_by_one_load(valkey: Server, co
 def test_a_refused_write_makes_the_next_call_connect_anew(connect: Connect) -> None:
     with ScriptedServer(reply_once(b"-READONLY You can't write against a read only replica.\r\n"), echo) as server:
         transport = connect(server.url)
-        refused, same_turn = together((write, transport, "x"), (read, transport, "y"))
+        refused, same_turn = together((write, transport, "x"), (write, transport, "y"))
         assert isinstance(refused, WriteRefusedError)
         assert same_turn == b"y"
         assert write(transport, "z") == b"z"

@@ -30,7 +30,7 @@ class Peer:
     def command(self) -> list[bytes]:
         """Return the next command; end the behaviour when the client hangs up."""
         while True:
-            command = self._reader.gets()
+            command: Any = self._reader.gets()
             if command is False:
                 data = self._connection.recv(65_536)
                 if not data:
@@ -39,8 +39,9 @@ class Peer:
             elif command[:2] == [b"SCRIPT", b"LOAD"]:
                 self.send(b"$40\r\n%s\r\n" % hashlib.sha1(command[2]).hexdigest().encode())
             else:
-                self._received.append(command)
-                return command
+                words: list[bytes] = command
+                self._received.append(words)
+                return words
 
     def send(self, data: bytes) -> None:
         self._connection.sendall(data)
