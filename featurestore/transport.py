@@ -16,6 +16,7 @@ from featurestore.errors import (
     ConfigurationError,
     DeadlineExceededError,
     FeatureStoreError,
+    OverloadedError,
     UnavailableError,
     error_from_reply,
 )
@@ -57,6 +58,15 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give the connections back; later calls may open new ones."""
+
+
+_FINAL = (
+    redis.TimeoutError,
+    redis.AuthenticationError,
+    redis.ResponseError,
+    redis.exceptions.MaxConnectionsError,
+)
+"""Failures of the link that another connection would meet as well."""
 
 
 def pack_call(script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> bytes:
@@ -160,7 +170,7 @@ class SyncTransport:
         """Send `packed` in one write and read a reply for each; a broken connection is replaced once for reads."""
         try:
             return self._exchange_once(packed)
-        except (redis.TimeoutError, redis.AuthenticationError) as error:
+        except _FINAL as error:
             raise _link_error(error) from error
         except (redis.ConnectionError, OSError) as error:
             if not repeatable:
@@ -245,4 +255,8 @@ def _link_error(error: Exception) -> FeatureStoreError:
         return DeadlineExceededError(f"Redis did not answer in time: {error}")
     if isinstance(error, redis.AuthenticationError):
         return AccessDeniedError(f"Redis refused the credentials: {error}")
+    if isinstance(error, redis.exceptions.MaxConnectionsError):
+        return OverloadedError(f"every connection to Redis is in use: {error}")
+    if isinstance(error, redis.ResponseError):
+        return error_from_reply(reply_text(error))  # while connecting: no such database, no permission for SELECT
     return UnavailableError(f"Redis cannot be reached: {error}")

@@ -11,6 +11,8 @@ from support.servers import Server, wait_until
 from featurestore import (
     DeadlineExceededError,
     FeatureStore,
+    OverloadedError,
+    RedisError,
     SyncTransport,
     UnavailableError,
     WriteRefusedError,
@@ -110,3 +112,21 @@ def test_http_without_a_schema_says_which_command_to_run(server: HttpServer, sto
     assert server.get("/health").json["reason"] == "no schema is stored: run featurestore apply"
     store.apply(read_definition())
     assert server.get("/features/u").status == 200
+
+
+def test_a_database_that_does_not_exist_is_what_redis_says_it_is(valkey: Server) -> None:
+    with FeatureStore(SyncTransport(f"{valkey.socket_url}?db=99", timeout=1, connect_timeout=1)) as lost:
+        with pytest.raises(RedisError, match="DB index is out of range"):
+            lost.ping()
+        with pytest.raises(RedisError, match="DB index is out of range"):
+            lost.get("u")
+
+
+def test_more_calls_than_connections_are_refused_as_overload(valkey: Server) -> None:
+    transport = SyncTransport(valkey.url, timeout=1, connect_timeout=1, max_connections=1)
+    taken = transport._pool.get_connection()
+    with pytest.raises(OverloadedError):
+        transport.command("PING")
+    transport._pool.release(taken)
+    assert transport.command("PING") == b"PONG"
+    transport.close()
