@@ -10,12 +10,16 @@ from featurestore.transport import SyncTransport, Transport
 
 
 def make_transport(settings: Settings) -> Transport:
-    """Return the link to Redis for one worker process."""
-    return SyncTransport(
-        settings.url or embedded_url(settings.data_dir),
-        timeout=settings.timeout_ms / 1000,
-        connect_timeout=settings.connect_timeout_ms / 1000,
-    )
+    """Return the link to Redis for one worker process: greenlets share one connection, threads have a pool."""
+    url = settings.url or embedded_url(settings.data_dir)
+    timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
+    if settings.worker_class in {"featurestore", "gevent"}:
+        from featurestore.multiplexed import MultiplexedTransport  # noqa: PLC0415 - threads do without gevent
+
+        return MultiplexedTransport(
+            url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight
+        )
+    return SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout)
 
 
 def build_app(settings: Settings | None = None) -> App[Request, Response]:

@@ -54,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="how long a new connection to Redis may take, in ms")
     ] = 50
+    max_in_flight: Annotated[
+        int, Meta(ge=1, description="most calls of a worker that may wait for Redis at once; more are refused with 503")
+    ] = 4096
     max_batch: Annotated[int, Meta(ge=1, le=100_000, description="most ids in one batch request")] = 1000
     max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body, in bytes")] = 1_048_576
     graceful_timeout_s: Annotated[
