@@ -1,6 +1,6 @@
 """The HTTP interface: a Falcon app over a store. Each resource decodes with msgspec, asks the store and encodes."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import falcon
 import msgspec
@@ -8,6 +8,7 @@ from falcon import Request, Response
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError
+from featurestore.hotpath import Entity
 from featurestore.store import FeatureStore
 
 _JSON = falcon.MEDIA_JSON
@@ -24,13 +25,6 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     user_ids: Annotated[list[str], msgspec.Meta(min_length=1)]
     features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
-
-
-class Entity(msgspec.Struct):
-    """One entity in a response; `features` is null for an unknown id."""
-
-    user_id: str
-    features: Any
 
 
 class FeaturesResource:

@@ -1,7 +1,6 @@
 """Errors as HTTP says them: `application/problem+json` (RFC 9457), with one table from exceptions to statuses."""
 
 import logging
-from collections.abc import Callable
 
 import falcon
 import msgspec
@@ -11,29 +10,25 @@ from featurestore.errors import (
     DeadlineExceededError,
     FeatureStoreError,
     NoSchemaError,
-    OverloadedError,
     RedisError,
     SchemaChangedError,
-    UnavailableError,
     UndeclaredFeatureError,
-    WriteRefusedError,
 )
 
 _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1
 
-_STATUSES: tuple[tuple[type[FeatureStoreError], Callable[..., falcon.HTTPError]], ...] = (
+MEDIA_PROBLEM = "application/problem+json"
+
+_STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     # The first that fits counts.
-    (DeadlineExceededError, falcon.HTTPGatewayTimeout),
-    (OverloadedError, falcon.HTTPServiceUnavailable),
-    (UnavailableError, falcon.HTTPServiceUnavailable),
-    (WriteRefusedError, falcon.HTTPServiceUnavailable),
-    (RedisError, falcon.HTTPServiceUnavailable),
-    (NoSchemaError, falcon.HTTPServiceUnavailable),
-    (SchemaChangedError, falcon.HTTPServiceUnavailable),
-    (UndeclaredFeatureError, falcon.HTTPUnprocessableEntity),
-    (BadArgumentsError, falcon.HTTPUnprocessableEntity),
-    (FeatureStoreError, falcon.HTTPInternalServerError),
+    (DeadlineExceededError, falcon.HTTP_GATEWAY_TIMEOUT),
+    (RedisError, falcon.HTTP_SERVICE_UNAVAILABLE),
+    (NoSchemaError, falcon.HTTP_SERVICE_UNAVAILABLE),
+    (SchemaChangedError, falcon.HTTP_SERVICE_UNAVAILABLE),
+    (UndeclaredFeatureError, falcon.HTTP_UNPROCESSABLE_ENTITY),
+    (BadArgumentsError, falcon.HTTP_UNPROCESSABLE_ENTITY),
+    (FeatureStoreError, falcon.HTTP_INTERNAL_SERVER_ERROR),
 )
 
 
@@ -44,6 +39,21 @@ class Problem(msgspec.Struct, omit_defaults=True):
     status: int
     detail: str | None = None
     type: str = "about:blank"
+
+
+def answer(status: str, detail: str) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return status line, headers and body of an error response."""
+    code, _, title = status.partition(" ")
+    headers = [("content-type", MEDIA_PROBLEM)]
+    if status == falcon.HTTP_SERVICE_UNAVAILABLE:
+        headers.append(("retry-after", str(_RETRY_AFTER_S)))
+    return status, headers, msgspec.json.encode(Problem(title, int(code), detail))
+
+
+def answer_to(error: FeatureStoreError) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return what `answer` does for the status that stands for `error`."""
+    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+    return answer(status, str(error))
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -59,18 +69,16 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
         detail = "no such resource"
     if detail is None and isinstance(error, falcon.HTTPMethodNotAllowed):
         detail = f"{request.method} is not allowed here"
-    response.content_type = "application/problem+json"
+    response.content_type = MEDIA_PROBLEM
     title = error.title.removeprefix(f"{error.status_code} ")  # Falcon's own titles start with the status
     response.data = msgspec.json.encode(Problem(title, error.status_code, detail))
 
 
 def _answer_store_error(
-    _request: falcon.Request, _response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
+    _request: falcon.Request, response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
 ) -> None:
-    kind = next(status for exception, status in _STATUSES if isinstance(error, exception))
-    if kind is falcon.HTTPServiceUnavailable:
-        raise falcon.HTTPServiceUnavailable(description=str(error), retry_after=_RETRY_AFTER_S) from error
-    raise kind(description=str(error)) from error
+    response.status, headers, response.data = answer_to(error)
+    response.set_headers(headers)
 
 
 def _answer_unforeseen(

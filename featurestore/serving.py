@@ -1,9 +1,8 @@
 """What a worker process serves: the app over a transport that suits the worker class."""
 
-from falcon import App, Request, Response
-
 from featurestore.app import create_app
 from featurestore.embedded import embedded_url
+from featurestore.hotpath import HotPath
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from featurestore.transport import SyncTransport, Transport
@@ -22,8 +21,9 @@ def make_transport(settings: Settings) -> Transport:
     return SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout)
 
 
-def build_app(settings: Settings | None = None) -> App[Request, Response]:
+def build_app(settings: Settings | None = None) -> HotPath:
     """Return the app as the environment sets it: gunicorn calls this in every worker."""
     settings = settings or Settings.from_environment()
     store = FeatureStore(make_transport(settings))
-    return create_app(store, max_batch=settings.max_batch, max_body_bytes=settings.max_body_bytes)
+    app = create_app(store, max_batch=settings.max_batch, max_body_bytes=settings.max_body_bytes)
+    return HotPath(store, app)

@@ -1,0 +1,66 @@
+"""What one `GET /features/{user_id}` executes between the worker and Redis, from top to bottom.
+
+Nearly all requests are this one, so it has a way of its own past the framework: no routing, no request and response
+objects. Whatever is not plainly such a request goes to the Falcon app, which answers it the same way.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import falcon
+import msgspec
+
+from featurestore import problems
+from featurestore.errors import FeatureStoreError
+from featurestore.store import FeatureStore
+
+StartResponse = Callable[..., Any]
+App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+_PREFIX = "/features/"
+_HEADERS = [("content-type", falcon.MEDIA_JSON)]
+_encode = msgspec.json.Encoder().encode
+
+
+class Entity(msgspec.Struct, gc=False):
+    """One entity in a response; `features` is null for an unknown id."""
+
+    user_id: str
+    features: Any
+
+
+class HotPath:
+    """The WSGI app that workers call.
+
+    Args:
+        store: Where the features are.
+        app: The Falcon app, for everything else.
+    """
+
+    def __init__(self, store: FeatureStore, app: App) -> None:
+        self._fetch = store.fetch
+        self._noun = store.keys.entity.capitalize()
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        path: str = environ["PATH_INFO"]
+        if environ["QUERY_STRING"] or not path.startswith(_PREFIX) or environ["REQUEST_METHOD"] != "GET":
+            return self._app(environ, start_response)
+        user_id = path[len(_PREFIX) :]
+        if not user_id.isascii():
+            try:
+                user_id = user_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
+            except UnicodeDecodeError:
+                return self._app(environ, start_response)
+        try:
+            selection, row = self._fetch(user_id)
+        except FeatureStoreError as error:
+            status, headers, body = problems.answer_to(error)
+        else:
+            if row is not None:
+                start_response("200 OK", _HEADERS)
+                return [_encode(Entity(user_id, selection.vector_type(*row)))]
+            status, headers, body = problems.answer(falcon.HTTP_NOT_FOUND, f"{self._noun} {user_id} not found")
+        start_response(status, headers)
+        return [body]
