@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from featurestore import supervisor
 from featurestore.embedded import exit_on_sigterm
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import Keys
+from featurestore.maintenance import RepackProgress, diagnose
+from featurestore.maintenance import repack as repack_rows
 from featurestore.schema import read_definition
 from featurestore.scripts import SCRIPTS
 from featurestore.settings import Settings, describe_settings
@@ -106,6 +109,32 @@ def scripts(name: str | None) -> None:
             click.echo(script.source, nl=False)
         elif name is None:
             click.echo(f"{script.sha}  {script.name}\n{script.header}\n")
+
+
+@commands.command()
+@click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 users.")
+def repack(pause_ms: int) -> None:
+    """Build packed rows that are missing or of an older layout, in small steps beside live traffic."""
+    progress = RepackProgress(0, 0, 0)
+    with open_store() as store:
+        shown = 0.0
+        for progress in repack_rows(store, pause=pause_ms / 1000):
+            if time.monotonic() - shown > 1:
+                shown = time.monotonic()
+                click.echo(
+                    f"looked at {progress.seen} of {progress.total} users, built {progress.built} rows", err=True
+                )
+    click.echo(f"done: {progress.seen} users seen, {progress.built} rows built", err=True)
+
+
+@commands.command()
+def doctor() -> None:
+    """Check server, schema and a sample of the users; exit 1 when something is amiss."""
+    with open_store() as store:
+        findings = list(diagnose(store))
+    for finding in findings:
+        click.echo(f"{'ok  ' if finding.good else 'WARN'}  {finding.text}")
+    sys.exit(0 if all(finding.good for finding in findings) else 1)
 
 
 @commands.command()

@@ -99,6 +99,7 @@ class EmbeddedServer:
             "logfile": str(log),
             "appendonly": "yes",
             "save": "",
+            "hash-max-listpack-value": "1024",  # packed rows are longer than the default of 64, docs/operations.md
             "daemonize": "no",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]

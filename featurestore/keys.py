@@ -27,3 +27,7 @@ class Keys(msgspec.Struct, frozen=True):
     def features(self, entity_id: str) -> str:
         """Return the key of the hash that holds one entity's features."""
         return f"{self.entity}:{entity_id}:features"
+
+    def features_of_raw(self, raw_id: bytes) -> bytes:
+        """Return the same for an id as Redis has it, which need not be text."""
+        return b"%b:%b:features" % (self.entity.encode(), raw_id)

@@ -59,7 +59,8 @@ GET_FEATURES = load_script("get_features", writes=False)
 GET_FEATURES_BATCH = load_script("get_features_batch", writes=False)
 UPSERT_FEATURES = load_script("upsert_features", writes=True)
 DELETE_ENTITY = load_script("delete_entity", writes=True)
+REPACK_ROWS = load_script("repack_rows", writes=True)
 APPLY_SCHEMA = load_script("apply_schema", writes=True)
 
-SCRIPTS = (GET_FEATURES, GET_FEATURES_BATCH, UPSERT_FEATURES, DELETE_ENTITY, APPLY_SCHEMA)
+SCRIPTS = (GET_FEATURES, GET_FEATURES_BATCH, UPSERT_FEATURES, DELETE_ENTITY, APPLY_SCHEMA, REPACK_ROWS)
 """All scripts, in the order of the contract."""

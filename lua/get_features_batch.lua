@@ -23,19 +23,30 @@ if not name_count or id_count < 1 or id_count > 5000 or #ARGV ~= 1 + name_count 
   return redis.error_reply('BADARGS want keys members, schema, hash per id; then n, n names, an id per hash'
     .. ' (1 to 5000)')
 end
-local names, kinds, failure = read_schema(KEYS[2], { unpack(ARGV, 2, 1 + name_count) })
-if failure then return failure end
+local wanted = { unpack(ARGV, 2, 1 + name_count) }
+local layout, names, kinds = layout_named(wanted), nil, nil
+if not layout then
+  local failure
+  names, kinds, failure = read_schema(KEYS[2], wanted)
+  if failure then return failure end
+end
 local known = redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV, 2 + name_count))
 if known.err then return known end
-local parts, size, head = { array_head(id_count) }, 1, array_head(#names)
+local parts, pcall = { array_head(id_count) }, redis.pcall
 for position = 1, id_count do
+  local row = '\192' -- msgpack's nil
   if known[position] == 1 then
-    parts[size + 1] = head
-    parts[size + 2] = pack_row(KEYS[2 + position], names, kinds)
-    size = size + 2
-  else
-    size = size + 1
-    parts[size] = '\192' -- msgpack's nil
+    local key = KEYS[2 + position]
+    row = layout and row_of_layout(pcall('HGET', key, '@row'), layout)
+    if not row then
+      if not names then
+        local failure
+        names, kinds, failure = read_schema(KEYS[2], wanted)
+        if failure then return failure end
+      end
+      row = pack_values(cast_fields(key, names, kinds), #names)
+    end
   end
+  parts[position + 1] = row
 end
 return table.concat(parts)

@@ -17,10 +17,12 @@ Reply    array of 3: how many rows were written; how many were skipped because a
          WRONGTYPE) and the reason as text.
 Errors   BADARGS, NOSCHEMA, UNDECLARED, and Redis's own (OOM, READONLY, WRONGTYPE for a members or schema key of
          another type). After an error nothing has been written.
-Cost     O(rows * n)
+Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that give every feature need no read for
+         it, others one HMGET.
 ]]
 -- @include parse
 -- @include schema
+-- @include row
 local FORGET, LEAVE, NO_HASH = '\255', '\254', 'the key of the features holds no hash'
 local now, name_count, row_count = ARGV[1], parse_count(ARGV[2], 2000), #KEYS - 2
 if not name_count or row_count < 1
@@ -31,14 +33,20 @@ end
 if now ~= '' and not (#now <= 15 and find(now, '^%d+$')) then
   return redis.error_reply('BADARGS the event time must be ms since 1970 in at most 15 digits, not ' .. shown(now))
 end
-local kinds = {}
-if name_count > 0 then
-  local _, failure
-  _, kinds, failure = read_schema(KEYS[2], { unpack(ARGV, 3, 2 + name_count) })
-  if failure then return failure end
-end
+local names, types, layout, failure = read_layout(KEYS[2])
+if failure then return failure end
 local members = redis.pcall('SCARD', KEYS[1])
 if type(members) == 'table' then return members end
+local slots, kinds, covered, slot_of = {}, {}, 0, {} -- column → place in the row, column → type
+for slot = 1, #names do slot_of[names[slot]] = slot end
+for column = 1, name_count do
+  local name = ARGV[2 + column]
+  local slot = slot_of[name]
+  if not slot then return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
+  if not kinds[slot] then covered = covered + 1 end
+  slots[column], kinds[slot] = slot, types[slot]
+end
+local whole = covered == #names -- rows without marks are complete, whatever is stored
 local checks_age = now ~= ''
 if not checks_age then
   local clock = redis.call('TIME')
@@ -46,76 +54,103 @@ if not checks_age then
 end
 local time = tonumber(now)
 
--- Texts that were found good in a column, with what to store for them: many columns hold few different values.
--- A column that turns out to hold many is not remembered (false).
+-- Values of texts that were found good in a column: many columns hold few different ones. A column that turns out to
+-- hold many is not remembered (false).
 local remembered, misses = {}, {}
-for column = 1, name_count do remembered[column], misses[column] = {}, 0 end
+for column = 1, name_count do remembered[column], misses[column] = types[slots[column]] ~= 'bool' and {}, 0 end
 
--- What to store for a text that is not remembered, or nil when it is not of the column's type.
+-- The value of a text that is not remembered and what to store for it; nil when it is not of the column's type. A mark
+-- stands for itself.
 local function canonical(column, text, row)
-  if text == FORGET or text == LEAVE then return text end
-  local kind, stored = kinds[column], text
-  local value = parse(kind, text)
+  if text == FORGET or text == LEAVE then return text, text end
+  local value = parse(types[slots[column]], text)
   if value == nil then return nil end
-  if kind == 'bool' then stored = value and 'true' or 'false'
-  elseif value == 0 and byte(text, 1) == 45 then stored = '0' end -- msgpack by cmsgpack has no negative zero
+  if value == true then return value, 'true' end
+  if value == false then return value, 'false' end
+  if value == 0 and byte(text, 1) == 45 then return 0, '0' end -- msgpack by cmsgpack has no negative zero
   if remembered[column] then
     misses[column] = misses[column] + 1
     if misses[column] > 32 and misses[column] * 2 > row then remembered[column] = false
-    else remembered[column][text] = stored end
+    else remembered[column][text] = value end
   end
-  return stored
+  return value, text
+end
+
+-- The packed row of an entity after an upsert that does not give every feature. The rest comes from the stored row, or
+-- from the fields where that has another layout.
+local function merged_row(key, stored, values, texts)
+  local packed = row_of_layout(stored, layout)
+  local merged = packed and cmsgpack.unpack(packed) or cast_fields(key, names, types)
+  for column = 1, name_count do
+    local slot, text = slots[column], texts[2 * column + 4]
+    if text == FORGET then merged[slot] = nil
+    elseif text ~= LEAVE then merged[slot] = values[slot] end
+  end
+  return merged
 end
 
 -- One table serves every HSET: the names stay, each row puts its values between them.
-local fields = { '@event_time', now }
-for column = 1, name_count do fields[1 + 2 * column] = ARGV[2 + column] end
+local fields, values = { '@row', '', '@event_time', now }, {}
+for column = 1, name_count do fields[3 + 2 * column] = ARGV[2 + column] end
 
-local arguments, keys, pcall = ARGV, KEYS, redis.pcall -- locals are quicker than globals
+-- The HSET words and HDEL words of a row with marks.
+local function without_marks()
+  local kept, forgotten = { '@row', fields[2], '@event_time', now }, {}
+  for column = 1, name_count do
+    local name, text = fields[3 + 2 * column], fields[4 + 2 * column]
+    if text == FORGET then forgotten[#forgotten + 1] = name
+    elseif text ~= LEAVE then kept[#kept + 1], kept[#kept + 2] = name, text end
+  end
+  return kept, forgotten
+end
+
+local arguments, keys, pcall, pack = ARGV, KEYS, redis.pcall, cmsgpack.pack -- locals are quicker than globals
+local prefix, width = layout .. array_head(#names), #names
 local written, skipped, rejected, ids = 0, 0, {}, {}
 local base = 3 + name_count
 for row = 1, row_count do
-  local key, id, partial, code, reason = keys[2 + row], arguments[base], false, nil, nil
+  local key, id, marked, code, reason = keys[2 + row], arguments[base], false, nil, nil
   if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long' end
   for column = 1, code and 0 or name_count do
-    local offered = arguments[base + column]
+    local text, slot = arguments[base + column], slots[column]
     local known = remembered[column]
-    local text = known and known[offered]
-    if not text then
+    local value = known and known[text]
+    if not value then
       -- The common shapes of numbers, without a call; anything else goes the long way.
-      local kind, size = kinds[column], #offered
-      if not known and ((kind == 'float' and size < 100 and (find(offered, '^[1-9]%d*%.?%d*$')
-        or find(offered, '^0%.%d+$'))) or (kind == 'int' and size < 16 and find(offered, '^[1-9]%d*$'))) then
-        text = offered
+      local kind, size = types[slot], #text
+      if not known and ((kind == 'float' and size < 100 and (find(text, '^[1-9]%d*%.?%d*$')
+        or find(text, '^0%.%d+$'))) or (kind == 'int' and size < 16 and find(text, '^[1-9]%d*$'))) then
+        value = tonumber(text)
       else
-        text = canonical(column, offered, row)
-        if not text then
-          code, reason = 'BADTYPE', arguments[2 + column] .. ' is ' .. kind .. ', not ' .. shown(offered)
+        local offered = text
+        value, text = canonical(column, offered, row)
+        if value == nil then
+          code, reason = 'BADTYPE', names[slot] .. ' is ' .. kind .. ', not ' .. shown(offered)
           break
         end
+        marked = marked or text == FORGET or text == LEAVE
       end
     end
-    partial = partial or text == FORGET or text == LEAVE
-    fields[2 + 2 * column] = text
+    fields[4 + 2 * column], values[slot] = text, value
   end
-  local newer = false
-  if not code and checks_age then
-    local stored = pcall('HGET', key, '@event_time')
-    if type(stored) == 'table' then code, reason = 'WRONGTYPE', NO_HASH
-    else newer = stored and (tonumber(stored) or 0) > time end
+  local newer, complete = false, whole and not marked
+  if not code then
+    local packed = values
+    if checks_age or not complete then
+      local stored = pcall('HMGET', key, '@event_time', '@row')
+      if stored.err then code, reason = 'WRONGTYPE', NO_HASH
+      else
+        newer = checks_age and stored[1] and (tonumber(stored[1]) or 0) > time
+        if not complete and not newer then packed = merged_row(key, stored[2], values, fields) end
+      end
+    end
+    fields[2] = prefix .. pack(unpack(packed, 1, width))
   end
   if newer then
     skipped = skipped + 1
   elseif not code then
     local kept, forgotten = fields, nil
-    if partial then
-      kept, forgotten = { '@event_time', now }, {}
-      for column = 1, name_count do
-        local name, text = arguments[2 + column], fields[2 + 2 * column]
-        if text == FORGET then forgotten[#forgotten + 1] = name
-        elseif text ~= LEAVE then kept[#kept + 1], kept[#kept + 2] = name, text end
-      end
-    end
+    if marked then kept, forgotten = without_marks() end
     local reply = pcall('HSET', key, unpack(kept))
     if type(reply) == 'table' then
       -- Out of memory or read-only: Redis says so at the first write, so that nothing has been written.

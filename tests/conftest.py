@@ -60,7 +60,7 @@ def store(transport: Transport) -> FeatureStore:
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Server]:
     """A Valkey of the test's own, to stop, freeze and restart."""
-    server = Server(binaries()["valkey9"], tmp_path, "--appendonly", "yes")
+    server = Server(binaries()["valkey9"], tmp_path, "--appendonly", "yes", "--appendfsync", "always")
     server.start()
     yield server
     server.stop()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.model import FORGET, LEAVE, Model
 
 from featurestore import Definition, FeatureStore, Transport
+from featurestore.maintenance import repack
 from featurestore.scripts import UPSERT_FEATURES
 
 SCHEMA = {"f": "float", "i": "int", "b": "bool", "s": "string", "f.2": "float", "s-2": "string"}
@@ -34,6 +35,10 @@ def upserts(draw: st.DrawFn) -> tuple[str, list[str], list[tuple[str, list[bytes
 
 step = st.one_of(
     upserts(),
+    upserts(),
+    st.tuples(st.just("declare"), st.sampled_from(["new_1", "new_2"])),
+    st.tuples(st.just("repack")),
+    st.tuples(st.just("lose_row"), st.sampled_from(IDS[:6])),
     st.tuples(st.just("delete"), st.sampled_from(IDS[:6])),
     st.tuples(st.just("get"), st.sampled_from(IDS[:6]), st.one_of(st.none(), names.filter(bool))),
     st.tuples(st.just("get_many"), st.lists(st.sampled_from(IDS[:6]), min_size=1, max_size=8)),
@@ -51,7 +56,7 @@ def bits(value: Any) -> Any:
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_scripts_do_what_the_model_does(transport: Transport, steps: list[Any]) -> None:
     transport.command("FLUSHALL")
-    store, model = FeatureStore(transport), Model(SCHEMA)
+    store, model = FeatureStore(transport), Model(dict(SCHEMA))
     store.apply(Definition(features=SCHEMA))  # type: ignore[arg-type]
     for action, *details in steps:
         if action == "upsert":
@@ -63,12 +68,28 @@ def test_scripts_do_what_the_model_does(transport: Transport, steps: list[Any]) 
             )
             codes = [(position, code.decode()) for position, code, _ in rejected]
             assert (written, skipped, codes) == model.upsert(columns, rows, event_time)
+        elif action == "declare":
+            store.apply(Definition(features={details[0]: "int"}))
+            model.schema[details[0]] = "int"
+            store.schema()
+        elif action == "repack":
+            for _ in repack(store):
+                pass
+            assert [progress.built for progress in repack(store)][-1:] in ([], [0])
+        elif action == "lose_row":  # as if something else had written the hash
+            transport.command("HDEL", store.keys.features(details[0]), "@row")
         elif action == "delete":
             assert store.delete(details[0]) == model.delete(details[0])
         elif action == "get":
             entity_id, wanted = details
-            assert bits(store.get(entity_id, wanted)) == bits(model.get(entity_id, wanted or list(SCHEMA)))
+            assert bits(store.get(entity_id, wanted)) == bits(model.get(entity_id, wanted or list(model.schema)))
         else:
             rows = store.get_many(details[0])
-            assert [bits(row) for row in rows] == [bits(model.get(entity_id, list(SCHEMA))) for entity_id in details[0]]
+            assert [bits(row) for row in rows] == [
+                bits(model.get(entity_id, list(model.schema))) for entity_id in details[0]
+            ]
     assert store.count() == len(model.rows)
+    for entity_id in model.rows:  # the packed row and the fields agree
+        everything = bits(model.get(entity_id, list(model.schema)))
+        assert bits(store.get(entity_id)) == everything
+        assert bits(store.get(entity_id, list(model.schema))) == everything

@@ -1,9 +1,11 @@
 """The contract of lua/README.md, case by case, on every backend."""
 
+import re
 from typing import Any
 
 import msgspec
 import pytest
+from support.fake import FakeTransport
 
 from featurestore import (
     BadArgumentsError,
@@ -17,11 +19,13 @@ from featurestore import (
     UndeclaredFeatureError,
     read_definition,
 )
+from featurestore.maintenance import diagnose, repack
 from featurestore.scripts import (
     APPLY_SCHEMA,
     DELETE_ENTITY,
     GET_FEATURES,
     GET_FEATURES_BATCH,
+    REPACK_ROWS,
     UPSERT_FEATURES,
 )
 
@@ -250,6 +254,7 @@ def test_an_unknown_id_costs_no_hash_read(declared: FeatureStore, transport: Tra
 
 def test_rubbish_is_null_for_that_feature_alone(declared: FeatureStore, transport: Transport) -> None:
     declared.upsert([("u", {"city": "Rome"}), ("v", {"age": 2.0, "city": "Oslo"})])
+    transport.command("HDEL", key("u"), "@row")  # whatever wrote this knows nothing of packed rows
     transport.command(
         "HSET", key("u"), "age", "0x10", "n", "1.5", "vip", "maybe", "undeclared", "1", "city", b"\xff\xfe"
     )
@@ -336,3 +341,69 @@ def test_a_reader_notices_a_schema_that_was_replaced_under_it(declared: FeatureS
     other.upsert([("u", {"age": 2.0, "city": "Rome"})])
     assert declared.get("u") == {"city": "Rome", "vip": None, "n": None, "age": 2.0}
     assert declared.get_many(["u"]) == [{"city": "Rome", "vip": None, "n": None, "age": 2.0}]
+
+
+# The packed row
+
+
+def test_a_whole_read_costs_one_membership_call_and_one_field(declared: FeatureStore, transport: Transport) -> None:
+    if isinstance(transport, FakeTransport):
+        pytest.skip("fakeredis keeps no command statistics")
+    declared.upsert((f"u{index}", {"age": 1.0}) for index in range(100))
+    declared.get("u1")
+    transport.command("CONFIG", "RESETSTAT")
+    declared.get("u1")
+    declared.get_many([f"u{index}" for index in range(100)])
+    stats = transport.command("INFO", "commandstats").decode()
+    counts = dict(re.findall(r"cmdstat_(\w+):calls=(\d+)", stats))
+    counts.pop("config", None)
+    assert counts == {"evalsha": "2", "sismember": "1", "smismember": "1", "hget": "101"}
+
+
+def test_repack_builds_what_is_missing_and_nothing_else(declared: FeatureStore, transport: Transport) -> None:
+    declared.upsert((f"u{index}", {"age": float(index)}) for index in range(250))
+    for index in range(120):
+        transport.command("HDEL", key(f"u{index}"), "@row")
+    transport.command("SADD", "all_users", "ghost", b"\xff")
+    transport.command("SET", key("text"), "no hash")
+    transport.command("SADD", "all_users", "text")
+    *_, last = repack(declared)
+    assert (last.built, last.total) == (120, 253)
+    assert [progress.built for progress in repack(declared)][-1] == 0
+    declared.apply(Definition(features={"later": "int"}))
+    declared.schema()
+    *_, last = repack(declared)
+    assert last.built == 250
+    assert declared.get("u7") == {"age": 7.0, "n": None, "vip": None, "city": None, "later": None}
+
+
+def test_repack_refuses_arguments_that_do_not_fit(declared: FeatureStore, transport: Transport) -> None:
+    for keys, arguments in (([*SHARED], []), ([*SHARED, key("u")], []), ([*SHARED, key("u")], ["u", "v"])):
+        with pytest.raises(BadArgumentsError):
+            transport.run(REPACK_ROWS, keys, arguments)
+
+
+def test_the_doctor_finds_what_is_amiss(store: FeatureStore, transport: Transport) -> None:
+    if isinstance(transport, FakeTransport):
+        pytest.skip("fakeredis has no MEMORY USAGE and no OBJECT ENCODING")
+    assert [finding.good for finding in diagnose(store)] == [True, False]
+    store.apply(Definition(features={"city": "string", "n": "int"}))
+    name = transport.command("CONFIG", "GET", "hash-max-*-value")[0]
+    transport.command("CONFIG", "SET", name, 1024)
+    try:
+        store.upsert([("u", {"city": "x" * 100})])
+        assert all(finding.good for finding in diagnose(store))
+        transport.command("CONFIG", "SET", name, 64)
+        transport.command("HDEL", key("u"), "@row")
+        store.upsert([("v", {"city": "x" * 100})])
+        transport.command("HDEL", key("v"), "@row")
+        transport.command("SADD", "all_users", "ghost")
+        bad = [finding.text for finding in diagnose(store) if not finding.good]
+        assert [text.split(":")[0].split(";")[0] for text in bad][:3] == [
+            "hash-max-listpack-value is 64",
+            "1 of 3 sampled users have no hash",
+            "0 of 2 sampled users have a row of this layout",
+        ]
+        assert "in the large encoding" in bad[3]
+    finally:
+        transport.command("CONFIG", "SET", name, 64)

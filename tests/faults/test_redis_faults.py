@@ -107,6 +107,8 @@ def test_http_says_504_while_redis_is_slow_and_recovers(server: HttpServer, valk
 
 def test_http_without_a_schema_says_which_command_to_run(server: HttpServer, store: FeatureStore) -> None:
     store.transport.command("DEL", "user:schema")
+    assert server.get("/features/u").status == 200  # its packed row says everything
+    store.transport.command("HDEL", "user:u:features", "@row")
     answer = server.get("/features/u")
     assert (answer.status, answer.json["detail"]) == (503, "no schema is stored: run featurestore apply")
     assert server.get("/health").json["reason"] == "no schema is stored: run featurestore apply"

@@ -29,13 +29,24 @@ def _pack_one(value: Any) -> bytes:
     return msgspec.msgpack.encode(value)
 
 
+def _unpack(packed: bytes) -> list[Any]:
+    """Unpack an array as cmsgpack does: text is bytes, and nil leaves a hole."""
+    values = msgspec.msgpack.decode(packed)
+    return [value.encode() if isinstance(value, str) else value for value in values]
+
+
 def fake_server() -> fakeredis.FakeServer:
     """Return a server whose Lua has what the scripts need."""
     server = fakeredis.FakeServer(version=(7,))
     fakeredis.FakeRedis(server=server).eval("return 1", 0)
     inside: Any = server
     runtime = inside._lua_runtime
-    cmsgpack = runtime.table_from({b"pack": lambda *values: b"".join(map(_pack_one, values))})
+    cmsgpack = runtime.table_from(
+        {
+            b"pack": lambda *values: b"".join(map(_pack_one, values)),
+            b"unpack": lambda packed: runtime.table_from(dict(enumerate(_unpack(packed), 1))),
+        }
+    )
     runtime.globals()[b"cmsgpack"] = cmsgpack
     inside._lua_expected_globals.add(b"cmsgpack")
     redis_table = runtime.globals()[b"redis"]
@@ -57,6 +68,7 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self._client = fakeredis.FakeRedis(server=fake_server(), protocol=2)
+        self._client.response_callbacks.clear()  # replies as they come, as other transports give them
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         (reply,) = self.run_many(script, [(keys, arguments)])

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from featurestore.schema import Value
 
@@ -35,7 +35,7 @@ def parse(kind: str, text: bytes) -> Value | None:
 class Model:
     """A store of one entity."""
 
-    def __init__(self, schema: Mapping[str, str]) -> None:
+    def __init__(self, schema: dict[str, str]) -> None:
         self.schema = schema
         self.rows: dict[str, dict[str, Value]] = {}
         self.times: dict[str, int] = {}

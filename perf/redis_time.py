@@ -1,0 +1,82 @@
+"""How much of Redis's one thread reads take, by INFO commandstats, and what a user costs in memory.
+
+Compares the scripts with native HGETALL on the same users, in turn.
+"""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from featurestore.ingest.simulator import COLUMNS, Simulator
+from featurestore.ingest.writer import BulkWriter
+from servers import redis_server
+
+from featurestore import FeatureStore, read_definition
+from featurestore.scripts import GET_FEATURES
+
+USERS, REPEATS, ROUNDS = 20_000, 300, 7
+
+
+def main() -> None:
+    """Measure and print."""
+    with redis_server() as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        client = redis.Redis.from_url(url)
+        with FeatureStore.connect(url, timeout=5) as store:
+            store.apply(read_definition())
+            writer = BulkWriter(url)
+            writer.write(COLUMNS, Simulator(USERS, seed=7).everyone())
+            writer.close()
+            ids = [f"user{number:05d}" for number in range(0, USERS, USERS // 100)]
+            names = list(COLUMNS)
+
+            layout = store.select().words
+            singles = [
+                ((store.keys.features(each), store.keys.members, store.keys.schema), (each, *layout)) for each in ids
+            ]
+
+            def pipelined() -> None:
+                pipeline = client.pipeline(transaction=False)
+                for entity_id in ids:
+                    pipeline.hgetall(f"plain:{entity_id}")
+                pipeline.execute()
+
+            for entity_id in ids:
+                fields: dict[Any, Any] = client.hgetall(f"user:{entity_id}:features")
+                plain = {name: text for name, text in fields.items() if not name.startswith(b"@")}
+                client.hset(f"plain:{entity_id}", mapping=plain)
+            reads: dict[str, tuple[str, Callable[[], Any]]] = {
+                "HGETALL": ("hgetall", lambda: client.hgetall(f"plain:{ids[0]}")),
+                "get_features, packed row": ("evalsha", lambda: store.get(ids[0])),
+                "get_features, names (fields and cast)": ("evalsha", lambda: store.get(ids[0], names)),
+                "100 x HGETALL in a pipeline": ("hgetall", pipelined),
+                "100 x get_features, packed rows": (
+                    "evalsha",
+                    lambda: store.transport.run_many(GET_FEATURES, singles),
+                ),
+                "get_features_batch of 100, packed rows": ("evalsha", lambda: store.get_many(ids)),
+                "get_features_batch of 100, names": ("evalsha", lambda: store.get_many(ids, names)),
+            }
+            for _, call in reads.values():
+                call()
+            times: dict[str, list[float]] = {name: [] for name in reads}
+            for _ in range(ROUNDS):
+                for name, (command, call) in reads.items():
+                    client.config_resetstat()
+                    for _ in range(REPEATS):
+                        call()
+                    times[name].append(client.info("commandstats")[f"cmdstat_{command}"]["usec"] / REPEATS)
+            found = {name: statistics.median(values) for name, values in times.items()}
+            for name, microseconds in found.items():
+                base = found["100 x HGETALL in a pipeline" if "100" in name else "HGETALL"]
+                print(f"{name:40} {microseconds:8.1f} us   {microseconds / base:5.2f} of HGETALL")
+            sizes = [float(client.memory_usage(f"user:{entity_id}:features") or 0) for entity_id in ids]
+            plain_sizes = [float(client.memory_usage(f"plain:{entity_id}") or 0) for entity_id in ids]
+            mean, plain_mean = statistics.mean(sizes), statistics.mean(plain_sizes)
+            print(f"memory a user: {mean:.0f} bytes, {plain_mean:.0f} as plain fields alone: {mean / plain_mean:.2f}")
+        client.close()
+
+
+if __name__ == "__main__":
+    main()

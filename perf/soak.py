@@ -1,0 +1,65 @@
+"""Load the server with 256 connections for a minute and look for what must not happen.
+
+Prints failed requests, memory of the workers before and after, connections to Redis, Redis commands for the requests
+served, and how many requests shared one write to Redis.
+"""
+
+import argparse
+from pathlib import Path
+
+import redis
+from compare import fill
+from servers import feature_store, load, redis_server
+
+
+def memory_of(pid: int) -> int:
+    """Return the resident memory of a process in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that `pid` started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def main() -> None:
+    """Run the load and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--connections", type=int, default=256)
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    with redis_server() as redis_port:
+        url = f"redis://127.0.0.1:{redis_port}/0"
+        fill(url, arguments.users)
+        client = redis.Redis.from_url(url)
+        with feature_store(url, "featurestore", arguments.workers) as (port, master):
+            workers = children_of(master)
+            load("warm-up", port, "uniform", arguments.connections, seconds=5, users=arguments.users)
+            before = [memory_of(pid) for pid in workers]
+            client.config_resetstat()
+            run = load("soak", port, "uniform", arguments.connections, seconds=arguments.seconds, users=arguments.users)
+            after = [memory_of(pid) for pid in workers]
+            stats = client.info("all")
+            reads = stats["total_reads_processed"]
+            evalshas = stats["cmdstat_evalsha"]["calls"]
+            others = {
+                name.removeprefix("cmdstat_"): figures["calls"]
+                for name, figures in stats.items()
+                if name.startswith("cmdstat_") and name not in {"cmdstat_evalsha", "cmdstat_sismember", "cmdstat_hget"}
+            }
+            print(f"{run.requests} requests in {run.seconds:.0f} s at {arguments.connections} connections, "
+                  f"{run.rate:,.0f}/s, p99 {run.p99 / 1000:.2f} ms, failed {run.failed}")  # fmt: skip
+            print(f"memory of the workers in KiB: {before} before, {after} after")
+            print(f"connections to Redis: {stats['connected_clients'] - 1} for {len(workers)} workers")
+            print(f"Redis: {evalshas} EVALSHA for {run.requests} answered requests; other commands: {others}")
+            print(f"Redis read {reads} times: {evalshas / reads:.1f} calls a write of a worker")
+        client.close()
+
+
+if __name__ == "__main__":
+    main()
