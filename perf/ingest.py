@@ -5,8 +5,8 @@ same for both. Prints users/s of every run and the ratio of the medians.
 """
 
 import argparse
+import contextlib
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import redis
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from featurestore.ingest.writer import BulkWriter
+from servers import redis_server
 
-from featurestore import EmbeddedServer, FeatureStore, read_definition
+from featurestore import FeatureStore, read_definition
 
 PIPELINE = 1000
 
@@ -57,24 +58,18 @@ def measure(load: Callable[[str, list[tuple[Any, ...]]], None], url: str, rows: 
 def main() -> None:
     """Run both in turn and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", help="an empty Redis to use; its data are deleted. Default: an embedded Valkey")
+    parser.add_argument("--url", help="an empty Redis to use; its data are deleted. Default: one of its own")
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     rows = list(Simulator(arguments.users, seed=7).everyone())
-    with tempfile.TemporaryDirectory() as folder:
-        server = None if arguments.url else EmbeddedServer(folder)
-        url = arguments.url or ""
-        if server is not None:
-            server.start()
-            url = server.url
-        figures: dict[str, list[float]] = {"plain redis-py": [], "upsert script": []}
-        print(f"{arguments.users} users of {len(COLUMNS)} features, {arguments.runs} runs each in turn")
+    figures: dict[str, list[float]] = {"plain redis-py": [], "upsert script": []}
+    print(f"{arguments.users} users of {len(COLUMNS)} features, {arguments.runs} runs each in turn")
+    with contextlib.ExitStack() as stack:
+        url = arguments.url or f"redis://127.0.0.1:{stack.enter_context(redis_server())}/0"
         for _ in range(arguments.runs):
             figures["plain redis-py"].append(measure(load_plainly, url, rows))
             figures["upsert script"].append(measure(load_by_script, url, rows))
-        if server is not None:
-            server.stop()
     for name, values in figures.items():
         print(f"{name:15} {statistics.median(values):9,.0f} users/s   (" + " ".join(f"{v:,.0f}" for v in values) + ")")
     ratio = statistics.median(figures["upsert script"]) / statistics.median(figures["plain redis-py"])
