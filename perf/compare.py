@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from featurestore import Definition, FeatureStore, read_definition
 from featurestore.scripts import GET_FEATURES
 
 OURS = ("featurestore", "gevent", "gthread", "sync")
+PLAIN_DB = 2  # the peers read hashes as they would write them: the same users, plain fields alone
 CONNECTIONS = (1, 16, 64, 256)
 WIDE = {f"feature_{index:02d}": "float" for index in range(50)}
 
@@ -51,7 +53,9 @@ def main() -> None:
     ceilings: dict[str, float] = {}
     with redis_server() as redis_port:
         url = f"redis://127.0.0.1:{redis_port}/0"
+        plain = f"redis://127.0.0.1:{redis_port}/{PLAIN_DB}"
         fill(url, users)
+        fill_plainly(plain, users)
         settings = describe(url, arguments)
         print(json.dumps(settings, indent=1))
         for worker_class in OURS:
@@ -63,12 +67,12 @@ def main() -> None:
                     for kind in ("zipf", "miss", "mixed"):
                         measure(worker_class, port, kind, 64)
                     measure(worker_class, port, "uniform", 10)
-        with fastapi(url, workers) as port:
+        with fastapi(plain, workers) as port:
             for connections in CONNECTIONS:
                 measure("fastapi", port, "uniform", connections)
             measure("fastapi", port, "batch", 16)
         if shutil.which("webdis"):
-            with webdis(redis_port, workers) as port:
+            with webdis(redis_port, PLAIN_DB, workers) as port:
                 for connections in CONNECTIONS:
                     measure("webdis", port, "uniform", connections, "/HGETALL/user:%s:features")
         if shutil.which("redis-benchmark"):
@@ -94,6 +98,19 @@ def fill(url: str, users: int) -> None:
     result = writer.write(COLUMNS, Simulator(users, seed=7).everyone())
     assert result.written == users
     writer.close()
+
+
+def fill_plainly(url: str, users: int) -> None:
+    """Write the same users as services without this store do."""
+    client = redis.Redis.from_url(url)
+    rows = Simulator(users, seed=7).everyone()
+    while part := list(islice(rows, 1000)):
+        pipeline = client.pipeline(transaction=False)
+        for entity_id, *values in part:
+            pipeline.hset(f"user:{entity_id}:features", mapping=dict(zip(COLUMNS, values, strict=True)))
+            pipeline.sadd("all_users", entity_id)
+        pipeline.execute()
+    client.close()
 
 
 def fill_wide(url: str) -> None:
