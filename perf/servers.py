@@ -128,7 +128,8 @@ def fastapi(redis_url: str, workers: int) -> Iterator[int]:
 def webdis(redis_port: int, database: int, threads: int) -> Iterator[int]:
     """Run webdis, a C HTTP front to Redis."""
     port = free_port()
-    settings = {"redis_host": "127.0.0.1", "redis_port": redis_port, "database": database, "http_host": "127.0.0.1", "http_port": port,
+    settings = {"redis_host": "127.0.0.1", "redis_port": redis_port, "database": database,
+                "http_host": "127.0.0.1", "http_port": port,
                 "threads": threads, "pool_size": 20, "daemonize": False, "verbosity": 1,
                 "logfile": "/dev/null"}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
