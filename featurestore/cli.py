@@ -121,9 +121,7 @@ def repack(pause_ms: int) -> None:
         for progress in repack_rows(store, pause=pause_ms / 1000):
             if time.monotonic() - shown > 1:
                 shown = time.monotonic()
-                click.echo(
-                    f"looked at {progress.seen} of {progress.total} users, built {progress.built} rows", err=True
-                )
+                click.echo(f"{progress.seen} of {progress.total} users seen, {progress.built} rows built", err=True)
     click.echo(f"done: {progress.seen} users seen, {progress.built} rows built", err=True)
 
 
