@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from support.servers import free_port, wait_until
@@ -105,11 +106,8 @@ def test_the_demo_serves_updates_and_leaves_nothing_behind(environment: dict[str
             lambda: "Ingested/Updated 500 features. Total unique users: 2000" in log.read_text() or demo.poll(),
             timeout=60, what="an update",
         )  # fmt: skip
-        served = subprocess.run(
-            ["curl", "-sf", f"http://{environment['FEATURESTORE_BIND']}/features/user00001"],
-            capture_output=True, check=True,
-        )  # fmt: skip
-        assert json.loads(served.stdout)["user_id"] == "user00001"
+        with urlopen(f"http://{environment['FEATURESTORE_BIND']}/features/user00001", timeout=10) as served:
+            assert json.load(served)["user_id"] == "user00001"
         demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 130
     finally:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -382,6 +383,7 @@ def test_the_access_log(server: Gunicorn) -> None:
     wait_until(lambda: '"GET /logged?a=b HTTP/1.1" 200' in server.text(), what="a line of the access log")
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 def test_tls(tmp_path: Path) -> None:
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
     subprocess.run(
