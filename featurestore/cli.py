@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from featurestore import supervisor
-from featurestore.embedded import exit_on_sigterm
+from featurestore.embedded import exit_on_signals
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import Keys
 from featurestore.maintenance import RepackProgress, diagnose
@@ -38,7 +38,7 @@ def commands() -> None:
     The server's address is REDIS_URL, or REDIS_HOST and REDIS_PORT; with neither, an embedded server keeps the data in
     FEATURESTORE_DATA_DIR.
     """
-    exit_on_sigterm()
+    exit_on_signals()
 
 
 @commands.command()

@@ -143,10 +143,14 @@ def embedded_url(data_dir: str) -> str:
     return server.url
 
 
-def exit_on_sigterm() -> None:
-    """Make SIGTERM end this process the way Ctrl-C does, so that an embedded server is stopped with it."""
+def exit_on_signals() -> None:
+    """Make SIGTERM and SIGINT end this process in order, so that an embedded server is stopped with it.
+
+    Shells start background jobs with SIGINT ignored, which would leave no way to stop them by it.
+    """
 
     def leave(_number: int, _frame: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
