@@ -212,10 +212,11 @@ def test_a_slow_reader_gets_everything(server: Gunicorn) -> None:
 
 
 def test_an_upgrade_is_answered_as_a_plain_request(server: Gunicorn) -> None:
-    answers = server.exchange(
-        request("/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA")
-    )
-    assert answers.count(b"HTTP/1.1 200") == 1
+    upgrade = request("/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA")
+    answers = server.exchange(upgrade + close("/last"))
+    assert re.findall(rb'"PATH_INFO": "/(\w+)"', answers) == [b"x", b"last"]
+    body = request("/echo", "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 5", method="POST", body=b"hello")
+    assert b"\r\n\r\nhelloHTTP/1.1 200" in server.exchange(body + close("/last"))
 
 
 # Errors of the app
@@ -321,7 +322,7 @@ def test_what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(
 
 
 def test_slow_clients_are_cut_off(tmp_path: Path) -> None:
-    code = "import featurestore.worker as w; w._REQUEST_TIMEOUT_S = 0.3"
+    code = "import featurestore.worker as w; w.Worker.request_timeout = 0.3"
     (tmp_path / "conf.py").write_text(f"def post_fork(server, worker):\n    {code}\n")
     server = Gunicorn(tmp_path, "-c", str(tmp_path / "conf.py"), "--keep-alive", "1")
     try:

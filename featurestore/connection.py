@@ -1,0 +1,204 @@
+"""One client's connection, in a greenlet of its own."""
+
+import contextlib
+import socket as plain_socket
+from collections.abc import Callable
+from ssl import SSLWantReadError
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+from gevent import Timeout, getcurrent
+
+from featurestore.http1 import Environ, Limits, Refusal, Request, RequestReader
+
+_RECEIVE_BYTES = 65_536
+_SLOWEST_BYTES_PER_S = 65_536
+_READABLE = 1
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection, or takes no more bytes."""
+
+
+class Server(Protocol):
+    """What a connection has to know of its server.
+
+    Attributes:
+        alive: Whether the server takes further requests.
+        limits: How much of a request is taken.
+        request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
+        send_timeout: Seconds within which the client has to take a response, and more for a large one.
+        idle_timeout: Seconds that a connection may wait for its next request.
+    """
+
+    alive: bool
+    limits: Limits
+    request_timeout: float
+    send_timeout: float
+    idle_timeout: float
+
+    def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
+        """Have the app answer `request`; return whether the connection may go on."""
+
+    def refused(self, refusal: Refusal, client: str) -> None:
+        """Take note of a request that the app does not get."""
+
+
+class Connection:
+    """One client: reads requests, has the app answer them in order, and closes.
+
+    Args:
+        server: Whose connection it is.
+        client: gevent's socket; for TLS, with the handshake done.
+        base: What the environments of the requests have in common.
+        tls: Whether `client` speaks TLS.
+
+    Attributes:
+        deadline: When the client must have sent what is awaited; only while `waiting`.
+        waiting: Whether bytes of the client are awaited.
+        expired: Whether the waiting was ended by `expire()`.
+    """
+
+    def __init__(self, server: Server, client: Any, base: Environ, *, tls: bool) -> None:
+        self.deadline = monotonic() + server.request_timeout
+        self.waiting = False
+        self.expired = False
+        self._server = server
+        self._client = client
+        self._address: str = base["REMOTE_ADDR"]
+        self._greenlet = getcurrent()
+        self._hub = gevent.get_hub()
+        self._reader = RequestReader(base, server.limits)
+        self._tls = tls
+        self._plain = client if tls else client._sock  # noqa: SLF001 - past gevent's wrapper, which would wait
+        if tls:
+            client.settimeout(0.0)
+        self._watcher: Any = self._hub.loop.io(client.fileno(), _READABLE)
+        self._answered = False  # since `deadline` was set
+        self._begun = False  # as it was when `deadline` was set
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return self.waiting and not self._reader.begun
+
+    def serve(self) -> None:
+        """Answer requests until one side ends the connection."""
+        reader, server = self._reader, self._server
+        try:
+            while True:
+                while reader.requests:
+                    if not server.answer(reader.requests.popleft(), self.send):
+                        return
+                    self._answered = True
+                if reader.refusal:
+                    self._refuse(reader.refusal)
+                    return
+                if reader.wants_continue:
+                    reader.wants_continue = False
+                    self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                elif self._answered and not reader.begun and not server.alive:
+                    return
+                data = self._receive()
+                if not data:
+                    return
+                reader.feed(data)
+        except (ClientGoneError, OSError):
+            return
+        finally:
+            self._watcher.stop()
+            self._watcher.close()
+
+    def expire(self) -> None:
+        """Stop waiting for the client; called from another greenlet."""
+        if self.waiting:
+            self.waiting, self.expired = False, True
+            self._hub.loop.run_callback(self._greenlet.switch)
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises:
+            ClientGoneError: The client is gone or does not take it.
+        """
+        try:
+            sent = 0
+            if not self._tls:
+                with contextlib.suppress(BlockingIOError):
+                    sent = self._plain.send(data)
+                if sent == len(data):
+                    return
+            patience = self._server.send_timeout + len(data) / _SLOWEST_BYTES_PER_S
+            self._client.settimeout(patience)
+            try:
+                self._client.sendall(memoryview(data)[sent:])
+            finally:
+                self._client.settimeout(0.0 if self._tls else None)
+        except OSError as error:
+            raise ClientGoneError from error
+
+    def _receive(self) -> bytes:
+        """Return the client's next bytes; none when it is gone or too slow."""
+        begun = self._reader.begun
+        if self._answered:
+            self.deadline = monotonic() + (self._server.request_timeout if begun else self._server.idle_timeout)
+        elif begun and not self._begun:
+            self.deadline = monotonic() + self._server.request_timeout
+        self._answered, self._begun = False, begun
+        if self._tls:  # which may have bytes that came with earlier ones
+            data = self._read()
+            if data is not None:
+                return data
+        while True:
+            self._wait()
+            if self.expired:
+                return self._last_bytes()
+            data = self._read()
+            if data is not None:
+                return data
+
+    def _wait(self) -> None:
+        """Wait until there is something to read, or `expire()`."""
+        if not self._watcher.active:
+            self._watcher.start(self._on_readable)
+        self.waiting = True
+        try:
+            self._hub.switch()
+        finally:
+            self.waiting = False
+
+    def _on_readable(self) -> None:
+        """Wake the greenlet, in the hub. The watcher stays on between requests, which saves two system calls each."""
+        if self.waiting:
+            self.waiting = False
+            self._greenlet.switch()
+        else:
+            self._watcher.stop()
+
+    def _read(self) -> bytes | None:
+        """Return what the client has sent, or None where that is nothing."""
+        try:
+            data: bytes = self._plain.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, SSLWantReadError):
+            return None
+        return data
+
+    def _last_bytes(self) -> bytes:
+        """Return what came just before the waiting was over; answer 408 where that is only half a request."""
+        if self._reader.begun:
+            self._refuse(Refusal(408, "the request did not arrive in time"))
+            return b""
+        self.expired = False
+        return self._read() or b""
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer for the app, and let the client read that before the connection goes."""
+        self._server.refused(refusal, self._address)
+        self.send(refusal.response())
+        with contextlib.suppress(OSError, Timeout), Timeout(1.0):
+            self._client.settimeout(None)
+            self._client.shutdown(plain_socket.SHUT_WR)
+            for _ in range(64):  # unread bytes would make the kernel reset the connection, and the answer with it
+                if not self._client.recv(_RECEIVE_BYTES):
+                    break
