@@ -28,7 +28,7 @@ class Server(Protocol):
         alive: Whether the server takes further requests.
         limits: How much of a request is taken.
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
-        send_timeout: Seconds within which the client has to take a response, and more for a large one.
+        send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
     """
 
@@ -129,14 +129,22 @@ class Connection:
                     sent = self._plain.send(data)
                 if sent == len(data):
                     return
-            patience = self._server.send_timeout + len(data) / _SLOWEST_BYTES_PER_S
-            self._client.settimeout(patience)
-            try:
-                self._client.sendall(memoryview(data)[sent:])
-            finally:
-                self._client.settimeout(0.0 if self._tls else None)
+            self._send_slowly(memoryview(data)[sent:])
         except OSError as error:
             raise ClientGoneError from error
+
+    def _send_slowly(self, data: memoryview) -> None:
+        """Send `data` as the client takes it: it may neither stop nor dawdle for long."""
+        client, patience = self._client, self._server.send_timeout
+        end = monotonic() + patience + len(data) / _SLOWEST_BYTES_PER_S
+        client.settimeout(patience)
+        try:
+            while data:
+                if monotonic() > end:
+                    raise ClientGoneError
+                data = data[client.send(data) :]
+        finally:
+            client.settimeout(0.0 if self._tls else None)
 
     def _receive(self) -> bytes:
         """Return the client's next bytes; none when it is gone or too slow."""

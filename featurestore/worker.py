@@ -32,7 +32,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     Attributes:
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
-        send_timeout: Seconds within which the client has to take a response; one more for every 64 KiB.
+        send_timeout: Seconds without the client taking any of a response; also for all of it, with one more per 64 KiB.
         idle_timeout: Seconds that a connection may wait for its next request; gunicorn's `keepalive`.
         limits: How much of a request is taken.
         date_field: The header field with the time.

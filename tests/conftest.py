@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.fake import FakeTransport
+from support.gunicorn import Gunicorn
 from support.servers import Server, binaries
 
 from featurestore import FeatureStore, SyncTransport, Transport
@@ -64,3 +65,11 @@ def valkey(tmp_path: Path) -> Iterator[Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A gunicorn that serves the worker's probe app to the tests of a module."""
+    running = Gunicorn(tmp_path_factory.mktemp("gunicorn"), "--access-logfile", "-")
+    yield running
+    assert running.stop() == 0

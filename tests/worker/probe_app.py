@@ -5,16 +5,37 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from gevent import Timeout
 from gevent.event import Event
 
 _never = Event()
+FAULTS = {
+    "/raise": ValueError("on purpose"),
+    "/raise/os": FileNotFoundError("on purpose"),
+    "/raise/timeout": Timeout(1),
+    "/raise/exit": SystemExit(3),  # with which gunicorn's master gives up
+}
+HEADERS: dict[str, Any] = {
+    "/bad/crlf": ("200 OK", [("X", "a\r\nSet-Cookie: b")]),
+    "/bad/cr": ("200 OK", [("X", "a\rb")]),
+    "/bad/lf": ("200 OK", [("X", "a\nb")]),
+    "/bad/nul": ("200 OK", [("X", "a\0b")]),
+    "/bad/name": ("200 OK", [("X: a\r\nY", "b")]),
+    "/bad/space": ("200 OK", [("X ", "b")]),
+    "/bad/wide": ("200 OK", [("X", "\N{SNOWMAN}")]),
+    "/bad/bytes": ("200 OK", [("X", b"a")]),
+    "/bad/status": ("200 OK\r\nX: a", []),
+    "/bad/number": ("OK", []),
+    "/bad/length": ("200 OK", [("Content-Length", "a")]),
+    "/bad/lengths": ("200 OK", [("Content-Length", "0"), ("content-length", "0")]),
+}
 
 
 class Closing:
     """An iterable whose close() is seen in the log."""
 
-    def __init__(self, pieces: list[bytes], *, error: bool = False) -> None:
-        self._pieces, self._error = pieces, error
+    def __init__(self, pieces: list[bytes], *, error: bool = False, close_error: bool = False) -> None:
+        self._pieces, self._error, self._close_error = pieces, error, close_error
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._pieces
@@ -24,6 +45,8 @@ class Closing:
     def close(self) -> None:
         sys.stderr.write("closed\n")
         sys.stderr.flush()
+        if self._close_error:
+            raise ValueError("on purpose")
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -34,8 +57,6 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         body = source.readline() + b"".join(source)
         start_response("200 OK", [*text, ("Content-Length", str(len(body)))])
         return [body]
-    if path == "/raise":
-        raise ValueError("on purpose")
     if path == "/exc_info":
         start_response("200 OK", text)
         try:
@@ -55,12 +76,60 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
     if path == "/204":
         start_response("204 No Content", [])
         return []
-    if path == "/split":
-        start_response("200 OK", [("X", "a\r\nSet-Cookie: b")])
-        return [b""]
     if path == "/large":
         start_response("200 OK", text)
         return [b"x" * 20_000_000]
+    if path == "/read":
+        source = environ["wsgi.input"]
+        parts = [
+            source.read(2),
+            source.readline(),
+            source.readline(2),
+            *source.readlines(),
+            source.read(),
+            source.read(9),
+        ]
+        start_response("200 OK", text)
+        return [json.dumps([part.decode() for part in parts]).encode()]
+    if path in FAULTS:
+        raise FAULTS[path]
+    if path == "/no_start":
+        return [b"x"]
+    if path == "/twice":
+        start_response("200 OK", text)
+        start_response("200 OK", text)
+    if path == "/exc_info_late":
+        start_response("200 OK", text)(b"begun")
+        try:
+            raise ValueError("on purpose")
+        except ValueError:
+            start_response("500 Oh", text, sys.exc_info())
+    if path == "/close_fails":
+        start_response("200 OK", [*text, ("Content-Length", "2")])
+        return Closing([b"ok"], close_error=True)
+    if path.startswith("/length/"):
+        start_response("200 OK", [*text, ("Content-Length", path.removeprefix("/length/"))])
+        return Closing([b"abc", b"def"])
+    if path == "/304":
+        start_response("304 Not Modified", [("ETag", '"a"'), ("Content-Length", "6")])
+        return [b"abcdef"]
+    if path == "/204/length":
+        start_response("204 No Content", [("Content-Length", "3")])
+        return [b"abc"]
+    if path == "/hop":
+        start_response("200 OK", [("Transfer-Encoding", "chunked"), ("Keep-Alive", "x"), ("Date", "now"), *text])
+        return [b"abc"]
+    if path == "/says_close":
+        start_response("200 OK", [("Connection", "close")])
+        return [b"abc"]
+    if path in HEADERS:
+        status, headers = HEADERS[path]
+        start_response(status, headers)
+        return [b""]
+    if path == "/forever":
+        sys.stderr.write("waiting\n")
+        sys.stderr.flush()
+        _never.wait()
     if path == "/wait":
         sys.stderr.write("waiting\n")
         sys.stderr.flush()

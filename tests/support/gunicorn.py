@@ -1,0 +1,83 @@
+"""A real gunicorn with the worker, and HTTP said and read byte by byte."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.servers import free_port, wait_until
+
+APPS = Path(__file__).parent.parent / "worker"
+GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Gunicorn:
+    def __init__(
+        self, folder: Path, *options: str, worker: str = "featurestore.worker.Worker", **settings: str
+    ) -> None:
+        self.port = free_port()
+        self.log = folder / f"gunicorn-{self.port}.log"
+        environment = {**os.environ, "PYTHONPATH": str(APPS), **settings}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", worker, "-w", "1",
+                 "-b", f"127.0.0.1:{self.port}", *options, "probe_app:app"],
+                env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        wait_until(lambda: "Booting worker" in self.text(), what="a worker")
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def exchange(self, data: bytes) -> bytes:
+        """Send `data` and return everything until the server closes."""
+        with self.connect() as client:
+            client.sendall(data)
+            return read_all(client)
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(20)
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Return everything until the server closes; fail when it does not."""
+    received = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.recv(65536):
+            received += piece
+    return bytes(received)
+
+
+def read_response(client: socket.socket) -> tuple[bytes, bytes]:
+    """Return head and body of one response that has a Content-Length."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += client.recv(1)
+    found = re.search(rb"content-length: (\d+)", received, re.IGNORECASE)
+    body = b""
+    while found and len(body) < int(found[1]):
+        body += client.recv(int(found[1]) - len(body))
+    return received, body
+
+
+def request(path: str, *lines: str, method: str = "GET", version: str = "1.1", body: bytes = b"") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: h", *lines, "", ""]).encode() + body
+
+
+def close(path: str, *lines: str, **rest: Any) -> bytes:
+    return request(path, *lines, "Connection: close", **rest)
+
+
+def environ_of(response: bytes) -> dict[str, str]:
+    shown: dict[str, str] = json.loads(response.partition(b"\r\n\r\n")[2])
+    return shown

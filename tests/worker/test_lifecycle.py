@@ -1,0 +1,224 @@
+"""Slow and vanishing clients, bounds, stopping, and TLS."""
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from support.gunicorn import GET, Gunicorn, close, read_all, read_response, request
+from support.servers import wait_until
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Gunicorn]:
+    running = Gunicorn(tmp_path, "--keep-alive", "1", "--access-logfile", "-", worker="probe_workers.Impatient")
+    yield running
+    assert running.stop() == 0
+
+
+def test_slow_clients_are_cut_off(impatient: Gunicorn) -> None:
+    connect = impatient.connect
+    with connect() as head, connect() as body, connect() as idle, connect() as silent:
+        head.sendall(b"GET /x HT")
+        body.sendall(request("/echo", "Content-Length: 5", method="POST", body=b"ab"))
+        idle.sendall(GET)
+        read_response(idle)
+        assert read_all(head).startswith(b"HTTP/1.1 408 ")
+        assert read_all(body).startswith(b"HTTP/1.1 408 ")
+        assert read_all(idle) == b""
+        assert read_all(silent) == b""
+    assert impatient.exchange(close("/x")).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("drop", [b"x", b"\r\n"])
+def test_a_client_that_drips_is_cut_off(impatient: Gunicorn, drop: bytes) -> None:
+    with impatient.connect() as client:
+        client.sendall(b"\r\n" if drop == b"\r\n" else b"GET /")
+        client.settimeout(0.05)
+        deadline = monotonic() + 10
+        answer: bytes | None = None
+        while answer is None:
+            assert monotonic() < deadline
+            with contextlib.suppress(TimeoutError):
+                answer = read_all(client)
+            with contextlib.suppress(OSError):
+                client.sendall(drop)
+        assert answer.startswith(b"HTTP/1.1 408 " if drop == b"x" else b"")
+
+
+def test_a_client_that_always_has_half_a_request_under_way_is_not_cut_off(impatient: Gunicorn) -> None:
+    deadline = monotonic() + 1.2
+    with impatient.connect() as client:
+        client.sendall(GET[:9])
+        while monotonic() < deadline:
+            client.sendall(GET[9:] + GET[:9])
+            assert read_response(client)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_takes_no_response_is_cut_off(impatient: Gunicorn) -> None:
+    with impatient.connect() as client:
+        client.sendall(close("/large"))
+        wait_until(lambda: '"GET /large' in impatient.text(), what="the end of the response")
+        assert len(read_all(client)) < 20_000_000
+
+
+def test_without_keep_alive(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--keep-alive", "0")
+    try:
+        answers = server.exchange(request("/one") + request("/two"))
+        assert answers.count(b"HTTP/1.1 200 ") == 1
+        assert b"\r\nconnection: close\r\n" in answers
+    finally:
+        assert server.stop() == 0
+
+
+def test_worker_connections(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--worker-connections", "2", "--keep-alive", "60")
+    try:
+        with server.connect() as first, server.connect() as second, server.connect() as third:
+            for client in (first, second, third):
+                client.sendall(GET)
+            read_response(first)
+            read_response(second)
+            third.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                third.recv(1)
+            third.settimeout(10)
+            first.close()
+            assert read_response(third)[0].startswith(b"HTTP/1.1 200 ")
+    finally:
+        assert server.stop() == 0
+
+
+def test_clients_that_vanish_harm_nobody(server: Gunicorn) -> None:
+    for data in (b"", b"GET /x", request("/echo", "Content-Length: 9", method="POST"), request("/large"), GET * 100):
+        with server.connect() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.sendall(data)
+    assert server.exchange(close("/x")).startswith(b"HTTP/1.1 200")
+
+
+def test_a_graceful_stop_finishes_what_is_in_flight_and_closes_idle_connections(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path)
+    with server.connect() as idle, server.connect() as busy:
+        idle.sendall(GET)
+        read_response(idle)
+        busy.sendall(request("/wait"))
+        wait_until(lambda: "waiting" in server.text())
+        server.process.terminate()
+        assert read_all(idle) == b""  # at once, though a request is in flight
+        assert server.process.poll() is None
+        head, body = read_response(busy)
+        assert b"connection: close" in head
+        assert b"/wait" in body
+    assert server.process.wait(20) == 0
+
+
+def test_a_request_that_comes_with_the_stop_is_finished(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path)
+    with server.connect() as client, server.connect() as idle:
+        idle.sendall(GET)
+        read_response(idle)
+        client.sendall(GET[:9])
+        server.process.terminate()
+        assert read_all(idle) == b""
+        client.sendall(GET[9:] + GET)
+        answers = read_all(client)
+    assert answers.count(b"HTTP/1.1 200 ") == 1
+    assert b"\r\nconnection: close\r\n" in answers
+    assert server.process.wait(20) == 0
+
+
+def test_a_request_that_takes_longer_than_the_graceful_timeout_is_cut(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--graceful-timeout", "1")
+    with server.connect() as client:
+        client.sendall(request("/forever"))
+        wait_until(lambda: "waiting" in server.text())
+        server.process.terminate()
+        assert read_all(client) == b""
+    assert server.process.wait(20) == 0
+
+
+def test_max_requests_replaces_the_worker(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--max-requests", "5", "--max-requests-jitter", "2")
+    try:
+
+        def restarted() -> bool:
+            with contextlib.suppress(OSError):
+                server.exchange(close("/x"))
+            return server.text().count("Booting worker") >= 3
+
+        wait_until(restarted, what="two restarts")
+        assert "Autorestarting" in server.text()
+    finally:
+        assert server.stop() == 0
+
+
+def test_the_access_log(server: Gunicorn) -> None:
+    server.exchange(close("/logged?a=b"))
+    wait_until(lambda: '"GET /logged?a=b HTTP/1.1" 200' in server.text(), what="a line of the access log")
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("certificate")
+    certificate, key = str(folder / "c.pem"), str(folder / "k.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+@pytest.fixture
+def secure(tmp_path: Path, certificate: tuple[str, str]) -> Iterator[Gunicorn]:
+    running = Gunicorn(tmp_path, "--certfile", certificate[0], "--keyfile", certificate[1], "--keep-alive", "60",
+                       worker="probe_workers.Impatient")  # fmt: skip
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def context(certificate: tuple[str, str]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate[0])
+
+
+def test_tls(secure: Gunicorn, context: ssl.SSLContext) -> None:
+    with secure.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as client:
+        client.sendall(GET)
+        _, body = read_response(client)
+        assert json.loads(body)["wsgi.url_scheme"] == "https"
+        large = b"x" * 500_000
+        client.sendall(request("/echo", f"Content-Length: {len(large)}", method="POST", body=large))
+        assert read_response(client)[1] == large
+        client.sendall(GET * 500 + close("/large"))
+        answers = read_all(client)
+        assert answers.count(b"HTTP/1.1 200 ") == 501
+        assert len(answers) > 20_000_000
+
+
+def test_tls_clients_that_are_slow_or_speak_no_tls_are_cut_off(secure: Gunicorn, context: ssl.SSLContext) -> None:
+    with secure.connect() as silent, secure.connect() as plain:
+        plain.sendall(GET)
+        assert b"HTTP" not in read_all(plain)
+        assert read_all(silent) == b""
+        with secure.connect() as raw, context.wrap_socket(raw, server_hostname="localhost") as slow:
+            slow.sendall(b"GET /x")
+            assert read_all(slow).startswith(b"HTTP/1.1 408 ")
+
+
+def test_tls_idle_connections_are_closed_when_the_worker_stops(secure: Gunicorn, context: ssl.SSLContext) -> None:
+    with secure.connect() as raw, context.wrap_socket(raw, server_hostname="localhost") as idle:
+        idle.sendall(GET)
+        read_response(idle)
+        secure.process.terminate()
+        assert read_all(idle) == b""
