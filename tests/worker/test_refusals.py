@@ -10,6 +10,7 @@ from support.gunicorn import Gunicorn, close, read_all, request
 from featurestore.http1 import Limits, RequestReader
 
 EMPTY = b"0\r\n\r\n"
+LIMITS = Limits(4094, 100, 8190, 1_048_576)
 
 
 def chunks(body: bytes) -> bytes:
@@ -143,12 +144,37 @@ def test_what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(
 
 @pytest.mark.parametrize(("sent", "status"), [case for case in CASES if len(case[0]) < 20_000])
 def test_segments_do_not_change_what_is_refused(sent: bytes, status: int) -> None:
-    reader = RequestReader({}, Limits(4094, 100, 8190, 1_048_576))
+    reader = RequestReader({}, LIMITS)
     for byte in request("/before") + sent + close("/smuggled"):
         reader.feed(bytes([byte]))
     assert reader.refusal
     assert reader.refusal.status == status
     assert [taken.environ["RAW_URI"] for taken in reader.requests] == ["/before"]
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [(b"GET /", 414), (b"GET /x HTTP/1.1\r\nA: ", 431), (b"GET /x HTTP/1.1\r\nA", 431), (b"\r\nGET /x?", 414)],
+)
+def test_a_head_that_never_ends_is_not_kept(start: bytes, status: int) -> None:
+    reader = RequestReader({}, LIMITS)
+    reader.feed(start)
+    fed = 0
+    while not reader.refusal:
+        reader.feed(b"a" * 1000)
+        fed += 1000
+        assert fed <= LIMITS.head + 1000
+    assert reader.refusal.status == status
+
+
+def test_requests_that_come_together_are_not_taken_for_one() -> None:
+    reader = RequestReader({}, Limits(40, 3, 50, 10))
+    echo = request("/echo", "Content-Length: 10", method="POST", body=b"x" * 10)
+    for half in (echo[:9], echo[:-10], echo[:-3]):
+        reader.feed(request("/x") * 2000 + half)
+        reader.feed(echo[len(half) :])
+    assert reader.refusal is None
+    assert len(reader.requests) == 6003
 
 
 def test_the_limits_are_gunicorns_settings(tmp_path: Path) -> None:

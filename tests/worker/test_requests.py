@@ -113,11 +113,16 @@ def test_an_expectation_waits_for_its_turn(server: Gunicorn) -> None:
 
 
 def test_who_does_not_wait_is_not_told_to_continue(server: Gunicorn) -> None:
+    waits = ("Content-Length: 2", "Expect: 100-continue")
     for sent in (
-        close("/echo", "Content-Length: 2", "Expect: 100-continue", method="POST", body=b"ok"),
-        close("/echo", "Content-Length: 2", "Expect: 100-continue", method="POST", version="1.0", body=b"ok"),
+        request("/echo", *waits, method="POST", body=b"ok"),
+        request("/echo", *waits, "Connection: keep-alive", method="POST", version="1.0", body=b"ok"),
     ):
-        assert server.exchange(sent).startswith(b"HTTP/1.1 200 ")
+        with server.connect() as client:
+            client.sendall(sent)
+            assert read_response(client)[1] == b"ok"
+            client.sendall(close("/x"))
+            assert read_all(client).startswith(b"HTTP/1.1 200 ")
 
 
 def test_wsgi_input(server: Gunicorn) -> None:
