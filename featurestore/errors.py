@@ -33,6 +33,14 @@ class BadArgumentsError(FeatureStoreError):
     """A script was called with arguments that do not fit its contract, or an id or a row is malformed."""
 
 
+class BadTimeError(BadArgumentsError):
+    """An event time is neither ms since 1970 nor ISO 8601 nor an aware datetime."""
+
+
+class BadValueError(FeatureStoreError):
+    """A value, or an amount to add, does not fit the feature's type."""
+
+
 class RedisError(FeatureStoreError):
     """Redis answered with an error that no narrower class stands for."""
 
@@ -60,6 +68,8 @@ class WriteRefusedError(RedisError):
 _BY_CODE: dict[str, type[FeatureStoreError]] = {
     # The scripts' own codes (lua/README.md).
     "BADARGS": BadArgumentsError,
+    "BADID": BadArgumentsError,
+    "BADTYPE": BadValueError,
     "NOSCHEMA": NoSchemaError,
     "SCHEMA_CHANGED": SchemaChangedError,
     "TYPECHANGE": TypeChangeError,

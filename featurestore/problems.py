@@ -7,6 +7,7 @@ import msgspec
 
 from featurestore.errors import (
     BadArgumentsError,
+    BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
     NoSchemaError,
@@ -28,6 +29,7 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     (SchemaChangedError, falcon.HTTP_SERVICE_UNAVAILABLE),
     (UndeclaredFeatureError, falcon.HTTP_UNPROCESSABLE_ENTITY),
     (BadArgumentsError, falcon.HTTP_UNPROCESSABLE_ENTITY),
+    (BadValueError, falcon.HTTP_UNPROCESSABLE_ENTITY),
     (FeatureStoreError, falcon.HTTP_INTERNAL_SERVER_ERROR),
 )
 

@@ -1,39 +1,150 @@
 """The declared features of an entity: read from TOML or from Redis, and turned into decoders of rows."""
 
+import re
 import tomllib
+from array import array
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
 
-FeatureType = Literal["float", "int", "bool", "string"]
-"""What a feature's values are; `int` is exact to 64 bits."""
+FeatureType = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(float|int|bool|string|float32\[[1-9]\d{0,3}\]"
+        r"|count\(\d+[smhd]\)|sum\([A-Za-z_][\w.-]*, ?\d+[smhd]\))$"
+    ),
+]
+"""What a feature's values are: `float`; `int`, exact to 64 bits; `bool`; `string`; `float32[N]`, a vector; `count(10m)`
+or `sum(amount, 1h)`, a sliding window over events."""
 
-Value = float | int | bool | str
-"""A feature's value as Python has it."""
+Value = float | int | bool | str | list[float]
+"""A feature's value as Python has it; a vector is a list of numbers."""
 
-Row = tuple[Value | None, ...]
-"""Values aligned with the names asked for; None where there is no value."""
+Row = tuple[Any, ...]
+"""Values aligned with the names asked for; None where there is no value. A vector is the bytes of its numbers."""
 
-_PYTHON_TYPES: Mapping[str, Any] = {"float": float | None, "int": int | None, "bool": bool | None, "string": str | None}
+Duration = str
+"""A span of time: digits and `ms`, `s`, `m`, `h` or `d`, such as `30d`; or `none`."""
+
+_SCALARS: Mapping[str, Any] = {"float": float | None, "int": int | None, "bool": bool | None, "string": str | None}
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+Status = Literal["PRESENT", "MISSING", "DEFAULT", "STALE"]
+"""What is to be said of a value: there, not there, the schema's default in its place, or too old and so left out."""
+
+_STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT", "S": "STALE"}
+
+
+def parse_duration(text: str) -> int:
+    """Return the ms in `30d`, `12h`, `5m`, `10s`, `500ms` or plain digits (ms).
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    match = re.fullmatch(r"(\d{1,13})(ms|s|m|h|d)?", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no span of time such as 30d, 12h, 5m, 10s or 500ms")
+    return int(match[1]) * _UNITS_MS[match[2] or "ms"]
+
+
+def vector_length(kind: str) -> int | None:
+    """Return how many numbers a value of this type has, None where it is no vector."""
+    return int(kind[len("float32[") : -1]) if kind.startswith("float32[") else None
+
+
+def _python_type(kind: str) -> Any:
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    if kind.startswith("float32["):
+        return bytes | None
+    return int | None if kind.startswith("count(") else float | None
+
+
+class FeatureDefinition(msgspec.Struct, forbid_unknown_fields=True):
+    """A feature of a schema file with its options.
+
+    Attributes:
+        type: What its values are.
+        default: What is served where there is no value.
+        max_age: How old a value may be to be served, by its event time.
+        always: Whether a vector is read with the other features, not only when it is asked for.
+    """
+
+    type: FeatureType
+    default: float | int | bool | str | None = None
+    max_age: Duration | None = None
+    always: bool = False
 
 
 class Definition(msgspec.Struct, forbid_unknown_fields=True):
     """A schema file: the entity's name and its features with their types.
 
     Attributes:
-        features: Feature name → type, in the order in which rows have them.
+        features: Feature name → type, or type and options, in the order in which rows have them.
         entity: What the features belong to; starts every key.
         members: The set of all known ids where it is not `all_<entity>s`.
+        join_key: The name of the id in tables, where it is not `<entity>_id`.
+        max_age: How old values may be to be served, by their event time; for features that do not say.
+        ttl: How long after its newest event time an entity is known.
+        tombstone: How long a deleted entity is guarded against late events; a day where nothing is said.
+        services: Name → features that are asked for by that name; `entity:feature` for those of others.
     """
 
-    features: dict[str, FeatureType]
-    entity: str = "user"
+    features: dict[str, FeatureType | FeatureDefinition]
+    entity: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][\w-]*$")] = "user"
     members: str | None = None
+    join_key: str | None = None
+    max_age: Duration | None = None
+    ttl: Duration | None = None
+    tombstone: Duration | None = None
+    services: dict[str, list[str]] = {}
+
+    def words(self) -> list[str]:
+        """Return the definition as apply_schema takes it.
+
+        Raises:
+            SchemaError: A span of time is none.
+        """
+        words: list[str] = []
+        for name, feature in self.features.items():
+            if isinstance(feature, str):
+                words += (name, feature)
+            else:
+                words += (name, feature.type, *_option_words(name, feature))
+        for option in ("ttl", "max_age", "tombstone"):
+            span = getattr(self, option)
+            if span is not None:
+                words += (f"@{option}", _span_word(option, span))
+        for option in ("members", "join_key"):
+            if getattr(self, option) is not None:
+                words += (f"@{option}", getattr(self, option))
+        for service, names in self.services.items():
+            words += (f"@service:{service}", msgspec.json.encode(names).decode() if names else "")
+        return words
+
+
+def _option_words(name: str, feature: FeatureDefinition) -> list[str]:
+    words = []
+    if feature.default is not None:
+        default = feature.default
+        text = default if isinstance(default, str) else msgspec.json.encode(default).decode()
+        words += [f"@default:{name}", text]
+    if feature.max_age is not None:
+        words += [f"@max_age:{name}", _span_word(f"max_age of {name}", feature.max_age)]
+    if feature.always:
+        words += [f"@always:{name}", "1"]
+    return words
+
+
+def _span_word(option: str, span: str) -> str:
+    try:
+        return "" if span == "none" else str(parse_duration(span))
+    except ValueError as error:
+        raise SchemaError(f"{option}: {error}") from error
 
 
 def read_definition(path: Path | None = None) -> Definition:
@@ -46,14 +157,33 @@ def read_definition(path: Path | None = None) -> Definition:
     try:
         content = tomllib.loads(source.read_text(encoding="utf-8"))
         definition = msgspec.convert(content, Definition)
+        definition.words()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SchemaError(f"cannot read the schema {source}: {error}") from error
     except msgspec.ValidationError as error:
-        types = ", ".join(get_args(FeatureType))
+        types = "float, int, bool, string, float32[N], count(SPAN), sum(FIELD, SPAN)"
         raise SchemaError(f"{source}: {error} (types are {types})") from error
     if not definition.features:
         raise SchemaError(f"{source}: [features] declares no feature")
     return definition
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """An entity's row with what is known of its age, by Redis's clock.
+
+    Attributes:
+        values: The row.
+        event_time: The newest event time of its features, in ms since 1970.
+        age_ms: How long ago that was.
+        statuses: PRESENT, MISSING, DEFAULT or STALE for each value.
+        event_times: The event time of each value, in ms since 1970, None where there is none.
+    """
+
+    values: Row
+    event_time: int | None
+    age_ms: int | None
+    statuses: tuple[Status, ...]
+    event_times: tuple[int | None, ...]
 
 
 class Selection:
@@ -61,21 +191,27 @@ class Selection:
 
     Attributes:
         names: The features, in the order of every row.
+        types: Their types.
         words: The names as the scripts take them.
+        vectors: The positions of those that are vectors; there rows hold bytes, which `values` and `encodable` turn.
         vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
             object with the features' own names.
     """
 
-    __slots__ = ("_one", "_rows", "names", "vector_type", "words")
+    __slots__ = ("_fresh", "_one", "_rows", "names", "types", "vector_type", "vectors", "words")
 
     def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str]) -> None:
         self.names = tuple(names)
+        self.types = tuple(types)
         self.words = tuple(words)
-        python_types = [_PYTHON_TYPES[kind] for kind in types]
+        self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
+        python_types = [_python_type(kind) for kind in types]
         row = tuple.__class_getitem__(tuple(python_types))
         # Not strict: an int beyond 2^53 travels as a decimal string. Text stays text, `null` and `1e5` included.
         self._one = msgspec.msgpack.Decoder(row, strict=False)
         self._rows = msgspec.msgpack.Decoder(list[row | None], strict=False)  # type: ignore[valid-type]
+        fresh = tuple[row, int | None, int | None, str, tuple[int | None, ...]]  # type: ignore[valid-type]
+        self._fresh = msgspec.msgpack.Decoder(list[fresh | None], strict=False)
         fields = [f"feature_{index}" for index in range(len(self.names))]
         self.vector_type = msgspec.defstruct(
             "Features",
@@ -98,6 +234,38 @@ class Selection:
         rows: list[Row | None] = self._rows.decode(reply)
         return rows
 
+    def decode_fresh(self, reply: bytes) -> list[Fresh | None]:
+        """Return what a reply of get_features_batch with metadata holds; errors as in `decode`."""
+        return [
+            entry and Fresh(*entry[:3], tuple(_STATUSES[letter] for letter in entry[3]), entry[4])
+            for entry in self._fresh.decode(reply)
+        ]
+
+    def values(self, row: Row) -> dict[str, Value | None]:
+        """Return the row's values by name, vectors as lists of numbers."""
+        if self.vectors:
+            row = tuple(numbers_of(value) if isinstance(value, bytes) else value for value in row)
+        return dict(zip(self.names, row, strict=True))
+
+    def encodable(self, row: Row) -> Any:
+        """Return what encodes to a JSON object of the row's values by name."""
+        if self.vectors:
+            row = tuple(json_of(value) if isinstance(value, bytes) else value for value in row)
+        return self.vector_type(*row)
+
+
+def numbers_of(vector: bytes) -> list[float]:
+    """Return the numbers of a vector."""
+    return array("f", vector).tolist()
+
+
+def json_of(vector: bytes) -> msgspec.Raw:
+    """Return a vector as a JSON array, with as many digits as tell one float32 from another."""
+    import numpy as np  # noqa: PLC0415 - only those who have vectors pay for it
+    import orjson  # noqa: PLC0415 - likewise
+
+    return msgspec.Raw(orjson.dumps(np.frombuffer(vector, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY))
+
 
 class Schema(msgspec.Struct, frozen=True):
     """What Redis holds about an entity's features.
@@ -105,38 +273,90 @@ class Schema(msgspec.Struct, frozen=True):
     Attributes:
         features: Feature name → type, in declared order.
         version: Counts the changes.
-        layout: Digest of names, types and order, by which the scripts know what a caller knows.
+        layout: Digest of names, types, order and rules, by which the scripts know what a caller knows.
+        always: Vectors that are read with the other features.
+        defaults: Feature name → text of what is served where there is no value.
+        services: Name → features that are asked for by that name.
+        join_key: The name of the id in tables; None for `<entity>_id`.
+        members: The set of all known ids; None for `all_<entity>s`.
+        tombstone_ms: How long a deleted entity is guarded against late events.
+        spans: `ttl`, `max_age` and `max_age:<feature>` in ms.
     """
 
     features: dict[str, FeatureType]
     version: int
     layout: str
+    always: frozenset[str] = frozenset()
+    defaults: dict[str, str] = {}
+    services: dict[str, list[str]] = {}
+    join_key: str | None = None
+    members: str | None = None
+    tombstone_ms: int = _UNITS_MS["d"]
+    spans: dict[str, int] = {}
 
     @classmethod
-    def from_reply(cls, version: bytes | None, layout: bytes | None, features: bytes | None) -> "Schema":
-        """Make a schema of the hash's own fields.
+    def from_reply(cls, reply: Sequence[bytes]) -> "Schema":
+        """Make a schema of the hash: field, value, field, value ….
 
         Raises:
-            NoSchemaError: They are not there.
-            SchemaError: They are not what apply_schema writes.
+            NoSchemaError: There is none.
+            SchemaError: It is not what apply_schema writes.
         """
-        if version is None or layout is None or features is None:
-            raise NoSchemaError("no schema is stored: run featurestore apply")
         try:
-            words = msgspec.json.decode(features, type=list[str])
-            pairs = dict(zip(words[::2], words[1::2], strict=True))
-            return cls(msgspec.convert(pairs, dict[str, FeatureType]), int(version), layout.decode())
+            stored = {field.decode(): value.decode() for field, value in zip(reply[::2], reply[1::2], strict=True)}
+            if not stored.keys() >= {"@version", "@layout", "@features"}:
+                raise NoSchemaError("no schema is stored: run featurestore apply")
+            words = msgspec.json.decode(stored["@features"], type=list[str])
+            rules = msgspec.json.decode(stored.get("@rules", "[]"), type=list[str])
+            pairs = zip(rules[::2], rules[1::2], strict=True)
+            options = [(*word[1:].partition(":")[::2], text) for word, text in pairs]
+            return cls(
+                msgspec.convert(dict(zip(words[::2], words[1::2], strict=True)), dict[str, FeatureType]),
+                int(stored["@version"]),
+                stored["@layout"],
+                frozenset(name for option, name, _ in options if option == "always"),
+                {name: text for option, name, text in options if option == "default"},
+                {
+                    field.partition(":")[2]: msgspec.json.decode(text, type=list[str])
+                    for field, text in stored.items()
+                    if field.startswith("@service:")
+                },
+                stored.get("@join_key"),
+                stored.get("@members"),
+                int(stored.get("@tombstone", _UNITS_MS["d"])),
+                {
+                    f"{option}:{name}" if name else option: int(text)
+                    for option, name, text in options
+                    if option in {"ttl", "max_age"}
+                },
+            )
         except (ValueError, msgspec.MsgspecError) as error:
             raise SchemaError(f"the stored schema is damaged: {error}") from error
 
+    @property
+    def row(self) -> dict[str, FeatureType]:
+        """The features of the packed row: all but the vectors that are read only when asked for."""
+        return {name: kind for name, kind in self.features.items() if name in self.always or not vector_length(kind)}
+
+    def service(self, name: str) -> list[str]:
+        """Return the features of a service.
+
+        Raises:
+            UndeclaredFeatureError: There is no such service.
+        """
+        if name not in self.services:
+            raise UndeclaredFeatureError(f"no service {name} is declared in the schema")
+        return self.services[name]
+
     def select(self, names: Sequence[str] | None = None) -> Selection:
-        """Return the selection of `names`, or of every feature.
+        """Return the selection of `names`, or of every feature of the packed row.
 
         Raises:
             UndeclaredFeatureError: A name is not declared.
         """
         if names is None:
-            return Selection(list(self.features), list(self.features.values()), [f"@{self.layout}"])
+            row = self.row
+            return Selection(list(row), list(row.values()), [f"@{self.layout}"])
         for name in names:
             if name not in self.features:
                 raise UndeclaredFeatureError(f"{name} is not declared in the schema")

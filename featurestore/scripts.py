@@ -60,7 +60,20 @@ GET_FEATURES_BATCH = load_script("get_features_batch", writes=False)
 UPSERT_FEATURES = load_script("upsert_features", writes=True)
 DELETE_ENTITY = load_script("delete_entity", writes=True)
 REPACK_ROWS = load_script("repack_rows", writes=True)
+INCREMENT_FEATURES = load_script("increment_features", writes=True)
+RECORD_EVENTS = load_script("record_events", writes=True)
+SWEEP_MEMBERS = load_script("sweep_members", writes=True)
 APPLY_SCHEMA = load_script("apply_schema", writes=True)
 
-SCRIPTS = (GET_FEATURES, GET_FEATURES_BATCH, UPSERT_FEATURES, DELETE_ENTITY, APPLY_SCHEMA, REPACK_ROWS)
+SCRIPTS = (
+    GET_FEATURES,
+    GET_FEATURES_BATCH,
+    UPSERT_FEATURES,
+    INCREMENT_FEATURES,
+    RECORD_EVENTS,
+    DELETE_ENTITY,
+    APPLY_SCHEMA,
+    REPACK_ROWS,
+    SWEEP_MEMBERS,
+)
 """All scripts, in the order of the contract."""

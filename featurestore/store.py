@@ -1,5 +1,6 @@
 """The store as Python sees it: get, get_many, upsert, delete and the schema, over any transport."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,15 +11,26 @@ import msgspec
 from featurestore.embedded import embedded_url
 from featurestore.errors import (
     BadArgumentsError,
+    BadValueError,
     FeatureStoreError,
+    NoSchemaError,
     SchemaChangedError,
     UndeclaredFeatureError,
 )
 from featurestore.keys import Keys
-from featurestore.schema import Definition, Row, Schema, Selection, Value
-from featurestore.scripts import APPLY_SCHEMA, DELETE_ENTITY, GET_FEATURES, GET_FEATURES_BATCH, UPSERT_FEATURES
+from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
+from featurestore.scripts import (
+    APPLY_SCHEMA,
+    DELETE_ENTITY,
+    GET_FEATURES,
+    GET_FEATURES_BATCH,
+    INCREMENT_FEATURES,
+    RECORD_EVENTS,
+    UPSERT_FEATURES,
+    Script,
+)
 from featurestore.settings import Settings
-from featurestore.text import LEAVE, encode_id
+from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
 from featurestore.transport import Call, SyncTransport, Transport
 from featurestore.upsert import Upsert, UpsertResult
 
@@ -31,8 +43,15 @@ _SCHEMA_RECHECK_S = 1.0
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""
 
-Rows = Iterable[tuple[str, Mapping[str, Value | None]]]
-"""Ids with their features; None removes a feature, one that is not named stays as it is stored."""
+Rows = Iterable[tuple[str, Mapping[str, Any]]]
+"""Ids with their features; None removes a feature, one that is not named stays as it is stored. A vector is a sequence
+of numbers. Under `@event_time` a row may have an event time of its own."""
+
+EventTime = int | str | datetime | None
+"""ms since 1970, ISO 8601 text or an aware datetime; None: now."""
+
+_ENTITY = re.compile(r"[A-Za-z_][\w-]{0,63}")
+_MOST_ENTITIES = 256
 
 
 T = TypeVar("T")
@@ -55,6 +74,7 @@ class FeatureStore:
         self._schema: Schema | None = None
         self._schema_read_at = 0.0
         self._selections: dict[tuple[str, ...] | None, Selection] = {}
+        self._entities: dict[str, FeatureStore] = {}
 
     @classmethod
     def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
@@ -90,6 +110,27 @@ class FeatureStore:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
         self.transport.command("PING")
 
+    def entity(self, name: str) -> "FeatureStore":
+        """Return the store of another entity over the same transport.
+
+        Raises:
+            NoSchemaError: No schema of that name is stored.
+        """
+        if name == self.keys.entity:
+            return self
+        store = self._entities.get(name)
+        if store is None:
+            if not _ENTITY.fullmatch(name):
+                raise NoSchemaError(f"{name[:64]!r} is no entity's name")
+            store = FeatureStore(self.transport, Keys.of(name))
+            members = store.schema().members
+            if members:
+                store = FeatureStore(self.transport, Keys.of(name, members))
+            if len(self._entities) >= _MOST_ENTITIES:
+                self._entities = {}
+            self._entities[name] = store
+        return store
+
     # Reading
 
     def get(self, entity_id: str, features: Sequence[str] | None = None) -> dict[str, Value | None] | None:
@@ -104,14 +145,14 @@ class FeatureStore:
             BadArgumentsError: The id is empty or too long.
         """
         selection, row = self.fetch(entity_id, features)
-        return None if row is None else dict(zip(selection.names, row, strict=True))
+        return None if row is None else selection.values(row)
 
     def get_many(
         self, entity_ids: Sequence[str], features: Sequence[str] | None = None
     ) -> list[dict[str, Value | None] | None]:
         """Return what `get` returns for each id, in their order, duplicates included, in one round trip."""
         selection, rows = self.fetch_many(entity_ids, features)
-        return [None if row is None else dict(zip(selection.names, row, strict=True)) for row in rows]
+        return [None if row is None else selection.values(row) for row in rows]
 
     def fetch(self, entity_id: str, features: Sequence[str] | None = None) -> tuple[Selection, Row | None]:
         """Return an entity's row, None when the id is unknown, and the selection that names its columns.
@@ -138,19 +179,46 @@ class FeatureStore:
         hashes = [self.keys.features(entity_id) for entity_id in entity_ids]
 
         def read(selection: Selection) -> list[Row | None]:
-            calls: list[Call] = []
-            for first in range(0, len(raw_ids), IDS_PER_CALL):
-                part = slice(first, first + IDS_PER_CALL)
-                keys = (self.keys.members, self.keys.schema, *hashes[part])
-                calls.append((keys, (len(selection.words), *selection.words, *raw_ids[part])))
-            rows: list[Row | None] = []
-            for reply in self.transport.run_many(GET_FEATURES_BATCH, calls):
-                if isinstance(reply, FeatureStoreError):
-                    raise reply
-                rows += selection.decode_many(reply)
-            return rows
+            calls = self._batch_calls(raw_ids, hashes, selection.words)
+            return [row for reply in self._replies(calls) for row in selection.decode_many(reply)]
 
         return self._read(features, read)
+
+    def fetch_fresh(
+        self, entity_ids: Sequence[str], features: Sequence[str] | None = None, *, max_age_ms: int | None = None
+    ) -> tuple[Selection, list[Fresh | None]]:
+        """Return for each id its row with the age and status of each value, by Redis's clock; None for an unknown one.
+
+        Args:
+            entity_ids: The ids; duplicates are fine.
+            features: The features wanted; all of the packed row when left out.
+            max_age_ms: Values older than that are STALE and None, as those beyond the schema's own `max_age` are.
+        """
+        raw_ids = [encode_id(entity_id) for entity_id in entity_ids]
+        hashes = [self.keys.features(entity_id) for entity_id in entity_ids]
+        options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
+
+        def read(selection: Selection) -> list[Fresh | None]:
+            calls = self._batch_calls(raw_ids, hashes, (*options, *selection.words))
+            return [entry for reply in self._replies(calls) for entry in selection.decode_fresh(reply)]
+
+        return self._read(features, read)
+
+    def _batch_calls(self, raw_ids: Sequence[bytes], hashes: Sequence[str], words: Sequence[str]) -> list[Call]:
+        calls: list[Call] = []
+        for first in range(0, len(raw_ids), IDS_PER_CALL):
+            part = slice(first, first + IDS_PER_CALL)
+            keys = (self.keys.members, self.keys.schema, *hashes[part])
+            calls.append((keys, (len(words), *words, *raw_ids[part])))
+        return calls
+
+    def _replies(self, calls: Sequence[Call]) -> list[bytes]:
+        replies: list[bytes] = []
+        for reply in self.transport.run_many(GET_FEATURES_BATCH, calls):
+            if isinstance(reply, FeatureStoreError):
+                raise reply
+            replies.append(reply)
+        return replies
 
     def _read(self, features: Sequence[str] | None, read: Callable[[Selection], T]) -> tuple[Selection, T]:
         """Read with the schema as last seen; read the schema again when Redis turns out to have another one."""
@@ -164,49 +232,121 @@ class FeatureStore:
 
     # Writing
 
-    def upsert(self, rows: Rows, *, event_time: int | datetime | None = None) -> UpsertResult:
+    def upsert(self, rows: Rows, *, event_time: EventTime = None, overwrite: bool = False) -> UpsertResult:
         """Write features of many entities; each row stands or falls by itself.
 
         Args:
             rows: Pairs of id and features. Two rows of one id are both applied, in order.
-            event_time: When the values came to be: ms since 1970 or an aware datetime. Rows whose stored event time is
-                newer are skipped. Without one they count as of now and are always written.
+            event_time: When the values came to be. A value is left out where a newer one of that feature is stored.
+                Without one they count as of now and are always written.
+            overwrite: Write values that are older than the stored ones too, for backfills.
 
         Raises:
             BadArgumentsError: The event time is not usable.
         """
         rows = list(rows)
-        columns = tuple(dict.fromkeys(name for _, features in rows for name in features))
+        names = dict.fromkeys(name for _, features in rows for name in features)
+        columns = (EVENT_TIME, *(name for name in names if name != EVENT_TIME)) if EVENT_TIME in names else tuple(names)
         table = [(entity_id, *(features.get(name, LEAVE) for name in columns)) for entity_id, features in rows]
-        return self.upsert_table(columns, table, event_time=event_time)
+        return self.upsert_table(columns, table, event_time=event_time, overwrite=overwrite)
 
     def upsert_table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, event_time: int | datetime | None = None
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        event_time: EventTime = None,
+        overwrite: bool = False,
     ) -> UpsertResult:
         """Write rows that all have the same columns; see `upsert`.
 
         Args:
-            columns: The features' names.
+            columns: The features' names; before them there may be `@event_time`.
             rows: Each an id followed by a value for each column.
             event_time: As in `upsert`.
+            overwrite: As in `upsert`.
         """
-        upsert = Upsert(self.keys, self._declared(columns), columns, event_time)
+        declared = self._declared([name for name in columns if name != EVENT_TIME])
+        upsert = Upsert(self.keys, declared, columns, event_time, overwrite=overwrite, verdicts=True)
+        return self._write(UPSERT_FEATURES, upsert, rows)
+
+    def record(
+        self, events: Iterable[tuple[str, Mapping[str, float]]], *, event_time: EventTime = None
+    ) -> UpsertResult:
+        """Count events in the sliding windows that the schema declares.
+
+        Args:
+            events: Pairs of id and the event's numbers; under `@event_time` its own time.
+            event_time: When the events were; without one, now.
+
+        Raises:
+            UndeclaredFeatureError: The schema has no sliding window.
+            BadArgumentsError: The event time is not usable.
+        """
+        events = list(events)
+        names = dict.fromkeys(name for _, numbers in events for name in numbers)
+        columns = (EVENT_TIME, *(name for name in names if name != EVENT_TIME)) if EVENT_TIME in names else tuple(names)
+        table = [(entity_id, *(numbers.get(name, LEAVE) for name in columns)) for entity_id, numbers in events]
+        fields = dict.fromkeys(columns, "float")
+        upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True, options=False)
+        return self._write(RECORD_EVENTS, upsert, table)
+
+    def _write(self, script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> UpsertResult:
         for first in range(0, len(rows), ROWS_PER_WRITE):
             calls = [
                 upsert.call(rows[start : start + IDS_PER_CALL], start)
                 for start in range(first, min(first + ROWS_PER_WRITE, len(rows)), IDS_PER_CALL)
             ]
             sent = [call for call in calls if call.positions]
-            replies = self.transport.run_many(UPSERT_FEATURES, [(call.keys, call.arguments) for call in sent])
+            replies = self.transport.run_many(script, [(call.keys, call.arguments) for call in sent])
             for call, reply in zip(sent, replies, strict=True):
                 upsert.settle(call, reply)
-        upsert.result.rejected.sort(key=lambda rejected: rejected.row)
-        return upsert.result
+        return upsert.finish()
 
-    def delete(self, entity_id: str) -> bool:
-        """Remove an entity's features and its membership; return whether there was anything to remove."""
+    def increment(
+        self, entity_id: str, amounts: Mapping[str, float], *, event_time: EventTime = None
+    ) -> dict[str, Value | None] | None:
+        """Add to numeric features, all or none, without a read before the write; return their new values.
+
+        None means that the entity was deleted at or after `event_time`.
+
+        Args:
+            entity_id: The entity; it need not be known yet.
+            amounts: Feature name → what to add; int features take ints.
+            event_time: When it happened; without one, now.
+
+        Raises:
+            BadValueError: An amount or a result does not fit the feature.
+            UndeclaredFeatureError: A feature is not declared.
+            BadArgumentsError: The id or the event time is not usable, or nothing is to be added.
+        """
+        if not amounts:
+            raise BadArgumentsError("name at least one feature to add to")
+        try:
+            words = [word for name, amount in amounts.items() for word in (name, to_text(amount))]
+        except UnsuitableValueError as error:
+            raise BadValueError(str(error)) from None
+        keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
+        reply = self.transport.run(INCREMENT_FEATURES, keys, (encode_id(entity_id), to_time(event_time), *words))
+        if reply is None:
+            return None
+        selection = self.select(list(amounts))
+        return selection.values(selection.decode(reply))
+
+    def delete(self, entity_id: str, *, event_time: EventTime = None) -> bool:
+        """Remove an entity's features and its membership; return whether anything was removed.
+
+        For a while, late events up to that time do not bring the entity back.
+
+        Args:
+            entity_id: The entity.
+            event_time: When it was deleted; what is newer stays. Without one, now.
+        """
+        schema = self._schema or self._try_schema()
+        keep = schema.tombstone_ms if schema else 0
         keys = (self.keys.features(entity_id), self.keys.members)
-        return bool(self.transport.run(DELETE_ENTITY, keys, (encode_id(entity_id),)))
+        words = (encode_id(entity_id), to_time(event_time), keep)
+        return bool(self.transport.run(DELETE_ENTITY, keys, words) == 1)
 
     def count(self) -> int:
         """Return how many ids are known."""
@@ -220,8 +360,7 @@ class FeatureStore:
         Raises:
             NoSchemaError: None is stored.
         """
-        reply = self.transport.command("HMGET", self.keys.schema, "@version", "@layout", "@features")
-        schema = Schema.from_reply(*reply)
+        schema = Schema.from_reply(self.transport.command("HGETALL", self.keys.schema))
         if schema != self._schema:
             self._selections = {}
         self._schema, self._schema_read_at = schema, time.monotonic()
@@ -234,8 +373,13 @@ class FeatureStore:
             TypeChangeError: A declared feature would get another type. Nothing is changed.
             BadArgumentsError: A feature's name is not allowed, or there are too many.
         """
-        words = [word for pair in definition.features.items() for word in pair]
-        return int(self.transport.run(APPLY_SCHEMA, (self.keys.schema,), words))
+        return int(self.transport.run(APPLY_SCHEMA, (self.keys.schema,), definition.words()))
+
+    def _try_schema(self) -> Schema | None:
+        try:
+            return self.schema()
+        except NoSchemaError:
+            return None
 
     def select(self, features: Sequence[str] | None = None) -> Selection:
         """Return the selection of `features`, all declared ones when left out; asks Redis only when it must.
@@ -261,12 +405,12 @@ class FeatureStore:
             self._selections[wanted] = selection
         return selection
 
-    def _declared(self, columns: Sequence[str]) -> frozenset[str]:
-        """Return the declared features, read anew where one of `columns` is not among those last seen."""
+    def _declared(self, columns: Sequence[str]) -> Mapping[str, str]:
+        """Return the declared features' types, read anew where one of `columns` is not among those last seen."""
         schema = self._schema or self.schema()
         if not schema.features.keys() >= set(columns) and self._may_be_outdated():
             schema = self.schema()
-        return frozenset(schema.features)
+        return schema.features
 
     def _may_be_outdated(self) -> bool:
         return time.monotonic() - self._schema_read_at > _SCHEMA_RECHECK_S

@@ -1,9 +1,13 @@
 """How ids and values become the text that the scripts take."""
 
+import math
+import sys
+from array import array
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
-from featurestore.errors import BadArgumentsError
+from featurestore.errors import BadArgumentsError, BadTimeError
 from featurestore.keys import MAX_ID_BYTES
 
 FORGET = b"\xff"
@@ -11,6 +15,8 @@ FORGET = b"\xff"
 
 LEAVE = b"\xfe"
 """In a value's place: leave what is stored."""
+
+_MOST_TIME = 10**15
 
 _WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
     float: float.__repr__,
@@ -24,6 +30,10 @@ _WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
 
 class UnsuitableValueError(ValueError):
     """A value that has no text: a list, an object, text with a lone surrogate."""
+
+
+EVENT_TIME = "@event_time"
+"""The column with the event time of each row."""
 
 
 def to_text(value: object) -> str | bytes:
@@ -45,6 +55,44 @@ def to_text(value: object) -> str | bytes:
         return writer(value)
     except UnicodeEncodeError:
         raise UnsuitableValueError(f"{ascii(value)[:64]} is not valid unicode") from None
+
+
+def to_vector(value: object) -> bytes:
+    """Return a vector as it is stored: 4 bytes a number, little-endian. Bytes are taken to be that already.
+
+    Raises:
+        UnsuitableValueError: The value is no sequence of numbers.
+    """
+    if value is None:
+        return FORGET
+    if isinstance(value, bytes):
+        return value
+    try:
+        numbers = array("f", value.tolist() if hasattr(value, "tolist") else value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise UnsuitableValueError(f"{value!r} of type {type(value).__name__} is no vector of numbers"[:200]) from None
+    if isinstance(value, str) or sys.byteorder != "little":
+        raise UnsuitableValueError(f"{value!r} is no vector of numbers"[:200])
+    return numbers.tobytes()
+
+
+def to_time(value: object) -> str:
+    """Return an event time as the scripts take it: ms since 1970, ISO 8601 text as it is, nothing for None.
+
+    Raises:
+        BadTimeError: It is none of these, nor an aware datetime.
+    """
+    if value is None or value == b"\xfe":
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise BadTimeError(f"the event time {value} has no time zone")
+        value = math.floor(value.timestamp() * 1000)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_TIME:
+        raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {value!r}")
+    return str(value)
 
 
 def encode_id(entity_id: str) -> bytes:

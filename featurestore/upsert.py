@@ -1,18 +1,17 @@
 """From rows to calls of upsert_features and from its replies to one result."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from featurestore.errors import BadArgumentsError, FeatureStoreError
+from featurestore.errors import BadArgumentsError, BadTimeError, FeatureStoreError
 from featurestore.keys import MAX_ID_BYTES, Keys
-from featurestore.text import LEAVE, UnsuitableValueError, encode_id, to_text
+from featurestore.schema import vector_length
+from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time, to_vector
 from featurestore.transport import Reply, Word
 
-_MOST_EVENT_TIME = 10**15
 _PLAIN_TYPES = frozenset({str, float, int})
 
 
@@ -21,7 +20,7 @@ class RejectedRow(msgspec.Struct, frozen=True):
 
     Attributes:
         row: Its position among the rows given, from 0.
-        code: BADARGS, BADID, BADTYPE, UNDECLARED or WRONGTYPE.
+        code: BADARGS, BADID, BADTIME, BADTYPE, UNDECLARED or WRONGTYPE.
         reason: What was wrong, with the value.
     """
 
@@ -35,13 +34,16 @@ class UpsertResult(msgspec.Struct):
 
     Attributes:
         written: How many were written.
-        skipped: How many were left out since a newer event time is stored.
+        skipped: How many were left out since all they give is older than what is stored.
         rejected: Those that were not acceptable, by position.
+        verdicts: A letter for each row: Created, Applied, Partly stale, Stale, Duplicate, Rejected; see `Verdict`.
+            Empty unless it was asked for.
     """
 
     written: int = 0
     skipped: int = 0
     rejected: list[RejectedRow] = msgspec.field(default_factory=list)
+    verdicts: str = ""
 
 
 class UpsertCall(msgspec.Struct, frozen=True):
@@ -59,16 +61,30 @@ class Upsert:
     here; what a value must look like is for the script to say.
     """
 
-    def __init__(
-        self, keys: Keys, declared: frozenset[str], columns: Sequence[str], event_time: int | datetime | None
+    def __init__(  # noqa: PLR0913 - what an upsert is made of
+        self,
+        keys: Keys,
+        declared: Mapping[str, str],
+        columns: Sequence[str],
+        event_time: int | str | datetime | None,
+        *,
+        overwrite: bool = False,
+        verdicts: bool = False,
+        options: bool = True,
     ) -> None:
         self.result = UpsertResult()
         self._keys = keys
         self._columns = columns
-        self._undeclared = [index for index, name in enumerate(columns, 1) if name not in declared]
-        names = [name for name in columns if name in declared]
+        self._timed = EVENT_TIME in columns[:1]
+        self._vectors = {index for index, name in enumerate(columns, 1) if vector_length(declared.get(name, ""))}
+        known = [index for index, name in enumerate(columns, 1) if name in declared or (self._timed and index == 1)]
+        self._undeclared = [index for index in range(1, len(columns) + 1) if index not in known]
+        names = [columns[index - 1] for index in known]
         self._text_positions: dict[tuple[type, ...], list[int]] = {}
-        self._head: list[Word] = [_event_time_word(event_time), len(names), *names]
+        self._verdicts: dict[int, str] = {}
+        self._wants_verdicts = verdicts
+        words = (" overwrite" * overwrite + " verdicts" * verdicts) if options else ""
+        self._head: list[Word] = [to_time(event_time) + words, len(names), *names]
 
     def call(self, rows: Sequence[Sequence[Any]], start: int) -> UpsertCall:
         """Return the call that writes `rows`, the first of which is number `start` of all."""
@@ -88,11 +104,21 @@ class Upsert:
         """Add one call's reply to the result; an error reply to the call as a whole is raised."""
         if isinstance(reply, FeatureStoreError):
             raise reply
-        written, skipped, rejected = reply
+        written, skipped, rejected = reply[:3]
         self.result.written += written
         self.result.skipped += skipped
+        if self._wants_verdicts:
+            self._verdicts.update(zip(call.positions, reply[3].decode(), strict=True))
         for row, code, reason in rejected:
             self._reject(call.positions[row], code.decode(), reason.decode(errors="replace"))
+
+    def finish(self) -> UpsertResult:
+        """Return the result, when all calls are settled."""
+        self.result.rejected.sort(key=lambda rejected: rejected.row)
+        if self._wants_verdicts:
+            self._verdicts.update((rejected.row, "R") for rejected in self.result.rejected)
+            self.result.verdicts = "".join(self._verdicts[row] for row in range(len(self._verdicts)))
+        return self.result
 
     def _plain_words(self, row: Sequence[Any]) -> list[Word] | None:
         """Return a row's words when all of its values are plain ones; the common case, which must be quick.
@@ -116,7 +142,9 @@ class Upsert:
             return self._reject(position, "BADARGS", f"{len(row) - 1} values for {len(self._columns)} features")
         try:
             entity_id = encode_id(row[0])
-            values = [to_text(value) for value in row[1:]]
+            values = [self._text_of(index, value) for index, value in enumerate(row[1:], 1)]
+        except BadTimeError as error:
+            return self._reject(position, "BADTIME", str(error))
         except BadArgumentsError as error:
             return self._reject(position, "BADID", str(error))
         except UnsuitableValueError as error:
@@ -126,24 +154,16 @@ class Upsert:
                 reason = f"{self._columns[index - 1]} is not declared in the schema"
                 return self._reject(position, "UNDECLARED", reason)
         types = tuple(map(type, row))
-        if not self._undeclared and _PLAIN_TYPES.issuperset(types):
+        if not self._undeclared and not self._vectors and _PLAIN_TYPES.issuperset(types):
             self._text_positions[types] = [index for index, kind in enumerate(types) if kind is str]
         return [entity_id, *values]
+
+    def _text_of(self, index: int, value: object) -> str | bytes:
+        if self._timed and index == 1:
+            return to_time(value)
+        return to_vector(value) if index in self._vectors and value != LEAVE else to_text(value)
 
     def _reject(self, row: int, code: str, reason: str) -> list[Word]:
         """Note a rejected row; it has no words."""
         self.result.rejected.append(RejectedRow(row, code, reason))
         return []
-
-
-def _event_time_word(event_time: int | datetime | None) -> str:
-    """Return the event time as upsert_features takes it: ms since 1970, or nothing."""
-    if event_time is None:
-        return ""
-    if isinstance(event_time, datetime):
-        if event_time.tzinfo is None:
-            raise BadArgumentsError(f"the event time {event_time} has no time zone")
-        event_time = math.floor(event_time.timestamp() * 1000)
-    if isinstance(event_time, bool) or not isinstance(event_time, int) or not 0 <= event_time < _MOST_EVENT_TIME:
-        raise BadArgumentsError(f"the event time must be ms since 1970, not {event_time!r}")
-    return str(event_time)

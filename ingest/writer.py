@@ -38,7 +38,7 @@ class BulkWriter:
         self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, event_time: int | datetime | None = None
     ) -> UpsertResult:
         """Write `rows`, each an id followed by a value for each of `columns`; see `FeatureStore.upsert`."""
-        upsert = Upsert(self.store.keys, frozenset(self.store.schema().features), columns, event_time)
+        upsert = Upsert(self.store.keys, self.store.schema().features, columns, event_time)
         sent: list[UpsertCall] = []
 
         def calls() -> Iterable[tuple[Sequence[Any], Sequence[Any]]]:
@@ -53,7 +53,7 @@ class BulkWriter:
         replies = self._transport.stream(UPSERT_FEATURES, calls(), in_flight=CALLS_IN_FLIGHT)
         for reply in replies:
             upsert.settle(sent.pop(0), reply)
-        return upsert.result
+        return upsert.finish()
 
     def close(self) -> None:
         """Give the connections back."""

@@ -6,12 +6,17 @@ KEYS[2]  set       ids of all known entities
 KEYS[3]  hash      the schema
 
 ARGV[1]  id        the entity's id, as it stands in the set
-ARGV[2…] names     the features wanted; none: all declared ones, in declared order; the one word '@' .. layout: the
-                   same, if the schema still has that layout
+ARGV[2…] names     the features wanted; none: those of the packed row, which are all declared ones in declared order
+                   but the vectors; the one word '@' .. layout: the same, if the schema still has that layout.
+                   Options, before or among them: ?service=NAME, the features that the schema lists under that name;
+                   ?max_age=MS, values older than that are nil; ?metadata, see the reply
 
-Reply    nil when the id is unknown; else one msgpack array aligned with the names. A feature that is missing, or
-         whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a whole float may
-         arrive as a msgpack int.
+Reply    nil when the id is unknown or has expired; else one msgpack array aligned with the names. A feature that is
+         missing or too old, or whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a
+         whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian.
+         With ?metadata, an array of 5: that array; the event time in ms; its age in ms by Redis's clock; a string
+         with a letter for each feature: P present, M missing, D default, S stale; an array of the features' event
+         times. What is not known is nil.
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
          another type).
 Cost     O(names). An unknown id costs one SISMEMBER; all features by layout cost that and one HGET, if the entity has
@@ -23,15 +28,21 @@ end
 local known = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
 if known == 0 then return false end
 if known ~= 1 then return known end
-local wanted = ARGV[2]
+local wanted, found = ARGV[2], nil
 if wanted and #ARGV == 2 and string.byte(wanted, 1) == 64 then
   -- The usual read ends here, before the functions for all others are even made; include/row.lua has the format.
-  local row = redis.pcall('HGET', KEYS[1], '@row')
-  if type(row) == 'string' and string.sub(row, 1, 8) == string.sub(wanted, 2) then return string.sub(row, 9) end
+  found = redis.pcall('HGET', KEYS[1], '@row')
+  if type(found) == 'string' and string.sub(found, 1, 8) == string.sub(wanted, 2) and string.byte(found, 9) >= 144
+  then return string.sub(found, 9) end
 end
+-- @include clock
 -- @include parse
+-- @include window
 -- @include schema
 -- @include row
-local names, kinds, failure = read_schema(KEYS[3], { unpack(ARGV, 2) })
+-- @include answer
+found = found and row_of_layout(found, string.sub(wanted, 2))
+if found then return found end
+local selection, failure = read_schema(KEYS[3], { unpack(ARGV, 2) })
 if failure then return failure end
-return pack_values(cast_fields(KEYS[1], names, kinds), #names)
+return answer_of(KEYS[1], selection) or false

@@ -1,63 +1,114 @@
 --[[
 Writes features of many entities. Each row stands or falls by itself: a row that is rejected changes nothing, the
-others are written. Features not named keep what is stored.
+others are written. Features not named keep what is stored. A value is written only if its event time is not older than
+that of the feature's stored value, so that late and repeated rows cannot undo newer ones.
 
 KEYS[1]  set       ids of all known entities
 KEYS[2]  hash      the schema
 KEYS[3…] hashes    the features of each row's entity
 
-ARGV[1]  time      event time of all rows in ms since 1970; empty: now, by Redis's clock, whatever is stored
+ARGV[1]  time      event time of all rows, in ms since 1970 or ISO 8601; empty: now, by Redis's clock, whatever is
+                   stored. Words may follow: `overwrite` writes values that are older than the stored ones too;
+                   `verdicts` asks for the fourth part of the reply
 ARGV[2]  n         how many names follow
-ARGV[3…] names     the n features that each row gives
-then     rows      for each hash: the id, then n values as text. Two bytes that no text may hold are marks: FF alone
-                   removes the feature, FE alone leaves what is stored.
+ARGV[3…] names     the n features that each row gives. A first name '@' .. layout makes sure that the schema has that
+                   layout still, and alone stands for all features of it. `@event_time` before the features' names is
+                   a column with the event time of each row (empty: that of all rows)
+then     rows      for each hash: the id, then a value for each name but the layout. Two bytes that no value may be are
+                   marks: FF alone removes the feature, FE alone leaves what is stored.
 
-Reply    array of 3: how many rows were written; how many were skipped because a newer event time is stored; and an
-         array with an entry for each rejected row: its position, counted from 0, its code (BADID, BADTYPE or
-         WRONGTYPE) and the reason as text.
-Errors   BADARGS, NOSCHEMA, UNDECLARED, and Redis's own (OOM, READONLY, WRONGTYPE for a members or schema key of
-         another type). After an error nothing has been written.
+Reply    array of 3: how many rows were written; how many were skipped because all they give is older than what is
+         stored; and an array with an entry for each rejected row: its position, counted from 0, its code (BADID,
+         BADTIME, BADTYPE or WRONGTYPE) and the reason as text. On demand a fourth, a letter for each row: C created,
+         A applied, P partly stale, S stale, D duplicate (the same values of the same time were there), R rejected;
+         C, A, P and D count as written.
+Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (OOM, READONLY, WRONGTYPE for a members or
+         schema key of another type). After an error nothing has been written.
 Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that give every feature need no read for
          it, others one HMGET.
 ]]
+-- @include clock
+-- @include time
 -- @include parse
+-- @include window
 -- @include schema
 -- @include row
+-- @include entity
+-- @include touch
 local FORGET, LEAVE, NO_HASH = '\255', '\254', 'the key of the features holds no hash'
-local now, name_count, row_count = ARGV[1], parse_count(ARGV[2], 2000), #KEYS - 2
-if not name_count or row_count < 1
-  or #ARGV ~= 2 + name_count + row_count * (name_count + 1) then
+local word_count, row_count = parse_count(ARGV[2], 2000), #KEYS - 2
+local default_time, overwrite, verdicts = '', false, nil
+for word in string.gmatch(ARGV[1] or '', '%S+') do
+  if word == 'overwrite' then overwrite = true
+  elseif word == 'verdicts' then verdicts = {}
+  else default_time = default_time .. word end
+end
+
+-- The columns of the rows: `names`, after a time where `timed`.
+local names, timed = word_count and { unpack(ARGV, 3, math.min(2 + word_count, #ARGV)) } or {}, 0
+local layout = layout_named(names, 1)
+if layout then table.remove(names, 1) end
+if names[1] == '@event_time' then
+  timed = 1
+  table.remove(names, 1)
+end
+local declared, failure
+if layout then
+  declared, failure = read_layout(KEYS[2])
+  if failure then return failure end
+  if declared.layout ~= layout then
+    return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
+  end
+  if #names == 0 then names = { unpack(declared.names) } end
+end
+local name_count = #names
+local stride = 1 + timed + name_count
+if not word_count or row_count < 1 or #ARGV ~= 2 + word_count + row_count * stride then
   return redis.error_reply('BADARGS want keys members, schema, hash per row; then time, n, n names, and id + n values'
     .. ' per row (n at most 2000)')
 end
-if now ~= '' and not (#now <= 15 and find(now, '^%d+$')) then
-  return redis.error_reply('BADARGS the event time must be ms since 1970 in at most 15 digits, not ' .. shown(now))
+local given_time = default_time ~= '' and parse_time(default_time)
+if given_time == nil then
+  return redis.error_reply('BADARGS the event time must be ms since 1970 in at most 15 digits or ISO 8601, not '
+    .. shown(default_time))
 end
-local names, types, layout, failure = read_layout(KEYS[2])
-if failure then return failure end
+if not declared then
+  declared, failure = read_layout(KEYS[2])
+  if failure then return failure end
+end
 local members = redis.pcall('SCARD', KEYS[1])
 if type(members) == 'table' then return members end
-local slots, kinds, covered, slot_of = {}, {}, 0, {} -- column → place in the row, column → type
-for slot = 1, #names do slot_of[names[slot]] = slot end
+
+local width, types = #declared.names, declared.kinds
+local slots, covers, covered, slot_of = {}, {}, 0, {} -- column → slot, slot → whether there is a column
+for slot = 1, width do slot_of[declared.names[slot]] = slot end
+for position = 1, #declared.extras do
+  slot_of[declared.extras[position]], types[width + position] = width + position, declared.others[position]
+end
 for column = 1, name_count do
-  local name = ARGV[2 + column]
-  local slot = slot_of[name]
-  if not slot then return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
-  if not kinds[slot] then covered = covered + 1 end
-  slots[column], kinds[slot] = slot, types[slot]
+  local slot = slot_of[names[column]]
+  if not slot then
+    return redis.error_reply('UNDECLARED ' .. shown(names[column]) .. ' is not declared in the schema')
+  end
+  if not covers[slot] then covered = covered + 1 end
+  slots[column], covers[slot] = slot, true
 end
-local whole = covered == #names -- rows without marks are complete, whatever is stored
-local checks_age = now ~= ''
-if not checks_age then
-  local clock = redis.call('TIME')
-  now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
+local whole = covered == width + #declared.extras -- rows without marks are complete, whatever is stored
+
+-- How old the first value of a row may grow before the row must not be served as it is; nil for any age.
+local least_limit
+for slot = 1, declared.limits and width or 0 do
+  local limit = declared.limits[slot]
+  if limit and (not least_limit or limit < least_limit) then least_limit = limit end
 end
-local time = tonumber(now)
 
 -- Values of texts that were found good in a column: many columns hold few different ones. A column that turns out to
 -- hold many is not remembered (false).
 local remembered, misses = {}, {}
-for column = 1, name_count do remembered[column], misses[column] = types[slots[column]] ~= 'bool' and {}, 0 end
+for column = 1, name_count do
+  local kind = types[slots[column]]
+  remembered[column], misses[column] = kind ~= 'bool' and #kind <= 6 and {}, 0
+end
 
 -- The value of a text that is not remembered and what to store for it; nil when it is not of the column's type. A mark
 -- stands for itself.
@@ -76,43 +127,103 @@ local function canonical(column, text, row)
   return value, text
 end
 
--- The packed row of an entity after an upsert that does not give every feature. The rest comes from the stored row, or
--- from the fields where that has another layout.
-local function merged_row(key, stored, values, texts)
-  local packed = row_of_layout(stored, layout)
-  local merged = packed and cmsgpack.unpack(packed) or cast_fields(key, names, types)
-  for column = 1, name_count do
-    local slot, text = slots[column], texts[2 * column + 4]
-    if text == FORGET then merged[slot] = nil
-    elseif text ~= LEAVE then merged[slot] = values[slot] end
-  end
-  return merged
-end
-
 -- One table serves every HSET: the names stay, each row puts its values between them.
-local fields, values = { '@row', '', '@event_time', now }, {}
-for column = 1, name_count do fields[3 + 2 * column] = ARGV[2 + column] end
+local fields, values, time_word = { '@row', '', '@event_time', '' }, {}, nil
+for column = 1, name_count do fields[3 + 2 * column] = names[column] end
 
--- The HSET words and HDEL words of a row with marks.
-local function without_marks()
-  local kept, forgotten = { '@row', fields[2], '@event_time', now }, {}
+-- Write one row beside what is stored, feature by feature. Return the verdict, or nil and an error reply.
+local function merge(key, stored, time, checks)
+  local entity, reply = load_entity(key, declared, stored)
+  if reply then return nil, reply end
+  local existed, stale, applied, changed = entity.base ~= nil, 0, 0, false
+  local given, words, forgotten = {}, {}, {}
   for column = 1, name_count do
-    local name, text = fields[3 + 2 * column], fields[4 + 2 * column]
-    if text == FORGET then forgotten[#forgotten + 1] = name
-    elseif text ~= LEAVE then kept[#kept + 1], kept[#kept + 2] = name, text end
+    local text, slot = fields[4 + 2 * column], slots[column]
+    if text ~= LEAVE then
+      local known, value = time_of(entity, slot, names[column]), values[slot]
+      if checks and known and (known > time or (entity.deleted and known == time)) then stale = stale + 1
+      else
+        applied = applied + 1
+        given[slot] = true
+        if slot > width and not changed and known == time and text ~= FORGET then
+          changed = redis.call('HGET', key, names[column]) ~= text
+        elseif known ~= time or (text == FORGET and entity.values[slot] ~= nil)
+          or (text ~= FORGET and entity.values[slot] ~= value) then changed = true end
+        if text == FORGET then forgotten[#forgotten + 1], entity.values[slot] = names[column], nil
+        else
+          words[#words + 1], words[#words + 2] = names[column], text
+          entity.values[slot] = slot > width or value
+        end
+      end
+    end
   end
-  return kept, forgotten
+  local empty = applied == 0 and stale == 0
+  if empty and entity.deleted and checks and time <= entity.floor then return 'S' end
+  if stale > 0 and applied == 0 then return 'S' end
+  if existed and (empty or not changed) and checks then return 'D' end
+  touch(entity, declared, given, time)
+  reply = store_entity(key, entity, declared, words, forgotten)
+  if reply then return nil, reply end
+  return (stale > 0 and 'P') or (existed and 'A') or 'C'
 end
 
 local arguments, keys, pcall, pack = ARGV, KEYS, redis.pcall, cmsgpack.pack -- locals are quicker than globals
-local prefix, width = layout .. array_head(#names), #names
+local vectors, ttl = declared.vectors, declared.ttl
+local heads, array = {}, array_head(width) -- event time → what a complete row starts with
+
+-- What a complete row of that event time starts with; false when it would be too old already to be served as it is.
+local function head_at(time)
+  local limit = least_limit and time + least_limit
+  if limit and limit < now() then return false end
+  local head = limit and declared.layout .. time_text(limit) .. '|||' or declared.layout
+  return vectors and head or head .. array
+end
+
+-- Write one complete row where nothing stored is in its way; nil where something may be. Return the verdict, or nil and
+-- an error reply.
+local function replace(key, stored, time, checks)
+  local head = heads[time]
+  if head == nil then
+    head = head_at(time)
+    heads[time] = head
+  end
+  if not head then return nil end
+  if vectors then fields[2] = head .. pack_values(values, width, vectors)
+  else fields[2] = head .. pack(unpack(values, 1, width)) end
+  if checks then
+    local base = tonumber(stored[1] or nil)
+    if base and (base > time or (base == time and stored[2] == DELETED)) then return nil end
+    if base == time and stored[2] == fields[2] and #declared.extras == 0 then return 'D' end
+  end
+  local added = pcall('HSET', key, unpack(fields))
+  if type(added) == 'table' then return nil, added end
+  if ttl > 0 then redis.call('PEXPIREAT', key, time_text(time + ttl))
+  -- Some of the fields were there and some were not, as where an entity was deleted: its tombstone would expire.
+  elseif declared.ttl_ended or (added > 0 and added < name_count + 2) then redis.call('PERSIST', key) end
+  return added >= name_count and 'C' or 'A'
+end
+
 local written, skipped, rejected, ids = 0, 0, {}, {}
-local base = 3 + name_count
+local last_text, last_time
+local base = 2 + word_count
 for row = 1, row_count do
-  local key, id, marked, code, reason = keys[2 + row], arguments[base], false, nil, nil
+  local key, id, marked, code, reason = keys[2 + row], arguments[base + 1], false, nil, nil
+  local time, checks = given_time, given_time and not overwrite
   if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long' end
+  if timed == 1 then
+    local text = arguments[base + 2]
+    if text ~= last_text then last_text, last_time = text, text ~= '' and parse_time(text) end
+    if text ~= '' then
+      time, checks = last_time, not overwrite
+      if not time and not code then
+        code, reason = 'BADTIME', 'the event time must be ms since 1970 or ISO 8601, not ' .. shown(text)
+      end
+    end
+  end
+  if not time and not code then time, checks = now(), false end
+  local first = base + 1 + timed
   for column = 1, code and 0 or name_count do
-    local text, slot = arguments[base + column], slots[column]
+    local text, slot = arguments[first + column], slots[column]
     local known = remembered[column]
     local value = known and known[text]
     if not value then
@@ -125,7 +236,7 @@ for row = 1, row_count do
         local offered = text
         value, text = canonical(column, offered, row)
         if value == nil then
-          code, reason = 'BADTYPE', names[slot] .. ' is ' .. kind .. ', not ' .. shown(offered)
+          code, reason = 'BADTYPE', names[column] .. ' is ' .. kind .. ', not ' .. shown(offered)
           break
         end
         marked = marked or text == FORGET or text == LEAVE
@@ -133,39 +244,33 @@ for row = 1, row_count do
     end
     fields[4 + 2 * column], values[slot] = text, value
   end
-  local newer, complete = false, whole and not marked
+  local verdict = 'R'
   if not code then
-    local packed = values
-    if checks_age or not complete then
-      local stored = pcall('HMGET', key, '@event_time', '@row')
-      if stored.err then code, reason = 'WRONGTYPE', NO_HASH
-      else
-        newer = checks_age and stored[1] and (tonumber(stored[1]) or 0) > time
-        if not complete and not newer then packed = merged_row(key, stored[2], values, fields) end
-      end
+    local stored, reply = nil, nil
+    verdict = nil
+    if time ~= time_word then time_word, fields[4] = time, time_text(time) end
+    if checks then stored = pcall('HMGET', key, '@event_time', '@row') end
+    if stored and stored.err then reply = stored
+    elseif ttl > 0 and time + ttl < now() then verdict = 'S' -- it would expire at once
+    else
+      if whole and not marked then verdict, reply = replace(key, stored, time, checks) end
+      if not verdict and not reply then verdict, reply = merge(key, stored, time, checks) end
     end
-    fields[2] = prefix .. pack(unpack(packed, 1, width))
-  end
-  if newer then
-    skipped = skipped + 1
-  elseif not code then
-    local kept, forgotten = fields, nil
-    if marked then kept, forgotten = without_marks() end
-    local reply = pcall('HSET', key, unpack(kept))
-    if type(reply) == 'table' then
+    if reply then
       -- Out of memory or read-only: Redis says so at the first write, so that nothing has been written.
       if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
-      code, reason = 'WRONGTYPE', NO_HASH
+      code, reason, verdict = 'WRONGTYPE', NO_HASH, 'R'
+    elseif verdict == 'S' then skipped = skipped + 1
     else
-      if forgotten and forgotten[1] then redis.call('HDEL', key, unpack(forgotten)) end
       written = written + 1
       ids[written] = id
     end
   end
   if code then rejected[#rejected + 1] = { row - 1, code, reason } end
-  base = base + name_count + 1
+  if verdicts then verdicts[row] = verdict end
+  base = base + stride
 end
 for first = 1, written, 5000 do
   redis.call('SADD', KEYS[1], unpack(ids, first, math.min(first + 4999, written)))
 end
-return { written, skipped, rejected }
+return { written, skipped, rejected, verdicts and table.concat(verdicts) }

@@ -44,8 +44,24 @@ local function parse_count(text, most)
   return count and count <= most and count or nil
 end
 
--- The value that `text` stands for under `kind`, or nil when it stands for none.
--- An int beyond 2^53 stays text: Lua's only number is a double.
+-- How many numbers a value of `kind` has where it is a vector, float32[N]; else nil.
+local function vector_length(kind)
+  return string.sub(kind, 1, 8) == 'float32[' and tonumber(string.sub(kind, 9, -2)) or nil
+end
+
+-- True when `bytes` are `count` little-endian float32 numbers, none of them NaN or infinite (all exponent bits set).
+local function is_vector(bytes, count)
+  if #bytes ~= 4 * count then return false end
+  for position = 3, #bytes, 4 do
+    local low, high = byte(bytes, position, position + 1)
+    if low >= 128 and (high == 127 or high == 255) then return false end
+  end
+  return true
+end
+
+-- The value that `text` stands for under `kind`, or nil when it stands for none; so it always is under the kind of a
+-- window, whose values come from events. An int beyond 2^53 stays text: Lua's only number is a double. A vector stays
+-- bytes.
 local function parse(kind, text)
   if kind == 'float' then
     -- A decimal number as JSON has it (fraction digits may be left out). tonumber alone takes '0x10', ' 12', '+5',
@@ -72,6 +88,9 @@ local function parse(kind, text)
   elseif kind == 'bool' then
     if text == 'true' or text == '1' then return true end
     if text == 'false' or text == '0' then return false end
+  else
+    local count = vector_length(kind)
+    if count and is_vector(text, count) then return text end
   end
   return nil
 end

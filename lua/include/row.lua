@@ -1,5 +1,10 @@
--- The packed row: the field `@row` holds the layout's digest (8 bytes), then the values of all declared features as
--- a msgpack array in declared order, cast when they were written. A read takes it as it is if it has the layout wanted.
+-- The packed row: the field `@row` holds
+--   the layout's digest, 8 bytes;
+--   until|floor|older|  only where one of the three is not empty: the time up to which the row may be served as it is;
+--                       the time of the entity's deletion, before it came back; and the times of the features that are
+--                       older than `@event_time`, or were removed, as time=name,name;time=name;
+--   the values of its features in declared order as a msgpack array, cast when they were written.
+-- A deleted entity has a `@row` that says so, and the time of its deletion as `@event_time`.
 local LAYOUT_BYTES = 8
 
 -- The head of a msgpack array of `count` elements.
@@ -8,27 +13,58 @@ local function array_head(count)
   return string.char(220, math.floor(count / 256), count % 256)
 end
 
--- The packed array in a stored row, or nil when there is none of this layout.
+-- The packed array in a stored row that may be served as it is, or nil when there is none of this layout.
 local function row_of_layout(stored, layout)
-  if type(stored) == 'string' and string.sub(stored, 1, LAYOUT_BYTES) == layout then
-    return string.sub(stored, LAYOUT_BYTES + 1)
-  end
-  return nil
+  if type(stored) ~= 'string' or string.sub(stored, 1, LAYOUT_BYTES) ~= layout then return nil end
+  if byte(stored, LAYOUT_BYTES + 1) >= 144 then return string.sub(stored, LAYOUT_BYTES + 1) end
+  local limit, start = string.match(stored, '^(%d*)|%d*|[^|]*|()', LAYOUT_BYTES + 1)
+  if not start or (limit ~= '' and now() > tonumber(limit)) then return nil end
+  return string.sub(stored, start)
 end
 
--- The values of the features `names` in the hash at `key`, cast by `kinds`; nil where there is none. A key that is not
--- a hash has no features.
-local function cast_fields(key, names, kinds)
+-- The times in a stored row of any layout: feature → time where it is not `@event_time`, and the deletion's time.
+local function times_in_row(stored)
+  local floor, groups = string.match(stored or '', '^%d*|(%d*)|([^|]*)|', LAYOUT_BYTES + 1)
+  if not floor or (floor == '' and groups == '') then return {}, nil end
+  local times = {}
+  for time, names in string.gmatch(groups, '(%d+)=([^;]+)') do
+    for name in string.gmatch(names, '[^,]+') do times[name] = tonumber(time) end
+  end
+  return times, tonumber(floor)
+end
+
+-- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes.
+local function pack_values(values, count, vectors)
+  if not vectors or not next(vectors) then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
+  local parts = { array_head(count) }
+  for position = 1, count do
+    local value = values[position]
+    if value ~= nil and vectors[position] then
+      local size = #value
+      local head = size < 256 and string.char(196, size) or string.char(197, math.floor(size / 256), size % 256)
+      parts[position + 1] = head .. value
+    else
+      parts[position + 1] = cmsgpack.pack(value)
+    end
+  end
+  return table.concat(parts)
+end
+
+-- The values of the selected features in the hash at `key`, cast; nil where there is none, a window's as it is stored.
+-- A key that is not a hash has no features. Also `@event_time` and `@row`, where the selection is timed.
+local function cast_fields(key, selection)
+  local names, count = selection.names, #selection.names
+  if selection.timed then names[count + 1], names[count + 2] = '@event_time', '@row' end
   local row = redis.pcall('HMGET', key, unpack(names))
+  names[count + 1], names[count + 2] = nil, nil
   if row.err then return {} end
-  for position = 1, #names do
+  local event_time, packed = row[count + 1], row[count + 2]
+  row[count + 1], row[count + 2] = nil, nil
+  local kinds, windows = selection.kinds, selection.windows
+  for position = 1, count do
     local text = row[position]
-    if text then row[position] = parse(kinds[position], text) else row[position] = nil end
+    if not text then row[position] = nil
+    elseif not windows or not windows[position] then row[position] = parse(kinds[position], text) end
   end
-  return row
-end
-
--- `values[1]` to `values[count]` as a msgpack array.
-local function pack_values(values, count)
-  return array_head(count) .. cmsgpack.pack(unpack(values, 1, count))
+  return row, event_time or nil, packed or nil
 end

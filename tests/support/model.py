@@ -33,18 +33,19 @@ def parse(kind: str, text: bytes) -> Value | None:
 
 
 class Model:
-    """A store of one entity."""
+    """A store of one entity: every feature has a value and a time, or a time alone once it was removed."""
 
     def __init__(self, schema: dict[str, str]) -> None:
         self.schema = schema
-        self.rows: dict[str, dict[str, Value]] = {}
-        self.times: dict[str, int] = {}
+        self.rows: dict[str, dict[str, tuple[Value | None, int]]] = {}
+        self.floors: dict[str, int] = {}
+        self.created: dict[str, int] = {}
 
     def upsert(
-        self, names: Sequence[str], rows: Sequence[tuple[str, Sequence[bytes]]], time: int
-    ) -> tuple[int, int, list[tuple[int, str]]]:
-        """Return how many rows were written and skipped, and position and code of those rejected."""
-        written, skipped, rejected = 0, 0, []
+        self, names: Sequence[str], rows: Sequence[tuple[str, Sequence[bytes]]], time: int, *, overwrite: bool = False
+    ) -> tuple[int, int, list[tuple[int, str]], str]:
+        """Return how many rows were written and skipped, position and code of those rejected, and the verdicts."""
+        rejected, verdicts = [], ""
         for position, (entity_id, texts) in enumerate(rows):
             values = {name: parse(self.schema[name], text) for name, text in zip(names, texts, strict=True)}
             marks = dict(zip(names, texts, strict=True))
@@ -52,23 +53,61 @@ class Model:
                 rejected.append((position, "BADID"))
             elif any(value is None and marks[name] not in (FORGET, LEAVE) for name, value in values.items()):
                 rejected.append((position, "BADTYPE"))
-            elif self.times.get(entity_id, 0) > time:
-                skipped += 1
             else:
-                row = self.rows.setdefault(entity_id, {})
-                self.times[entity_id] = time
-                written += 1
-                for name, value in values.items():
-                    if marks[name] == FORGET:
-                        row.pop(name, None)
-                    elif value is not None and marks[name] != LEAVE:
-                        row[name] = value
-        return written, skipped, rejected
+                given = {
+                    name: None if marks[name] == FORGET else value
+                    for name, value in values.items()
+                    if marks[name] != LEAVE
+                }
+                verdicts += self._write(entity_id, given, time, overwrite=overwrite)
+                continue
+            verdicts += "R"
+        skipped = verdicts.count("S")
+        return len(rows) - len(rejected) - skipped, skipped, rejected, verdicts
+
+    def _write(self, entity_id: str, given: dict[str, Value | None], time: int, *, overwrite: bool) -> str:
+        row, floor = self.rows.get(entity_id), self.floors.get(entity_id, -1)
+        if row is None:
+            taken = {name: value for name, value in given.items() if overwrite or floor < time}
+            if not overwrite and time <= floor:
+                return "S"
+        else:
+            taken = {
+                name: value for name, value in given.items() if overwrite or row.get(name, (None, floor))[1] <= time
+            }
+            if given and not taken:
+                return "S"
+        before = row or {}
+        changed = any(before.get(name) != (value, time) for name, value in taken.items())
+        self.rows.setdefault(entity_id, {}).update({name: (value, time) for name, value in taken.items()})
+        self.created.setdefault(entity_id, time)
+        if row is not None and not changed and not overwrite:
+            return "D"
+        if len(taken) < len(given):
+            return "P"
+        return "C" if row is None else "A"
 
     def get(self, entity_id: str, names: Sequence[str]) -> dict[str, Value | None] | None:
         row = self.rows.get(entity_id)
-        return None if row is None else {name: row.get(name) for name in names}
+        return None if row is None else {name: row.get(name, (None, 0))[0] for name in names}
 
-    def delete(self, entity_id: str) -> bool:
-        self.times.pop(entity_id, None)
-        return self.rows.pop(entity_id, None) is not None
+    def delete(self, entity_id: str, time: int) -> bool:
+        row = self.rows.get(entity_id)
+        if row is None or self._newest(entity_id) > time:
+            return False
+        self.floors[entity_id] = time
+        del self.rows[entity_id], self.created[entity_id]
+        return True
+
+    def lose_row(self, entity_id: str) -> bool:
+        """Forget all times but the newest; return whether the entity is known."""
+        if entity_id not in self.rows:
+            return False
+        newest = self.created[entity_id] = self._newest(entity_id)
+        kept = {name: value for name, (value, _) in self.rows[entity_id].items() if value is not None}
+        self.rows[entity_id] = {name: (value, newest) for name, value in kept.items()}
+        self.floors.pop(entity_id, None)
+        return True
+
+    def _newest(self, entity_id: str) -> int:
+        return max((time for _, time in self.rows[entity_id].values()), default=self.created[entity_id])

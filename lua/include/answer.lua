@@ -1,0 +1,30 @@
+-- The answer for a known entity, a msgpack array of the selected features; with metadata, one of values, event time,
+-- age, statuses (a letter each: Present, Missing, Default, Stale) and event times. nil where the entity has expired.
+local function answer_of(key, selection)
+  local count = #selection.names
+  local values, event_time, packed = cast_fields(key, selection)
+  if not selection.timed and not selection.windows then return pack_values(values, count) end
+  local base, times = tonumber(event_time), times_in_row(packed)
+  if selection.ttl > 0 and not base and not next(values) and redis.call('EXISTS', key) == 0 then return nil end
+  if base and selection.ttl > 0 and now() > base + selection.ttl then return nil end
+  local statuses, event_times, limits = {}, {}, selection.limits or {}
+  for position = 1, count do
+    local value, status, window = values[position], 'P', selection.windows and selection.windows[position]
+    local time, limit = value ~= nil and (times[selection.names[position]] or base) or nil, limits[position]
+    if selection.max_age and (not limit or selection.max_age < limit) then limit = selection.max_age end
+    if window then
+      if value == nil then status = 'D' end
+      value = read_window(window, value, now())
+    elseif value == nil then
+      value = selection.defaults and selection.defaults[position]
+      status = value == nil and 'M' or 'D'
+    elseif time and limit and now() - time > limit then
+      value, status = nil, 'S'
+    end
+    values[position], statuses[position], event_times[position] = value, status, time
+  end
+  local answer = pack_values(values, count, selection.vectors)
+  if not selection.metadata then return answer end
+  local age = base and math.max(0, now() - base)
+  return array_head(5) .. answer .. cmsgpack.pack(base, age, table.concat(statuses)) .. pack_values(event_times, count)
+end

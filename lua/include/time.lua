@@ -1,0 +1,37 @@
+-- Times are ms since 1970, UTC.
+
+local function time_text(time) return string.format('%.0f', time) end
+
+-- Days from 1970-01-01 to a date of the Gregorian calendar, counted in years that start in March, so that the leap day
+-- is the last one.
+local function days_since_1970(year, month, day)
+  if month <= 2 then year, month = year - 1, month + 12 end
+  local leap_days = math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+  return 365 * year + leap_days + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
+end
+
+local DAYS = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+
+-- The time that `text` tells: ms since 1970 in at most 15 digits, or ISO 8601 such as 2026-08-21T10:00:00.123Z, where
+-- no offset means UTC; nil for anything else.
+local function parse_time(text)
+  if string.find(text, '^%d+$') then return #text <= 15 and tonumber(text) or nil end
+  local year, month, day, hour, minute, second, rest =
+    string.match(text, '^(%d%d%d%d)-(%d%d)-(%d%d)[T ](%d%d):(%d%d):(%d%d)(.*)$')
+  if not year then return nil end
+  local fraction, zone = string.match(rest, '^%.(%d+)(.*)$')
+  local sign, hours, minutes = string.match(zone or rest, '^([+-])(%d%d):?(%d%d)$')
+  if not sign and (zone or rest) ~= 'Z' and (zone or rest) ~= '' then return nil end
+  year, month, day = tonumber(year), tonumber(month), tonumber(day)
+  local leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+  if month < 1 or month > 12 or day < 1 or day > DAYS[month] then return nil end
+  if month == 2 and day == 29 and not leap then return nil end
+  if tonumber(hour) > 23 or tonumber(minute) > 59 or tonumber(second) > 59 then return nil end
+  local seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second
+  if sign then
+    if tonumber(hours) > 23 or tonumber(minutes) > 59 then return nil end
+    seconds = seconds - tonumber(sign .. '1') * (hours * 60 + minutes) * 60
+  end
+  local time = seconds * 1000 + (fraction and tonumber(string.sub(fraction .. '00', 1, 3)) or 0)
+  return time >= 0 and time or nil
+end

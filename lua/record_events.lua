@@ -1,0 +1,118 @@
+--[[
+Counts events in the sliding windows that the schema declares, such as count(10m) or sum(amount, 1h). Each event stands
+or falls by itself.
+
+KEYS[1]  set       ids of all known entities
+KEYS[2]  hash      the schema
+KEYS[3…] hashes    the features of each event's entity
+
+ARGV[1]  time      event time of all events, in ms since 1970 or ISO 8601; empty: now, by Redis's clock
+ARGV[2]  n         how many fields follow
+ARGV[3…] fields    the names of the n numbers that each event has; `@event_time` as the first: the event's own time
+then     events    for each hash: the id, then n numbers as text; the byte FE for one that the event has not
+
+Reply    array of 4: how many events were counted; how many were skipped, being out of every window, or from before
+         the entity's deletion; an array with an entry for each rejected event: its position, counted from 0, its code
+         (BADID, BADTIME, BADTYPE or WRONGTYPE) and the reason as text; and a letter for each event: C the first thing
+         known of the entity, A counted, S skipped, R rejected.
+Errors   BADARGS, NOSCHEMA, UNDECLARED (the schema has no windows), and Redis's own. After an error nothing has been
+         written.
+Cost     O(events * features). A window keeps at most 120 numbers an entity, whatever happens.
+]]
+-- @include clock
+-- @include time
+-- @include parse
+-- @include window
+-- @include schema
+-- @include row
+-- @include entity
+-- @include touch
+-- The buckets after an event of `amount` at `event_time`; nil when it is out of the window already, or as far ahead.
+local function add_event(window, text, event_time, amount, time)
+  local number, current = math.floor(event_time / window.step), math.floor(time / window.step)
+  if number <= current - BUCKETS or number >= current + BUCKETS then return nil end
+  local buckets, parts = read_buckets(window, text, time), {}
+  buckets[number] = (buckets[number] or 0) + amount
+  for each, value in pairs(buckets) do parts[#parts + 1] = string.format('%.0f:%.17g', each, value) end
+  table.sort(parts)
+  return table.concat(parts, ' ')
+end
+
+local word_count, event_count = parse_count(ARGV[2], 2000), #KEYS - 2
+local fields = word_count and { unpack(ARGV, 3, math.min(2 + word_count, #ARGV)) } or {}
+local timed = fields[1] == '@event_time'
+local stride = 1 + #fields
+if not word_count or event_count < 1 or #ARGV ~= 2 + word_count + event_count * stride then
+  return redis.error_reply('BADARGS want keys members, schema, hash per event; then time, n, n fields, and id + n'
+    .. ' numbers per event (n at most 2000)')
+end
+local given_time = ARGV[1] ~= '' and parse_time(ARGV[1])
+if given_time == nil then
+  return redis.error_reply('BADARGS the event time must be ms since 1970 or ISO 8601, not ' .. shown(ARGV[1]))
+end
+local declared, failure = read_layout(KEYS[2])
+if failure then return failure end
+if not declared.windows or not next(declared.windows) then
+  return redis.error_reply('UNDECLARED no sliding window is declared in the schema')
+end
+local members = redis.pcall('SCARD', KEYS[1])
+if type(members) == 'table' then return members end
+
+-- Count one event; return the verdict, or nil and an error reply.
+local function record(key, time, numbers)
+  local entity, reply = load_entity(key, declared)
+  if reply then return nil, reply end
+  if entity.deleted and entity.floor >= time then return 'S' end
+  local existed, given, words, newest = entity.base ~= nil, {}, {}, time
+  for slot, window in pairs(declared.windows) do
+    local amount = not window.field and 1 or numbers[window.field]
+    local buckets = amount and add_event(window, entity.values[slot], time, amount, now())
+    if buckets then
+      newest = math.max(newest, time_of(entity, slot, declared.names[slot]) or 0)
+      entity.values[slot], given[slot] = buckets, true
+      words[#words + 1], words[#words + 2] = declared.names[slot], buckets
+    end
+  end
+  if #words == 0 then return 'S' end
+  touch(entity, declared, given, newest)
+  reply = store_entity(key, entity, declared, words)
+  if reply then return nil, reply end
+  return existed and 'A' or 'C'
+end
+
+local counted, skipped, rejected, verdicts, ids = 0, 0, {}, {}, {}
+for event = 1, event_count do
+  local base = 2 + word_count + (event - 1) * stride
+  local id, time, numbers, code, reason = ARGV[base + 1], given_time or now(), {}, nil, nil
+  if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long' end
+  for position = 1, #fields do
+    local text = ARGV[base + 1 + position]
+    if position == 1 and timed then
+      if text ~= '' then time = parse_time(text) end
+      if not time and not code then
+        code, reason = 'BADTIME', 'the event time must be ms since 1970 or ISO 8601, not ' .. shown(text)
+      end
+    elseif text ~= '\254' then
+      numbers[fields[position]] = parse('float', text)
+      if not numbers[fields[position]] and not code then
+        code, reason = 'BADTYPE', shown(fields[position]) .. ' of an event is a number, not ' .. shown(text)
+      end
+    end
+  end
+  local verdict, reply = 'R', nil
+  if not code then verdict, reply = record(KEYS[2 + event], time, numbers) end
+  if reply then
+    if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
+    code, reason, verdict = 'WRONGTYPE', 'the key of the features holds no hash', 'R'
+  elseif verdict == 'S' then skipped = skipped + 1
+  elseif not code then
+    counted = counted + 1
+    ids[counted] = id
+  end
+  if code then rejected[#rejected + 1] = { event - 1, code, reason } end
+  verdicts[event] = verdict
+end
+for first = 1, counted, 5000 do
+  redis.call('SADD', KEYS[1], unpack(ids, first, math.min(first + 4999, counted)))
+end
+return { counted, skipped, rejected, table.concat(verdicts) }

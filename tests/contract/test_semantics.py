@@ -1,0 +1,306 @@
+"""Event times, freshness, defaults, vectors, windows and counters, on every backend."""
+
+import struct
+import time
+from typing import Any
+
+import msgspec
+import pytest
+from support.fake import FakeTransport
+
+from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, Transport
+from featurestore.errors import BadValueError, UndeclaredFeatureError
+from featurestore.maintenance import repack
+from featurestore.schema import FeatureDefinition
+from featurestore.scripts import GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
+
+FEATURES = {"age": "float", "n": "int", "city": "string"}
+DAY = 86_400_000
+KEYS = ("all_users", "user:schema", "user:u:features")
+
+
+def now_ms(transport: Transport) -> int:
+    seconds, micros = (int(part) for part in transport.command("TIME"))
+    return seconds * 1000 + micros // 1000
+
+
+def declare(store: FeatureStore, features: dict[str, Any] | None = None, **options: Any) -> FeatureStore:
+    store.apply(Definition(features=features or FEATURES, **options))
+    store.schema()
+    return store
+
+
+# Event time of each feature
+
+
+def test_two_pipelines_do_not_block_each_other(store: FeatureStore) -> None:
+    declare(store)
+    assert store.upsert([("u", {"age": 1.0, "n": 1})], event_time=2000).verdicts == "C"
+    assert store.upsert([("u", {"city": "Rome"})], event_time=1000).verdicts == "A"
+    assert store.upsert([("u", {"n": 2, "city": "Oslo"})], event_time=1500).verdicts == "P"
+    assert store.upsert([("u", {"n": 3})], event_time=1999).verdicts == "S"
+    assert store.upsert([("u", {"n": 1})], event_time=2000).verdicts == "D"
+    assert store.get("u") == {"age": 1.0, "n": 1, "city": "Oslo"}
+    _, (fresh,) = store.fetch_fresh(["u"])
+    assert fresh is not None
+    assert (fresh.event_time, fresh.event_times) == (2000, (2000, 2000, 1500))
+
+
+def test_a_row_written_whole_keeps_one_time_alone(store: FeatureStore, transport: Transport) -> None:
+    declare(store)
+    store.upsert([("u", {"age": 1.0})], event_time=1000)
+    store.upsert([("u", {"age": 1.0, "n": 1, "city": "Rome"})], event_time=3000)
+    row = transport.command("HGET", KEYS[2], "@row")
+    assert row[8] >= 0x90  # an array follows the layout at once
+
+
+def test_each_row_may_have_a_time_of_its_own_as_text_or_number(store: FeatureStore) -> None:
+    declare(store)
+    rows = [
+        ("a", {"n": 1, "@event_time": "1970-01-01T00:00:02.5+00:00"}),
+        ("b", {"n": 2, "@event_time": 1000}),
+        ("c", {"n": 3}),
+        ("d", {"n": 4, "@event_time": "yesterday"}),
+        ("e", {"n": 4, "@event_time": 1.5}),
+    ]
+    result = store.upsert(rows, event_time=7)
+    assert result.verdicts == "CCCRR"
+    assert [(bad.row, bad.code) for bad in result.rejected] == [(3, "BADTIME"), (4, "BADTIME")]
+    _, entries = store.fetch_fresh(["a", "b", "c", "d"])
+    assert [entry and entry.event_time for entry in entries] == [2500, 1000, 7, None]
+
+
+@pytest.mark.parametrize("text", ["2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01", "1e3", "-5", "1" * 16])
+def test_a_time_that_is_none_is_refused(store: FeatureStore, text: str) -> None:
+    declare(store)
+    with pytest.raises(BadArgumentsError, match="event time"):
+        store.upsert([("u", {"n": 1})], event_time=text)
+
+
+def test_overwrite_takes_older_values(store: FeatureStore) -> None:
+    declare(store)
+    store.upsert([("u", {"n": 1, "age": 1.0})], event_time=2000)
+    assert store.upsert([("u", {"n": 9})], event_time=1000, overwrite=True).verdicts == "A"
+    assert store.get("u", ["n", "age"]) == {"n": 9, "age": 1.0}
+    assert store.upsert([("u", {"n": 5})], event_time=1500).verdicts == "A"
+
+
+def test_a_deleted_entity_does_not_come_back_by_late_events(store: FeatureStore, transport: Transport) -> None:
+    declare(store, tombstone="1h")
+    store.upsert([("u", {"n": 1})], event_time=1000)
+    assert store.delete("u") is True
+    assert store.delete("u") is False
+    assert 0 < transport.command("PTTL", KEYS[2]) <= 3_600_000
+    late = store.upsert([("u", {"n": 2})], event_time=now_ms(transport) - 1000)
+    assert (late.verdicts, store.get("u"), store.count()) == ("S", None, 0)
+    assert store.upsert([("u", {"n": 3, "age": 1.0, "city": "x"})]).verdicts == "C"
+    assert transport.command("PTTL", KEYS[2]) == -1
+    assert store.get("u", ["n"]) == {"n": 3}
+
+
+def test_a_late_deletion_leaves_what_is_newer(store: FeatureStore) -> None:
+    declare(store)
+    store.upsert([("u", {"n": 1})], event_time=2000)
+    assert store.delete("u", event_time=1000) is False
+    assert store.get("u", ["n"]) == {"n": 1}
+
+
+def test_a_writer_of_an_older_schema_is_told(store: FeatureStore, transport: Transport) -> None:
+    layout = declare(store).schema().layout
+    words = ["", 2, f"@{layout}", "n", "u", "1"]
+    assert transport.run(UPSERT_FEATURES, KEYS, words)[0] == 1
+    assert transport.run(UPSERT_FEATURES, KEYS, ["", 1, f"@{layout}", "u", "2", "2", "Rome"])[0] == 1
+    assert store.get("u") == {"age": 2.0, "n": 2, "city": "Rome"}
+    store.apply(Definition(features={"later": "int"}))
+    with pytest.raises(SchemaChangedError):
+        transport.run(UPSERT_FEATURES, KEYS, words)
+
+
+# Freshness and defaults
+
+
+def test_statuses_and_ages_come_beside_the_values(store: FeatureStore, transport: Transport) -> None:
+    features = {
+        "age": FeatureDefinition("float", max_age="1h"),
+        "n": FeatureDefinition("int", default=7),
+        "city": "string",
+    }
+    declare(store, features)
+    now = now_ms(transport)
+    store.upsert([("u", {"age": 1.0})], event_time=now - 2 * 3_600_000)
+    store.upsert([("v", {"age": 1.0, "city": "Rome"})], event_time=now - 1000)
+    assert store.get_many(["u", "v"]) == [
+        {"age": None, "n": 7, "city": None},
+        {"age": 1.0, "n": 7, "city": "Rome"},
+    ]
+    assert store.get("u", ["n", "age"]) == {"n": 7, "age": None}
+    _, (u, v, nobody) = store.fetch_fresh(["u", "v", "x"])
+    assert u is not None
+    assert v is not None
+    assert nobody is None
+    assert u.statuses == ("STALE", "DEFAULT", "MISSING")
+    assert v.statuses == ("PRESENT", "DEFAULT", "PRESENT")
+    assert v.age_ms is not None
+    assert 1000 <= v.age_ms < 60_000
+    _, (strict,) = store.fetch_fresh(["v"], ["city"], max_age_ms=500)
+    assert strict is not None
+    assert (strict.values, strict.statuses) == ((None,), ("STALE",))
+
+
+def test_a_value_grows_stale_while_its_packed_row_stays(store: FeatureStore, transport: Transport) -> None:
+    declare(store, max_age="300ms")
+    store.upsert([("u", {"age": 1.0, "n": 1, "city": "Rome"})])
+    assert store.get("u") == {"age": 1.0, "n": 1, "city": "Rome"}
+    deadline = time.monotonic() + 10
+    while store.get("u") != dict.fromkeys(FEATURES):
+        assert time.monotonic() < deadline
+    assert store.get_many(["u"], ["age"]) == [{"age": None}]
+    store.upsert([("u", {"n": 2})])
+    assert store.get("u") == {"age": None, "n": 2, "city": None}  # one pipeline does not keep another's values alive
+
+
+def test_an_entity_without_writes_expires_and_is_swept(store: FeatureStore, transport: Transport) -> None:
+    declare(store, ttl="200ms")
+    store.upsert([("u", {"n": 1}), ("v", {"age": 1.0, "n": 1, "city": "x"})])
+    assert store.upsert([("w", {"n": 1})], event_time=1000).verdicts == "S"
+    deadline = time.monotonic() + 10
+    while store.get("u") is not None or store.get_many(["v"]) != [None]:
+        assert time.monotonic() < deadline
+    assert store.fetch_fresh(["u", "v"])[1] == [None, None]
+    assert store.count() == 2
+    if not isinstance(transport, FakeTransport):
+        assert transport.run(SWEEP_MEMBERS, ["all_users", "user:u:features", "user:v:features"], ["u", "v"]) == 2
+        assert store.count() == 0
+
+
+def test_a_ttl_taken_back_leaves_nothing_to_expire(store: FeatureStore, transport: Transport) -> None:
+    declare(store, ttl="1d")
+    store.upsert([("u", {"age": 1.0, "n": 1, "city": "x"}), ("v", {"n": 1})])
+    assert transport.command("PTTL", KEYS[2]) > 0
+    declare(store, ttl="none")
+    store.upsert([("u", {"age": 1.0, "n": 1, "city": "x"})])
+    assert transport.command("PTTL", KEYS[2]) == -1
+    for _ in repack(store):
+        pass
+    assert transport.command("PTTL", "user:v:features") == -1
+
+
+# Vectors
+
+
+def test_vectors_are_stored_as_bytes_and_read_when_asked_for(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"n": "int", "e": "float32[3]"})
+    result = store.upsert(
+        [
+            ("u", {"n": 1, "e": [0.1, -2.5, 3.0]}),
+            ("short", {"e": [1.0]}),
+            ("inf", {"e": [1.0, 1e39, 1.0]}),
+            ("text", {"e": "abcdefghijkl"}),
+            ("list", {"n": [1.0]}),
+        ]
+    )
+    assert [(bad.row, bad.code) for bad in result.rejected] == [(row, "BADTYPE") for row in (1, 2, 3, 4)]
+    assert transport.command("HGET", KEYS[2], "e") == struct.pack("<3f", 0.1, -2.5, 3.0)
+    assert store.get("u") == {"n": 1}
+    row = store.get("u", ["e", "n"])
+    assert row == {"e": [struct.unpack("<f", struct.pack("<f", 0.1))[0], -2.5, 3.0], "n": 1}
+    selection, values = store.fetch("u", ["e"])
+    assert values is not None
+    assert msgspec.json.encode(selection.encodable(values)) == b'{"e":[0.1,-2.5,3.0]}'
+    store.upsert([("u", {"n": 2})])
+    store.upsert([("u", {"e": None})])
+    assert store.get("u", ["n", "e"]) == {"n": 2, "e": None}
+
+
+def test_a_vector_may_be_part_of_every_read(store: FeatureStore) -> None:
+    declare(store, {"n": "int", "e": FeatureDefinition("float32[2]", always=True), "s": "string"})
+    store.upsert([("u", {"n": 1, "e": [1.0, 2.0], "s": "x"}), ("v", {"s": "y"})])
+    expected = [{"n": 1, "e": [1.0, 2.0], "s": "x"}, {"n": None, "e": None, "s": "y"}]
+    assert store.get_many(["u", "v"]) == expected
+    store.upsert([("v", {"n": 3})])
+    assert store.get("v") == {"n": 3, "e": None, "s": "y"}
+
+
+# Counters and windows
+
+
+def test_increments_are_all_or_none(store: FeatureStore) -> None:
+    declare(store, {"n": "int", "x": FeatureDefinition("float", default=10.0), "s": "string"})
+    assert store.increment("u", {"n": 2, "x": 0.5}) == {"n": 2, "x": 10.5}
+    assert store.increment("u", {"n": -5}) == {"n": -3}
+    for amounts in ({"n": 1, "s": 1}, {"n": 1.5}, {"n": 2**53}):
+        with pytest.raises(BadValueError):
+            store.increment("u", amounts)
+    with pytest.raises(UndeclaredFeatureError):
+        store.increment("u", {"nope": 1})
+    assert store.get("u") == {"n": -3, "x": 10.5, "s": None}
+    store.delete("u")
+    assert store.increment("u", {"n": 1}, event_time=1000) is None
+    assert store.get("u") is None
+
+
+def test_windows_count_events_and_forget_them(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"age": "float", "clicks": "count(10m)", "spent": "sum(amount, 1h)"})
+    now = now_ms(transport)
+    result = store.record(
+        [
+            ("u", {"amount": 10.5, "@event_time": now - 30 * 60_000}),
+            ("u", {"amount": 2.0, "@event_time": now}),
+            ("u", {"@event_time": now - 60_000}),
+            ("u", {"amount": 99.0, "@event_time": now - 2 * 3_600_000}),
+            ("u", {"amount": 99.0, "@event_time": now + DAY}),
+        ]
+    )
+    assert (result.written, result.skipped, result.verdicts) == (3, 2, "CAASS")
+    assert store.get("u") == {"age": None, "clicks": 2, "spent": 12.5}
+    assert store.get("u", ["spent"]) == {"spent": 12.5}
+    store.upsert([("u", {"age": 3.0})])
+    assert store.get_many(["u"]) == [{"age": 3.0, "clicks": 2, "spent": 12.5}]
+    assert store.upsert([("v", {"age": 1.0})]).written == 1
+    assert store.get("v") == {"age": 1.0, "clicks": 0, "spent": 0.0}
+    assert store.upsert([("v", {"clicks": 5})]).rejected[0].code == "BADTYPE"
+
+
+def test_a_window_moves_without_another_event(store: FeatureStore) -> None:
+    declare(store, {"clicks": "count(1s)"})
+    store.record([("u", {})])
+    assert store.get("u") == {"clicks": 1}
+    deadline = time.monotonic() + 10
+    while store.get("u") != {"clicks": 0}:
+        assert time.monotonic() < deadline
+
+
+# Schema options and services
+
+
+def test_a_service_is_a_list_of_features_by_name(store: FeatureStore, transport: Transport) -> None:
+    declare(store, services={"fraud": ["n", "age"]})
+    store.upsert([("u", {"n": 1, "age": 2.0})])
+    reply = transport.run(GET_FEATURES, ["user:u:features", *KEYS[:2]], ["u", "?service=fraud"])
+    assert msgspec.msgpack.decode(reply) == [1, 2]
+    assert store.schema().service("fraud") == ["n", "age"]
+    with pytest.raises(UndeclaredFeatureError):
+        transport.run(GET_FEATURES, ["user:u:features", *KEYS[:2]], ["u", "?service=nope"])
+
+
+def test_options_are_checked_and_may_be_taken_back(store: FeatureStore) -> None:
+    version = declare(store, {"n": FeatureDefinition("int", default=7)}).schema().version
+    with pytest.raises(BadArgumentsError, match="default of n"):
+        store.apply(Definition(features={"n": FeatureDefinition("int", default="x")}))
+    assert store.schema().version == version
+    store.upsert([("u", {})])
+    assert store.get("u") == {"n": 7}
+    declare(store, {"n": "int"})
+    assert store.get("u") == {"n": None}
+
+
+def test_entities_share_a_transport_and_nothing_else(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"n": "int"}, entity="user")
+    merchant = FeatureStore(transport, store.keys.of("user_shop", "all_users_shops"))
+    merchant.apply(Definition(features={"risk": "float"}, entity="user_shop", members="all_users_shops"))
+    try:
+        shop = store.entity("user_shop")
+        shop.upsert([("u", {"risk": 0.5})])
+        assert (shop.get("u"), store.get("u"), shop.keys.members) == ({"risk": 0.5}, None, "all_users_shops")
+    finally:
+        transport.command("DEL", "user_shop:schema", "user_shop:u:features", "all_users_shops")
