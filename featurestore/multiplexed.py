@@ -1,5 +1,6 @@
 """Calls of all greenlets of a process over one connection, for gevent workers; needs gevent, patched or not."""
 
+import contextlib
 import os
 import random
 import weakref
@@ -63,6 +64,7 @@ class MultiplexedTransport:
         self._failures, self._retry_at = 0, 0.0
         self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
         self._retire_again_at = 0.0
+        self._cut_off = False  # whether the last connection was closed before any reply, as for want of credentials
         _transports.add(self)
 
     def __repr__(self) -> str:
@@ -220,6 +222,8 @@ class MultiplexedTransport:
         connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         try:
             connection.connect()
+            if self._cut_off and not connection.password:
+                _check_access(connection)
         except (redis.RedisError, OSError) as error:
             return error
         connected, connection._sock = connection._sock, None  # noqa: SLF001 - redis-py has no way to give it away
@@ -236,6 +240,7 @@ class MultiplexedTransport:
         self._retired.discard(link)
         if link is self._link:
             self._link = None
+        self._cut_off = not link.proved
         if link.proved:
             self._failures = 0
         else:
@@ -250,6 +255,16 @@ class MultiplexedTransport:
                 link.forget()
         self._link = None
         self._retired = set()
+
+
+def _check_access(connection: Any) -> None:
+    """Raise AuthenticationError where Redis wants credentials.
+
+    Redis cuts off whoever sends it something as large as a script before that, without saying why.
+    """
+    connection.send_command("PING", check_health=False)
+    with contextlib.suppress(redis.ResponseError, redis.BusyLoadingError):
+        connection.read_response()
 
 
 def _has_code(reply: Reply, code: str) -> bool:
