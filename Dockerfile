@@ -1,6 +1,6 @@
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11-bookworm AS build
 WORKDIR /src
-COPY setup.cfg pyproject.toml README.md ./
+COPY setup.cfg setup.py pyproject.toml README.md ./
 COPY featurestore featurestore
 COPY ingest ingest
 COPY lua lua

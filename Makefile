@@ -11,7 +11,7 @@ help:  ## Show the targets.
 
 install: $(INSTALLED)  ## Make .venv with the package and what tests and linters need.
 
-$(INSTALLED): setup.cfg pyproject.toml
+$(INSTALLED): setup.cfg setup.py pyproject.toml featurestore/_transcode.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	touch $@
@@ -37,4 +37,4 @@ perf: install  ## Measure against peers (needs wrk; webdis and redis-benchmark a
 	$(BIN)/python perf/soak.py
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info featurestore/*.so

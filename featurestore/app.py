@@ -8,11 +8,10 @@ from falcon import Request, Response
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError
-from featurestore.hotpath import Entity
+from featurestore.rendering import encode
 from featurestore.store import FeatureStore
 
 _JSON = falcon.MEDIA_JSON
-_encode = msgspec.json.Encoder().encode
 
 
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,18 +30,18 @@ class FeaturesResource:
     """`GET /features/{user_id}`: one entity's features."""
 
     def __init__(self, store: FeatureStore) -> None:
-        self._fetch = store.fetch
+        self._fetch = store.fetch_json
         self._noun = store.keys.entity.capitalize()
 
     def on_get(self, req: Request, resp: Response, user_id: str) -> None:
         """Answer with the features, all or those of `?features=a,b`."""
         if "\ufffd" in user_id:
             _refuse_undecodable(req)
-        selection, row = self._fetch(user_id, _wanted(req) if req.query_string else None)
-        if row is None:
+        body = self._fetch(user_id, _wanted(req) if req.query_string else None)
+        if body is None:
             raise falcon.HTTPNotFound(description=f"{self._noun} {user_id} not found")
         resp.content_type = _JSON
-        resp.data = _encode(Entity(user_id, selection.vector_type(*row)))
+        resp.data = body
 
 
 class BatchResource(FeaturesResource):
@@ -50,7 +49,7 @@ class BatchResource(FeaturesResource):
 
     def __init__(self, store: FeatureStore, *, max_batch: int, max_body_bytes: int) -> None:
         super().__init__(store)
-        self._fetch_many = store.fetch_many
+        self._fetch_many = store.fetch_many_json
         self._max_batch = max_batch
         self._max_body_bytes = max_body_bytes
         self._decode = msgspec.json.Decoder(BatchRequest).decode
@@ -67,12 +66,8 @@ class BatchResource(FeaturesResource):
             raise falcon.HTTPUnprocessableEntity(
                 description=f"{len(ids)} ids, at most {self._max_batch} - at `$.user_ids`"
             )
-        selection, rows = self._fetch_many(ids, request.features)
-        vector = selection.vector_type
+        resp.data = self._fetch_many(ids, request.features)
         resp.content_type = _JSON
-        resp.data = _encode(
-            [Entity(user_id, None if row is None else vector(*row)) for user_id, row in zip(ids, rows, strict=True)]
-        )
 
     def _read(self, req: Request) -> BatchRequest:
         most, length = self._max_body_bytes, req.content_length
@@ -105,9 +100,9 @@ class HealthResource:
             self._store.schema()
         except FeatureStoreError as error:
             resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
-            resp.data = _encode({"status": "unhealthy", "reason": str(error)})
+            resp.data = encode({"status": "unhealthy", "reason": str(error)})
         else:
-            resp.data = _encode({"status": "healthy"})
+            resp.data = encode({"status": "healthy"})
 
     def on_get_live(self, _req: Request, resp: Response) -> None:
         """Answer 200: the process takes requests."""
@@ -125,7 +120,7 @@ class SchemaResource:
         """Answer with what Redis holds now."""
         schema = self._store.schema()
         resp.content_type = _JSON
-        resp.data = _encode({"entity": self._store.keys.entity, "version": schema.version, "features": schema.features})
+        resp.data = encode({"entity": self._store.keys.entity, "version": schema.version, "features": schema.features})
 
 
 def create_app(

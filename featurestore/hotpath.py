@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import falcon
-import msgspec
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError
@@ -19,14 +18,6 @@ App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 _PREFIX = "/features/"
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
-_encode = msgspec.json.Encoder().encode
-
-
-class Entity(msgspec.Struct, gc=False):
-    """One entity in a response; `features` is null for an unknown id."""
-
-    user_id: str
-    features: Any
 
 
 class HotPath:
@@ -38,7 +29,7 @@ class HotPath:
     """
 
     def __init__(self, store: FeatureStore, app: App) -> None:
-        self._fetch = store.fetch
+        self._fetch = store.fetch_json
         self._noun = store.keys.entity.capitalize()
         self._app = app
 
@@ -54,13 +45,13 @@ class HotPath:
             except UnicodeDecodeError:
                 return self._app(environ, start_response)
         try:
-            selection, row = self._fetch(user_id)
+            body = self._fetch(user_id)
         except FeatureStoreError as error:
             status, headers, body = problems.answer_to(error)
         else:
-            if row is not None:
+            if body is not None:
                 start_response("200 OK", _HEADERS)
-                return [_encode(Entity(user_id, selection.vector_type(*row)))]
+                return [body]
             status, headers, body = problems.answer(falcon.HTTP_NOT_FOUND, f"{self._noun} {user_id} not found")
         start_response(status, headers)
         return [body]

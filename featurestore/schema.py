@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
+from featurestore.rendering import Renderer
 
 FeatureType = Annotated[
     str,
@@ -62,6 +63,16 @@ def _python_type(kind: str) -> Any:
     if kind.startswith("float32["):
         return bytes | None
     return int | None if kind.startswith("count(") else float | None
+
+
+def passed_type(kind: str) -> Any:
+    """Return the type of a value that a request brings for a feature of that kind."""
+    return list[float] | None if vector_length(kind) else _python_type(kind)
+
+
+def _rendered_types(kinds: Sequence[str]) -> list[str]:
+    """Return the types of the values in replies: a window's are counts or sums."""
+    return ["int" if kind.startswith("count(") else "float" if kind.startswith("sum(") else kind for kind in kinds]
 
 
 class FeatureDefinition(msgspec.Struct, forbid_unknown_fields=True):
@@ -196,9 +207,10 @@ class Selection:
         vectors: The positions of those that are vectors; there rows hold bytes, which `values` and `encodable` turn.
         vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
             object with the features' own names.
+        renderer: Makes JSON of the replies.
     """
 
-    __slots__ = ("_fresh", "_one", "_rows", "names", "types", "vector_type", "vectors", "words")
+    __slots__ = ("_fresh", "_one", "_rows", "names", "renderer", "types", "vector_type", "vectors", "words")
 
     def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -219,6 +231,7 @@ class Selection:
             rename=dict(zip(fields, self.names, strict=True)),
             gc=False,
         )
+        self.renderer = Renderer(self.names, _rendered_types(types), self.decode, self.decode_many, self._encodable)
 
     def decode(self, reply: bytes) -> Row:
         """Return the row in a reply of get_features.
@@ -246,6 +259,9 @@ class Selection:
         if self.vectors:
             row = tuple(numbers_of(value) if isinstance(value, bytes) else value for value in row)
         return dict(zip(self.names, row, strict=True))
+
+    def _encodable(self, *row: Any) -> Any:
+        return self.encodable(row)
 
     def encodable(self, row: Row) -> Any:
         """Return what encodes to a JSON object of the row's values by name."""

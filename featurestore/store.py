@@ -31,7 +31,7 @@ from featurestore.scripts import (
 )
 from featurestore.settings import Settings
 from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
-from featurestore.transport import Call, SyncTransport, Transport
+from featurestore.transport import Call, Reply, SyncTransport, Transport, Word
 from featurestore.upsert import Upsert, UpsertResult
 
 IDS_PER_CALL = 100
@@ -160,10 +160,9 @@ class FeatureStore:
         Arguments and errors are those of `get`.
         """
         raw_id = encode_id(entity_id)
-        keys = (self.keys.features(entity_id), self.keys.members, self.keys.schema)
 
         def read(selection: Selection) -> Row | None:
-            reply = self.transport.run(GET_FEATURES, keys, (raw_id, *selection.words))
+            reply = self._call(selection, entity_id, raw_id)
             return None if reply is None else selection.decode(reply)
 
         return self._read(features, read)
@@ -176,11 +175,11 @@ class FeatureStore:
         Arguments and errors are those of `get_many`.
         """
         raw_ids = [encode_id(entity_id) for entity_id in entity_ids]
-        hashes = [self.keys.features(entity_id) for entity_id in entity_ids]
 
         def read(selection: Selection) -> list[Row | None]:
-            calls = self._batch_calls(raw_ids, hashes, selection.words)
-            return [row for reply in self._replies(calls) for row in selection.decode_many(reply)]
+            return [
+                row for reply in self._call_many(selection, entity_ids, raw_ids) for row in selection.decode_many(reply)
+            ]
 
         return self._read(features, read)
 
@@ -195,16 +194,108 @@ class FeatureStore:
             max_age_ms: Values older than that are STALE and None, as those beyond the schema's own `max_age` are.
         """
         raw_ids = [encode_id(entity_id) for entity_id in entity_ids]
-        hashes = [self.keys.features(entity_id) for entity_id in entity_ids]
         options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
 
         def read(selection: Selection) -> list[Fresh | None]:
-            calls = self._batch_calls(raw_ids, hashes, (*options, *selection.words))
-            return [entry for reply in self._replies(calls) for entry in selection.decode_fresh(reply)]
+            replies = self._call_many(selection, entity_ids, raw_ids, options)
+            return [entry for reply in replies for entry in selection.decode_fresh(reply)]
 
         return self._read(features, read)
 
-    def _batch_calls(self, raw_ids: Sequence[bytes], hashes: Sequence[str], words: Sequence[str]) -> list[Call]:
+    def fetch_json(self, entity_id: str, features: Sequence[str] | None = None) -> bytes | None:
+        """Return an entity's features as the JSON of a response, None when the id is unknown.
+
+        Arguments and errors are those of `get`.
+        """
+        raw_id = encode_id(entity_id)
+
+        def read(selection: Selection) -> bytes | None:
+            reply = self._call(selection, entity_id, raw_id)
+            return None if reply is None else selection.renderer.one(entity_id, reply)
+
+        return self._read(features, read)[1]
+
+    def fetch_many_json(self, entity_ids: list[str], features: Sequence[str] | None = None) -> bytes:
+        """Return many entities' features as the JSON of a response: a list, with null features for an unknown id.
+
+        Arguments and errors are those of `get_many`.
+        """
+        raw_ids = [encode_id(entity_id) for entity_id in entity_ids]
+
+        def read(selection: Selection) -> bytes:
+            return selection.renderer.many(entity_ids, self._call_many(selection, entity_ids, raw_ids))
+
+        return self._read(features, read)[1]
+
+    def query(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+        """Return features of several entities side by side, in one round trip.
+
+        Args:
+            rows: For each row the id of each entity, by the entity's name. Where a row has no id of an entity, its
+                features are None there, as they are for an unknown id.
+            names: `entity:feature`, or the feature alone for this entity.
+
+        Returns:
+            The features' types, and for each row the values, vectors as bytes, aligned with `names`.
+
+        Raises:
+            UndeclaredFeatureError: A feature is not declared.
+            NoSchemaError: An entity has no schema.
+            BadArgumentsError: A row names an entity of which no feature is wanted.
+        """
+        wanted: dict[str, list[str]] = {}
+        for name in names:
+            entity, _, feature = name.rpartition(":")
+            wanted.setdefault(entity or self.keys.entity, []).append(feature)
+        for row in rows:
+            for entity in row:
+                if entity not in wanted:
+                    raise BadArgumentsError(f"no feature of {entity[:64]!r} is asked for")
+        try:
+            return self._query(rows, names, wanted)
+        except (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError):
+            for entity in wanted:
+                self.entity(entity).schema()
+            return self._query(rows, names, wanted)
+
+    def _query(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
+    ) -> tuple[list[str], list[list[Any]]]:
+        parts: list[tuple[str, Selection, list[int], int]] = []
+        calls: list[Call] = []
+        for entity, features in wanted.items():
+            store = self.entity(entity)
+            selection = store.select(features)
+            places = [place for place, row in enumerate(rows) if entity in row]
+            ids = [rows[place][entity] for place in places]
+            made = store._batch_calls(ids, [encode_id(each) for each in ids], selection.words)  # noqa: SLF001
+            parts.append((entity, selection, places, len(made)))
+            calls += made
+        replies = iter(self._batch_replies(calls))
+        table: list[dict[str, Any]] = [{} for _ in rows]
+        types: dict[str, str] = {}
+        for entity, selection, places, count in parts:
+            found = [row for _ in range(count) for row in selection.decode_many(next(replies))]
+            refs = [f"{entity}:{name}" for name in selection.names]
+            types.update(zip(refs, selection.types, strict=True))
+            for place, values in zip(places, found, strict=True):
+                table[place].update(zip(refs, values or (), strict=values is not None))
+        refs = [name if ":" in name else f"{self.keys.entity}:{name}" for name in names]
+        return [types[ref] for ref in refs], [[row.get(ref) for ref in refs] for row in table]
+
+    def _call(self, selection: Selection, entity_id: str, raw_id: Word) -> Reply:
+        """Return the reply of get_features: msgpack, or None for an unknown id."""
+        keys = (self.keys.features(entity_id), self.keys.members, self.keys.schema)
+        return self.transport.run(GET_FEATURES, keys, (raw_id, *selection.words))
+
+    def _call_many(
+        self, selection: Selection, entity_ids: Sequence[str], raw_ids: Sequence[Word], options: Sequence[str] = ()
+    ) -> list[Reply]:
+        """Return the replies of get_features_batch that cover the ids, in order."""
+        return self._batch_replies(self._batch_calls(entity_ids, raw_ids, (*options, *selection.words)))
+
+    def _batch_calls(self, entity_ids: Sequence[str], raw_ids: Sequence[Word], words: Sequence[str]) -> list[Call]:
+        hashes = [self.keys.features(entity_id) for entity_id in entity_ids]
         calls: list[Call] = []
         for first in range(0, len(raw_ids), IDS_PER_CALL):
             part = slice(first, first + IDS_PER_CALL)
@@ -212,12 +303,11 @@ class FeatureStore:
             calls.append((keys, (len(words), *words, *raw_ids[part])))
         return calls
 
-    def _replies(self, calls: Sequence[Call]) -> list[bytes]:
-        replies: list[bytes] = []
-        for reply in self.transport.run_many(GET_FEATURES_BATCH, calls):
+    def _batch_replies(self, calls: Sequence[Call]) -> list[Reply]:
+        replies = self.transport.run_many(GET_FEATURES_BATCH, calls)
+        for reply in replies:
             if isinstance(reply, FeatureStoreError):
                 raise reply
-            replies.append(reply)
         return replies
 
     def _read(self, features: Sequence[str] | None, read: Callable[[Selection], T]) -> tuple[Selection, T]:
@@ -351,6 +441,17 @@ class FeatureStore:
     def count(self) -> int:
         """Return how many ids are known."""
         return int(self.transport.command("SCARD", self.keys.members))
+
+    def service(self, name: str) -> list[str]:
+        """Return the features that the schema lists under that name.
+
+        Raises:
+            UndeclaredFeatureError: There is no such service.
+        """
+        schema = self._schema or self.schema()
+        if name not in schema.services and self._may_be_outdated():
+            schema = self.schema()
+        return schema.service(name)
 
     # Schema
 

@@ -15,7 +15,7 @@ import gevent
 import pytest
 from gevent.event import Event
 from support.scripted import Peer, ScriptedServer, echo, eventually, hang_up, ignore, reply_once
-from support.servers import Server, binaries
+from support.servers import Server, binaries, wait_until
 
 from featurestore.errors import (
     AccessDeniedError,

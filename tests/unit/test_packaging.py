@@ -1,33 +1,52 @@
 """What an installed wheel has, and that it works away from the checkout."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
+
+import pytest
 
 from featurestore.scripts import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
+TRACKED = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "featurestore", "ingest", "lua")
 
 
-def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path: Path) -> None:
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """What is tracked of the checkout; nothing that was built in it."""
     source = tmp_path / "source"
-    tracked = ["setup.cfg", "pyproject.toml", "README.md", "featurestore", "ingest", "lua"]
     source.mkdir()
-    subprocess.run(["cp", "-r", *(ROOT / name for name in tracked), source], check=True)
+    subprocess.run(["cp", "-r", *(ROOT / name for name in TRACKED), source], check=True)
+    for built in source.glob("featurestore/*.so"):
+        built.unlink()
+    return source
+
+
+def build_wheel(source: Path, folder: Path, **environment: str) -> Path:
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source],
-        check=True, cwd=tmp_path,
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source],
+        check=True, cwd=folder, env={**os.environ, **environment},
     )  # fmt: skip
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path: Path, source: Path) -> None:
     installed = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(build_wheel(source, tmp_path)) as archive:
         names = archive.namelist()
         archive.extractall(installed)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"featurestore"}
     expected = {"py.typed", "features.toml", "lua/get_features.lua", "lua/include/parse.lua", "ingest/commands.py"}
     assert {f"featurestore/{name}" for name in expected} <= set(names)
+    if shutil.which("cc"):
+        assert [name for name in names if name.startswith("featurestore/_transcode.") and name.endswith(".so")]
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands, featurestore.scripts as s;"
         "from featurestore import read_definition; read_definition(); print(s.script_folder(), s.SCRIPTS[0].sha)"
@@ -36,6 +55,22 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
         [sys.executable, "-c", code, installed], check=True, capture_output=True, text=True, cwd=tmp_path
     ).stdout.split()
     assert shown == [str(installed / "featurestore" / "lua"), SCRIPTS[0].sha]
+
+
+def test_a_wheel_is_built_without_a_compiler(tmp_path: Path, source: Path) -> None:
+    wheel = build_wheel(source, tmp_path, CC="/nonexistent/cc")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "featurestore/rendering.py" in names
+    assert not [name for name in names if name.endswith(".so")]
+
+
+def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Path) -> None:
+    subprocess.run([sys.executable, "setup.py", "-q", "sdist", "--dist-dir", tmp_path], check=True, cwd=source)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"setup.py", "setup.cfg", "featurestore/_transcode.c", "lua/include/parse.lua"} <= names
 
 
 def test_the_environment_finds_the_mapped_folders() -> None:

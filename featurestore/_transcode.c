@@ -1,0 +1,592 @@
+/* Replies of the read scripts, msgpack, straight into the JSON of a response.
+ *
+ * Output is byte for byte what msgspec writes for the same rows. Whatever is not plainly a row of the features raises
+ * ValueError: the caller then has msgspec decide whether it is unusual or wrong. Nothing is read beyond a reply's end,
+ * and nothing is written that RESERVE has not made room for.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    PyObject_HEAD
+    Py_ssize_t count;   /* features */
+    char *kinds;        /* the first letter of each feature's type */
+    PyObject **keys;    /* what stands before each value: `{"age":` or `,"age":` */
+    PyObject *opening;  /* `{"user_id":` */
+    PyObject *encode;   /* msgspec.json.encode, for floats of unusual size */
+} Transcoder;
+
+/* Functions that return int give 0, or -1 when the reply does not fit or an exception is set. */
+
+typedef struct {
+    const unsigned char *at, *end;
+} Reader;
+
+typedef struct {
+    PyObject *bytes;
+    char *at, *end;
+} Writer;
+
+#define RESERVE(writer, size) ((size_t)((writer)->end - (writer)->at) >= (size_t)(size) ? 0 : grow((writer), (size)))
+#define PUT_LITERAL(writer, text) (memcpy((writer)->at, (text), sizeof(text) - 1), (writer)->at += sizeof(text) - 1)
+
+/* Writing */
+
+static int start(Writer *writer, size_t size)
+{
+    writer->bytes = size > PY_SSIZE_T_MAX / 4 ? PyErr_NoMemory() : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (writer->bytes == NULL)
+        return -1;
+    writer->at = PyBytes_AS_STRING(writer->bytes);
+    writer->end = writer->at + size;
+    return 0;
+}
+
+static int grow(Writer *writer, size_t size)
+{
+    size_t used = (size_t)(writer->at - PyBytes_AS_STRING(writer->bytes));
+    if (used > PY_SSIZE_T_MAX / 4 || size > PY_SSIZE_T_MAX / 4) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    size_t wanted = used + used / 2 + size;
+    if (_PyBytes_Resize(&writer->bytes, (Py_ssize_t)wanted) < 0)
+        return -1;
+    writer->at = PyBytes_AS_STRING(writer->bytes) + used;
+    writer->end = PyBytes_AS_STRING(writer->bytes) + wanted;
+    return 0;
+}
+
+/* Return what was written; after a failure, NULL with an exception set. */
+static PyObject *finish(Writer *writer, int failed)
+{
+    if (failed) {
+        Py_CLEAR(writer->bytes);
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "the reply is no row of these features");
+        return NULL;
+    }
+    if (_PyBytes_Resize(&writer->bytes, writer->at - PyBytes_AS_STRING(writer->bytes)) < 0)
+        return NULL;
+    return writer->bytes;
+}
+
+static int put_bytes(Writer *writer, PyObject *bytes)
+{
+    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+    if (RESERVE(writer, size) < 0)
+        return -1;
+    memcpy(writer->at, PyBytes_AS_STRING(bytes), size);
+    writer->at += size;
+    return 0;
+}
+
+/* How many bytes the character at `at` has in UTF-8 (RFC 3629); 0 where that is none. Only for bytes from 0x80. */
+static int width_of(const unsigned char *at, const unsigned char *end)
+{
+    unsigned char lead = at[0], low = 0x80, high = 0xbf;
+    int width = lead < 0xc2 || lead > 0xf4 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    if (width == 0 || end - at < width)
+        return 0;
+    if (lead == 0xe0)
+        low = 0xa0;
+    else if (lead == 0xed)
+        high = 0x9f;
+    else if (lead == 0xf0)
+        low = 0x90;
+    else if (lead == 0xf4)
+        high = 0x8f;
+    for (int offset = 1; offset < width; offset++, low = 0x80, high = 0xbf)
+        if (at[offset] < low || at[offset] > high)
+            return 0;
+    return width;
+}
+
+/* Write `size` bytes of text as a JSON string. */
+static int put_text(Writer *writer, const unsigned char *at, size_t size)
+{
+    static const char hex[] = "0123456789abcdef";
+    const unsigned char *end = at + size;
+    if (RESERVE(writer, size + 2) < 0)
+        return -1;
+    *writer->at++ = '"';
+    while (at < end) {
+        unsigned char byte = *at;
+        if (byte >= 0x80) {
+            int width = width_of(at, end);
+            if (width == 0)
+                return -1;
+            memcpy(writer->at, at, (size_t)width);
+            writer->at += width;
+            at += width;
+            continue;
+        }
+        at++;
+        if (byte >= 0x20 && byte != '"' && byte != '\\') {
+            *writer->at++ = (char)byte;
+            continue;
+        }
+        if (RESERVE(writer, (size_t)(end - at) + 7) < 0) /* this escape, the rest and the closing quote */
+            return -1;
+        char letter = byte == '"' || byte == '\\' ? (char)byte : byte == '\b' ? 'b' : byte == '\f' ? 'f'
+            : byte == '\n' ? 'n' : byte == '\r' ? 'r' : byte == '\t' ? 't' : 'u';
+        *writer->at++ = '\\';
+        *writer->at++ = letter;
+        if (letter == 'u') {
+            PUT_LITERAL(writer, "00");
+            *writer->at++ = hex[byte >> 4];
+            *writer->at++ = hex[byte & 15];
+        }
+    }
+    *writer->at++ = '"';
+    return 0;
+}
+
+/* Write `digits` with the last `decimals` of them behind a point; without a point for 0. */
+static int put_decimal(Writer *writer, int negative, uint64_t digits, int decimals)
+{
+    char text[64], *first = text + sizeof text;
+    if (decimals > 0) {
+        for (; decimals > 0; decimals--, digits /= 10)
+            *--first = (char)('0' + digits % 10);
+        *--first = '.';
+    }
+    do {
+        *--first = (char)('0' + digits % 10);
+        digits /= 10;
+    } while (digits > 0);
+    if (negative)
+        *--first = '-';
+    size_t size = (size_t)(text + sizeof text - first);
+    if (RESERVE(writer, size) < 0)
+        return -1;
+    memcpy(writer->at, first, size);
+    writer->at += size;
+    return 0;
+}
+
+static int put_by_msgspec(Transcoder *self, Writer *writer, double value)
+{
+    PyObject *number = PyFloat_FromDouble(value);
+    if (number == NULL)
+        return -1;
+    PyObject *text = PyObject_CallOneArg(self->encode, number);
+    Py_DECREF(number);
+    if (text == NULL)
+        return -1;
+    int failed = PyBytes_Check(text) ? put_bytes(writer, text) : -1;
+    Py_DECREF(text);
+    return failed;
+}
+
+#ifdef __SIZEOF_INT128__
+__extension__ typedef unsigned __int128 Wide;
+
+/* Find the fewest digits that read back as `size`, which is no whole number and from 1e-5 to 2^53; of several, the
+ * nearest to it. Return how many of them are decimals; 0 where that takes more than this exact arithmetic.
+ *
+ * size is f * 2^e. Half units of its last place are counted, times 10^k so that 17 or 18 digits stand before the
+ * point: at most 2^54 * 10^22 < 2^128. Both neighbours are 10^k half units away from the ends of size's interval.
+ */
+static int shortest(double size, uint64_t *digits)
+{
+    int exponent;
+    uint64_t f = (uint64_t)ldexp(frexp(size, &exponent), 53);
+    int shift = 54 - exponent, k = 16 - (((exponent - 1) * 1233) >> 12), dropped = 0;
+    if (f == (uint64_t)1 << 52 || k < 1 || k > 22 || shift < 1 || shift > 70)
+        return 0; /* a power of two: its interval is not symmetric */
+    Wide half = 1;
+    for (int power = 0; power < k; power++)
+        half *= 10;
+    Wide centre = half * (2 * f);
+    uint64_t whole = (uint64_t)(centre >> shift), unit = 1, best = 0;
+    for (; dropped < 18; dropped++, unit *= 10) {
+        uint64_t below = whole / unit;
+        Wide to_below = centre - ((Wide)(below * unit) << shift), to_above = ((Wide)unit << shift) - to_below;
+        Wide distance = to_below < to_above ? to_below : to_above;
+        if (distance == half || to_below == to_above)
+            return 0; /* ties are msgspec's to decide */
+        if (distance > half)
+            break;
+        best = below + (to_above < to_below);
+    }
+    *digits = best;
+    return best == 0 || k < dropped ? 0 : k - dropped + 1;
+}
+#else
+static int shortest(double size, uint64_t *digits)
+{
+    (void)size, (void)digits;
+    return 0;
+}
+#endif
+
+static int put_float(Transcoder *self, Writer *writer, double value)
+{
+    double size = fabs(value);
+    int negative = signbit(value) != 0, decimals = 6;
+    uint64_t digits;
+    if (size == 0)
+        return put_decimal(writer, negative, 0, 1);
+    if (!(size >= 1e-5 && size < 9007199254740992.0))
+        return put_by_msgspec(self, writer, value); /* exponents, and NaN and infinity as null */
+    if (size < 1e9) {
+        /* Most floats have few decimals. Of the decimals with at most 15 digits only one reads back as this float. */
+        double scaled = rint(size * 1e6);
+        if (scaled / 1e6 == size) {
+            for (digits = (uint64_t)scaled; decimals > 1 && digits % 10 == 0; decimals--)
+                digits /= 10;
+            return put_decimal(writer, negative, digits, decimals);
+        }
+    }
+    if (size == floor(size))
+        return put_decimal(writer, negative, (uint64_t)size * 10, 1);
+    decimals = shortest(size, &digits);
+    return decimals > 0 ? put_decimal(writer, negative, digits, decimals) : put_by_msgspec(self, writer, value);
+}
+
+/* Reading */
+
+static int take_number(Reader *reader, size_t size, uint64_t *number)
+{
+    if ((size_t)(reader->end - reader->at) < size)
+        return -1;
+    for (*number = 0; size > 0; size--)
+        *number = *number << 8 | *reader->at++;
+    return 0;
+}
+
+/* Take an integer whose first byte is `tag`; one beyond int64 does not fit. */
+static int take_int(Reader *reader, unsigned char tag, int64_t *number)
+{
+    uint64_t bits;
+    if (tag < 0x80 || tag >= 0xe0) {
+        *number = (int8_t)tag;
+        return 0;
+    }
+    if (tag < 0xcc || tag > 0xd3 || take_number(reader, (size_t)1 << (tag & 3), &bits) < 0)
+        return -1;
+    switch (tag) {
+    case 0xd0: *number = (int8_t)bits; break;
+    case 0xd1: *number = (int16_t)bits; break;
+    case 0xd2: *number = (int32_t)bits; break;
+    default: *number = (int64_t)bits;
+    }
+    return tag == 0xcf && bits > INT64_MAX ? -1 : 0;
+}
+
+/* Take text whose first byte is `tag`. */
+static int take_text(Reader *reader, unsigned char tag, const unsigned char **text, size_t *size)
+{
+    uint64_t length = tag & 31;
+    if (tag >= 0xd9 && tag <= 0xdb) {
+        if (take_number(reader, (size_t)1 << (tag - 0xd9), &length) < 0)
+            return -1;
+    } else if ((tag & 0xe0) != 0xa0)
+        return -1;
+    if ((uint64_t)(reader->end - reader->at) < length)
+        return -1;
+    *text = reader->at;
+    *size = (size_t)length;
+    reader->at += length;
+    return 0;
+}
+
+static int take_array(Reader *reader, Py_ssize_t *count)
+{
+    uint64_t number;
+    if (take_number(reader, 1, &number) < 0)
+        return -1;
+    if (number >= 0x90 && number <= 0x9f)
+        number &= 15;
+    else if (number < 0xdc || number > 0xdd || take_number(reader, number == 0xdc ? 2 : 4, &number) < 0)
+        return -1;
+    *count = (Py_ssize_t)number;
+    return number > PY_SSIZE_T_MAX ? -1 : 0;
+}
+
+/* Transcoding */
+
+static int transcode_float(Transcoder *self, Reader *reader, Writer *writer, unsigned char tag)
+{
+    uint64_t bits;
+    int64_t number;
+    double value;
+    if (tag == 0xcb) {
+        if (take_number(reader, 8, &bits) < 0)
+            return -1;
+        memcpy(&value, &bits, sizeof value);
+    } else if (tag == 0xca) {
+        if (take_number(reader, 4, &bits) < 0)
+            return -1;
+        uint32_t narrow_bits = (uint32_t)bits;
+        float narrow;
+        memcpy(&narrow, &narrow_bits, sizeof narrow);
+        value = narrow;
+    } else if (take_int(reader, tag, &number) < 0)
+        return -1;
+    else
+        value = (double)number;
+    return put_float(self, writer, value);
+}
+
+/* An int beyond 2^53 travels as a decimal string, which is JSON's number already. */
+static int transcode_int(Reader *reader, Writer *writer, unsigned char tag)
+{
+    const unsigned char *text;
+    size_t size;
+    int64_t number;
+    if (take_text(reader, tag, &text, &size) < 0) {
+        if (take_int(reader, tag, &number) < 0)
+            return -1;
+        return put_decimal(writer, number < 0, number < 0 ? 0 - (uint64_t)number : (uint64_t)number, 0);
+    }
+    size_t negative = size > 0 && text[0] == '-', count = size - negative;
+    if (count < 1 || count > 19 || text[negative] < '1')
+        return -1;
+    for (size_t position = negative; position < size; position++)
+        if (text[position] < '0' || text[position] > '9')
+            return -1;
+    if (count == 19 && memcmp(text + negative, "9223372036854775807", 19) > 0)
+        return -1;
+    if (RESERVE(writer, size) < 0)
+        return -1;
+    memcpy(writer->at, text, size);
+    writer->at += size;
+    return 0;
+}
+
+static int transcode_row(Transcoder *self, Reader *reader, Writer *writer)
+{
+    const unsigned char *text;
+    size_t size;
+    Py_ssize_t count;
+    if (take_array(reader, &count) < 0 || count != self->count)
+        return -1;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        if (put_bytes(writer, self->keys[index]) < 0 || reader->at == reader->end || RESERVE(writer, 8) < 0)
+            return -1;
+        unsigned char tag = *reader->at++;
+        int failed = 0;
+        if (tag == 0xc0)
+            PUT_LITERAL(writer, "null");
+        else if (self->kinds[index] == 'f')
+            failed = transcode_float(self, reader, writer, tag);
+        else if (self->kinds[index] == 's')
+            failed = take_text(reader, tag, &text, &size) < 0 ? -1 : put_text(writer, text, size);
+        else if (self->kinds[index] == 'i')
+            failed = transcode_int(reader, writer, tag);
+        else if (tag == 0xc3)
+            PUT_LITERAL(writer, "true");
+        else if (tag == 0xc2)
+            PUT_LITERAL(writer, "false");
+        else
+            failed = -1;
+        if (failed)
+            return -1;
+    }
+    if (RESERVE(writer, 1) < 0)
+        return -1;
+    *writer->at++ = '}';
+    return 0;
+}
+
+/* Write one entity; its features are null where the reader is at a nil and `may_be_unknown`. */
+static int transcode_entity(Transcoder *self, PyObject *id, Reader *reader, Writer *writer, int may_be_unknown)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(id, &size);
+    if (text == NULL || put_bytes(writer, self->opening) < 0
+        || put_text(writer, (const unsigned char *)text, (size_t)size) < 0 || RESERVE(writer, 32) < 0)
+        return -1;
+    PUT_LITERAL(writer, ",\"features\":");
+    if (may_be_unknown && reader->at < reader->end && *reader->at == 0xc0) {
+        reader->at++;
+        PUT_LITERAL(writer, "null");
+    } else if (transcode_row(self, reader, writer) < 0)
+        return -1;
+    if (RESERVE(writer, 2) < 0)
+        return -1;
+    *writer->at++ = '}';
+    return 0;
+}
+
+static Reader reader_of(PyObject *bytes)
+{
+    const unsigned char *first = (const unsigned char *)PyBytes_AS_STRING(bytes);
+    return (Reader){first, first + PyBytes_GET_SIZE(bytes)};
+}
+
+static PyObject *Transcoder_one(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyUnicode_Check(arguments[0]) || !PyBytes_Check(arguments[1]))
+        return PyErr_Format(PyExc_TypeError, "one() wants an id and a reply");
+    Reader reader = reader_of(arguments[1]);
+    Writer writer;
+    if (start(&writer, 128 + 32 * (size_t)self->count + 2 * (size_t)PyBytes_GET_SIZE(arguments[1])) < 0)
+        return NULL;
+    int failed = transcode_entity(self, arguments[0], &reader, &writer, 0);
+    return finish(&writer, failed < 0 || reader.at != reader.end);
+}
+
+/* Write the entities that one reply covers, from `*position` on; -1 also when the reply covers more than there are. */
+static int transcode_part(Transcoder *self, PyObject *ids, Py_ssize_t *position, PyObject *reply, Writer *writer)
+{
+    Reader reader = reader_of(reply);
+    Py_ssize_t count;
+    if (take_array(&reader, &count) < 0)
+        return -1;
+    for (; count > 0; count--, ++*position) {
+        if (*position >= PyList_GET_SIZE(ids) || RESERVE(writer, 1) < 0)
+            return -1;
+        PyObject *id = PyList_GET_ITEM(ids, *position);
+        *writer->at++ = *position ? ',' : '[';
+        Py_INCREF(id);
+        int failed = transcode_entity(self, id, &reader, writer, 1);
+        Py_DECREF(id);
+        if (failed)
+            return -1;
+    }
+    return reader.at == reader.end ? 0 : -1;
+}
+
+static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_Check(arguments[0]) || !PyList_Check(arguments[1]))
+        return PyErr_Format(PyExc_TypeError, "many() wants a list of ids and a list of replies");
+    PyObject *ids = arguments[0], *replies = arguments[1];
+    Py_ssize_t position = 0;
+    Writer writer;
+    size_t features = (size_t)self->count;
+    if (start(&writer, 64 + (size_t)PyList_GET_SIZE(ids) * (64 + 24 * (features < 4096 ? features : 4096))) < 0)
+        return NULL;
+    int failed = 0;
+    for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(replies); index++) {
+        PyObject *reply = PyList_GET_ITEM(replies, index);
+        Py_INCREF(reply);
+        failed = PyBytes_Check(reply) ? transcode_part(self, ids, &position, reply, &writer) : -1;
+        Py_DECREF(reply);
+    }
+    failed = failed || position != PyList_GET_SIZE(ids) || position == 0 || RESERVE(&writer, 1) < 0;
+    if (!failed)
+        *writer.at++ = ']';
+    return finish(&writer, failed);
+}
+
+/* The type */
+
+/* Return `before`, then `text` as a JSON string, then a colon. */
+static PyObject *key_of(char before, PyObject *text)
+{
+    Py_ssize_t size;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size);
+    Writer writer;
+    if (utf8 == NULL || start(&writer, (size_t)size + 8) < 0)
+        return NULL;
+    *writer.at++ = before;
+    int failed = put_text(&writer, (const unsigned char *)utf8, (size_t)size) < 0 || RESERVE(&writer, 1) < 0;
+    if (!failed)
+        *writer.at++ = ':';
+    return finish(&writer, failed);
+}
+
+static void Transcoder_dealloc(Transcoder *self)
+{
+    for (Py_ssize_t index = 0; self->keys != NULL && index < self->count; index++)
+        Py_XDECREF(self->keys[index]);
+    PyMem_Free(self->keys);
+    PyMem_Free(self->kinds);
+    Py_XDECREF(self->opening);
+    Py_XDECREF(self->encode);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static int set_features(Transcoder *self, PyObject *names, PyObject *types)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(names);
+    if (count < 1 || count != PyTuple_GET_SIZE(types)) {
+        PyErr_SetString(PyExc_ValueError, "want a type for each name, and at least one");
+        return -1;
+    }
+    self->kinds = PyMem_Calloc((size_t)count, 1);
+    self->keys = PyMem_Calloc((size_t)count, sizeof *self->keys);
+    if (self->kinds == NULL || self->keys == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->count = count;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        PyObject *type = PyTuple_GET_ITEM(types, index);
+        const char *text = PyUnicode_AsUTF8(type);
+        if (text == NULL)
+            return -1;
+        if (strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
+            PyErr_Format(PyExc_ValueError, "no type of this transcoder: %R", type);
+            return -1;
+        }
+        self->kinds[index] = text[0];
+        self->keys[index] = key_of(index ? ',' : '{', PyTuple_GET_ITEM(names, index));
+        if (self->keys[index] == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *Transcoder_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    static char *words[] = {"names", "types", "id_name", NULL};
+    PyObject *names, *types, *id_name;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOU", words, &names, &types, &id_name))
+        return NULL;
+    Transcoder *self = (Transcoder *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    PyObject *json = PyImport_ImportModule("msgspec.json"), *name_tuple = NULL, *type_tuple = NULL;
+    int failed = json == NULL || (self->encode = PyObject_GetAttrString(json, "encode")) == NULL
+        || (self->opening = key_of('{', id_name)) == NULL
+        || (name_tuple = PySequence_Tuple(names)) == NULL || (type_tuple = PySequence_Tuple(types)) == NULL
+        || set_features(self, name_tuple, type_tuple) < 0;
+    Py_XDECREF(json);
+    Py_XDECREF(name_tuple);
+    Py_XDECREF(type_tuple);
+    if (failed)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static PyMethodDef Transcoder_methods[] = {
+    {"one", (PyCFunction)(void (*)(void))Transcoder_one, METH_FASTCALL,
+     "one(entity_id, reply): the JSON of one entity, from a reply of get_features."},
+    {"many", (PyCFunction)(void (*)(void))Transcoder_many, METH_FASTCALL,
+     "many(entity_ids, replies): the JSON of a list of entities, from the replies of get_features_batch."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject Transcoder_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "featurestore._transcode.Transcoder",
+    .tp_doc = "Turns replies into JSON, for one set of features.",
+    .tp_basicsize = sizeof(Transcoder),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = Transcoder_new,
+    .tp_dealloc = (destructor)Transcoder_dealloc,
+    .tp_methods = Transcoder_methods,
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "featurestore._transcode",
+    .m_doc = "Replies of the read scripts, msgpack, straight into the JSON of a response.",
+    .m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__transcode(void)
+{
+    PyObject *made = PyModule_Create(&module);
+    if (made != NULL && PyModule_AddType(made, &Transcoder_type) < 0)
+        Py_CLEAR(made);
+    return made;
+}

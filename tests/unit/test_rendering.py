@@ -1,0 +1,190 @@
+"""Replies as JSON: the C extension writes what msgspec does, and nothing that is done to a reply can harm it."""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from featurestore import rendering
+from featurestore.schema import Selection
+
+NAMES = ["float", "a/b c", "bool", "é😀"]
+TYPES = ["float", "int", "bool", "string"]
+WHOLE = [23.0, 4, True, "fashion"]
+
+built = pytest.mark.skipif(rendering.transcoder_type is None, reason="the extension was not built")
+
+short_floats = st.builds(lambda digits, power: float(f"{digits}e{power}"), st.integers(0, 10**17), st.integers(-24, 4))
+powers = st.builds(
+    lambda power, factor: 2.0**power * factor, st.integers(-90, 90), st.sampled_from([1, 3, 1 + 2**-52, 1 - 2**-53])
+)
+floats = st.one_of(st.floats(), short_floats, powers, st.floats(width=32), st.integers(-(2**63), 2**64 - 1))
+ints = st.integers(-(2**63), 2**63 - 1)
+text = st.text(st.characters(exclude_categories=["Cs"]))
+rows = st.lists(
+    st.one_of(
+        st.none(),
+        st.tuples(
+            st.none() | floats, st.none() | ints | ints.map(str), st.none() | st.booleans(), st.none() | text
+        ),
+    ),
+    min_size=1,
+    max_size=5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quick() -> Selection:
+    return Selection(NAMES, TYPES, [])
+
+
+@pytest.fixture(scope="module")
+def plain() -> Selection:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "transcoder_type", None)
+        return Selection(NAMES, TYPES, [])
+
+
+def test_without_the_extension_the_same_is_answered(plain: Selection) -> None:
+    row = msgspec.msgpack.encode(WHOLE)
+    one = b'{"user_id":"u","features":{"float":23.0,"a/b c":4,"bool":true,"\xc3\xa9\xf0\x9f\x98\x80":"fashion"}}'
+    for selection in (plain, Selection(NAMES, TYPES, [])):
+        assert selection.renderer.one("u", row) == one
+        replies = [b"\x92" + row + b"\xc0", b"\x91" + row]
+        assert selection.renderer.many(["u", "x", "u"], replies) == (
+            b"[" + one + b',{"user_id":"x","features":null},' + one + b"]"
+        )
+
+
+@built
+@given(text, rows)
+@settings(max_examples=500, deadline=None)
+@example("u", [(5e-324, -(2**63), None, '\x00\x1f\x7f\\"\u2028')])
+@example("u", [(9007199254740993, str(2**63 - 1), False, "")])
+@example("u", [(2.0**-16, "-9223372036854775808", False, "")])
+def test_the_extension_writes_what_msgspec_does(
+    quick: Selection, plain: Selection, entity_id: str, table: list[tuple[Any, ...] | None]
+) -> None:
+    ids = [f"{entity_id}{index}" for index in range(len(table))]
+    reply = msgspec.msgpack.encode(table)
+    assert quick.renderer.many(ids, [reply]) == plain.renderer.many(ids, [reply])
+    for row in table:
+        if row is not None:
+            packed = msgspec.msgpack.encode(row)
+            assert quick.renderer.one(entity_id, packed) == plain.renderer.one(entity_id, packed)
+
+
+@built
+@given(st.one_of(floats.map(float), st.floats(1e-6, 1e17)))
+@settings(max_examples=2000, deadline=None)
+def test_floats_are_written_as_msgspec_writes_them(quick: Selection, value: float) -> None:
+    row = b"\x94\xcb" + struct.pack(">d", value) + b"\xc0\xc0\xc0"
+    start = b'{"user_id":"u","features":{"float":' + msgspec.json.encode(value) + b","
+    assert transcoder().one("u", row).startswith(start)
+    assert quick.renderer.one("u", row).startswith(start)
+
+
+@built
+@given(rows, st.data())
+@settings(max_examples=1000, deadline=None)
+def test_a_damaged_reply_is_refused_or_read_as_msgspec_reads_it(
+    plain: Selection, table: list[tuple[Any, ...] | None], data: st.DataObject
+) -> None:
+    damaged = bytearray(msgspec.msgpack.encode(table))
+    first = data.draw(st.integers(0, len(damaged) - 1))
+    damaged[first : first + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    if data.draw(st.booleans()):
+        del damaged[data.draw(st.integers(0, len(damaged))) :]
+    ids = [str(index) for index in range(len(table))]
+    try:
+        written = transcoder().many(ids, [bytes(damaged)])
+    except ValueError:
+        return
+    assert written == plain.renderer.many(ids, [bytes(damaged)])
+
+
+@built
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (["x", 4, True, "a"], "text for a float"),
+        ([1.0, 1.5, True, "a"], "a fraction for an int"),
+        ([1.0, "007", True, "a"], "an int that is not canonical"),
+        ([1.0, "9223372036854775808", True, "a"], "an int beyond 64 bits"),
+        ([1.0, "", True, "a"], "an empty int"),
+        ([1.0, 4, 1, "a"], "an int for a bool"),
+        ([1.0, 4, True, 5], "an int for text"),
+        ([1.0, 4, True, b"a"], "bytes for text"),
+        ([1.0, 4, True], "too few"),
+        ([1.0, 4, True, "a", None], "too many"),
+        ({}, "a map"),
+    ],
+)
+def test_what_is_not_plainly_a_row_is_refused(row: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match="no row of these features"):
+        transcoder().one("u", msgspec.msgpack.encode(row))
+
+
+@built
+def test_every_truncation_is_refused() -> None:
+    row = msgspec.msgpack.encode([0.1, "9223372036854775807", None, "é" * 300])
+    assert transcoder().one("u", row)
+    for length in range(len(row)):
+        with pytest.raises(ValueError, match="no row of these features"):
+            transcoder().one("u", row[:length])
+    with pytest.raises(ValueError, match="no row of these features"):
+        transcoder().one("u", row + b"\xc0")
+
+
+@built
+@pytest.mark.parametrize(
+    "replies",
+    [[], [b"\x90"], [b"\x91\xc0"], [b"\x93\xc0\xc0\xc0"], [b"\x92\xc0\xc0", b"\x91\xc0"], [b"\x92\xc0\xc0", None],
+     [b"\xdd\xff\xff\xff\xff"]],
+)  # fmt: skip
+def test_replies_cover_exactly_the_ids(replies: list[Any]) -> None:
+    with pytest.raises(ValueError, match="no row of these features"):
+        transcoder().many(["a", "b"], replies)
+
+
+@built
+def test_wrong_calls_are_told_and_harm_nothing() -> None:
+    maker: Any = rendering.transcoder_type
+    made: Any = transcoder()
+    calls: list[Callable[[], Any]] = [
+        lambda: made.one("u"),
+        lambda: made.one(b"u", b"\x94"),
+        lambda: made.one("u", "x"),
+        lambda: made.many(("u",), []),
+        lambda: made.many(["u"], None),
+        lambda: made.many([7], [b"\x91\xc0"]),
+        lambda: maker(["a"], [1], "user_id"),
+        lambda: maker([1], ["int"], "user_id"),
+        lambda: maker(1, 2, "user_id"),
+        lambda: maker(["a"], ["int"]),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError):
+            call()
+    for names, types in (([], []), (["a"], []), (["a"], ["vector"]), (["\ud800"], ["int"])):
+        with pytest.raises(ValueError, match=r"type|surrogates"):
+            maker(names, types, "user_id")
+    with pytest.raises(UnicodeEncodeError):
+        made.one("\ud800", msgspec.msgpack.encode(WHOLE))
+
+
+def test_rows_of_another_schema_are_told(quick: Selection, plain: Selection) -> None:
+    for selection in (quick, plain):
+        with pytest.raises(msgspec.ValidationError):
+            selection.renderer.one("u", msgspec.msgpack.encode(["x", 1, True, "a"]))
+        with pytest.raises(msgspec.ValidationError):
+            selection.renderer.many(["u"], [msgspec.msgpack.encode([[1.0, 1, True]])])
+
+
+def transcoder() -> Any:
+    assert rendering.transcoder_type is not None
+    return rendering.transcoder_type(NAMES, TYPES, "user_id")
