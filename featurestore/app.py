@@ -1,15 +1,20 @@
 """The HTTP interface: a Falcon app over a store. Each resource decodes with msgspec, asks the store and encodes."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import falcon
 import msgspec
 from falcon import Request, Response
 
 from featurestore import problems
+from featurestore.access import Access
+from featurestore.bodies import decode_body, read_body
 from featurestore.errors import FeatureStoreError
 from featurestore.rendering import encode
+from featurestore.schema import Fresh, Selection, json_of, parse_duration, passed_type
 from featurestore.store import FeatureStore
+from featurestore.writing import EntityWriter, Ingest, store_of
 
 _JSON = falcon.MEDIA_JSON
 
@@ -19,72 +24,124 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes:
         user_ids: The ids, in the order wanted; duplicates are fine.
-        features: The features wanted; all declared ones when left out.
+        features: The features wanted; all of the packed row when left out.
+        service: In their place, the features that the schema lists under this name.
+        metadata: Whether to tell the age and the status of the values.
+        max_age: Values older than that span, such as `10m`, are null.
+        passed: Values of the request's own context, which take the place of stored ones in every row.
     """
 
     user_ids: Annotated[list[str], msgspec.Meta(min_length=1)]
     features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    service: str | None = None
+    metadata: bool = False
+    max_age: str | None = None
+    passed: dict[str, Any] | None = None
 
 
-class FeaturesResource:
-    """`GET /features/{user_id}`: one entity's features."""
+class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /features/query`.
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._fetch = store.fetch_json
-        self._noun = store.keys.entity.capitalize()
+    Attributes:
+        rows: For each row the id of each entity, by the entity's name.
+        features: The features wanted, as `entity:feature`, or as the name alone for the default entity.
+        service: In their place, the features that the default entity's schema lists under this name.
+        passed: Values of the request's own context, by name as in `features`, which take the place of stored ones.
+    """
 
-    def on_get(self, req: Request, resp: Response, user_id: str) -> None:
-        """Answer with the features, all or those of `?features=a,b`."""
+    rows: Annotated[list[dict[str, str]], msgspec.Meta(min_length=1)]
+    features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    service: str | None = None
+    passed: dict[str, Any] | None = None
+
+
+class EntityReader:
+    """`GET` of one entity's features, for the resources of all paths that may be an entity's."""
+
+    _store: FeatureStore
+
+    def on_get(self, req: Request, resp: Response, user_id: str = "", entity: str | None = None) -> None:
+        """Answer with all features or those of `?features=a,b` or `?service=name`; `?metadata=true`, `?max_age=10m`."""
+        user_id = user_id or req.path.rpartition("/")[2]  # an id such as `batch`
         if "\ufffd" in user_id:
             _refuse_undecodable(req)
-        body = self._fetch(user_id, _wanted(req) if req.query_string else None)
+        store = store_of(self._store, entity)
+        names, freshness = _wanted(req, store), _freshness(req)
+        if freshness is None:
+            body: bytes | None = store.fetch_json(user_id, names)
+        else:
+            metadata, max_age_ms = freshness
+            selection, (fresh,) = store.fetch_fresh([user_id], names, max_age_ms=max_age_ms)
+            body = encode(described(user_id, selection, fresh, metadata=metadata)) if fresh else None
         if body is None:
-            raise falcon.HTTPNotFound(description=f"{self._noun} {user_id} not found")
+            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {user_id} not found")
         resp.content_type = _JSON
         resp.data = body
 
 
-class BatchResource(FeaturesResource):
-    """`POST /features/batch`: many entities' features; `GET` is for the entity whose id is `batch`."""
+class FeaturesResource(EntityReader, EntityWriter):
+    """`/features/{user_id}` and `/entities/{entity}/features/{user_id}`: one entity."""
+
+
+class IngestResource(EntityReader, Ingest):
+    """`POST /features/ingest`; `GET` is for the entity whose id is `ingest`."""
+
+
+class BatchResource(EntityReader):
+    """`POST /features/batch` and `/features/query`; `GET` is for the entities whose ids are `batch` and `query`."""
 
     def __init__(self, store: FeatureStore, *, max_batch: int, max_body_bytes: int) -> None:
-        super().__init__(store)
-        self._fetch_many = store.fetch_many_json
-        self._max_batch = max_batch
-        self._max_body_bytes = max_body_bytes
-        self._decode = msgspec.json.Decoder(BatchRequest).decode
+        self._store, self._max_batch, self._max_body_bytes = store, max_batch, max_body_bytes
+        self._batch = msgspec.json.Decoder(BatchRequest)
+        self._query = msgspec.json.Decoder(QueryRequest)
 
-    def on_get(self, req: Request, resp: Response, user_id: str = "batch") -> None:
-        """Answer for the entity with this id."""
-        super().on_get(req, resp, user_id)
+    on_get_query = EntityReader.on_get
 
-    def on_post(self, req: Request, resp: Response) -> None:
+    def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Answer with a list in the order asked."""
-        request = self._read(req)
+        request = decode_body(self._batch, read_body(req, self._max_body_bytes))
         ids = request.user_ids
-        if len(ids) > self._max_batch:
-            raise falcon.HTTPUnprocessableEntity(
-                description=f"{len(ids)} ids, at most {self._max_batch} - at `$.user_ids`"
-            )
-        resp.data = self._fetch_many(ids, request.features)
+        self._check_count(len(ids), "ids", "user_ids")
+        store = store_of(self._store, entity)
+        names = request.features
+        if request.service is not None:
+            names = names or store.service(request.service)
         resp.content_type = _JSON
+        if not (request.metadata or request.max_age or request.passed):
+            resp.data = store.fetch_many_json(ids, names)
+            return
+        max_age_ms = _span(request.max_age, "$.max_age")
+        selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)
+        passed = request.passed or {}
+        check_passed(passed, dict(zip(selection.names, selection.types, strict=True)))
+        resp.data = encode(
+            [
+                described(user_id, selection, fresh, metadata=request.metadata, passed=passed)
+                for user_id, fresh in zip(ids, entries, strict=True)
+            ]
+        )
 
-    def _read(self, req: Request) -> BatchRequest:
-        most, length = self._max_body_bytes, req.content_length
-        if length is not None and length > most:
-            raise falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
-        try:
-            body = req.env["wsgi.input"].read(most + 1 if length is None else length)
-        except OSError as error:
-            raise falcon.HTTPBadRequest(description=f"the body cannot be read: {error}") from error
-        if len(body) > most:
-            raise falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
-        try:
-            return self._decode(body)
-        except msgspec.ValidationError as error:
-            raise falcon.HTTPUnprocessableEntity(description=str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise falcon.HTTPBadRequest(title="Malformed JSON", description=str(error)) from error
+    def on_post_query(self, req: Request, resp: Response) -> None:
+        """Answer with a row of values for each row of ids, of any entities, in one round trip to Redis."""
+        request = decode_body(self._query, read_body(req, self._max_body_bytes))
+        self._check_count(len(request.rows), "rows", "rows")
+        names = request.features or (self._store.service(request.service) if request.service else None)
+        if not names:
+            raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
+        passed = request.passed or {}
+        types, rows = self._store.query(request.rows, names)
+        check_passed(passed, dict(zip(names, types, strict=True)))
+        for row in rows:
+            for position, name in enumerate(names):
+                row[position] = encodable_value(row[position], passed.get(name, row[position]))
+        resp.content_type = _JSON
+        resp.data = encode({"names": names, "rows": rows})
+
+    def _check_count(self, count: int, noun: str, field: str) -> None:
+        if count > self._max_batch:
+            raise falcon.HTTPUnprocessableEntity(
+                description=f"{count} {noun}, at most {self._max_batch} - at `$.{field}`"
+            )
 
 
 class HealthResource:
@@ -111,20 +168,25 @@ class HealthResource:
 
 
 class SchemaResource:
-    """`GET /schema`: the declared features and their types."""
+    """`GET /schema`, `GET /entities/{entity}/schema`: the declared features and their types."""
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
 
-    def on_get(self, _req: Request, resp: Response) -> None:
+    def on_get(self, _req: Request, resp: Response, entity: str | None = None) -> None:
         """Answer with what Redis holds now."""
-        schema = self._store.schema()
+        store = store_of(self._store, entity)
+        schema = store.schema()
         resp.content_type = _JSON
-        resp.data = encode({"entity": self._store.keys.entity, "version": schema.version, "features": schema.features})
+        resp.data = encode({"entity": store.keys.entity, "version": schema.version, "features": schema.features})
 
 
 def create_app(
-    store: FeatureStore, *, max_batch: int = 1000, max_body_bytes: int = 1_048_576
+    store: FeatureStore,
+    *,
+    max_batch: int = 1000,
+    max_body_bytes: int = 1_048_576,
+    access: Access | None = None,
 ) -> falcon.App[Request, Response]:
     """Return the WSGI app that serves `store`.
 
@@ -132,14 +194,23 @@ def create_app(
         store: Where the features are; its transport must suit the server's threads or greenlets.
         max_batch: Most ids in one batch.
         max_body_bytes: Largest request body.
+        access: Who may write; nobody when left out.
     """
+    access = access or Access()
     app = falcon.App()
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
     health = HealthResource(store)
-    app.add_route("/features/batch", BatchResource(store, max_batch=max_batch, max_body_bytes=max_body_bytes))
-    # Of the kind `path`, since a slash that was sent as %2F is one by now and belongs to the id.
-    app.add_route("/features/{user_id:path}", FeaturesResource(store))
+    batch = BatchResource(store, max_batch=max_batch, max_body_bytes=max_body_bytes)
+    features = FeaturesResource(store, access, max_body_bytes)
+    ingest = IngestResource(store, access, max_body_bytes)
+    for prefix in ("", "/entities/{entity}"):
+        app.add_route(f"{prefix}/features/batch", batch)
+        app.add_route(f"{prefix}/features/ingest", ingest)
+        # Of the kind `path`, since a slash that was sent as %2F is one by now and belongs to the id.
+        app.add_route(f"{prefix}/features/{{user_id:path}}", features)
+    app.add_route("/features/query", batch, suffix="query")
+    app.add_route("/entities/{entity}/schema", SchemaResource(store))
     app.add_route("/health", health)
     app.add_route("/readyz", health)
     app.add_route("/livez", health, suffix="live")
@@ -147,15 +218,75 @@ def create_app(
     return app
 
 
-def _wanted(req: Request) -> list[str] | None:
-    """Return the names in `?features=a,b`, None when there is no such parameter."""
+def described(
+    user_id: str, selection: Selection, fresh: Fresh | None, *, metadata: bool, passed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return an entity as responses with metadata have it; `passed` values take the place of stored ones."""
+    if fresh is None:
+        return {"user_id": user_id, "features": None}
+    passed = passed or {}
+    values = {
+        name: encodable_value(value, passed.get(name, value))
+        for name, value in zip(selection.names, fresh.values, strict=True)
+    }
+    answer: dict[str, Any] = {"user_id": user_id, "features": values}
+    if metadata:
+        statuses = {
+            name: "PRESENT" if name in passed else status
+            for name, status in zip(selection.names, fresh.statuses, strict=True)
+        }
+        answer["metadata"] = {"event_time": fresh.event_time, "age_ms": fresh.age_ms, "statuses": statuses}
+    return answer
+
+
+def encodable_value(stored: Any, value: Any) -> Any:
+    """Return a value as JSON has it: a stored vector is bytes until now."""
+    return json_of(value) if value is stored and isinstance(value, bytes) else value
+
+
+def check_passed(passed: Mapping[str, Any], types: Mapping[str, str]) -> None:
+    """Return when every value that the request brings has the type of its feature.
+
+    Raises:
+        falcon.HTTPUnprocessableEntity: One has not, or is not among the features asked for.
+    """
+    for name, value in passed.items():
+        if name not in types:
+            raise falcon.HTTPUnprocessableEntity(description=f"{name} is not asked for - at `$.passed`")
+        try:
+            msgspec.convert(value, passed_type(types[name]), strict=True)
+        except msgspec.ValidationError as error:
+            raise falcon.HTTPUnprocessableEntity(description=f"{name}: {error} - at `$.passed`") from error
+
+
+def _wanted(req: Request, store: FeatureStore) -> list[str] | None:
+    """Return the names in `?features=a,b` or of `?service=name`, None when there is no such parameter."""
+    if not req.query_string:
+        return None
+    service = req.get_param("service")
     values: list[str] | None = req.get_param_as_list("features")
     if values is None:
-        return None
+        return store.service(service) if service else None
     names = [name for value in values for name in value.split(",") if name]
     if not names:
         raise falcon.HTTPUnprocessableEntity(description="features= names no feature")
     return names
+
+
+def _freshness(req: Request) -> tuple[bool, int | None] | None:
+    """Return whether metadata are wanted and the most that a value may be old in ms; None when neither is asked for."""
+    if not req.query_string:
+        return None
+    metadata = req.get_param_as_bool("metadata", default=False)
+    max_age = req.get_param("max_age")
+    return (bool(metadata), _span(max_age, "max_age=")) if metadata or max_age else None
+
+
+def _span(text: str | None, where: str) -> int | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise falcon.HTTPUnprocessableEntity(description=f"{error} - at `{where}`") from error
 
 
 def _refuse_undecodable(req: Request) -> None:

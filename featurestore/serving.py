@@ -1,5 +1,6 @@
 """What a worker process serves: the app over a transport that suits the worker class."""
 
+from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.embedded import embedded_url
 from featurestore.hotpath import HotPath
@@ -25,5 +26,7 @@ def build_app(settings: Settings | None = None) -> HotPath:
     """Return the app as the environment sets it: gunicorn calls this in every worker."""
     settings = settings or Settings.from_environment()
     store = FeatureStore(make_transport(settings))
-    app = create_app(store, max_batch=settings.max_batch, max_body_bytes=settings.max_body_bytes)
+    app = create_app(
+        store, max_batch=settings.max_batch, max_body_bytes=settings.max_body_bytes, access=Access(settings.write_keys)
+    )
     return HotPath(store, app)

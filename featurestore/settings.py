@@ -62,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     graceful_timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="how long a stopping worker may finish its requests, in seconds")
     ] = 10
+    write_keys: Annotated[
+        str | None, Meta(description="API keys that may write over HTTP, separated by commas; without any, nobody may")
+    ] = None
     log_level: Annotated[LogLevel, Meta(description="least level that is logged: debug, info, warning or error")] = (
         "info"
     )

@@ -1,0 +1,174 @@
+"""Writes over HTTP: a partial upsert, increments and events of one entity, its deletion, and many rows as NDJSON."""
+
+from typing import Annotated, Any, Literal
+
+import falcon
+import msgspec
+from falcon import Request, Response
+
+from featurestore.access import Access
+from featurestore.bodies import decode_body, read_body
+from featurestore.errors import NoSchemaError
+from featurestore.rendering import encode
+from featurestore.store import FeatureStore
+from featurestore.text import EVENT_TIME
+from featurestore.upsert import RejectedRow
+
+VERDICTS = {"C": "created", "A": "applied", "P": "partly stale", "S": "stale", "D": "duplicate", "R": "rejected"}
+"""The letters of `UpsertResult.verdicts` as responses have them."""
+
+Mode = Literal["newest", "overwrite"]
+
+
+class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `PUT /features/{user_id}`.
+
+    Attributes:
+        features: Name → value; null removes the feature, one that is not named stays.
+        event_time: ms since 1970 or ISO 8601; now when left out.
+        mode: `overwrite` to write values that are older than the stored ones too.
+    """
+
+    features: dict[str, Any]
+    event_time: int | str | None = None
+    mode: Mode = "newest"
+
+
+class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /features/{user_id}`: increments, or an event for the sliding windows.
+
+    Attributes:
+        incr: Name → what to add.
+        event: Name → number.
+        event_time: ms since 1970 or ISO 8601; now when left out.
+    """
+
+    incr: Annotated[dict[str, int | float], msgspec.Meta(min_length=1)] | None = None
+    event: dict[str, int | float] | None = None
+    event_time: int | str | None = None
+
+
+class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
+    """A line of `POST /features/ingest`; like `PutRequest`, with the id."""
+
+    user_id: str
+    features: dict[str, Any]
+    event_time: int | str | None = None
+
+
+_decode_line = msgspec.json.Decoder(IngestRow).decode
+
+
+def store_of(store: FeatureStore, entity: str | None) -> FeatureStore:
+    """Return the store of the entity that a path names; `store` where it names none.
+
+    Raises:
+        falcon.HTTPNotFound: No entity of that name has a schema.
+    """
+    if entity is None:
+        return store
+    try:
+        return store.entity(entity)
+    except NoSchemaError:
+        raise falcon.HTTPNotFound(description=f"no entity {entity} has a schema") from None
+
+
+class EntityWriter:
+    """`PUT`, `POST` and `DELETE` of one entity, to be mixed into the resource that reads it.
+
+    Args:
+        store: The default entity's store.
+        access: Who may write.
+        max_body_bytes: Largest request body.
+    """
+
+    def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int) -> None:
+        self._store, self._access, self._max_body_bytes = store, access, max_body_bytes
+        self._put, self._post = msgspec.json.Decoder(PutRequest), msgspec.json.Decoder(PostRequest)
+
+    def _writable(self, req: Request, entity: str | None) -> FeatureStore:
+        self._access.require_write(req)
+        return store_of(self._store, entity)
+
+    def on_put(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+        """Write some features; 409 when all of them are older than what is stored."""
+        store = self._writable(req, entity)
+        request = decode_body(self._put, read_body(req, self._max_body_bytes))
+        overwrite = request.mode == "overwrite"
+        result = store.upsert([(user_id, request.features)], event_time=request.event_time, overwrite=overwrite)
+        _refuse_rejected(result.rejected)
+        if result.verdicts == "S":
+            raise falcon.HTTPConflict(description="newer values are stored for all of these features")
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = encode({"user_id": user_id, "verdict": VERDICTS[result.verdicts], "features": request.features})
+
+    def on_post(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+        """Add to counters, or count an event in the sliding windows; 409 when the entity was deleted later."""
+        store = self._writable(req, entity)
+        request = decode_body(self._post, read_body(req, self._max_body_bytes))
+        if (request.incr is None) == (request.event is None):
+            raise falcon.HTTPUnprocessableEntity(description="want either `incr` or `event`")
+        resp.content_type = falcon.MEDIA_JSON
+        if request.incr is not None:
+            values = store.increment(user_id, request.incr, event_time=request.event_time)
+            if values is None:
+                raise falcon.HTTPConflict(description="it was deleted at a later time")
+            resp.data = encode({"user_id": user_id, "features": values})
+            return
+        result = store.record([(user_id, request.event or {})], event_time=request.event_time)
+        _refuse_rejected(result.rejected)
+        if result.verdicts == "S":
+            raise falcon.HTTPConflict(description="the event is out of every window")
+        resp.data = encode({"user_id": user_id, "verdict": VERDICTS[result.verdicts]})
+
+    def on_delete(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+        """Remove the features and the membership: 204, or 404 when there was nothing."""
+        store = self._writable(req, entity)
+        if not store.delete(user_id):
+            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {user_id} not found")
+        resp.status = falcon.HTTP_NO_CONTENT
+
+
+class Ingest:
+    """`POST /features/ingest`: NDJSON, an outcome for each line."""
+
+    def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int) -> None:
+        self._store, self._access, self._max_body_bytes = store, access, max_body_bytes
+
+    def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
+        """Write every line that can be written, and answer with an outcome a line, as NDJSON in the same order."""
+        self._access.require_write(req)
+        store = store_of(self._store, entity)
+        mode = req.get_param("mode", default="newest")
+        if mode not in {"newest", "overwrite"}:
+            raise falcon.HTTPUnprocessableEntity(description=f"mode is newest or overwrite, not {mode}")
+        outcomes: dict[int, dict[str, Any]] = {}
+        lines: list[int] = []
+        rows: list[tuple[str, dict[str, Any]]] = []
+        for number, line in enumerate(read_body(req, self._max_body_bytes).split(b"\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                row = _decode_line(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                outcomes[number] = _rejection(number, "BADROW", str(error))
+                continue
+            time = {} if row.event_time is None else {EVENT_TIME: row.event_time}
+            lines.append(number)
+            rows.append((row.user_id, {**row.features, **time}))
+        result = store.upsert(rows, overwrite=mode == "overwrite")
+        for number, verdict in zip(lines, result.verdicts, strict=True):
+            outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}
+        for rejected in result.rejected:
+            outcomes[lines[rejected.row]] = _rejection(lines[rejected.row], rejected.code, rejected.reason)
+        resp.content_type = "application/x-ndjson"
+        resp.data = b"".join(encode(outcomes[number]) + b"\n" for number in sorted(outcomes))
+
+
+def _rejection(line: int, code: str, reason: str) -> dict[str, Any]:
+    return {"line": line, "verdict": "rejected", "code": code, "reason": reason}
+
+
+def _refuse_rejected(rejected: list[RejectedRow]) -> None:
+    if rejected:
+        raise falcon.HTTPUnprocessableEntity(description=f"{rejected[0].code} {rejected[0].reason}")

@@ -1,0 +1,171 @@
+"""Freshness, entities, queries and writes over HTTP, against a real server, in process."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import falcon.testing
+import msgspec
+import pytest
+from support.servers import Server
+
+from featurestore import Definition, FeatureStore, Keys, SyncTransport
+from featurestore.access import Access
+from featurestore.app import create_app
+from featurestore.hotpath import HotPath
+from featurestore.schema import FeatureDefinition
+
+KEY = {"X-API-Key": "right"}
+USER = {
+    "age": "float",
+    "n": FeatureDefinition("int", default=7),
+    "e": "float32[2]",
+    "clicks": "count(10m)",
+}
+
+
+@pytest.fixture
+def transport(servers: dict[str, Server]) -> Iterator[SyncTransport]:
+    link = SyncTransport(servers["valkey9"].socket_url, timeout=5, connect_timeout=5)
+    link.command("FLUSHALL")
+    FeatureStore(link).apply(
+        Definition(features=USER, services={"fraud": ["age", "item:price"], "plain": ["n"]})  # type: ignore[arg-type]
+    )
+    FeatureStore(link, Keys.of("item")).apply(Definition(features={"price": "float"}, entity="item"))
+    yield link
+    link.close()
+
+
+@pytest.fixture
+def client(transport: SyncTransport) -> falcon.testing.TestClient:
+    store = FeatureStore(transport)
+    return falcon.testing.TestClient(HotPath(store, create_app(store, max_batch=5, access=Access("other, right"))))
+
+
+def put(client: falcon.testing.TestClient, path: str, **body: Any) -> falcon.testing.Result:
+    return client.simulate_put(path, json=body, headers=KEY)
+
+
+def test_writing_needs_a_key_that_may(client: falcon.testing.TestClient, transport: SyncTransport) -> None:
+    body = {"features": {"age": 1.0}}
+    missing = client.simulate_put("/features/u", json=body)
+    assert (missing.status_code, missing.headers["www-authenticate"]) == (401, "Bearer")
+    assert client.simulate_put("/features/u", json=body, headers={"X-API-Key": "wrong"}).status_code == 403
+    assert client.simulate_delete("/features/u").status_code == 401
+    assert client.simulate_post("/features/ingest", body=b"{}").status_code == 401
+    bearer = {"Authorization": "Bearer other"}
+    assert client.simulate_put("/features/u", json=body, headers=bearer).status_code == 200
+    off = falcon.testing.TestClient(create_app(FeatureStore(transport)))
+    refused = off.simulate_put("/features/u", json=body, headers=KEY)
+    assert (refused.status_code, "FEATURESTORE_WRITE_KEYS" in refused.json["detail"]) == (405, True)
+
+
+def test_put_tells_what_became_of_the_row(client: falcon.testing.TestClient) -> None:
+    first = put(client, "/features/u", features={"age": 1.5, "e": [0.1, 2]}, event_time=2000)
+    assert first.json == {"user_id": "u", "verdict": "created", "features": {"age": 1.5, "e": [0.1, 2]}}
+    assert put(client, "/features/u", features={"age": 1.0}, event_time=1000).status_code == 409
+    newer = "1970-01-01T00:00:03Z"
+    assert put(client, "/features/u", features={"age": 3.0}, event_time=newer).json["verdict"] == "applied"
+    assert put(client, "/features/u", features={"age": 4.0}, event_time=1, mode="overwrite").status_code == 200
+    wrong = put(client, "/features/u", features={"age": "x"})
+    assert (wrong.status_code, wrong.json["detail"]) == (422, "BADTYPE age is float, not x")
+    assert put(client, "/features/u", features={"nope": 1}).status_code == 422
+    assert put(client, "/features/u", features={"age": 1.0}, event_time="soon").status_code == 422
+    assert client.simulate_get("/features/u").json["features"] == {"age": 4.0, "n": 7, "clicks": 0}
+    assert client.simulate_get("/features/u", params={"features": "e"}).text == (
+        '{"user_id":"u","features":{"e":[0.1,2.0]}}'
+    )
+
+
+def test_increments_and_events(client: falcon.testing.TestClient) -> None:
+    counted = client.simulate_post("/features/u", json={"incr": {"n": 2}}, headers=KEY)
+    assert counted.json == {"user_id": "u", "features": {"n": 9}}
+    assert client.simulate_post("/features/u", json={"event": {}}, headers=KEY).json["verdict"] == "applied"
+    assert client.simulate_get("/features/u").json["features"] == {"age": None, "n": 9, "clicks": 1}
+    for body, status in (({}, 422), ({"incr": {"n": 1.5}}, 422), ({"event": {}, "event_time": 5}, 409)):
+        assert client.simulate_post("/features/u", json=body, headers=KEY).status_code == status
+
+
+def test_deleting_twice_is_204_then_404(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u", features={"age": 1.0})
+    assert client.simulate_delete("/features/u", headers=KEY).status_code == 204
+    assert client.simulate_delete("/features/u", headers=KEY).status_code == 404
+    assert client.simulate_get("/features/u").status_code == 404
+    assert put(client, "/features/u", features={"age": 1.0}, event_time=5).status_code == 409
+
+
+def test_ingest_has_an_outcome_for_each_line(client: falcon.testing.TestClient) -> None:
+    lines = [
+        b'{"user_id":"a","features":{"age":1.0},"event_time":5}',
+        b"",
+        b"not json",
+        b'{"user_id":"a","features":{"age":2.0},"event_time":4}',
+        b'{"user_id":"b","features":{"age":"x"}}',
+        b'{"user_id":"","features":{}}',
+    ]
+    result = client.simulate_post("/features/ingest", body=b"\n".join(lines), headers=KEY)
+    outcomes = [msgspec.json.decode(line) for line in result.content.splitlines()]
+    assert [(each["line"], each["verdict"], each.get("code")) for each in outcomes] == [
+        (1, "created", None),
+        (3, "rejected", "BADROW"),
+        (4, "stale", None),
+        (5, "rejected", "BADTYPE"),
+        (6, "rejected", "BADID"),
+    ]
+
+
+def test_metadata_and_max_age(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u", features={"age": 1.5}, event_time=1000)
+    answer = client.simulate_get("/features/u", params={"metadata": "true", "features": "age,n"}).json
+    assert answer["features"] == {"age": 1.5, "n": 7}
+    assert answer["metadata"]["event_time"] == 1000
+    assert answer["metadata"]["age_ms"] > 1_000_000
+    assert answer["metadata"]["statuses"] == {"age": "PRESENT", "n": "DEFAULT"}
+    assert client.simulate_get("/features/u", params={"max_age": "1h", "features": "age"}).json["features"] == {
+        "age": None
+    }
+    assert client.simulate_get("/features/x", params={"metadata": "true"}).status_code == 404
+    assert client.simulate_get("/features/u", params={"max_age": "soon"}).status_code == 422
+    body = {"user_ids": ["u", "x"], "features": ["age", "e"], "metadata": True, "max_age": "1d"}
+    user, nobody = client.simulate_post("/features/batch", json=body).json
+    assert user["metadata"]["statuses"] == {"age": "STALE", "e": "MISSING"}
+    assert nobody == {"user_id": "x", "features": None}
+
+
+def test_passed_values_override_stored_ones_and_are_checked(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u", features={"age": 1.5})
+    body = {"user_ids": ["u"], "features": ["age", "n"], "passed": {"age": 9.0}}
+    assert client.simulate_post("/features/batch", json=body).json == [
+        {"user_id": "u", "features": {"age": 9.0, "n": 7}}
+    ]
+    for passed in ({"age": "x"}, {"clicks": 1}):
+        assert client.simulate_post("/features/batch", json={**body, "passed": passed}).status_code == 422
+
+
+def test_other_entities_and_queries_across_them(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u1", features={"age": 1.5, "e": [1.0, 2.0]})
+    put(client, "/entities/item/features/i9", features={"price": 9.5})
+    assert client.simulate_get("/entities/item/features/i9").json["features"] == {"price": 9.5}
+    assert client.simulate_get("/entities/item/features/u1").status_code == 404
+    assert client.simulate_post("/entities/item/features/batch", json={"user_ids": ["i9"]}).json == [
+        {"user_id": "i9", "features": {"price": 9.5}}
+    ]
+    assert client.simulate_get("/entities/item/schema").json["features"] == {"price": "float"}
+    assert client.simulate_get("/entities/nope/features/u").status_code == 404
+    query = {"rows": [{"user": "u1", "item": "i9"}, {"user": "x", "item": "i9"}, {"item": "y"}]}
+    named = {**query, "features": ["user:age", "item:price", "user:e"]}
+    assert client.simulate_post("/features/query", json=named).json == {
+        "names": ["user:age", "item:price", "user:e"],
+        "rows": [[1.5, 9.5, [1.0, 2.0]], [None, 9.5, None], [None, None, None]],
+    }
+    service = {**query, "service": "fraud", "passed": {"item:price": 1.0}}
+    assert client.simulate_post("/features/query", json=service).json["rows"] == [[1.5, 1.0], [None, 1.0], [None, 1.0]]
+    for body in (query, {**query, "features": ["age"]}, {**query, "service": "nope"}, {"rows": [{}] * 6}):
+        assert client.simulate_post("/features/query", json=body).status_code == 422
+
+
+def test_a_service_stands_for_its_features(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u", features={"age": 1.5})
+    assert client.simulate_get("/features/u", params={"service": "plain"}).json["features"] == {"n": 7}
+    body = {"user_ids": ["u"], "service": "plain"}
+    assert client.simulate_post("/features/batch", json=body).json == [{"user_id": "u", "features": {"n": 7}}]
+    assert client.simulate_get("/features/u", params={"service": "nope"}).status_code == 422
