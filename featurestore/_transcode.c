@@ -1,6 +1,6 @@
-/* Replies of the read scripts, msgpack, straight into the JSON of a response.
+/* Replies of the read scripts, msgpack, straight into the JSON of a response; and many ids into words of a command.
  *
- * Output is byte for byte what msgspec writes for the same rows. Whatever is not plainly a row of the features raises
+ * JSON is byte for byte what msgspec writes for the same rows. Whatever is not plainly a row of the features raises
  * ValueError: the caller then has msgspec decide whether it is unusual or wrong. Nothing is read beyond a reply's end,
  * and nothing is written that RESERVE has not made room for.
  */
@@ -66,7 +66,7 @@ static PyObject *finish(Writer *writer, int failed)
     if (failed) {
         Py_CLEAR(writer->bytes);
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "the reply is no row of these features");
+            PyErr_SetString(PyExc_ValueError, "the reply is no row of these features, or an id is none");
         return NULL;
     }
     if (_PyBytes_Resize(&writer->bytes, writer->at - PyBytes_AS_STRING(writer->bytes)) < 0)
@@ -476,6 +476,57 @@ static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, P
     return finish(&writer, failed);
 }
 
+/* Packing */
+
+/* Write one word of a command: `before`, `size` bytes of text, `after`. */
+static int put_word(Writer *writer, PyObject *before, const char *text, size_t size, PyObject *after)
+{
+    size_t whole = size + (size_t)PyBytes_GET_SIZE(before) + (size_t)PyBytes_GET_SIZE(after);
+    if (RESERVE(writer, whole + 32) < 0)
+        return -1;
+    *writer->at++ = '$';
+    if (put_decimal(writer, 0, whole, 0) < 0 || RESERVE(writer, whole + 4) < 0)
+        return -1;
+    PUT_LITERAL(writer, "\r\n");
+    if (put_bytes(writer, before) < 0 || RESERVE(writer, size) < 0)
+        return -1;
+    memcpy(writer->at, text, size);
+    writer->at += size;
+    if (put_bytes(writer, after) < 0 || RESERVE(writer, 2) < 0)
+        return -1;
+    PUT_LITERAL(writer, "\r\n");
+    return 0;
+}
+
+/* Write a word for each id; an id of another size than 1 to 256 bytes does not fit. */
+static PyObject *pack_words(PyObject *ids, PyObject *before, PyObject *after)
+{
+    Writer writer;
+    int failed = 0;
+    if (start(&writer, 64 * (size_t)PyList_GET_SIZE(ids)) < 0)
+        return NULL;
+    for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(ids); index++) {
+        Py_ssize_t size;
+        const char *text = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(ids, index), &size);
+        failed = text == NULL || size < 1 || size > 256 || put_word(&writer, before, text, (size_t)size, after) < 0;
+    }
+    return finish(&writer, failed);
+}
+
+static PyObject *pack_ids(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_Check(arguments[0]) || !PyBytes_Check(arguments[1]) || !PyBytes_Check(arguments[2]))
+        return PyErr_Format(PyExc_TypeError, "pack_ids() wants a list of ids, and what stands around each in its key");
+    PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0), *words = NULL, *both = NULL;
+    PyObject *keys = nothing ? pack_words(arguments[0], arguments[1], arguments[2]) : NULL;
+    if (keys != NULL && (words = pack_words(arguments[0], nothing, nothing)) != NULL)
+        both = PyTuple_Pack(2, keys, words);
+    Py_XDECREF(nothing);
+    Py_XDECREF(keys);
+    Py_XDECREF(words);
+    return both;
+}
+
 /* The type */
 
 /* Return `before`, then `text` as a JSON string, then a colon. */
@@ -576,11 +627,18 @@ static PyTypeObject Transcoder_type = {
     .tp_methods = Transcoder_methods,
 };
 
+static PyMethodDef functions[] = {
+    {"pack_ids", (PyCFunction)(void (*)(void))pack_ids, METH_FASTCALL,
+     "pack_ids(ids, before, after): the words of a command for the ids' keys, and those for the ids."},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "featurestore._transcode",
     .m_doc = "Replies of the read scripts, msgpack, straight into the JSON of a response.",
     .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__transcode(void)

@@ -13,6 +13,7 @@ from gevent import Timeout, getcurrent
 from featurestore.http1 import Environ, Limits, Refusal, Request, RequestReader
 
 _RECEIVE_BYTES = 65_536
+_FIRST_BYTES = 4096  # most requests; a large buffer for each read would be cut to size by the allocator
 _SLOWEST_BYTES_PER_S = 65_536
 _READABLE = 1
 
@@ -40,6 +41,9 @@ class Server(Protocol):
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
         """Have the app answer `request`; return whether the connection may go on."""
+
+    def shortcut(self, path: str) -> bytes | None:
+        """Return the response to a GET of `path` like others before it; None where `answer` has to give it."""
 
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
@@ -103,7 +107,13 @@ class Connection:
                 data = self._receive()
                 if not data:
                     return
-                reader.feed(data)
+                path = reader.repeated(data)
+                response = None if path is None else server.shortcut(path)
+                if response is None:
+                    reader.feed(data)
+                else:
+                    self.send(response)
+                    self._answered = True
         except (ClientGoneError, OSError):
             return
         finally:
@@ -125,8 +135,10 @@ class Connection:
         try:
             sent = 0
             if not self._tls:
-                with contextlib.suppress(BlockingIOError):
+                try:
                     sent = self._plain.send(data)
+                except BlockingIOError:
+                    sent = 0
                 if sent == len(data):
                     return
             self._send_slowly(memoryview(data)[sent:])
@@ -187,7 +199,7 @@ class Connection:
     def _read(self) -> bytes | None:
         """Return what the client has sent, or None where that is nothing."""
         try:
-            data: bytes = self._plain.recv(_RECEIVE_BYTES)
+            data: bytes = self._plain.recv(_RECEIVE_BYTES if self._reader.begun or self._tls else _FIRST_BYTES)
         except (BlockingIOError, SSLWantReadError):
             return None
         return data

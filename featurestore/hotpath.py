@@ -11,6 +11,7 @@ import falcon
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError
+from featurestore.problems import Answer
 from featurestore.store import FeatureStore
 
 StartResponse = Callable[..., Any]
@@ -44,14 +45,19 @@ class HotPath:
                 user_id = user_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
             except UnicodeDecodeError:
                 return self._app(environ, start_response)
+        status, headers, body = self._answer(user_id)
+        start_response(status, headers)
+        return [body]
+
+    def shortcut(self, path: str) -> Answer | None:
+        """Answer a GET of a plain path, past WSGI; None for a path that is not of an entity."""
+        return self._answer(path[len(_PREFIX) :]) if path.startswith(_PREFIX) else None
+
+    def _answer(self, user_id: str) -> Answer:
         try:
             body = self._fetch(user_id)
         except FeatureStoreError as error:
-            status, headers, body = problems.answer_to(error)
-        else:
-            if body is not None:
-                start_response("200 OK", _HEADERS)
-                return [body]
-            status, headers, body = problems.answer(falcon.HTTP_NOT_FOUND, f"{self._noun} {user_id} not found")
-        start_response(status, headers)
-        return [body]
+            return problems.answer_to(error)
+        if body is None:
+            return problems.answer(falcon.HTTP_NOT_FOUND, f"{self._noun} {user_id} not found")
+        return falcon.HTTP_OK, _HEADERS, body

@@ -1,6 +1,7 @@
 """HTTP/1.1 requests: a connection's bytes in, requests out, checked for what llhttp lets pass."""
 
 import io
+import re
 from collections import deque
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -17,7 +18,10 @@ _LONGEST_NAME_KEPT = 64
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
 _FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _ONCE = {*_FRAMING, "CONTENT_TYPE", "HTTP_HOST"}
+_UNUSUAL = {*_FRAMING, "HTTP_EXPECT", "HTTP_UPGRADE"}
 _MOST_HELD = 131_072
+_PLAIN_LINE = re.compile(rb"GET (/[A-Za-z0-9_.~/-]*) HTTP/1\.1")
+_LONGEST_FIELDS_KEPT = 4096
 _REASONS = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -129,6 +133,21 @@ class RequestReader:
         self._body: io.BytesIO | None = None
         self._in_head = self._http11 = self._upgrading = self._resuming = self._keep_alive = False
         self._fields = self._head_bytes = self._body_bytes = self._wire_bytes = 0
+        self._usual: bytes | None = None
+
+    def repeated(self, data: bytes) -> str | None:
+        """Return the path when `data` is one GET whose header fields are, byte for byte, those of one before.
+
+        Such a request need not be parsed: the parser has taken the same fields, and the path has plain characters
+        alone. Otherwise return None; `data` has to be fed then.
+        """
+        usual = self._usual
+        if usual is None or self.begun or not data.endswith(usual):
+            return None
+        line = _PLAIN_LINE.fullmatch(data, 0, len(data) - len(usual))
+        if line is None or line.end() > self._limits.line > 0:
+            return None
+        return line[1].decode()
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the client; what they complete is in `requests`, what is wrong with them in `refusal`."""
@@ -148,11 +167,26 @@ class RequestReader:
             else:
                 self._held = b""
                 self._head_bytes = 0
+                if self._usual is None and len(self.requests) == 1:
+                    self._remember(self.requests[0])
         except Refusal as refusal:
             self.refusal = refusal
         except HttpParserError as error:
             cause = error.__context__
             self.refusal = cause if isinstance(cause, Refusal) else Refusal(400, f"malformed HTTP: {error}")
+
+    def _remember(self, request: Request) -> None:
+        """Keep the header fields of `request`, the only one in the window, if they mean no more than to answer it."""
+        start = self._window.find(b"\r\n")
+        if (
+            request.http11
+            and request.keep_alive
+            and len(self._window) - start <= _LONGEST_FIELDS_KEPT
+            and _PLAIN_LINE.fullmatch(self._window, 0, start)
+            and self._window.find(b"\r\n\r\n") == len(self._window) - 4
+            and request.environ.keys().isdisjoint(_UNUSUAL)
+        ):
+            self._usual = self._window[start:]
 
     # Called by the parser; what they raise stops it.
 

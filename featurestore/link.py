@@ -285,9 +285,10 @@ class Link:
                 self.load_error = next((each for each in outcome if isinstance(each, FeatureStoreError)), None)
                 continue
             self.in_flight -= waiter.count
-            if waiter.greenlet is not None:
-                waiter.outcome = outcome
-                self._wake((waiter,))
+            sleeper = waiter.greenlet
+            if sleeper is not None:
+                waiter.outcome, waiter.greenlet = outcome, None
+                self._switch_to(sleeper)
                 if self.lost:
                     return
         if self._retiring and not waiters:
@@ -298,10 +299,13 @@ class Link:
         for waiter in waiting:
             sleeper, waiter.greenlet = waiter.greenlet, None
             if sleeper is not None:
-                try:
-                    sleeper.switch()
-                except BaseException:  # noqa: BLE001 - a bare greenlet's failure is not the link's
-                    self._hub.handle_error(sleeper, *sys.exc_info())
+                self._switch_to(sleeper)
+
+    def _switch_to(self, sleeper: Any) -> None:
+        try:
+            sleeper.switch()
+        except BaseException:  # noqa: BLE001 - a bare greenlet's failure is not the link's
+            self._hub.handle_error(sleeper, *sys.exc_info())
 
     def _start_timer(self, seconds: float) -> None:
         self._timer = self._loop.timer(seconds)

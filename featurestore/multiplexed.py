@@ -91,8 +91,11 @@ class MultiplexedTransport:
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once; see `Transport.run`."""
+        return self.run_packed(script, pack_call(script, keys, arguments))
+
+    def run_packed(self, script: Script, packed: bytes) -> Reply:
+        """Call `script` once; see `Transport.run_packed`."""
         self.calls += 1
-        packed = pack_call(script, keys, arguments)
         outcome = (self._link or self._open()).exchange(packed)
         if isinstance(outcome, _TROUBLE):
             (outcome,) = self._settle([packed], outcome, repeatable=not script.writes)
@@ -102,10 +105,13 @@ class MultiplexedTransport:
 
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
-        if not calls:
+        return self.run_many_packed(script, [pack_call(script, keys, arguments) for keys, arguments in calls])
+
+    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+        """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`."""
+        if not packed:
             return []
-        self.calls += len(calls)
-        packed = [pack_call(script, keys, arguments) for keys, arguments in calls]
+        self.calls += len(packed)
         return self._settle(packed, self._exchange(packed), repeatable=not script.writes)
 
     def command(self, *words: Word) -> Reply:

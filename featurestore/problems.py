@@ -16,6 +16,9 @@ from featurestore.errors import (
     UndeclaredFeatureError,
 )
 
+Answer = tuple[str, list[tuple[str, str]], bytes]
+"""Status line, headers and body."""
+
 _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1
 
@@ -43,8 +46,8 @@ class Problem(msgspec.Struct, omit_defaults=True):
     type: str = "about:blank"
 
 
-def answer(status: str, detail: str) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Return status line, headers and body of an error response."""
+def answer(status: str, detail: str) -> Answer:
+    """Return an error response."""
     code, _, title = status.partition(" ")
     headers = [("content-type", MEDIA_PROBLEM)]
     if status == falcon.HTTP_SERVICE_UNAVAILABLE:
@@ -52,7 +55,7 @@ def answer(status: str, detail: str) -> tuple[str, list[tuple[str, str]], bytes]
     return status, headers, msgspec.json.encode(Problem(title, int(code), detail))
 
 
-def answer_to(error: FeatureStoreError) -> tuple[str, list[tuple[str, str]], bytes]:
+def answer_to(error: FeatureStoreError) -> Answer:
     """Return what `answer` does for the status that stands for `error`."""
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
     return answer(status, str(error))

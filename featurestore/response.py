@@ -52,6 +52,21 @@ class Head(msgspec.Struct, frozen=True):
 _heads: dict[tuple[Any, ...], Head] = {}
 
 
+def whole(server: Server, status: str, headers: Headers, body: bytes) -> bytes:
+    """Return the response to a GET by HTTP/1.1 whose connection goes on as long as the server does.
+
+    Args:
+        server: Whose response it is.
+        status: Status and reason, not one that rules out a body.
+        headers: Without Content-Length, Date and Connection.
+        body: All of it.
+    """
+    key = (status, *headers)
+    text = (_heads.get(key) or _make_head(key, status, headers)).text
+    ending = b"\r\n" if server.alive else b"connection: close\r\n\r\n"
+    return b"%bcontent-length: %d\r\n%b%b%b" % (text, len(body), server.date_field, ending, body)
+
+
 class Response:
     """What the app answers to one request, and the WSGI callables that it answers by.
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
+from featurestore.packing import Packer
 from featurestore.rendering import Renderer
 
 FeatureType = Annotated[
@@ -208,9 +209,12 @@ class Selection:
         vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
             object with the features' own names.
         renderer: Makes JSON of the replies.
+        packer: Makes calls; set by the store whose keys it has.
     """
 
-    __slots__ = ("_fresh", "_one", "_rows", "names", "renderer", "types", "vector_type", "vectors", "words")
+    __slots__ = ("_fresh", "_one", "_rows", "names", "packer", "renderer", "types", "vector_type", "vectors", "words")
+
+    packer: Packer
 
     def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str]) -> None:
         self.names = tuple(names)

@@ -18,6 +18,7 @@ from featurestore.errors import (
     UndeclaredFeatureError,
 )
 from featurestore.keys import Keys
+from featurestore.packing import Packer
 from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
 from featurestore.scripts import (
     APPLY_SCHEMA,
@@ -31,7 +32,7 @@ from featurestore.scripts import (
 )
 from featurestore.settings import Settings
 from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
-from featurestore.transport import Call, Reply, SyncTransport, Transport, Word
+from featurestore.transport import Reply, SyncTransport, Transport
 from featurestore.upsert import Upsert, UpsertResult
 
 IDS_PER_CALL = 100
@@ -42,6 +43,9 @@ _SCHEMA_RECHECK_S = 1.0
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""
+
+_OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError)
+"""What a read meets when Redis has another schema than was last seen."""
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
 """Ids with their features; None removes a feature, one that is not named stays as it is stored. A vector is a sequence
@@ -162,7 +166,7 @@ class FeatureStore:
         raw_id = encode_id(entity_id)
 
         def read(selection: Selection) -> Row | None:
-            reply = self._call(selection, entity_id, raw_id)
+            reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))
             return None if reply is None else selection.decode(reply)
 
         return self._read(features, read)
@@ -174,12 +178,10 @@ class FeatureStore:
 
         Arguments and errors are those of `get_many`.
         """
-        raw_ids = [encode_id(entity_id) for entity_id in entity_ids]
 
         def read(selection: Selection) -> list[Row | None]:
-            return [
-                row for reply in self._call_many(selection, entity_ids, raw_ids) for row in selection.decode_many(reply)
-            ]
+            replies = self._call_many(selection.packer, entity_ids)
+            return [row for reply in replies for row in selection.decode_many(reply)]
 
         return self._read(features, read)
 
@@ -193,11 +195,11 @@ class FeatureStore:
             features: The features wanted; all of the packed row when left out.
             max_age_ms: Values older than that are STALE and None, as those beyond the schema's own `max_age` are.
         """
-        raw_ids = [encode_id(entity_id) for entity_id in entity_ids]
         options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
 
         def read(selection: Selection) -> list[Fresh | None]:
-            replies = self._call_many(selection, entity_ids, raw_ids, options)
+            packer = Packer(self.keys, (*options, *selection.words))
+            replies = self._call_many(packer, entity_ids)
             return [entry for reply in replies for entry in selection.decode_fresh(reply)]
 
         return self._read(features, read)
@@ -208,22 +210,21 @@ class FeatureStore:
         Arguments and errors are those of `get`.
         """
         raw_id = encode_id(entity_id)
-
-        def read(selection: Selection) -> bytes | None:
-            reply = self._call(selection, entity_id, raw_id)
-            return None if reply is None else selection.renderer.one(entity_id, reply)
-
-        return self._read(features, read)[1]
+        selection = self.select(features)
+        try:
+            return self._json_of(selection, entity_id, raw_id)
+        except _OUTDATED:
+            self.schema()
+            return self._json_of(self.select(features), entity_id, raw_id)
 
     def fetch_many_json(self, entity_ids: list[str], features: Sequence[str] | None = None) -> bytes:
         """Return many entities' features as the JSON of a response: a list, with null features for an unknown id.
 
         Arguments and errors are those of `get_many`.
         """
-        raw_ids = [encode_id(entity_id) for entity_id in entity_ids]
 
         def read(selection: Selection) -> bytes:
-            return selection.renderer.many(entity_ids, self._call_many(selection, entity_ids, raw_ids))
+            return selection.renderer.many(entity_ids, self._call_many(selection.packer, entity_ids))
 
         return self._read(features, read)[1]
 
@@ -253,7 +254,7 @@ class FeatureStore:
                     raise BadArgumentsError(f"no feature of {entity[:64]!r} is asked for")
         try:
             return self._query(rows, names, wanted)
-        except (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError):
+        except _OUTDATED:
             for entity in wanted:
                 self.entity(entity).schema()
             return self._query(rows, names, wanted)
@@ -262,13 +263,13 @@ class FeatureStore:
         self, rows: Sequence[Mapping[str, str]], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
     ) -> tuple[list[str], list[list[Any]]]:
         parts: list[tuple[str, Selection, list[int], int]] = []
-        calls: list[Call] = []
+        calls: list[bytes] = []
         for entity, features in wanted.items():
             store = self.entity(entity)
             selection = store.select(features)
             places = [place for place, row in enumerate(rows) if entity in row]
             ids = [rows[place][entity] for place in places]
-            made = store._batch_calls(ids, [encode_id(each) for each in ids], selection.words)  # noqa: SLF001
+            made = _packed_batches(selection.packer, ids)
             parts.append((entity, selection, places, len(made)))
             calls += made
         replies = iter(self._batch_replies(calls))
@@ -283,28 +284,16 @@ class FeatureStore:
         refs = [name if ":" in name else f"{self.keys.entity}:{name}" for name in names]
         return [types[ref] for ref in refs], [[row.get(ref) for ref in refs] for row in table]
 
-    def _call(self, selection: Selection, entity_id: str, raw_id: Word) -> Reply:
-        """Return the reply of get_features: msgpack, or None for an unknown id."""
-        keys = (self.keys.features(entity_id), self.keys.members, self.keys.schema)
-        return self.transport.run(GET_FEATURES, keys, (raw_id, *selection.words))
+    def _json_of(self, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:
+        reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))
+        return None if reply is None else selection.renderer.one(entity_id, reply)
 
-    def _call_many(
-        self, selection: Selection, entity_ids: Sequence[str], raw_ids: Sequence[Word], options: Sequence[str] = ()
-    ) -> list[Reply]:
+    def _call_many(self, packer: Packer, entity_ids: Sequence[str]) -> list[Reply]:
         """Return the replies of get_features_batch that cover the ids, in order."""
-        return self._batch_replies(self._batch_calls(entity_ids, raw_ids, (*options, *selection.words)))
+        return self._batch_replies(_packed_batches(packer, entity_ids))
 
-    def _batch_calls(self, entity_ids: Sequence[str], raw_ids: Sequence[Word], words: Sequence[str]) -> list[Call]:
-        hashes = [self.keys.features(entity_id) for entity_id in entity_ids]
-        calls: list[Call] = []
-        for first in range(0, len(raw_ids), IDS_PER_CALL):
-            part = slice(first, first + IDS_PER_CALL)
-            keys = (self.keys.members, self.keys.schema, *hashes[part])
-            calls.append((keys, (len(words), *words, *raw_ids[part])))
-        return calls
-
-    def _batch_replies(self, calls: Sequence[Call]) -> list[Reply]:
-        replies = self.transport.run_many(GET_FEATURES_BATCH, calls)
+    def _batch_replies(self, packed: list[bytes]) -> list[Reply]:
+        replies = self.transport.run_many_packed(GET_FEATURES_BATCH, packed)
         for reply in replies:
             if isinstance(reply, FeatureStoreError):
                 raise reply
@@ -315,7 +304,7 @@ class FeatureStore:
         selection = self.select(features)
         try:
             return selection, read(selection)
-        except (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError):
+        except _OUTDATED:
             self.schema()
             selection = self.select(features)
             return selection, read(selection)
@@ -503,6 +492,7 @@ class FeatureStore:
                 selection = self.schema().select(wanted)
             if len(self._selections) >= _MOST_SELECTIONS:
                 self._selections = {}
+            selection.packer = Packer(self.keys, selection.words)
             self._selections[wanted] = selection
         return selection
 
@@ -515,3 +505,9 @@ class FeatureStore:
 
     def _may_be_outdated(self) -> bool:
         return time.monotonic() - self._schema_read_at > _SCHEMA_RECHECK_S
+
+
+def _packed_batches(packer: Packer, entity_ids: Sequence[str]) -> list[bytes]:
+    """Return the calls of get_features_batch that cover the ids, in order."""
+    firsts = range(0, len(entity_ids), IDS_PER_CALL)
+    return [packer.many(list(entity_ids[first : first + IDS_PER_CALL])) for first in firsts]

@@ -46,6 +46,12 @@ class Transport(Protocol):
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once: one EVALSHA, one round trip."""
 
+    def run_packed(self, script: Script, packed: bytes) -> Reply:
+        """Do what `run` does for a call that `pack_call` has packed, or that looks like it."""
+
+    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+        """Do what `run_many` does, likewise."""
+
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
         """Call `script` once for each of `calls`, all in one write, and return their replies in order.
 
@@ -120,14 +126,21 @@ class SyncTransport:
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once; see `Transport.run`."""
-        (reply,) = self.run_many(script, [(keys, arguments)])
+        return self.run_packed(script, pack_call(script, keys, arguments))
+
+    def run_packed(self, script: Script, packed: bytes) -> Reply:
+        """Call `script` once; see `Transport.run_packed`."""
+        (reply,) = self._exchange([packed], repeatable=not script.writes)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
 
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
-        packed = [pack_call(script, keys, arguments) for keys, arguments in calls]
+        return self.run_many_packed(script, [pack_call(script, keys, arguments) for keys, arguments in calls])
+
+    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+        """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`."""
         return self._exchange(packed, repeatable=not script.writes)
 
     def command(self, *words: Word) -> Reply:

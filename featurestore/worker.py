@@ -18,8 +18,11 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from featurestore.connection import ClientGoneError, Connection
 from featurestore.http1 import Environ, Limits, Refusal, Request
-from featurestore.response import Response
+from featurestore.response import Headers, Response, whole
 from featurestore.settings import Settings
+
+Answer = tuple[str, Headers, bytes]
+"""Status, headers and body."""
 
 _TICK_S = 0.1
 _MOST_FIELDS = 32_768
@@ -60,12 +63,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
         logs = cfg.accesslog, cfg.logconfig, cfg.logconfig_dict, cfg.logconfig_json, cfg.syslog, cfg.statsd_host
         self._logs_access = any(logs)
         self._tls: Any = None
+        self._shortcut: Callable[[str], Answer | None] | None = None
         self._set_date()
         super().init_process()
 
     def run(self) -> None:
         """Accept connections until told to stop, then finish what is under way, within `graceful_timeout`."""
         self._tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        if self.idle_timeout and not self._logs_access:
+            self._shortcut = getattr(self.wsgi, "shortcut", None)
         servers = [self._listen(listener) for listener in self.sockets]
         while self.alive:
             self._tick()
@@ -106,10 +112,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
         """Have the app answer `request`; return whether the connection may go on."""
-        self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("Autorestarting worker after current request.")
-            self.alive = False
+        self._count()
         response = Response(self, send, request)
         if not self.idle_timeout:
             response.close = True
@@ -123,9 +126,34 @@ class Worker(GeventWorker):  # type: ignore[misc]
             response.status = response.status or "500"  # the client went before the app had begun to answer
             self.log.access(response, request, request.environ, took)
 
+    def shortcut(self, path: str) -> bytes | None:
+        """Return the response to a GET of `path` like others before it; None where `answer` has to give it.
+
+        An app may have a method `shortcut`: from such a path to status, headers and body, past WSGI, or to None for a
+        path that goes the long way.
+        """
+        if self._shortcut is None or not self.alive:
+            return None
+        try:
+            answer = self._shortcut(path)
+            if answer is None:
+                return None
+            self._count()
+            return whole(self, *answer)
+        except (Exception, SystemExit, Timeout):
+            self.log.exception("Error on the short way to %s", path)
+            return None
+
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
         self.log.warning("Invalid request from ip=%s: %s", client, refusal)
+
+    def _count(self) -> None:
+        """Count a request; the worker takes no more after the last that it may."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
 
     def _answer(self, request: Request, response: Response, send: Callable[[bytes], None]) -> bool:
         try:

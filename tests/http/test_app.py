@@ -1,5 +1,6 @@
 """The HTTP interface through real sockets, under every worker class."""
 
+import http.client
 import os
 import time
 from collections.abc import Iterator
@@ -172,12 +173,38 @@ def test_health_and_schema(server: HttpServer, redis_store: FeatureStore) -> Non
 def test_requests_cost_exactly_their_evalshas(server: HttpServer, redis_store: FeatureStore) -> None:
     server.get("/features/user00001")  # the schema has been read from here on
     redis_store.transport.command("CONFIG", "RESETSTAT")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     for _ in range(20):
         assert server.get("/features/user00001").status == 200
         assert server.get("/features/nope").status == 404
+    for _ in range(20):
+        connection.request("GET", "/features/nope")
+        assert len(connection.getresponse().read()) == 65
+    connection.close()
     for size in (1, 100, 101, 250):
         assert server.request("POST", "/features/batch", {"user_ids": ["user00001"] * size}).status == 200
-    assert calls(redis_store, {"evalsha"}) == {"evalsha": 40 + 1 + 1 + 2 + 3}
+    assert calls(redis_store, {"evalsha"}) == {"evalsha": 60 + 1 + 1 + 2 + 3}
+
+
+def test_a_kept_connection_gets_the_same_answers_again_and_again(server: HttpServer) -> None:
+    targets = [f"/features/{quote(entity_id)}" for entity_id in IDS]
+    targets += [
+        "/features/user00001",
+        "/features/nope",
+        "/features/",
+        "/features/" + "x" * 256,
+        "/features/" + "x" * 257,
+    ]
+    targets += ["/features", "/livez", "/health", "/features/batch", "/features/user00001?features=age"]
+    alone = {target: server.get(target) for target in targets}
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    for target in targets * 3:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        headers = {name: value for name, value in response.getheaders() if name.lower() != "date"}
+        expected = {name: value for name, value in alone[target].headers.items() if name.lower() != "date"}
+        assert (response.status, headers, response.read()) == (alone[target].status, expected, alone[target].body)
+    connection.close()
 
 
 def calls(store: FeatureStore, counted: set[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import fakeredis
+import hiredis
 import msgspec
 import redis
 
@@ -75,6 +76,22 @@ class FakeTransport:
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
+
+    def run_packed(self, script: Script, packed: bytes) -> Reply:
+        reader = hiredis.Reader()
+        reader.feed(packed)
+        command, sha, count, *words = reader.gets()
+        assert (command, sha) == (b"EVALSHA", script.sha.encode())
+        return self.run(script, words[: int(count)], words[int(count) :])
+
+    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+        replies: list[Reply | FeatureStoreError] = []
+        for call in packed:
+            try:
+                replies.append(self.run_packed(script, call))
+            except FeatureStoreError as error:
+                replies.append(error)
+        return replies
 
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
         for known in SCRIPTS:

@@ -138,3 +138,18 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
     data = json.dumps(shown).encode()
     start_response("200 OK", [("Content-Type", "application/json")])
     return [data]
+
+
+def shortcut(path: str) -> tuple[str, list[tuple[str, str]], bytes] | None:
+    """What the worker asks before it parses a request like one before."""
+    if path == "/short/raise":
+        raise ValueError("on purpose")
+    if path == "/short/wait":
+        sys.stderr.write("waiting\n")
+        sys.stderr.flush()
+        _never.wait(1)
+    status = "404 Not Found" if path == "/short/none" else "200 OK"
+    return (status, [("Content-Type", "text/short")], path.encode()) if path.startswith("/short") else None
+
+
+app.shortcut = shortcut  # type: ignore[attr-defined]

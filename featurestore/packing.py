@@ -1,0 +1,85 @@
+"""Calls of the read scripts as RESP, with all that does not depend on the ids packed once."""
+
+from collections.abc import Callable, Sequence
+
+from featurestore.keys import Keys
+from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
+from featurestore.text import encode_id
+from featurestore.transport import Word, pack_call
+
+_MARK = b"\xff"  # which no name has: it is not UTF-8
+
+pack_ids_quickly: Callable[[list[str], bytes, bytes], tuple[bytes, bytes]] | None
+"""The extension's `pack_ids`; None where it was not built, for want of a compiler."""
+
+try:
+    from featurestore._transcode import pack_ids as pack_ids_quickly
+except ImportError:
+    pack_ids_quickly = None
+
+
+def pack_ids(ids: list[str], before: bytes, after: bytes) -> tuple[bytes, bytes]:
+    """Return the words of a command for the ids' keys, which have `before` and `after` around them, and for the ids.
+
+    Raises:
+        BadArgumentsError: Something is no id.
+    """
+    if pack_ids_quickly is not None:
+        try:
+            return pack_ids_quickly(ids, before, after)
+        except (TypeError, ValueError):  # for Python to tell which one, and why
+            pass
+    around = len(before) + len(after)
+    raw_ids = [encode_id(entity_id) for entity_id in ids]
+    keys = [b"$%d\r\n%b%b%b\r\n" % (len(raw_id) + around, before, raw_id, after) for raw_id in raw_ids]
+    return b"".join(keys), b"".join([b"$%d\r\n%b\r\n" % (len(raw_id), raw_id) for raw_id in raw_ids])
+
+
+class Packer:
+    """Packs calls of the read scripts for one set of features.
+
+    Args:
+        keys: The entity's keys.
+        words: The features as the scripts take them.
+    """
+
+    __slots__ = ("_around_id", "_batch_frames", "_frames", "_keys", "_words")
+
+    def __init__(self, keys: Keys, words: Sequence[Word]) -> None:
+        self._keys, self._words = keys, words
+        before, after = keys.features_of_raw(_MARK).split(_MARK)
+        self._around_id = before, after
+        self._frames: dict[int, tuple[bytes, bytes, bytes]] = {}
+        self._batch_frames: dict[int, tuple[bytes, bytes]] = {}
+
+    def one(self, raw_id: bytes) -> bytes:
+        """Return the call of get_features for an id of 1 to 256 bytes."""
+        size = len(raw_id)
+        before, between, after = self._frames.get(size) or self._make_frame(size)
+        return b"".join((before, raw_id, between, raw_id, after))
+
+    def many(self, ids: list[str]) -> bytes:
+        """Return the call of get_features_batch for the ids; errors as in `pack_ids`."""
+        keys, words = pack_ids(ids, *self._around_id)
+        count = len(ids)
+        before, between = self._batch_frames.get(count) or self._make_batch_frame(count)
+        return b"".join((before, keys, between, words))
+
+    def _make_frame(self, size: int) -> tuple[bytes, bytes, bytes]:
+        """Return what stands around the two places of an id of `size` bytes, and keep it."""
+        keys, mark = self._keys, _MARK * size
+        hash_key = keys.features_of_raw(mark)
+        call = pack_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (mark, *self._words))
+        before, between, after = call.split(mark)
+        self._frames[size] = before, between, after
+        return before, between, after
+
+    def _make_batch_frame(self, count: int) -> tuple[bytes, bytes]:
+        """Return what stands before the keys of `count` ids and between those and the ids, and keep it."""
+        words = (len(self._words), *self._words)
+        marks = (_MARK,) * count
+        call = pack_call(GET_FEATURES_BATCH, (self._keys.members, self._keys.schema, *marks), (*words, *marks))
+        run = b"$1\r\n\xff\r\n" * count
+        before, between, _ = call.split(run)
+        self._batch_frames[count] = before, between
+        return before, between

@@ -1,0 +1,101 @@
+"""The app's short way: taken for requests like one before, and otherwise the same HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.gunicorn import GET, Gunicorn, read_all, read_response, request
+from support.servers import wait_until
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A server without an access log, which would rule the short way out."""
+    running = Gunicorn(tmp_path_factory.mktemp("gunicorn"))
+    yield running
+    assert running.stop() == 0
+
+
+def test_the_first_request_is_parsed_and_those_like_it_take_the_short_way(silent: Gunicorn) -> None:
+    with silent.connect() as client:
+        for path, kind, status in [
+            ("/short", b"application/json", b"200 OK"),
+            ("/short", b"text/short", b"200 OK"),
+            ("/short/none", b"text/short", b"404 Not Found"),
+            ("/x", b"application/json", b"200 OK"),
+            ("/short?", b"application/json", b"200 OK"),
+            ("/short/%61", b"application/json", b"200 OK"),
+            ("/short/a", b"text/short", b"200 OK"),
+        ]:
+            client.sendall(request(path))
+            head, body = read_response(client)
+            assert head.startswith(b"HTTP/1.1 " + status + b"\r\n")
+            assert b"\r\nContent-Type: " + kind + b"\r\n" in head
+            assert head.count(b"\r\ndate: ") == 1
+            assert b"\r\nconnection:" not in head
+            if kind == b"text/short":
+                assert body == path.encode()
+
+
+def test_requests_in_one_read_or_in_pieces_are_parsed(silent: Gunicorn) -> None:
+    with silent.connect() as client:
+        client.sendall(GET)
+        read_response(client)
+        client.sendall(request("/short/1") * 3)
+        for _ in range(3):
+            assert b"application/json" in read_response(client)[0]
+        client.sendall(request("/short/2")[:15])
+        client.sendall(request("/short/2")[15:])
+        read_response(client)
+        client.sendall(request("/short/3"))
+        assert read_response(client)[1] == b"/short/3"
+
+
+def test_an_app_that_fails_on_the_short_way_is_asked_the_long_way(silent: Gunicorn) -> None:
+    with silent.connect() as client:
+        for _ in range(2):
+            client.sendall(request("/short/raise"))
+            head, _ = read_response(client)
+            assert b"application/json" in head
+    assert "Error on the short way to /short/raise" in silent.text()
+
+
+def test_the_access_log_has_every_request(server: Gunicorn) -> None:
+    with server.connect() as client:
+        for number in range(3):
+            client.sendall(request(f"/short/{number}"))
+            read_response(client)
+    for number in range(3):
+        line = f'"GET /short/{number} HTTP/1.1" 200'
+        wait_until(lambda line=line: line in server.text(), what="a line of the access log")  # type: ignore[misc]
+
+
+def test_a_graceful_stop_finishes_the_request_on_the_short_way_and_says_that_it_closes(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path)
+    with server.connect() as client:
+        client.sendall(GET)
+        read_response(client)
+        client.sendall(request("/short/wait"))
+        wait_until(lambda: "waiting" in server.text())
+        server.process.terminate()
+        answer = read_all(client)
+    assert b"\r\nconnection: close\r\n" in answer
+    assert answer.endswith(b"/short/wait")
+    assert server.process.wait(20) == 0
+
+
+def test_the_short_way_counts_towards_max_requests(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--max-requests", "4")
+    with server.connect() as client:
+        for number in range(4):
+            client.sendall(request(f"/short/{number}"))
+            head, _ = read_response(client)
+            assert (b"\r\nconnection: close\r\n" in head) == (number == 3)
+        assert read_all(client) == b""
+    assert server.stop() == 0
+
+
+def test_without_keep_alive_every_connection_has_one_request(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--keep-alive", "0")
+    assert server.exchange(request("/short")).count(b"HTTP/1.1 200 OK") == 1
+    assert server.stop() == 0
