@@ -15,8 +15,9 @@ from featurestore import supervisor
 from featurestore.embedded import exit_on_signals
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import Keys
-from featurestore.maintenance import RepackProgress, diagnose
+from featurestore.maintenance import RepackProgress, SweepProgress, diagnose
 from featurestore.maintenance import repack as repack_rows
+from featurestore.maintenance import sweep as sweep_members
 from featurestore.schema import read_definition
 from featurestore.scripts import SCRIPTS
 from featurestore.settings import Settings, describe_settings
@@ -123,6 +124,18 @@ def repack(pause_ms: int) -> None:
                 shown = time.monotonic()
                 click.echo(f"{progress.seen} of {progress.total} users seen, {progress.built} rows built", err=True)
     click.echo(f"done: {progress.seen} users seen, {progress.built} rows built", err=True)
+
+
+@commands.command()
+@click.option("--entity", default="user", show_default=True, help="Whose ids to look at.")
+@click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 ids.")
+def sweep(entity: str, pause_ms: int) -> None:
+    """Take ids whose features have expired out of the set of known ids, in small steps beside live traffic."""
+    progress = SweepProgress(0, 0)
+    with open_store() as store:
+        for step in sweep_members(store.entity(entity), pause=pause_ms / 1000):
+            progress = step
+    click.echo(f"done: {progress.seen} ids seen, {progress.removed} removed", err=True)
 
 
 @commands.command()

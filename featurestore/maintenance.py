@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from featurestore.errors import FeatureStoreError
-from featurestore.scripts import REPACK_ROWS
+from featurestore.scripts import REPACK_ROWS, SWEEP_MEMBERS
 from featurestore.store import IDS_PER_CALL, FeatureStore
 from featurestore.transport import Word
 
@@ -26,6 +26,18 @@ class RepackProgress(msgspec.Struct, frozen=True):
     seen: int
     built: int
     total: int
+
+
+class SweepProgress(msgspec.Struct, frozen=True):
+    """How far a sweep is.
+
+    Attributes:
+        seen: Ids looked at.
+        removed: Ids taken out of the set, since their features have expired.
+    """
+
+    seen: int
+    removed: int
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -59,6 +71,27 @@ def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgres
             built += store.transport.run(REPACK_ROWS, keys, part)
             seen += len(part)
             yield RepackProgress(seen, built, total)
+            time.sleep(pause)
+        if cursor == b"0":
+            return
+
+
+def sweep(store: FeatureStore, *, pause: float = 0.0) -> Iterator[SweepProgress]:
+    """Take expired ids out of the set of known ones, and yield the progress after each step of at most 100 ids.
+
+    Args:
+        store: The entity's store.
+        pause: Seconds to wait after each step.
+    """
+    seen, removed, cursor = 0, 0, b"0"
+    while True:
+        cursor, ids = store.transport.command("SSCAN", store.keys.members, cursor, "COUNT", _SCAN_COUNT)
+        for first in range(0, len(ids), IDS_PER_CALL):
+            part = ids[first : first + IDS_PER_CALL]
+            keys: list[Word] = [store.keys.members, *map(store.keys.features_of_raw, part)]
+            removed += store.transport.run(SWEEP_MEMBERS, keys, part)
+            seen += len(part)
+            yield SweepProgress(seen, removed)
             time.sleep(pause)
         if cursor == b"0":
             return

@@ -159,7 +159,13 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
     }
     service = {**query, "service": "fraud", "passed": {"item:price": 1.0}}
     assert client.simulate_post("/features/query", json=service).json["rows"] == [[1.5, 1.0], [None, 1.0], [None, 1.0]]
-    for body in (query, {**query, "features": ["age"]}, {**query, "service": "nope"}, {"rows": [{}] * 6}):
+    wrong: list[dict[str, Any]] = [
+        query,
+        {**query, "features": ["age"]},
+        {**query, "service": "nope"},
+        {"rows": [{}] * 6, "features": ["age"]},
+    ]
+    for body in wrong:
         assert client.simulate_post("/features/query", json=body).status_code == 422
 
 
