@@ -7,7 +7,7 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
-from featurestore import problems
+from featurestore import feast, problems
 from featurestore.access import Access
 from featurestore.bodies import decode_body, read_body
 from featurestore.errors import FeatureStoreError
@@ -211,6 +211,7 @@ def create_app(
         app.add_route(f"{prefix}/features/{{user_id:path}}", features)
     app.add_route("/features/query", batch, suffix="query")
     app.add_route("/entities/{entity}/schema", SchemaResource(store))
+    feast.add_routes(app, feast.FeastResource(store, access, max_batch=max_batch, max_body_bytes=max_body_bytes))
     app.add_route("/health", health)
     app.add_route("/readyz", health)
     app.add_route("/livez", health, suffix="live")

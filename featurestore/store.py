@@ -431,6 +431,11 @@ class FeatureStore:
         """Return how many ids are known."""
         return int(self.transport.command("SCARD", self.keys.members))
 
+    @property
+    def join_key(self) -> str | None:
+        """The name of the id in tables, where the schema says so."""
+        return (self._schema or self.schema()).join_key
+
     def service(self, name: str) -> list[str]:
         """Return the features that the schema lists under that name.
 
