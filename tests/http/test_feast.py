@@ -108,5 +108,10 @@ def test_errors_are_those_that_the_client_knows(client: falcon.testing.TestClien
     assert (wrong.status_code, "row 0: BADTYPE ctr is float, not x" in wrong.json["detail"]) == (422, True)
     assert write(client, ctr=[1.0]).status_code == 422
     assert client.simulate_post("/push", json=push).status_code == 401
-    for body in ({"entities": {}}, {"entities": {"x": [1]}, "features": ["stats:ctr"]}, {"entities": {"user_id": [1]}}):
+    malformed: list[dict[str, Any]] = [
+        {"entities": {}},
+        {"entities": {"x": [1]}, "features": ["stats:ctr"]},
+        {"entities": {"user_id": [1]}},
+    ]
+    for body in malformed:
         assert client.simulate_post("/get-online-features", json=body).status_code == 422
