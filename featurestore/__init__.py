@@ -4,10 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featurestore.client import AsyncClient, Client
     from featurestore.embedded import EmbeddedServer
     from featurestore.errors import (
         AccessDeniedError,
         BadArgumentsError,
+        BadValueError,
         ConfigurationError,
         DeadlineExceededError,
         FeatureStoreError,
@@ -25,18 +27,23 @@ if TYPE_CHECKING:
     from featurestore.schema import Definition, Schema, read_definition
     from featurestore.settings import Settings
     from featurestore.store import FeatureStore
+    from featurestore.table import FeatureTable
     from featurestore.transport import SyncTransport, Transport
     from featurestore.upsert import RejectedRow, UpsertResult
 
 __all__ = [
     "AccessDeniedError",
+    "AsyncClient",
     "BadArgumentsError",
+    "BadValueError",
+    "Client",
     "ConfigurationError",
     "DeadlineExceededError",
     "Definition",
     "EmbeddedServer",
     "FeatureStore",
     "FeatureStoreError",
+    "FeatureTable",
     "Keys",
     "NoSchemaError",
     "OverloadedError",
@@ -59,9 +66,12 @@ __all__ = [
 # Names are imported when they are first used: gunicorn's master needs the settings alone, and must not import ssl
 # (by way of redis) before its gevent workers have patched it.
 _HOMES = {
+    "AsyncClient": "client",
+    "Client": "client",
     "EmbeddedServer": "embedded",
     "AccessDeniedError": "errors",
     "BadArgumentsError": "errors",
+    "BadValueError": "errors",
     "ConfigurationError": "errors",
     "DeadlineExceededError": "errors",
     "FeatureStoreError": "errors",
@@ -80,6 +90,7 @@ _HOMES = {
     "read_definition": "schema",
     "Settings": "settings",
     "FeatureStore": "store",
+    "FeatureTable": "table",
     "SyncTransport": "transport",
     "Transport": "transport",
     "RejectedRow": "upsert",

@@ -1,0 +1,452 @@
+"""The Python clients, blocking and asyncio, against the real HTTP server; faults by transports that fail on demand."""
+
+import asyncio
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from support.http import serving
+from support.servers import Server, free_port
+
+from featurestore import (
+    AccessDeniedError,
+    AsyncClient,
+    BadArgumentsError,
+    BadValueError,
+    Client,
+    ConfigurationError,
+    DeadlineExceededError,
+    Definition,
+    FeatureStore,
+    FeatureStoreError,
+    FeatureTable,
+    Keys,
+    NoSchemaError,
+    SyncTransport,
+    UnavailableError,
+    UndeclaredFeatureError,
+)
+from featurestore.client import Health, Outcome
+from featurestore.errors import BadTimeError, OverloadedError
+
+FEATURES: dict[str, Any] = {"age": "float", "n": "int", "premium": "bool", "city": "string", "e": "float32[2]"}
+IDS = ["u1", "a/b", "é€😀", "batch", "ingest", "query", "%41", "a b", "x" * 256, "..", ".", "a?b#c", "a,b", "u;v"]
+KEY = "right"
+
+
+class Awaited:
+    """An AsyncClient whose methods are awaited at once, to run the same tests on."""
+
+    def __init__(self, base_url: str, **options: Any) -> None:
+        self._runner = asyncio.Runner()
+        self._client = AsyncClient(base_url, **options)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        return lambda *arguments, **options: self._runner.run(method(*arguments, **options))
+
+    def close(self) -> None:
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+
+KINDS: dict[str, Callable[..., Any]] = {"blocking": Client, "asyncio": Awaited}
+
+
+@pytest.fixture(params=list(KINDS))
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Makes clients of either kind, which are closed after the test."""
+    made = []
+
+    def make(base_url: str, **options: Any) -> Any:
+        made.append(KINDS[request.param](base_url, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def url(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running server over an empty Redis with the schemas of users and items."""
+    transport = SyncTransport(servers["valkey9"].url, timeout=5, connect_timeout=5)
+    transport.command("FLUSHALL")
+    FeatureStore(transport).apply(Definition(features=FEATURES))
+    FeatureStore(transport, Keys.of("item")).apply(Definition(features={"price": "float"}, entity="item"))
+    transport.close()
+    settings = {"timeout_ms": "5000", "write_keys": KEY, "max_batch": "20"}
+    with serving(servers["valkey9"].url, tmp_path_factory.mktemp("client"), **settings) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def client(connect: Callable[..., Any], url: str) -> Any:
+    return connect(url, api_key=KEY, timeout=10)
+
+
+# Reading
+
+
+def test_an_entity_is_a_dict_and_an_unknown_one_none(client: Any) -> None:
+    features = {"age": 31.0, "n": 2**63 - 1, "premium": True, "city": "00123", "e": [0.5, 2.0]}
+    assert client.upsert("reader", features) in {"created", "applied"}
+    found = client.get("reader")
+    assert found == {"age": 31.0, "n": 2**63 - 1, "premium": True, "city": "00123"}  # vectors when asked for alone
+    assert [type(value) for value in found.values()] == [float, int, bool, str]
+    assert client.get("reader", ["e", "age", "e"]) == {"e": [0.5, 2.0], "age": 31.0}
+    assert client.get("nope") is None
+    assert client.get("nope", ["age"]) is None
+
+
+@pytest.mark.parametrize("entity_id", IDS)
+def test_any_text_is_an_id(client: Any, entity_id: str) -> None:
+    (outcome,) = client.upsert_many([(entity_id, {"age": 7.0})])
+    assert outcome.verdict in {"created", "applied"}
+    assert client.get(entity_id, ["age"]) == {"age": 7.0}
+    assert client.get_many([entity_id], ["age"]).to_dict() == [{"age": 7.0}]
+    if entity_id in {"batch", "ingest", "query"}:
+        with pytest.raises(BadArgumentsError, match="upsert_many alone"):
+            client.upsert(entity_id, {"age": 8.0})
+        with pytest.raises(BadArgumentsError, match="upsert_many alone"):
+            client.delete(entity_id)
+    else:
+        assert client.upsert(entity_id, {"age": 8.0}) == "applied"
+        assert client.get(entity_id) == {"age": 8.0, "n": None, "premium": None, "city": None}
+        assert client.delete(entity_id) is True
+
+
+def test_many_entities_are_a_table_in_the_order_asked(client: Any) -> None:
+    client.upsert_many([("t1", {"age": 1.5, "premium": False, "city": "Rome"}), ("t2", {"n": 3})])
+    table = client.get_many(["t2", "nope", "t1", "t2"])
+    assert isinstance(table, FeatureTable)
+    assert (table.ids, table.names) == (("t2", "nope", "t1", "t2"), ("age", "n", "premium", "city"))
+    assert table[1] is None
+    assert table[0] == table[3] == {"age": None, "n": 3, "premium": None, "city": None}
+    matrix = client.get_many(["t1", "nope"], ["premium", "age", "premium"]).to_numpy()
+    np.testing.assert_array_equal(matrix, [[0.0, 1.5], [np.nan, np.nan]])
+    assert client.get_many(["nope"], ["age", "n"]).to_numpy().shape == (1, 2)
+
+
+def test_no_ids_are_an_empty_table_without_a_request(connect: Callable[..., Any]) -> None:
+    nowhere = connect(f"http://127.0.0.1:{free_port()}")
+    assert nowhere.get_many([], ["age"]).to_numpy().shape == (0, 1)
+    assert nowhere.upsert_many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda client: client.get("u", ["nope"]), UndeclaredFeatureError, "^nope is not declared in the schema$"),
+        (lambda client: client.get_many(["u"], ["a&b=c"]), UndeclaredFeatureError, "a&b=c is not declared"),
+        (lambda client: client.get("u", ["a&b=c"]), UndeclaredFeatureError, "^a&b=c is not declared"),
+        (lambda client: client.get(""), BadArgumentsError, "256 bytes of UTF-8 long, not 0"),
+        (lambda client: client.get("x" * 257), BadArgumentsError, "not 257"),
+        (lambda client: client.get("\ud800"), BadArgumentsError, "unicode text"),
+        (lambda client: client.get_many(["u", ""]), BadArgumentsError, "not 0"),
+        (lambda client: client.get_many(["u"] * 21), BadArgumentsError, "21 ids, at most 20"),
+        (lambda client: client.get("u", []), BadArgumentsError, "at least one feature"),
+        (lambda client: client.get_many(["u"], "age"), BadArgumentsError, "not the text 'age'"),
+        (lambda client: client.get("u", entity="nope"), NoSchemaError, "no entity nope has a schema"),
+        (lambda client: client.get_many(["u"], entity="nope"), NoSchemaError, "no entity nope has a schema"),
+        (lambda client: client.delete("u", entity="nope"), NoSchemaError, "no entity nope has a schema"),
+        (lambda client: client.upsert("u", {"nope": 1}), UndeclaredFeatureError, "^nope is not declared"),
+        (lambda client: client.upsert("u", {"age": "x"}), BadValueError, "^age is float, not x$"),
+        (lambda client: client.upsert("u", {"age": 1.0}, event_time="soon"), BadArgumentsError, "soon"),
+        (lambda client: client.upsert("u", {"age": float("nan")}), BadValueError, "age cannot be nan"),
+        (lambda client: client.upsert("u", {"e": [1.0, float("inf")]}), BadValueError, "e cannot be inf"),
+        (lambda client: client.upsert("u", {"n": 2**63}), BadValueError, "n cannot be 9223372036854775808"),
+        (lambda client: client.upsert("u", {"city": b"Rome"}), BadValueError, "city cannot be b'Rome'"),
+        (lambda client: client.upsert("u", {"city": "\ud800"}), BadValueError, "city cannot be"),
+        (lambda client: client.upsert("u", {"age": 1.0}, event_time=1.5), BadTimeError, "ms since 1970"),
+        (lambda client: client.upsert_many([("u", {})], event_time=-1), BadTimeError, "ms since 1970"),
+        (lambda client: client.upsert_many([("u", {"city": "x" * 2**20})]), BadArgumentsError, "at most 1048576 bytes"),
+        (lambda client: client.increment("u", {"n": 1.5}), BadArgumentsError, "n"),
+        (lambda client: client.increment("u", {"nope": 1}), UndeclaredFeatureError, "nope is not declared"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(client: Any, call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call(client)
+
+
+# Writing
+
+
+def test_an_upsert_tells_its_verdict(client: Any) -> None:
+    client.delete("w")
+    assert client.upsert("w2", {"age": 1.0, "n": 1}, event_time=2000, overwrite=True) in {"created", "applied"}
+    assert client.upsert("w2", {"age": 2.0}, event_time=1000) == "stale"
+    assert client.get("w2", ["age"]) == {"age": 1.0}
+    assert client.upsert("w2", {"age": 2.0}, event_time=1000, overwrite=True) == "applied"
+    assert client.upsert("w2", {"age": 3.0}, event_time=datetime(2020, 1, 1, tzinfo=UTC)) == "applied"
+    assert client.upsert("w2", {"age": 4.0}, event_time="1999-01-01T00:00:00Z") == "stale"
+    assert client.upsert("w2", {"age": None, "n": np.int64(7), "e": np.array([1, 2.5])}) == "applied"
+    assert client.get("w2", ["age", "n", "e"]) == {"age": None, "n": 7, "e": [1.0, 2.5]}
+
+
+def test_many_upserts_have_an_outcome_each(client: Any) -> None:
+    rows: list[Any] = [
+        ("m1", {"age": 1.0, "@event_time": 5_000}),
+        ("m2", {"age": "x"}),
+        ("m3", {"age": float("nan")}),
+        ("", {"age": 1.0}),
+        ("m4", {"nope": 1}),
+        ("m1", {"age": 2.0}),
+        ("m5", {"age": 1.0, "@event_time": 1.5}),
+    ]
+    outcomes = client.upsert_many(rows, event_time=4_000)
+    assert [outcome.code for outcome in outcomes] == [
+        None, "BADTYPE", "BADTYPE", "BADID", "UNDECLARED", None, "BADTIME"]  # fmt: skip
+    assert (outcomes[1].verdict, outcomes[1].reason) == ("rejected", "age is float, not x")
+    assert outcomes[5] == Outcome("stale")
+    assert client.upsert_many(rows[5:6], event_time=4_000, overwrite=True) == [Outcome("applied")]
+    assert client.upsert_many(rows[2:3]) == [Outcome("rejected", "BADTYPE", "age cannot be nan")]
+    assert client.get("m1", ["age"]) == {"age": 2.0}
+
+
+def test_increments_answer_the_sums(client: Any) -> None:
+    client.upsert("c", {"n": 5})
+    assert client.increment("c", {"n": 2}) == {"n": 7}
+    assert client.delete("c") is True
+    assert client.increment("c", {"n": 2}, event_time=1000) is None
+
+
+def test_deleting_tells_whether_there_was_one(client: Any) -> None:
+    client.upsert("d", {"age": 1.0})
+    assert [client.delete("d"), client.delete("d")] == [True, False]
+    assert client.get("d") is None
+
+
+def test_other_entities_have_paths_of_their_own(client: Any) -> None:
+    assert client.upsert("i.9", {"price": 9.5}, entity="item") in {"created", "applied"}
+    assert client.upsert_many([("i8", {"price": 8.0})], entity="item")[0].code is None
+    assert client.get("i.9", entity="item") == {"price": 9.5}
+    assert client.get_many(["i8", "i.9"], ["price"], entity="item").to_dict() == [{"price": 8.0}, {"price": 9.5}]
+    assert client.get("i8") is None
+    assert client.delete("i.9", entity="item") is True
+
+
+def test_writing_needs_a_key_that_may(connect: Callable[..., Any], url: str) -> None:
+    for options, message in (({}, "needs an API key"), ({"api_key": "wrong"}, "may not write")):
+        with pytest.raises(AccessDeniedError, match=message):
+            connect(url, timeout=10, **options).upsert("u", {"age": 1.0})
+    assert "wrong" not in repr(connect(url, api_key="wrong"))
+
+
+# Health and faults
+
+
+def test_health(client: Any, connect: Callable[..., Any]) -> None:
+    assert client.health() == Health("healthy")
+    sick = connect("http://x", transport=answering(503, b'{"status":"unhealthy","reason":"Redis is down"}'))
+    assert sick.health() == Health("unhealthy", "Redis is down")
+
+
+def test_a_server_whose_redis_is_gone(connect: Callable[..., Any], tmp_path: Any) -> None:
+    with serving(f"redis://127.0.0.1:{free_port()}/0", tmp_path, timeout_ms="2000") as server:
+        client = connect(f"http://127.0.0.1:{server.port}", timeout=10)
+        assert client.health().status == "unhealthy"
+        with pytest.raises(UnavailableError, match="Redis"):
+            client.get("u")
+
+
+def test_nobody_listens(connect: Callable[..., Any]) -> None:
+    client = connect(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(UnavailableError, match=r"GET http://127.0.0.1:\d+/features/u failed"):
+        client.get("u", ["age"])
+    with pytest.raises(UnavailableError) as caught:
+        client.upsert("u", {"age": 1.0})
+    assert "unknown" not in str(caught.value)  # it cannot have taken place
+
+
+def test_a_server_that_does_not_answer(connect: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=30)
+        with pytest.raises(DeadlineExceededError, match=r"took too long \(ReadTimeout\)$"):
+            client.get("u", timeout=0.05)
+        with pytest.raises(DeadlineExceededError, match="whether the write took place is unknown"):
+            client.increment("u", {"n": 1}, timeout=0.05)
+
+
+def test_connections_are_used_again_and_closed_ones_replaced(connect: Callable[..., Any]) -> None:
+    """A server that closes without a word after the second request of its first connection."""
+    seen: list[int] = []
+    body = b'{"user_id":"u","features":{"age":1.0}}'
+    response = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+    def serve(listener: socket.socket) -> None:
+        for connection in range(2):
+            peer, _ = listener.accept()
+            with peer:
+                while received := peer.recv(65536):
+                    assert received.startswith(b"GET /features/u HTTP/1.1\r\n")
+                    seen.append(connection)
+                    if seen == [0, 0]:
+                        break
+                    peer.sendall(response)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        client = connect(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10)
+        assert [client.get("u"), client.get("u"), client.get("u")] == [{"age": 1.0}] * 3
+        client._http.close() if isinstance(client, Client) else client._runner.run(client._client._http.aclose())
+        thread.join(10)
+    assert seen == [0, 0, 1, 1]
+
+
+def answering(status: int, body: bytes) -> httpx.MockTransport:
+    return httpx.MockTransport(lambda _: httpx.Response(status, content=body))
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries", "error"),
+    [
+        (httpx.ConnectError("refused"), 2, UnavailableError),
+        (httpx.ReadError("reset"), 2, UnavailableError),
+        (httpx.RemoteProtocolError("closed"), 2, UnavailableError),
+        (httpx.ProxyError("no way"), 1, UnavailableError),
+        (httpx.ReadTimeout("late"), 1, DeadlineExceededError),
+        (httpx.ConnectTimeout("late"), 1, DeadlineExceededError),
+        (httpx.PoolTimeout("late"), 1, DeadlineExceededError),
+    ],
+)
+def test_reads_are_sent_once_more_and_writes_are_not(
+    connect: Callable[..., Any], failure: Exception, tries: int, error: type[Exception]
+) -> None:
+    sent: list[str] = []
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        raise failure
+
+    client = connect("http://x", transport=httpx.MockTransport(fail))
+    reads: list[Callable[[], Any]] = [lambda: client.get("u"), lambda: client.get_many(["u"]), client.health]
+    for read in reads:
+        sent.clear()
+        with pytest.raises(error):
+            read()
+        assert len(sent) == tries
+    writes: list[Callable[[], Any]] = [
+        lambda: client.upsert("u", {"age": 1.0}),
+        lambda: client.upsert_many([("u", {"age": 1.0})]),
+        lambda: client.increment("u", {"n": 1}),
+        lambda: client.delete("u"),
+    ]
+    for write in writes:
+        sent.clear()
+        with pytest.raises(error):
+            write()
+        assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, BadArgumentsError),
+        (401, AccessDeniedError),
+        (403, AccessDeniedError),
+        (405, AccessDeniedError),
+        (413, BadArgumentsError),
+        (422, BadArgumentsError),
+        (429, OverloadedError),
+        (500, FeatureStoreError),
+        (502, UnavailableError),
+        (503, UnavailableError),
+        (504, DeadlineExceededError),
+    ],
+)
+def test_statuses_become_the_packages_own_errors(
+    connect: Callable[..., Any], status: int, error: type[Exception]
+) -> None:
+    problem = msgspec.json.encode({"title": "T", "status": status, "detail": "what was wrong"})
+    client = connect("http://x", transport=answering(status, problem))
+    calls: list[Callable[[], Any]] = [
+        lambda: client.get("u"),
+        lambda: client.get_many(["u"]),
+        lambda: client.upsert("u", {}),
+    ]
+    for call in calls:
+        with pytest.raises(FeatureStoreError, match="what was wrong") as caught:
+            call()
+        assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>welcome</html>"),
+        (200, b'{"user_id":"u"}'),
+        (200, b"\xff"),
+        (302, b""),
+        (404, b"<html>not here</html>"),
+        (404, b'{"title":"Not Found","status":404,"detail":"no such resource"}'),
+    ],
+)
+def test_a_url_that_leads_elsewhere_is_no_unknown_user(connect: Callable[..., Any], status: int, body: bytes) -> None:
+    with pytest.raises(FeatureStoreError):
+        connect("http://x", transport=answering(status, body)).get("u")
+
+
+def test_requests_as_they_leave(connect: Callable[..., Any]) -> None:
+    sent: list[httpx.Request] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, content=b'{"user_id":"u","features":null,"verdict":"applied"}')
+
+    client = connect("http://x/base/", api_key="k", headers={"x-trace": "7"}, transport=httpx.MockTransport(note))
+    client.get("a/.é", ["age", "n"])
+    client.upsert("u", {"age": 1.5}, event_time=7, overwrite=True, entity="item")
+    read, write = sent
+    assert read.url.raw_path == b"/base/features/a%2F%2E%C3%A9?features=age,n"
+    assert (read.headers["x-api-key"], read.headers["x-trace"]) == ("k", "7")
+    assert (write.method, write.url.raw_path) == ("PUT", b"/base/entities/item/features/u")
+    assert write.headers["content-type"] == "application/json"
+    assert write.content == b'{"features":{"age":1.5},"event_time":7,"mode":"overwrite"}'
+
+
+# Making clients
+
+
+@pytest.mark.parametrize("base_url", ["", "localhost:8000", "ftp://x", "http://", "http://x?y=1", "redis://x"])
+def test_base_urls_that_cannot_be_used(base_url: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ConfigurationError, match="the base URL must be like"):
+            kind(base_url)
+
+
+def test_a_key_that_no_header_can_hold_is_not_told() -> None:
+    with pytest.raises(ConfigurationError, match="printable ASCII") as caught:
+        Client("http://x", api_key="secret\n")
+    assert "secret" not in str(caught.value)
+
+
+def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ConfigurationError, match=r"pip install 'redis-featurestore\[client\]'"):
+            kind("http://x")
+
+
+def test_clients_are_context_managers() -> None:
+    with Client("http://x/", transport=answering(200, b'{"status":"healthy"}')) as client:
+        assert repr(client) == "<Client of http://x>"
+        assert client.health().status == "healthy"
+    assert client._http.is_closed
+
+    async def ask() -> AsyncClient:
+        async with AsyncClient("http://x", transport=answering(200, b'{"status":"healthy"}')) as client:
+            assert repr(client) == "<AsyncClient of http://x>"
+            assert (await client.health()).status == "healthy"
+        return client
+
+    assert asyncio.run(ask())._http.is_closed
