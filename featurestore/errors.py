@@ -46,11 +46,11 @@ class RedisError(FeatureStoreError):
 
 
 class UnavailableError(RedisError):
-    """Redis does not answer, or says that it cannot serve now (loading, busy, failing over)."""
+    """Redis, or the HTTP server asked, does not answer, or says that it cannot serve now (loading, failing over)."""
 
 
 class DeadlineExceededError(UnavailableError):
-    """Redis did not answer in time. Whether a write took place is unknown."""
+    """Redis, or the HTTP server asked, did not answer in time. Whether a write took place is unknown."""
 
 
 class OverloadedError(UnavailableError):
@@ -58,7 +58,7 @@ class OverloadedError(UnavailableError):
 
 
 class AccessDeniedError(RedisError):
-    """Redis refused the credentials, or they do not permit the command."""
+    """Redis refused the credentials, or the HTTP server the API key, or they do not permit the command."""
 
 
 class WriteRefusedError(RedisError):

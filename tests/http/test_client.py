@@ -1,11 +1,13 @@
 """The Python clients, blocking and asyncio, against the real HTTP server; faults by transports that fail on demand."""
 
 import asyncio
+import re
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,6 +34,7 @@ from featurestore import (
     SyncTransport,
     UnavailableError,
     UndeclaredFeatureError,
+    read_definition,
 )
 from featurestore.client import Health, Outcome
 from featurestore.errors import BadTimeError, OverloadedError
@@ -250,7 +253,7 @@ def test_health(client: Any, connect: Callable[..., Any]) -> None:
     assert sick.health() == Health("unhealthy", "Redis is down")
 
 
-def test_a_server_whose_redis_is_gone(connect: Callable[..., Any], tmp_path: Any) -> None:
+def test_a_server_whose_redis_is_gone(connect: Callable[..., Any], tmp_path: Path) -> None:
     with serving(f"redis://127.0.0.1:{free_port()}/0", tmp_path, timeout_ms="2000") as server:
         client = connect(f"http://127.0.0.1:{server.port}", timeout=10)
         assert client.health().status == "unhealthy"
@@ -450,3 +453,20 @@ def test_clients_are_context_managers() -> None:
         return client
 
     assert asyncio.run(ask())._http.is_closed
+
+
+# Documentation
+
+
+def test_the_examples_of_the_documentation_print_what_they_say(
+    valkey: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
+        store.apply(read_definition())
+    page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    with serving(valkey.url, tmp_path, timeout_ms="5000", write_keys="secret") as server:
+        exec(code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"), {})
+    said = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert len(said) == 15
+    assert capsys.readouterr().out.splitlines() == said
