@@ -12,7 +12,7 @@ from featurestore.access import Access
 from featurestore.bodies import decode_body, read_body
 from featurestore.errors import FeatureStoreError
 from featurestore.rendering import encode
-from featurestore.schema import Fresh, Selection, json_of, parse_duration, passed_type
+from featurestore.schema import Fresh, Selection, encodable_value, parse_duration, passed_type
 from featurestore.store import FeatureStore
 from featurestore.writing import EntityWriter, Ingest, store_of
 
@@ -133,7 +133,7 @@ class BatchResource(EntityReader):
         check_passed(passed, dict(zip(names, types, strict=True)))
         for row in rows:
             for position, name in enumerate(names):
-                row[position] = encodable_value(row[position], passed.get(name, row[position]))
+                row[position] = encodable_value(passed.get(name, row[position]))
         resp.content_type = _JSON
         resp.data = encode({"names": names, "rows": rows})
 
@@ -200,22 +200,21 @@ def create_app(
     app = falcon.App()
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
-    health = HealthResource(store)
+    health, schema = HealthResource(store), SchemaResource(store)
     batch = BatchResource(store, max_batch=max_batch, max_body_bytes=max_body_bytes)
     features = FeaturesResource(store, access, max_body_bytes)
     ingest = IngestResource(store, access, max_body_bytes)
     for prefix in ("", "/entities/{entity}"):
+        app.add_route(f"{prefix}/schema", schema)
         app.add_route(f"{prefix}/features/batch", batch)
         app.add_route(f"{prefix}/features/ingest", ingest)
         # Of the kind `path`, since a slash that was sent as %2F is one by now and belongs to the id.
         app.add_route(f"{prefix}/features/{{user_id:path}}", features)
     app.add_route("/features/query", batch, suffix="query")
-    app.add_route("/entities/{entity}/schema", SchemaResource(store))
     feast.add_routes(app, feast.FeastResource(store, access, max_batch=max_batch, max_body_bytes=max_body_bytes))
     app.add_route("/health", health)
     app.add_route("/readyz", health)
     app.add_route("/livez", health, suffix="live")
-    app.add_route("/schema", SchemaResource(store))
     return app
 
 
@@ -227,7 +226,7 @@ def described(
         return {"user_id": user_id, "features": None}
     passed = passed or {}
     values = {
-        name: encodable_value(value, passed.get(name, value))
+        name: encodable_value(passed.get(name, value))
         for name, value in zip(selection.names, fresh.values, strict=True)
     }
     answer: dict[str, Any] = {"user_id": user_id, "features": values}
@@ -238,11 +237,6 @@ def described(
         }
         answer["metadata"] = {"event_time": fresh.event_time, "age_ms": fresh.age_ms, "statuses": statuses}
     return answer
-
-
-def encodable_value(stored: Any, value: Any) -> Any:
-    """Return a value as JSON has it: a stored vector is bytes until now."""
-    return json_of(value) if value is stored and isinstance(value, bytes) else value
 
 
 def check_passed(passed: Mapping[str, Any], types: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from featurestore.access import Access
 from featurestore.bodies import decode_body, read_body
 from featurestore.errors import NoSchemaError, UndeclaredFeatureError
 from featurestore.rendering import encode
-from featurestore.schema import json_of
+from featurestore.schema import encodable_value
 from featurestore.store import FeatureStore
 from featurestore.text import EVENT_TIME
 
@@ -143,7 +143,7 @@ class FeastResource:
             selection, entries = store.fetch_fresh([str(value) for value in entities[key]], features)
             for position, name in enumerate(selection.names):
                 columns[f"{view}:{name}"] = _result(
-                    [_value(entry.values[position]) if entry else None for entry in entries],
+                    [encodable_value(entry.values[position]) if entry else None for entry in entries],
                     [_STATUSES[entry.statuses[position]] if entry else "NOT_FOUND" for entry in entries],
                     [entry.event_times[position] if entry else None for entry in entries],
                 )
@@ -180,10 +180,6 @@ def add_routes(app: falcon.App[Request, Response], resource: FeastResource) -> N
 
 def _join_key(store: FeatureStore) -> str:
     return store.join_key or f"{store.keys.entity}_id"
-
-
-def _value(value: Any) -> Any:
-    return json_of(value) if isinstance(value, bytes) else value
 
 
 def _result(values: Sequence[Any], statuses: Sequence[str], times: Sequence[int | None]) -> dict[str, Any]:

@@ -62,18 +62,12 @@ def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgres
         store: The entity's store.
         pause: Seconds to wait after each step.
     """
-    total, seen, built, cursor = store.count(), 0, 0, b"0"
-    while True:
-        cursor, ids = store.transport.command("SSCAN", store.keys.members, cursor, "COUNT", _SCAN_COUNT)
-        for first in range(0, len(ids), IDS_PER_CALL):
-            part = ids[first : first + IDS_PER_CALL]
-            keys: list[Word] = [store.keys.members, store.keys.schema, *map(store.keys.features_of_raw, part)]
-            built += store.transport.run(REPACK_ROWS, keys, part)
-            seen += len(part)
-            yield RepackProgress(seen, built, total)
-            time.sleep(pause)
-        if cursor == b"0":
-            return
+    total, seen, built = store.count(), 0, 0
+    for part in _steps(store, pause):
+        keys: list[Word] = [store.keys.members, store.keys.schema, *map(store.keys.features_of_raw, part)]
+        built += store.transport.run(REPACK_ROWS, keys, part)
+        seen += len(part)
+        yield RepackProgress(seen, built, total)
 
 
 def sweep(store: FeatureStore, *, pause: float = 0.0) -> Iterator[SweepProgress]:
@@ -83,18 +77,22 @@ def sweep(store: FeatureStore, *, pause: float = 0.0) -> Iterator[SweepProgress]
         store: The entity's store.
         pause: Seconds to wait after each step.
     """
-    seen, removed, cursor = 0, 0, b"0"
-    while True:
-        cursor, ids = store.transport.command("SSCAN", store.keys.members, cursor, "COUNT", _SCAN_COUNT)
+    seen, removed = 0, 0
+    for part in _steps(store, pause):
+        keys: list[Word] = [store.keys.members, *map(store.keys.features_of_raw, part)]
+        removed += store.transport.run(SWEEP_MEMBERS, keys, part)
+        seen += len(part)
+        yield SweepProgress(seen, removed)
+
+
+def _steps(store: FeatureStore, pause: float) -> Iterator[list[bytes]]:
+    """Yield all known ids, at most 100 at a time, and wait `pause` seconds after each step."""
+    cursor = b""
+    while cursor != b"0":
+        cursor, ids = store.transport.command("SSCAN", store.keys.members, cursor or "0", "COUNT", _SCAN_COUNT)
         for first in range(0, len(ids), IDS_PER_CALL):
-            part = ids[first : first + IDS_PER_CALL]
-            keys: list[Word] = [store.keys.members, *map(store.keys.features_of_raw, part)]
-            removed += store.transport.run(SWEEP_MEMBERS, keys, part)
-            seen += len(part)
-            yield SweepProgress(seen, removed)
+            yield ids[first : first + IDS_PER_CALL]
             time.sleep(pause)
-        if cursor == b"0":
-            return
 
 
 def diagnose(store: FeatureStore) -> Iterator[Finding]:

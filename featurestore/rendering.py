@@ -39,10 +39,10 @@ class Renderer:
         types: Their types.
         decode: From a reply of get_features to a row.
         decode_many: From a reply of get_features_batch to rows, None for an unknown id.
-        vector_type: Made of a row's values, it encodes to the object of the features.
+        encodable: From a row to what encodes to the object of the features.
     """
 
-    __slots__ = ("_decode", "_decode_many", "_transcoder", "_vector_type")
+    __slots__ = ("_decode", "_decode_many", "_encodable", "_transcoder")
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Renderer:
         types: Sequence[str],
         decode: Callable[[bytes], Any],
         decode_many: Callable[[bytes], Any],
-        vector_type: Callable[..., Any],
+        encodable: Callable[[Any], Any],
     ) -> None:
-        self._decode, self._decode_many, self._vector_type = decode, decode_many, vector_type
+        self._decode, self._decode_many, self._encodable = decode, decode_many, encodable
         self._transcoder = None
         if transcoder_type is not None and _TRANSCODED.issuperset(types):
             self._transcoder = transcoder_type(names, types, "user_id")
@@ -70,7 +70,7 @@ class Renderer:
                 pass
             else:
                 return written
-        return encode(Entity(entity_id, self._vector_type(*self._decode(reply))))
+        return encode(Entity(entity_id, self._encodable(self._decode(reply))))
 
     def many(self, entity_ids: list[str], replies: list[bytes]) -> bytes:
         """Return the JSON of a list of entities from the replies that cover them in order; errors as in `one`."""
@@ -82,10 +82,10 @@ class Renderer:
             else:
                 return written
         rows = [row for reply in replies for row in self._decode_many(reply)]
-        vector_type = self._vector_type
+        encodable = self._encodable
         return encode(
             [
-                Entity(entity_id, None if row is None else vector_type(*row))
+                Entity(entity_id, None if row is None else encodable(row))
                 for entity_id, row in zip(entity_ids, rows, strict=True)
             ]
         )

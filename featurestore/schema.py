@@ -235,7 +235,7 @@ class Selection:
             rename=dict(zip(fields, self.names, strict=True)),
             gc=False,
         )
-        self.renderer = Renderer(self.names, _rendered_types(types), self.decode, self.decode_many, self._encodable)
+        self.renderer = Renderer(self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable)
 
     def decode(self, reply: bytes) -> Row:
         """Return the row in a reply of get_features.
@@ -264,13 +264,10 @@ class Selection:
             row = tuple(numbers_of(value) if isinstance(value, bytes) else value for value in row)
         return dict(zip(self.names, row, strict=True))
 
-    def _encodable(self, *row: Any) -> Any:
-        return self.encodable(row)
-
     def encodable(self, row: Row) -> Any:
         """Return what encodes to a JSON object of the row's values by name."""
         if self.vectors:
-            row = tuple(json_of(value) if isinstance(value, bytes) else value for value in row)
+            row = tuple(map(encodable_value, row))
         return self.vector_type(*row)
 
 
@@ -279,12 +276,14 @@ def numbers_of(vector: bytes) -> list[float]:
     return array("f", vector).tolist()
 
 
-def json_of(vector: bytes) -> msgspec.Raw:
-    """Return a vector as a JSON array, with as many digits as tell one float32 from another."""
+def encodable_value(value: Any) -> Any:
+    """Return a value of a row as it can be encoded: a vector's numbers with the digits that tell float32s apart."""
+    if not isinstance(value, bytes):
+        return value
     import numpy as np  # noqa: PLC0415 - only those who have vectors pay for it
     import orjson  # noqa: PLC0415 - likewise
 
-    return msgspec.Raw(orjson.dumps(np.frombuffer(vector, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY))
+    return msgspec.Raw(orjson.dumps(np.frombuffer(value, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 class Schema(msgspec.Struct, frozen=True):
@@ -295,24 +294,20 @@ class Schema(msgspec.Struct, frozen=True):
         version: Counts the changes.
         layout: Digest of names, types, order and rules, by which the scripts know what a caller knows.
         always: Vectors that are read with the other features.
-        defaults: Feature name → text of what is served where there is no value.
         services: Name → features that are asked for by that name.
         join_key: The name of the id in tables; None for `<entity>_id`.
         members: The set of all known ids; None for `all_<entity>s`.
         tombstone_ms: How long a deleted entity is guarded against late events.
-        spans: `ttl`, `max_age` and `max_age:<feature>` in ms.
     """
 
     features: dict[str, FeatureType]
     version: int
     layout: str
     always: frozenset[str] = frozenset()
-    defaults: dict[str, str] = {}
     services: dict[str, list[str]] = {}
     join_key: str | None = None
     members: str | None = None
     tombstone_ms: int = _UNITS_MS["d"]
-    spans: dict[str, int] = {}
 
     @classmethod
     def from_reply(cls, reply: Sequence[bytes]) -> "Schema":
@@ -328,14 +323,11 @@ class Schema(msgspec.Struct, frozen=True):
                 raise NoSchemaError("no schema is stored: run featurestore apply")
             words = msgspec.json.decode(stored["@features"], type=list[str])
             rules = msgspec.json.decode(stored.get("@rules", "[]"), type=list[str])
-            pairs = zip(rules[::2], rules[1::2], strict=True)
-            options = [(*word[1:].partition(":")[::2], text) for word, text in pairs]
             return cls(
                 msgspec.convert(dict(zip(words[::2], words[1::2], strict=True)), dict[str, FeatureType]),
                 int(stored["@version"]),
                 stored["@layout"],
-                frozenset(name for option, name, _ in options if option == "always"),
-                {name: text for option, name, text in options if option == "default"},
+                frozenset(word.partition(":")[2] for word in rules[::2] if word.startswith("@always:")),
                 {
                     field.partition(":")[2]: msgspec.json.decode(text, type=list[str])
                     for field, text in stored.items()
@@ -344,11 +336,6 @@ class Schema(msgspec.Struct, frozen=True):
                 stored.get("@join_key"),
                 stored.get("@members"),
                 int(stored.get("@tombstone", _UNITS_MS["d"])),
-                {
-                    f"{option}:{name}" if name else option: int(text)
-                    for option, name, text in options
-                    if option in {"ttl", "max_age"}
-                },
             )
         except (ValueError, msgspec.MsgspecError) as error:
             raise SchemaError(f"the stored schema is damaged: {error}") from error

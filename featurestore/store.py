@@ -129,7 +129,7 @@ class FeatureStore:
             store = FeatureStore(self.transport, Keys.of(name))
             members = store.schema().members
             if members:
-                store = FeatureStore(self.transport, Keys.of(name, members))
+                store.keys = Keys.of(name, members)
             if len(self._entities) >= _MOST_ENTITIES:
                 self._entities = {}
             self._entities[name] = store
@@ -323,10 +323,7 @@ class FeatureStore:
         Raises:
             BadArgumentsError: The event time is not usable.
         """
-        rows = list(rows)
-        names = dict.fromkeys(name for _, features in rows for name in features)
-        columns = (EVENT_TIME, *(name for name in names if name != EVENT_TIME)) if EVENT_TIME in names else tuple(names)
-        table = [(entity_id, *(features.get(name, LEAVE) for name in columns)) for entity_id, features in rows]
+        columns, table = _table(rows)
         return self.upsert_table(columns, table, event_time=event_time, overwrite=overwrite)
 
     def upsert_table(
@@ -362,10 +359,7 @@ class FeatureStore:
             UndeclaredFeatureError: The schema has no sliding window.
             BadArgumentsError: The event time is not usable.
         """
-        events = list(events)
-        names = dict.fromkeys(name for _, numbers in events for name in numbers)
-        columns = (EVENT_TIME, *(name for name in names if name != EVENT_TIME)) if EVENT_TIME in names else tuple(names)
-        table = [(entity_id, *(numbers.get(name, LEAVE) for name in columns)) for entity_id, numbers in events]
+        columns, table = _table(events)
         fields = dict.fromkeys(columns, "float")
         upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True, options=False)
         return self._write(RECORD_EVENTS, upsert, table)
@@ -510,6 +504,14 @@ class FeatureStore:
 
     def _may_be_outdated(self) -> bool:
         return time.monotonic() - self._schema_read_at > _SCHEMA_RECHECK_S
+
+
+def _table(rows: Rows) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the names that occur in the rows as columns, the event time first, and the rows with a place for each."""
+    rows = list(rows)
+    names = dict.fromkeys(name for _, values in rows for name in values)
+    columns = tuple(sorted(names, key=lambda name: name != EVENT_TIME))
+    return columns, [(entity_id, *(values.get(name, LEAVE) for name in columns)) for entity_id, values in rows]
 
 
 def _packed_batches(packer: Packer, entity_ids: Sequence[str]) -> list[bytes]:

@@ -71,7 +71,7 @@ def to_vector(value: object) -> bytes:
         numbers = array("f", value.tolist() if hasattr(value, "tolist") else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         raise UnsuitableValueError(f"{value!r} of type {type(value).__name__} is no vector of numbers"[:200]) from None
-    if isinstance(value, str) or sys.byteorder != "little":
+    if sys.byteorder != "little":
         raise UnsuitableValueError(f"{value!r} is no vector of numbers"[:200])
     return numbers.tobytes()
 
@@ -82,7 +82,7 @@ def to_time(value: object) -> str:
     Raises:
         BadTimeError: It is none of these, nor an aware datetime.
     """
-    if value is None or value == b"\xfe":
+    if value is None or value == LEAVE:
         return ""
     if isinstance(value, str):
         return value

@@ -15,6 +15,10 @@ from featurestore.transport import Reply, Word
 _PLAIN_TYPES = frozenset({str, float, int})
 
 
+VERDICTS = {"C": "created", "A": "applied", "P": "partly stale", "S": "stale", "D": "duplicate", "R": "rejected"}
+"""What the letters of the scripts' verdicts mean."""
+
+
 class RejectedRow(msgspec.Struct, frozen=True):
     """A row that was not written.
 
@@ -36,8 +40,7 @@ class UpsertResult(msgspec.Struct):
         written: How many were written.
         skipped: How many were left out since all they give is older than what is stored.
         rejected: Those that were not acceptable, by position.
-        verdicts: A letter for each row: Created, Applied, Partly stale, Stale, Duplicate, Rejected; see `Verdict`.
-            Empty unless it was asked for.
+        verdicts: A letter for each row, see `VERDICTS`; empty unless it was asked for.
     """
 
     written: int = 0

@@ -12,10 +12,7 @@ from featurestore.errors import NoSchemaError
 from featurestore.rendering import encode
 from featurestore.store import FeatureStore
 from featurestore.text import EVENT_TIME
-from featurestore.upsert import RejectedRow
-
-VERDICTS = {"C": "created", "A": "applied", "P": "partly stale", "S": "stale", "D": "duplicate", "R": "rejected"}
-"""The letters of `UpsertResult.verdicts` as responses have them."""
+from featurestore.upsert import VERDICTS, RejectedRow
 
 Mode = Literal["newest", "overwrite"]
 

@@ -27,13 +27,13 @@ local there = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
 if type(there) == 'table' then return there end
 local stored = redis.pcall('HMGET', KEYS[1], '@event_time', '@row')
 local newest = not stored.err and tonumber(stored[1] or nil) or 0
-local tombstone = not stored.err and stored[2] == 'deleted'
+local tombstone = not stored.err and stored[2] == DELETED
 if given and newest > given and not tombstone then return -1 end
 if there == 0 and (tombstone or redis.call('EXISTS', KEYS[1]) == 0) then return 0 end
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('DEL', KEYS[1])
 if time and keep ~= '0' then
-  redis.call('HSET', KEYS[1], '@event_time', time_text(given or math.max(newest, now())), '@row', 'deleted')
+  redis.call('HSET', KEYS[1], '@event_time', time_text(given or math.max(newest, now())), '@row', DELETED)
   redis.call('PEXPIRE', KEYS[1], keep)
 end
 return 1

@@ -1,5 +1,3 @@
-local DELETED = 'deleted'
-
 -- One entity as a write finds and leaves it. Slots are positions in the packed row; after them come the vectors that
 -- are not in it.
 --   values     slot → value, nil where there is none; a window's buckets as they are stored, true for an extra vector

@@ -1,10 +1,10 @@
 local NOSCHEMA = 'NOSCHEMA no schema is stored: run featurestore apply'
 
 -- What `@rules` says, a JSON array of word, value …: `ttl` and `max_age` in ms for the entity, and by feature `limits`
--- (ms), `defaults` (text) and `always` (vectors that are in the packed row).
+-- (ms), `defaults` (text) and `always` (vectors that are in the packed row). nil where there are none.
 local function read_rules(text)
-  local rules = { limits = {}, defaults = {}, always = {} }
-  local words = text and cjson.decode(text) or {}
+  if not text then return nil end
+  local rules, words = { limits = {}, defaults = {}, always = {} }, cjson.decode(text)
   for position = 1, #words, 2 do
     local option, name = string.match(words[position], '^@([%a_]+):?(.*)$')
     local value = words[position + 1]
@@ -26,9 +26,8 @@ end
 -- Features to be read together: names, kinds, and per position what the rules say of them: `limits` (ms), `defaults`
 -- (values), `windows`, and in `vectors` the length; for the entity `ttl`, and `ttl_ended` where it once had one.
 -- `timed` when event times matter, `plain` when a packed row has all values and no others.
-local function make_selection(names, kinds, rules_text)
-  local selection = { names = names, kinds = kinds, plain = not rules_text, timed = rules_text and true, ttl = 0 }
-  local rules = rules_text and read_rules(rules_text)
+local function make_selection(names, kinds, rules)
+  local selection = { names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0 }
   if rules then
     selection.ttl, selection.ttl_ended, selection.limits, selection.defaults = rules.ttl or 0, rules.ttl == 0, {}, {}
   end
@@ -54,16 +53,16 @@ local function read_layout(key)
   if stored.err then return nil, stored end
   if not stored[1] or not stored[2] then return nil, redis.error_reply(NOSCHEMA) end
   local declared, names, kinds, extras, others = cjson.decode(stored[1]), {}, {}, {}, {}
-  local always = stored[3] and read_rules(stored[3]).always or {}
+  local rules = read_rules(stored[3])
   for position = 1, #declared, 2 do
     local name, kind = declared[position], declared[position + 1]
-    if #kind > 6 and vector_length(kind) and not always[name] then
+    if #kind > 6 and vector_length(kind) and not (rules and rules.always[name]) then
       extras[#extras + 1], others[#others + 1] = name, kind
     else
       names[#names + 1], kinds[#kinds + 1] = name, kind
     end
   end
-  local selection = make_selection(names, kinds, stored[3])
+  local selection = make_selection(names, kinds, rules)
   selection.layout, selection.extras, selection.others = stored[2], extras, others
   return selection
 end
@@ -106,7 +105,7 @@ local function read_schema(key, words)
     names[#names + 1] = '@rules'
     local kinds = redis.pcall('HMGET', key, unpack(names))
     if kinds.err then return nil, kinds end
-    local rules = kinds[#names]
+    local rules = read_rules(kinds[#names])
     names[#names] = nil
     for position = 1, #names do
       if not kinds[position] or byte(names[position], 1) == 64 then

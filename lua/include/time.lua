@@ -1,3 +1,6 @@
+-- What `@row` says of a deleted entity; its `@event_time` is then the time of the deletion.
+local DELETED = 'deleted'
+
 -- Times are ms since 1970, UTC.
 
 local function time_text(time) return string.format('%.0f', time) end

@@ -1,12 +1,12 @@
 """Event times, freshness, defaults, vectors, windows and counters, on every backend."""
 
 import struct
-import time
 from typing import Any
 
 import msgspec
 import pytest
 from support.fake import FakeTransport
+from support.servers import wait_until
 
 from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, Transport
 from featurestore.errors import BadValueError, UndeclaredFeatureError
@@ -151,9 +151,7 @@ def test_a_value_grows_stale_while_its_packed_row_stays(store: FeatureStore, tra
     declare(store, max_age="300ms")
     store.upsert([("u", {"age": 1.0, "n": 1, "city": "Rome"})])
     assert store.get("u") == {"age": 1.0, "n": 1, "city": "Rome"}
-    deadline = time.monotonic() + 10
-    while store.get("u") != dict.fromkeys(FEATURES):
-        assert time.monotonic() < deadline
+    wait_until(lambda: store.get("u") == dict.fromkeys(FEATURES), timeout=10)
     assert store.get_many(["u"], ["age"]) == [{"age": None}]
     store.upsert([("u", {"n": 2})])
     assert store.get("u") == {"age": None, "n": 2, "city": None}  # one pipeline does not keep another's values alive
@@ -163,9 +161,7 @@ def test_an_entity_without_writes_expires_and_is_swept(store: FeatureStore, tran
     declare(store, ttl="200ms")
     store.upsert([("u", {"n": 1}), ("v", {"age": 1.0, "n": 1, "city": "x"})])
     assert store.upsert([("w", {"n": 1})], event_time=1000).verdicts == "S"
-    deadline = time.monotonic() + 10
-    while store.get("u") is not None or store.get_many(["v"]) != [None]:
-        assert time.monotonic() < deadline
+    wait_until(lambda: store.get("u") is None and store.get_many(["v"]) == [None], timeout=10)
     assert store.fetch_fresh(["u", "v"])[1] == [None, None]
     assert store.count() == 2
     if not isinstance(transport, FakeTransport):
@@ -266,9 +262,7 @@ def test_a_window_moves_without_another_event(store: FeatureStore) -> None:
     declare(store, {"clicks": "count(1s)"})
     store.record([("u", {})])
     assert store.get("u") == {"clicks": 1}
-    deadline = time.monotonic() + 10
-    while store.get("u") != {"clicks": 0}:
-        assert time.monotonic() < deadline
+    wait_until(lambda: store.get("u") == {"clicks": 0}, timeout=10)
 
 
 # Schema options and services

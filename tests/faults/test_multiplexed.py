@@ -15,7 +15,7 @@ import gevent
 import pytest
 from gevent.event import Event
 from support.scripted import Peer, ScriptedServer, echo, eventually, hang_up, ignore, reply_once
-from support.servers import Server, binaries, wait_until
+from support.servers import Server, binaries
 
 from featurestore.errors import (
     AccessDeniedError,
@@ -538,7 +538,7 @@ def test_wrong_and_missing_credentials_are_access_denied(valkey: Server, connect
             missing.command("PING")
         return isinstance(raised.value, AccessDeniedError)
 
-    wait_until(refused, what="the reason")  # Redis cuts off the first connection without one: the scripts are large
+    eventually(refused, what="the reason")  # Redis cuts off the first connection without one: the scripts are large
     right = connect(f"redis://:right@{address}")
     assert right.command("PING") == b"PONG"
     assert "right" not in repr(right)
