@@ -1,15 +1,18 @@
 """Load the server with 256 connections for a minute and look for what must not happen.
 
-Prints failed requests, memory of the workers before and after, connections to Redis, Redis commands for the requests
+Prints failed requests, memory of the workers over the run, connections to Redis, Redis commands for the requests
 served, and how many requests shared one write to Redis.
 """
 
 import argparse
+import threading
 from pathlib import Path
 
 import redis
 from compare import fill
 from servers import feature_store, load, redis_server
+
+SAMPLES = 10  # of the workers' memory in a run
 
 
 def memory_of(pid: int) -> int:
@@ -23,6 +26,13 @@ def memory_of(pid: int) -> int:
 def children_of(pid: int) -> list[int]:
     """Return the processes that `pid` started."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def sample(workers: list[int], memory: list[list[int]], interval: float, stop: threading.Event) -> None:
+    """Append the workers' memory to their lists every `interval` seconds until told to stop."""
+    while not stop.wait(interval):
+        for pid, samples in zip(workers, memory, strict=True):
+            samples.append(memory_of(pid))
 
 
 def main() -> None:
@@ -40,10 +50,14 @@ def main() -> None:
         with feature_store(url, "featurestore", arguments.workers) as (port, master):
             workers = children_of(master)
             load("warm-up", port, "uniform", arguments.connections, seconds=5, users=arguments.users)
-            before = [memory_of(pid) for pid in workers]
+            memory = [[memory_of(pid)] for pid in workers]
+            stop = threading.Event()
+            sampler = threading.Thread(target=sample, args=(workers, memory, arguments.seconds / SAMPLES, stop))
             client.config_resetstat()
+            sampler.start()
             run = load("soak", port, "uniform", arguments.connections, seconds=arguments.seconds, users=arguments.users)
-            after = [memory_of(pid) for pid in workers]
+            stop.set()
+            sampler.join()
             stats = client.info("all")
             reads = stats["total_reads_processed"]
             evalshas = stats["cmdstat_evalsha"]["calls"]
@@ -54,7 +68,8 @@ def main() -> None:
             }
             print(f"{run.requests} requests in {run.seconds:.0f} s at {arguments.connections} connections, "
                   f"{run.rate:,.0f}/s, p99 {run.p99 / 1000:.2f} ms, failed {run.failed}")  # fmt: skip
-            print(f"memory of the workers in KiB: {before} before, {after} after")
+            for number, samples in enumerate(memory, 1):
+                print(f"memory of worker {number} in KiB, every {arguments.seconds / SAMPLES:.0f} s: {samples}")
             print(f"connections to Redis: {stats['connected_clients'] - 1} for {len(workers)} workers")
             print(f"Redis: {evalshas} EVALSHA for {run.requests} answered requests; other commands: {others}")
             print(f"Redis read {reads} times: {evalshas / reads:.1f} calls a write of a worker")
