@@ -432,6 +432,49 @@ static PyObject *Transcoder_one(Transcoder *self, PyObject *const *arguments, Py
     return finish(&writer, failed < 0 || reader.at != reader.end);
 }
 
+/* Return the JSON of the entity that the reader is at, or None at a nil. */
+static PyObject *transcode_alone(Transcoder *self, PyObject *id, Reader *reader)
+{
+    Writer writer;
+    if (reader->at < reader->end && *reader->at == 0xc0) {
+        reader->at++;
+        Py_RETURN_NONE;
+    }
+    if (start(&writer, 128 + 32 * (size_t)self->count) < 0)
+        return NULL;
+    int failed = transcode_entity(self, id, reader, &writer, 0);
+    return finish(&writer, failed);
+}
+
+static PyObject *Transcoder_each(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_Check(arguments[0]) || !PyBytes_Check(arguments[1]))
+        return PyErr_Format(PyExc_TypeError, "each() wants a list of ids and a reply");
+    PyObject *ids = PyList_GetSlice(arguments[0], 0, PY_SSIZE_T_MAX), *entities;
+    Reader reader = reader_of(arguments[1]);
+    Py_ssize_t number;
+    if (ids == NULL || take_array(&reader, &number) < 0 || number != PyList_GET_SIZE(ids)) {
+        Py_XDECREF(ids);
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "the reply is not of so many entities");
+    }
+    if ((entities = PyList_New(number)) != NULL) {
+        for (Py_ssize_t index = 0; index < number; index++) {
+            PyObject *entity = transcode_alone(self, PyList_GET_ITEM(ids, index), &reader);
+            if (entity == NULL) {
+                Py_CLEAR(entities);
+                break;
+            }
+            PyList_SET_ITEM(entities, index, entity);
+        }
+        if (entities != NULL && reader.at != reader.end) {
+            Py_CLEAR(entities);
+            PyErr_SetString(PyExc_ValueError, "the reply goes on after its rows");
+        }
+    }
+    Py_DECREF(ids);
+    return entities;
+}
+
 /* Write the entities that one reply covers, from `*position` on; -1 also when the reply covers more than there are. */
 static int transcode_part(Transcoder *self, PyObject *ids, Py_ssize_t *position, PyObject *reply, Writer *writer)
 {
@@ -611,6 +654,8 @@ static PyObject *Transcoder_new(PyTypeObject *type, PyObject *arguments, PyObjec
 static PyMethodDef Transcoder_methods[] = {
     {"one", (PyCFunction)(void (*)(void))Transcoder_one, METH_FASTCALL,
      "one(entity_id, reply): the JSON of one entity, from a reply of get_features."},
+    {"each", (PyCFunction)(void (*)(void))Transcoder_each, METH_FASTCALL,
+     "each(entity_ids, reply): the JSON of each entity, None for an unknown one, from a reply of get_features_batch."},
     {"many", (PyCFunction)(void (*)(void))Transcoder_many, METH_FASTCALL,
      "many(entity_ids, replies): the JSON of a list of entities, from the replies of get_features_batch."},
     {NULL, NULL, 0, NULL},

@@ -18,6 +18,12 @@ _SLOWEST_BYTES_PER_S = 65_536
 _READABLE = 1
 
 
+Answer = tuple[str, list[tuple[str, str]], bytes]
+"""Status, headers and body."""
+
+Begin = Callable[[str, Callable[[Answer | None], None]], bool]
+
+
 class ClientGoneError(Exception):
     """The client closed the connection, or takes no more bytes."""
 
@@ -31,9 +37,11 @@ class Server(Protocol):
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
         send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
+        begins: Whether `begin` may take requests.
     """
 
     alive: bool
+    begin: Begin | None
     limits: Limits
     request_timeout: float
     send_timeout: float
@@ -41,6 +49,9 @@ class Server(Protocol):
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
         """Have the app answer `request`; return whether the connection may go on."""
+
+    def finish(self, answer: Answer) -> bytes:
+        """Return the response to a request that `begin` took."""
 
     def shortcut(self, path: str) -> bytes | None:
         """Return the response to a GET of `path` like others before it; None where `answer` has to give it."""
@@ -51,6 +62,8 @@ class Server(Protocol):
 
 class Connection:
     """One client: reads requests, has the app answer them in order, and closes.
+
+    A request like one before may be answered in the hub, while the greenlet goes on waiting for the client.
 
     Args:
         server: Whose connection it is.
@@ -79,6 +92,11 @@ class Connection:
         if tls:
             client.settimeout(0.0)
         self._watcher: Any = self._hub.loop.io(client.fileno(), _READABLE)
+        self._begin = None if tls else server.begin
+        self._closed = False
+        self._asked = b""  # the request that was begun in the hub
+        self._received: bytes | None = None  # in the hub, for the greenlet to take
+        self._late: memoryview | None = None  # what the greenlet has to send of a response that was begun in the hub
         self._answered = False  # since `deadline` was set
         self._begun = False  # as it was when `deadline` was set
 
@@ -117,6 +135,7 @@ class Connection:
         except (ClientGoneError, OSError):
             return
         finally:
+            self._closed = True
             self._watcher.stop()
             self._watcher.close()
 
@@ -172,11 +191,17 @@ class Connection:
                 return data
         while True:
             self._wait()
-            if self.expired:
+            if self._late is not None:
+                self._send_late()
+                if not self._server.alive:
+                    return b""
+            elif self.expired:
                 return self._last_bytes()
-            data = self._read()
-            if data is not None:
-                return data
+            else:
+                data, self._received = self._received, None
+                data = self._read() if data is None else data
+                if data is not None:
+                    return data
 
     def _wait(self) -> None:
         """Wait until there is something to read, or `expire()`."""
@@ -189,12 +214,54 @@ class Connection:
             self.waiting = False
 
     def _on_readable(self) -> None:
-        """Wake the greenlet, in the hub. The watcher stays on between requests, which saves two system calls each."""
-        if self.waiting:
-            self.waiting = False
-            self._greenlet.switch()
-        else:
+        """Begin to answer or wake the greenlet, in the hub. The watcher stays on, which saves two system calls each."""
+        if not self.waiting:
             self._watcher.stop()
+            return
+        begin = self._begin
+        if begin is not None:
+            try:
+                data: bytes = self._plain.recv(_FIRST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            path = self._reader.repeated(data)
+            self.waiting, self._asked = False, data
+            if path is not None and begin(path, self._respond):
+                return
+            self._received = data
+        self.waiting = False
+        self._greenlet.switch()
+
+    def _respond(self, answer: Answer | None) -> None:
+        """Send the answer to the request that was begun, in the hub; what this cannot do is left to the greenlet."""
+        if self._closed:
+            return
+        if answer is None:
+            self._received = self._asked
+        else:
+            response, sent = self._server.finish(answer), 0
+            with contextlib.suppress(OSError):  # the greenlet will meet it again
+                sent = self._plain.send(response)
+            if sent == len(response) and self._server.alive:
+                self.deadline = monotonic() + self._server.idle_timeout
+                self.waiting = True
+                if not self._watcher.active:
+                    self._watcher.start(self._on_readable)
+                return
+            self._late = memoryview(response)[sent:]
+        self._greenlet.switch()
+
+    def _send_late(self) -> None:
+        """Send what is left of a response; errors as in `send`."""
+        late, self._late = self._late, None
+        if late:
+            try:
+                self._send_slowly(late)
+            except OSError as error:
+                raise ClientGoneError from error
+        self.deadline = monotonic() + self._server.idle_timeout
 
     def _read(self) -> bytes | None:
         """Return what the client has sent, or None where that is nothing."""

@@ -17,7 +17,12 @@ from featurestore.store import FeatureStore
 StartResponse = Callable[..., Any]
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
-_PREFIX = "/features/"
+Respond = Callable[[Answer | None], object]
+"""Takes an answer, or None: then the request has to be answered by other means."""
+
+PREFIX = "/features/"
+"""The path of an id starts with it."""
+
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
 
 
@@ -27,19 +32,21 @@ class HotPath:
     Args:
         store: Where the features are.
         app: The Falcon app, for everything else.
+        begin: `Gatherer.begin`, where the transport can call Redis without anybody waiting.
+
+    Attributes:
+        begin: What the worker asks first, for GETs of plain paths; None where there is only `shortcut`.
     """
 
-    def __init__(self, store: FeatureStore, app: App) -> None:
-        self._fetch = store.fetch_json
-        self._noun = store.keys.entity.capitalize()
-        self._app = app
+    def __init__(self, store: FeatureStore, app: App, begin: Callable[[str, Respond], bool] | None = None) -> None:
+        self._store, self._app, self.begin = store, app, begin
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         path: str = environ["PATH_INFO"]
-        if environ["QUERY_STRING"] or not path.startswith(_PREFIX) or environ["REQUEST_METHOD"] != "GET":
+        if environ["QUERY_STRING"] or not path.startswith(PREFIX) or environ["REQUEST_METHOD"] != "GET":
             return self._app(environ, start_response)
-        user_id = path[len(_PREFIX) :]
+        user_id = path[len(PREFIX) :]
         if not user_id.isascii():
             try:
                 user_id = user_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
@@ -51,13 +58,18 @@ class HotPath:
 
     def shortcut(self, path: str) -> Answer | None:
         """Answer a GET of a plain path, past WSGI; None for a path that is not of an entity."""
-        return self._answer(path[len(_PREFIX) :]) if path.startswith(_PREFIX) else None
+        return self._answer(path[len(PREFIX) :]) if path.startswith(PREFIX) else None
 
     def _answer(self, user_id: str) -> Answer:
         try:
-            body = self._fetch(user_id)
+            body = self._store.fetch_json(user_id)
         except FeatureStoreError as error:
             return problems.answer_to(error)
-        if body is None:
-            return problems.answer(falcon.HTTP_NOT_FOUND, f"{self._noun} {user_id} not found")
-        return falcon.HTTP_OK, _HEADERS, body
+        return answer_with(body, self._store, user_id)
+
+
+def answer_with(body: bytes | None, store: FeatureStore, entity_id: str) -> Answer:
+    """Return the answer to a read; `body` is None for an unknown id."""
+    if body is None:
+        return problems.answer(falcon.HTTP_NOT_FOUND, f"{store.keys.entity.capitalize()} {entity_id} not found")
+    return falcon.HTTP_OK, _HEADERS, body

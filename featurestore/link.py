@@ -63,13 +63,21 @@ class Failure:
         self.unsent = unsent
 
 
+Resume = Callable[["Waiter"], object]
+
+
 class Waiter:
-    """Who waits for the next `count` replies: a place in the order that outlives the greenlet's patience."""
+    """Who waits for the next `count` replies: a place in the order that outlives the caller's patience.
 
-    __slots__ = ("count", "deadline", "greenlet", "outcome", "replies", "start")
+    Attributes:
+        resume: Called in the hub, with this waiter, when there is an outcome; None once nobody waits any more.
+        outcome: The reply, the replies, or a `Failure`.
+    """
 
-    def __init__(self, waiting: Any, deadline: float, start: int, count: int) -> None:
-        self.greenlet = waiting
+    __slots__ = ("count", "deadline", "outcome", "replies", "resume", "start")
+
+    def __init__(self, resume: Resume | None, deadline: float, start: int, count: int) -> None:
+        self.resume = resume
         self.deadline = deadline
         self.start = start
         self.count = count
@@ -146,14 +154,24 @@ class Link:
         current = getcurrent()
         if current is self._hub:
             raise RuntimeError("a callback of the event loop cannot wait for Redis: spawn a greenlet")
-        waiter = self._submit(current, packed, count)
+        waiter = self._submit(current.switch, packed, count)
         self.in_flight += count
         try:
             while waiter.outcome is _PENDING:
                 self._switch_to_hub()
         finally:
-            waiter.greenlet = None  # whatever happens, nobody may switch here for this call again
+            waiter.resume = None  # whatever happens, nobody may switch here for this call again
         return waiter.outcome
+
+    def submit(self, packed: bytes, resume: Resume) -> Waiter | None:
+        """Send one packed command without waiting; `resume` is called in the hub when the waiter has its outcome.
+
+        Return None when no call can be taken on now.
+        """
+        if self.lost or self.in_flight >= self._max_in_flight:
+            return None
+        self.in_flight += 1
+        return self._submit(resume, packed, 1)
 
     def load_scripts(self) -> None:
         """Send every script to Redis, ahead of whatever is sent next, unless that is under way already."""
@@ -171,7 +189,7 @@ class Link:
         """Close the connection and tell everyone who waits at once; when `final`, their calls are not repeated."""
         if self.lost:
             return
-        waiting = [waiter for waiter in self._waiters if waiter.greenlet is not None]
+        waiting = [waiter for waiter in self._waiters if waiter.resume is not None]
         for waiter in waiting:
             unsent = waiter.start >= self._touched
             waiter.outcome = Failure(UnavailableError(reason), lost=not final, unsent=unsent)
@@ -192,8 +210,8 @@ class Link:
         self._unsent = b""
         self.in_flight = 0
 
-    def _submit(self, waiting: Any, packed: bytes, count: int) -> Waiter:
-        waiter = Waiter(waiting, monotonic() + self._timeout, self._queued, count)
+    def _submit(self, resume: Resume | None, packed: bytes, count: int) -> Waiter:
+        waiter = Waiter(resume, monotonic() + self._timeout, self._queued, count)
         self._waiters.append(waiter)
         self._outbox.append(packed)
         self._queued += len(packed)
@@ -268,7 +286,7 @@ class Link:
                 return
 
     def _hand_out(self) -> None:
-        """Give each complete reply to its waiter, in order, and run the greenlets that have all they wait for."""
+        """Give each complete reply to its waiter, in order, and let those go on who have all they wait for."""
         waiters, next_reply = self._waiters, self._reader.gets
         while (reply := next_reply()) is not _INCOMPLETE:
             waiter = waiters[0] if waiters else _nobody(reply)
@@ -285,27 +303,27 @@ class Link:
                 self.load_error = next((each for each in outcome if isinstance(each, FeatureStoreError)), None)
                 continue
             self.in_flight -= waiter.count
-            sleeper = waiter.greenlet
-            if sleeper is not None:
-                waiter.outcome, waiter.greenlet = outcome, None
-                self._switch_to(sleeper)
+            resume = waiter.resume
+            if resume is not None:
+                waiter.outcome, waiter.resume = outcome, None
+                self._run(resume, waiter)
                 if self.lost:
                     return
         if self._retiring and not waiters:
             self.lose("the connection to Redis was given up")
 
     def _wake(self, waiting: Iterable[Waiter]) -> None:
-        """Run each of these greenlets until it gives way; only in the hub."""
+        """Let each of these go on until it gives way; only in the hub."""
         for waiter in waiting:
-            sleeper, waiter.greenlet = waiter.greenlet, None
-            if sleeper is not None:
-                self._switch_to(sleeper)
+            resume, waiter.resume = waiter.resume, None
+            if resume is not None:
+                self._run(resume, waiter)
 
-    def _switch_to(self, sleeper: Any) -> None:
+    def _run(self, resume: Resume, waiter: Waiter) -> None:
         try:
-            sleeper.switch()
-        except BaseException:  # noqa: BLE001 - a bare greenlet's failure is not the link's
-            self._hub.handle_error(sleeper, *sys.exc_info())
+            resume(waiter)
+        except BaseException:  # noqa: BLE001 - the failure of who waited is not the link's
+            self._hub.handle_error(resume, *sys.exc_info())
 
     def _start_timer(self, seconds: float) -> None:
         self._timer = self._loop.timer(seconds)
@@ -330,7 +348,7 @@ class Link:
             if waiter.deadline > now:
                 hopeless = min(hopeless, waiter.deadline)
                 break
-            if waiter.greenlet is not None:
+            if waiter.resume is not None:
                 overdue.append(waiter)
         self._start_timer(max(hopeless - now, _LEAST_TIMER_S))
         for waiter in overdue:

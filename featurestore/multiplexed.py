@@ -19,7 +19,7 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
-from featurestore.link import Failure, Link, NonBlockingSocket
+from featurestore.link import Failure, Link, NonBlockingSocket, Resume, Waiter
 from featurestore.scripts import Script
 from featurestore.transport import Call, Reply, Word, address_of, open_pool, pack, pack_call, reply_text
 
@@ -102,6 +102,17 @@ class MultiplexedTransport:
             if isinstance(outcome, FeatureStoreError):
                 raise outcome
         return outcome
+
+    def submit(self, packed: bytes, resume: Resume) -> Waiter | None:
+        """Send one call of a read script without waiting for it; see `Link.submit`.
+
+        Nothing is mended or repeated. Return None where the call cannot be taken on now, as while there is no
+        connection: `run_packed` then knows why.
+        """
+        waiter = self._link.submit(packed, resume) if self._link else None
+        if waiter is not None:
+            self.calls += 1
+        return waiter
 
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `calls` in one write; see `Transport.run_many`."""

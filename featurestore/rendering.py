@@ -72,6 +72,21 @@ class Renderer:
                 return written
         return encode(Entity(entity_id, self._encodable(self._decode(reply))))
 
+    def each(self, entity_ids: list[str], reply: bytes) -> list[bytes | None]:
+        """Return each entity's JSON from a reply of get_features_batch, None for an unknown id; errors as in `one`."""
+        if self._transcoder is not None:
+            try:
+                written: list[bytes | None] = self._transcoder.each(entity_ids, reply)
+            except ValueError:
+                pass
+            else:
+                return written
+        encodable = self._encodable
+        return [
+            None if row is None else encode(Entity(entity_id, encodable(row)))
+            for entity_id, row in zip(entity_ids, self._decode_many(reply), strict=True)
+        ]
+
     def many(self, entity_ids: list[str], replies: list[bytes]) -> bytes:
         """Return the JSON of a list of entities from the replies that cover them in order; errors as in `one`."""
         if self._transcoder is not None:

@@ -14,6 +14,8 @@ _VALUE = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
 _STATUS = re.compile(r"[1-5][0-9]{2}(?: [ \t\x21-\x7e\x80-\xff]*)?")
 _HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 _MOST_HEADS = 512
+_LENGTHS_KEPT = 4096
+_LENGTHS = [b"content-length: %d\r\n" % size for size in range(_LENGTHS_KEPT)]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Headers = list[tuple[str, str]]
@@ -52,19 +54,28 @@ class Head(msgspec.Struct, frozen=True):
 _heads: dict[tuple[Any, ...], Head] = {}
 
 
-def whole(server: Server, status: str, headers: Headers, body: bytes) -> bytes:
+def head_of(status: str, headers: Headers) -> bytes:
+    """Return status line and header fields, each with its line end.
+
+    Args:
+        status: Status and reason, not one that rules out a body.
+        headers: Without Content-Length, Date and Connection.
+    """
+    key = (status, *headers)
+    return (_heads.get(key) or _make_head(key, status, headers)).text
+
+
+def whole(server: Server, head: bytes, body: bytes) -> bytes:
     """Return the response to a GET by HTTP/1.1 whose connection goes on as long as the server does.
 
     Args:
         server: Whose response it is.
-        status: Status and reason, not one that rules out a body.
-        headers: Without Content-Length, Date and Connection.
+        head: What `head_of` returns.
         body: All of it.
     """
-    key = (status, *headers)
-    text = (_heads.get(key) or _make_head(key, status, headers)).text
-    ending = b"\r\n" if server.alive else b"connection: close\r\n\r\n"
-    return b"%bcontent-length: %d\r\n%b%b%b" % (text, len(body), server.date_field, ending, body)
+    size = len(body)
+    length = _LENGTHS[size] if size < _LENGTHS_KEPT else b"content-length: %d\r\n" % size
+    return b"".join((head, length, server.date_field, b"\r\n" if server.alive else b"connection: close\r\n\r\n", body))
 
 
 class Response:

@@ -443,6 +443,11 @@ class FeatureStore:
 
     # Schema
 
+    @property
+    def known_selection(self) -> Selection | None:
+        """The selection of all features, where it is known without asking Redis."""
+        return self._selections.get(None)
+
     def schema(self) -> Schema:
         """Read the schema from Redis and use it from now on.
 

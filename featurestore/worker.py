@@ -16,13 +16,10 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
-from featurestore.connection import ClientGoneError, Connection
+from featurestore.connection import Answer, Begin, ClientGoneError, Connection
 from featurestore.http1 import Environ, Limits, Refusal, Request
-from featurestore.response import Headers, Response, whole
+from featurestore.response import Headers, Response, head_of, whole
 from featurestore.settings import Settings
-
-Answer = tuple[str, Headers, bytes]
-"""Status, headers and body."""
 
 _TICK_S = 0.1
 _MOST_FIELDS = 32_768
@@ -39,6 +36,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         idle_timeout: Seconds that a connection may wait for its next request; gunicorn's `keepalive`.
         limits: How much of a request is taken.
         date_field: The header field with the time.
+        begin: The app's `begin`, where requests may be answered in the hub: see `Connection`'s server.
     """  # noqa: D205 - it says no more than one sentence
 
     request_timeout = 10.0
@@ -47,6 +45,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     alive: bool
     limits: Limits
     date_field: bytes
+    begin: Begin | None = None
 
     def init_process(self) -> None:
         """Set what all connections share, then run."""
@@ -64,6 +63,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._logs_access = any(logs)
         self._tls: Any = None
         self._shortcut: Callable[[str], Answer | None] | None = None
+        self._prepared: tuple[str, Headers, bytes] = "", [], b""
         self._set_date()
         super().init_process()
 
@@ -72,6 +72,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
         if self.idle_timeout and not self._logs_access:
             self._shortcut = getattr(self.wsgi, "shortcut", None)
+            self.begin = getattr(self.wsgi, "begin", None)
         servers = [self._listen(listener) for listener in self.sockets]
         while self.alive:
             self._tick()
@@ -126,6 +127,17 @@ class Worker(GeventWorker):  # type: ignore[misc]
             response.status = response.status or "500"  # the client went before the app had begun to answer
             self.log.access(response, request, request.environ, took)
 
+    def finish(self, answer: Answer) -> bytes:
+        """Return the response to a request that `begin` took."""
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self._end()
+        status, headers, body = answer
+        prepared = self._prepared  # nearly all answers have the same status and headers
+        if prepared[0] is not status or prepared[1] is not headers:
+            self._prepared = prepared = status, headers, head_of(status, headers)
+        return whole(self, prepared[2], body)
+
     def shortcut(self, path: str) -> bytes | None:
         """Return the response to a GET of `path` like others before it; None where `answer` has to give it.
 
@@ -139,7 +151,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             if answer is None:
                 return None
             self._count()
-            return whole(self, *answer)
+            status, headers, body = answer
+            return whole(self, head_of(status, headers), body)
         except (Exception, SystemExit, Timeout):
             self.log.exception("Error on the short way to %s", path)
             return None
@@ -151,7 +164,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def _count(self) -> None:
         """Count a request; the worker takes no more after the last that it may."""
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
+        if self.nr >= self.max_requests:
+            self._end()
+
+    def _end(self) -> None:
+        """Take no more requests."""
+        if self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
 

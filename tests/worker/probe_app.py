@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gevent
 from gevent import Timeout
 from gevent.event import Event
 
@@ -152,4 +153,25 @@ def shortcut(path: str) -> tuple[str, list[tuple[str, str]], bytes] | None:
     return (status, [("Content-Type", "text/short")], path.encode()) if path.startswith("/short") else None
 
 
+def begin(path: str, respond: Callable[[tuple[str, list[tuple[str, str]], bytes] | None], object]) -> bool:
+    """What the worker asks even before that, in the event loop."""
+    if not path.startswith("/begin"):
+        return False
+    body = b"x" * 20_000_000 if path == "/begin/large" else path.encode()
+    answer = None if path == "/begin/none" else ("200 OK", [("Content-Type", "text/begun")], body)
+    if path == "/begin/at/once":
+        respond(answer)
+        return True
+    loop = gevent.get_hub().loop
+    if path == "/begin/wait":
+        sys.stderr.write("waiting\n")
+        sys.stderr.flush()
+        timer = loop.timer(0.5)
+        timer.start(lambda: (timer.close(), respond(answer)))
+    else:
+        loop.run_callback(respond, answer)
+    return True
+
+
 app.shortcut = shortcut  # type: ignore[attr-defined]
+app.begin = begin  # type: ignore[attr-defined]

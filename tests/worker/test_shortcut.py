@@ -1,5 +1,6 @@
-"""The app's short way: taken for requests like one before, and otherwise the same HTTP."""
+"""The app's short ways, `begin` and `shortcut`: taken for requests like one before, and otherwise the same HTTP."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,4 +99,99 @@ def test_the_short_way_counts_towards_max_requests(tmp_path: Path) -> None:
 def test_without_keep_alive_every_connection_has_one_request(tmp_path: Path) -> None:
     server = Gunicorn(tmp_path, "--keep-alive", "0")
     assert server.exchange(request("/short")).count(b"HTTP/1.1 200 OK") == 1
+    assert server.stop() == 0
+
+
+def test_a_request_that_is_begun_in_the_event_loop_is_answered_when_its_answer_comes(silent: Gunicorn) -> None:
+    with silent.connect() as client:
+        client.sendall(GET)
+        read_response(client)
+        for path in ("/begin/1", "/begin/2", "/short/3", "/begin/4", "/x", "/begin/5", "/begin/at/once"):
+            client.sendall(request(path))
+            head, body = read_response(client)
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert head.count(b"\r\ndate: ") == 1
+            assert (b"text/begun" in head, path.startswith("/begin") and body == path.encode()) in (
+                (True, True),
+                (False, False),
+            )
+        client.sendall(request("/begin/none"))
+        assert b"application/json" in read_response(client)[0]
+        client.sendall(request("/begin/6"))
+        assert read_response(client)[1] == b"/begin/6"
+
+
+def test_what_the_client_sends_while_a_request_is_begun_waits_its_turn(silent: Gunicorn) -> None:
+    with silent.connect() as client:
+        client.sendall(GET)
+        read_response(client)
+        client.sendall(request("/begin/wait"))
+        wait_until(lambda: "waiting" in silent.text())
+        client.sendall(request("/begin/7"))
+        client.sendall(request("/begin/8"))
+        assert read_response(client)[1] == b"/begin/wait"
+        assert b"application/json" in read_response(client)[0]  # two in one read are parsed
+        assert b"application/json" in read_response(client)[0]
+        client.sendall(request("/begin/9"))
+        assert read_response(client)[1] == b"/begin/9"
+
+
+def test_a_large_answer_is_sent_as_the_client_takes_it(silent: Gunicorn) -> None:
+    with silent.connect() as client:
+        client.sendall(GET)
+        read_response(client)
+        client.sendall(request("/begin/large"))
+        assert len(read_response(client)[1]) == 20_000_000
+        client.sendall(request("/begin/1"))
+        assert read_response(client)[1] == b"/begin/1"
+
+
+def test_a_client_that_goes_while_its_request_is_begun_harms_nobody(silent: Gunicorn) -> None:
+    failures = silent.text().count("Traceback")
+    for farewell in (socket.SHUT_RDWR, socket.SHUT_WR):
+        with silent.connect() as client, silent.connect() as other:
+            for each in (client, other):
+                each.sendall(GET)
+                read_response(each)
+            client.sendall(request("/begin/wait"))
+            client.shutdown(farewell)
+            other.sendall(request("/begin/wait"))
+            assert read_response(other)[1] == b"/begin/wait"
+    assert silent.text().count("Traceback") == failures
+
+
+def test_a_graceful_stop_finishes_the_requests_that_are_begun_and_says_that_it_closes(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path)
+    with server.connect() as client, server.connect() as idle:
+        for each in (client, idle):
+            each.sendall(GET)
+            read_response(each)
+        client.sendall(request("/begin/wait"))
+        wait_until(lambda: "waiting" in server.text())
+        server.process.terminate()
+        answer = read_all(client)
+        assert read_all(idle) == b""
+    assert b"\r\nconnection: close\r\n" in answer
+    assert answer.endswith(b"/begin/wait")
+    assert server.process.wait(20) == 0
+
+
+def test_requests_that_are_begun_count_towards_max_requests(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--max-requests", "4")
+    with server.connect() as client:
+        for number in range(4):
+            client.sendall(request(f"/begin/{number}"))
+            head, _ = read_response(client)
+            assert (b"\r\nconnection: close\r\n" in head) == (number == 3)
+        assert read_all(client) == b""
+    assert server.stop() == 0
+
+
+def test_an_idle_connection_is_closed_after_requests_that_were_begun(tmp_path: Path) -> None:
+    server = Gunicorn(tmp_path, "--keep-alive", "1")
+    with server.connect() as client:
+        for path in ("/x", "/begin/1", "/begin/2"):
+            client.sendall(request(path))
+            read_response(client)
+        assert read_all(client) == b""
     assert server.stop() == 0

@@ -1,0 +1,151 @@
+"""Reads that nobody waits for: gathered, answered together, and given back when something is wrong."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import msgspec
+import pytest
+from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore
+from support.servers import Server
+
+from featurestore.gather import Gatherer
+from featurestore.multiplexed import MultiplexedTransport
+from featurestore.problems import Answer
+from featurestore.schema import Definition
+from featurestore.store import FeatureStore
+
+FEATURES = {"age": "int", "score": "float"}
+
+
+class Reader:
+    """A store over a multiplexed transport, and what its gatherer answers."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.transport = MultiplexedTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})
+        self.store = FeatureStore(self.transport)
+        self.gatherer = Gatherer(self.store, self.transport)
+
+    def read(self, *ids: str) -> list[Answer | None]:
+        """Begin to read every id in one turn of the event loop; return the answers in the order of the ids."""
+        answers: dict[int, Answer | None] = {}
+
+        def respond(number: int) -> Callable[[Answer | None], None]:
+            return lambda answer: answers.update({number: answer})
+
+        for number, entity_id in enumerate(ids):
+            assert self.gatherer.begin(f"/features/{entity_id}", respond(number))
+        eventually(lambda: len(answers) == len(ids), what="an answer for every read")
+        return [answers[number] for number in range(len(ids))]
+
+    def calls(self) -> tuple[int, int]:
+        """Return how many single and how many batch reads, and writes, there were so far."""
+        return self.transport.calls, self.transport.writes
+
+
+@pytest.fixture
+def reader(valkey: Server) -> Iterator[Reader]:
+    """A reader of ten users, that knows the schema."""
+    made = Reader(valkey.url)
+    made.store.apply(Definition(FEATURES))  # type: ignore[arg-type]
+    made.store.upsert([(f"u{number}", {"age": number, "score": number / 4}) for number in range(250)])
+    made.store.select()
+    yield made
+    made.transport.close()
+
+
+def body_of(answer: Answer | None) -> Any:
+    assert answer is not None
+    return msgspec.json.decode(answer[2])
+
+
+def expected(number: int) -> dict[str, Any]:
+    return {"user_id": f"u{number}", "features": {"age": number, "score": number / 4}}
+
+
+def test_the_reads_of_one_turn_are_one_call_in_one_write(reader: Reader) -> None:
+    calls, writes = reader.calls()
+    answers = reader.read(*[f"u{number}" for number in range(50)])
+    assert [body_of(answer) for answer in answers] == [expected(number) for number in range(50)]
+    assert reader.calls() == (calls + 1, writes + 1)
+
+
+def test_more_reads_than_a_call_may_have_are_several_calls_in_one_write(reader: Reader) -> None:
+    calls, writes = reader.calls()
+    answers = reader.read(*[f"u{number}" for number in range(250)])
+    assert [body_of(answer) for answer in answers] == [expected(number) for number in range(250)]
+    assert reader.calls() == (calls + 3, writes + 1)
+
+
+def test_a_single_read_is_answered_as_the_store_renders_it(reader: Reader) -> None:
+    for entity_id in ("u7", "nobody"):
+        (answer,) = reader.read(entity_id)
+        alone = reader.store.fetch_json(entity_id)
+        assert answer is not None
+        assert (answer[0], answer[2]) == ("200 OK", alone) if alone else answer[0] == "404 Not Found"
+
+
+def test_duplicates_and_unknown_ids_have_answers_of_their_own(reader: Reader) -> None:
+    answers = reader.read("u1", "nobody", "u1", "u2")
+    assert [answer and answer[0] for answer in answers] == ["200 OK", "404 Not Found", "200 OK", "200 OK"]
+    assert body_of(answers[1])["detail"] == "User nobody not found"
+    assert answers[0] == answers[2]
+
+
+@pytest.mark.parametrize("path", ["/features/", "/livez", "/features/" + "x" * 257])
+def test_a_path_that_is_not_of_an_id_is_not_taken(reader: Reader, path: str) -> None:
+    assert not reader.gatherer.begin(path, lambda _: pytest.fail("taken"))
+
+
+def test_lost_scripts_and_another_schema_give_the_reads_back(reader: Reader) -> None:
+    reader.store.transport.command("SCRIPT", "FLUSH")
+    assert reader.read("u1", "u2") == [None, None]
+    assert reader.read("u1") == [None]
+    assert reader.store.fetch_json("u1")  # which loads them again
+    assert None not in reader.read("u1", "u2")
+    FeatureStore(reader.transport).apply(Definition({"n": "int"}))
+    reader.store.upsert([("u1", {"age": 1})])
+    assert reader.read("u1", "u2") == [None, None]
+    assert reader.store.fetch_json("u1")  # which reads the schema again
+    assert body_of(reader.read("u1")[0])["features"] == {"age": 1, "score": 0.25, "n": None}
+
+
+def test_what_nobody_knows_yet_is_given_back(valkey: Server) -> None:
+    new = Reader(valkey.url)
+    assert new.read("u1") == [None]  # neither a schema nor a connection
+    new.transport.close()
+
+
+def test_reads_on_a_connection_that_breaks_are_given_back_at_once(reader: Reader) -> None:
+    with ScriptedServer(hang_up, echo) as server:
+        broken = Reader(server.url)
+        gevent.spawn(broken.transport._open).join()
+        broken.store._selections = reader.store._selections
+        assert broken.read("u1", "u2") == [None, None]
+        broken.transport.close()
+
+
+def test_reads_that_take_too_long_say_so(reader: Reader) -> None:
+    with ScriptedServer(ignore) as server:
+        slow = Reader(server.url, timeout=0.02)
+        slow.store._selections = reader.store._selections
+        gevent.spawn(slow.transport._open).join()
+        answers = slow.read("u1", "u2")
+        assert [answer and answer[0] for answer in answers] == ["504 Gateway Timeout"] * 2
+        slow.transport.close()
+
+
+def test_too_many_calls_in_flight_give_the_reads_back(reader: Reader) -> None:
+    with ScriptedServer(ignore) as server:
+        full = Reader(server.url, max_in_flight=1)
+        full.store._selections = reader.store._selections
+        gevent.spawn(full.transport._open).join()
+        waiting: list[Answer | None] = []
+        assert full.gatherer.begin("/features/u1", waiting.append)
+        eventually(lambda: full.transport.in_flight == 1)
+        assert full.read("u2", "u3") == [None, None]
+        full.transport.close()
+        eventually(lambda: len(waiting) == 1)
+        assert waiting[0] is not None
+        assert json.loads(waiting[0][2])["status"] == 503
