@@ -39,6 +39,7 @@ PAGE = (ROOT / "docs" / "feast.md").read_text()
 NOW = datetime.now(UTC).replace(microsecond=123_000)
 BIG = 2**53 + 1
 FEATURES = ["ctr", "n_logins", "is_member", "country", "last_login", "embedding"]
+OFFLINE = range(200_000, 202_500)  # merchants of the offline store: three writes of the page's size
 LOGIN = datetime(2026, 8, 21, 10, tzinfo=UTC)
 
 
@@ -96,7 +97,7 @@ def repository(port: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "definitions.py").write_text(examples("python")[0])
     (folder / "data").mkdir()
     user_table("offline").to_parquet(folder / "data" / "users.parquet")
-    merchant_table(1).to_parquet(folder / "data" / "merchants.parquet")
+    merchant_table(*OFFLINE).to_parquet(folder / "data" / "merchants.parquet")
     feast = Path(sys.executable).with_name("feast")
     subprocess.run([feast, "apply"], cwd=folder, env={**os.environ, "FEATURESTORE_KEY": "secret"}, check=True)
     return folder
@@ -257,14 +258,16 @@ def test_the_newest_event_wins_whatever_the_order(store: FeatureStore) -> None:
 
 def test_pushes_and_feasts_materialization_engine_write_here_too(store: FeatureStore) -> None:
     store.push("user_events", user_table("pushed", ctr=[0.75]))
-    view, start, end = store.get_feature_view("user"), NOW - timedelta(days=1), NOW + timedelta(days=1)
-    provider = store._get_provider()
-    provider.materialize_single_feature_view(store.config, view, start, end, store.registry, store.project, tqdm)
+    provider, start, end = store._get_provider(), NOW - timedelta(days=1), NOW + timedelta(days=1)
+    for view in store.list_feature_views():
+        provider.materialize_single_feature_view(store.config, view, start, end, store.registry, store.project, tqdm)
     assert read(store, ["user:ctr", "user:n_logins"], user_id=["pushed", "offline"]) == {
         "user_id": ["pushed", "offline"],
         "ctr": [0.75, 1.0],
         "n_logins": [BIG, BIG],
     }
+    ids = [*OFFLINE[-2:], OFFLINE.stop]
+    assert read(store, ["merchant_risk:risk"], merchant_id=ids) == {"merchant_id": ids, "risk": [0.5, 0.5, None]}
 
 
 def test_what_needs_an_offline_store_in_the_server_says_so(store: FeatureStore) -> None:
