@@ -185,6 +185,7 @@ def test_a_row_without_a_key_is_not_found_and_not_written(client: falcon.testing
     assert read(client, ["stats:age"], user_id=[None, "u", "None", "True"]) == {
         "age": ([None, 3, None, None], ["NOT_FOUND", "PRESENT", "NOT_FOUND", "NOT_FOUND"])
     }
+    assert read(client, ["stats:age"], user_id=[None]) == {"age": ([None], ["NOT_FOUND"])}
     body = {"entities": {"user_id": [1.5]}, "features": ["stats:age"]}
     assert feast_error(client.simulate_post("/get-online-features", json=body))[0] == 422
 
