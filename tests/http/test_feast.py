@@ -267,6 +267,11 @@ def test_a_server_without_keys_takes_no_writes(transport: CountingTransport) -> 
     assert feast_error(refused)[:2] == (405, "FeastPermissionError")
 
 
+def test_a_body_that_is_too_large_is_refused(transport: CountingTransport) -> None:
+    small = falcon.testing.TestClient(create_app(FeatureStore(transport), access=Access("right"), max_body_bytes=99))
+    assert feast_error(write(small, user_id=["u" * 99]))[:2] == (413, "FeastError")
+
+
 def test_a_view_without_a_schema_is_not_found_even_the_default_one(
     client: falcon.testing.TestClient, transport: CountingTransport
 ) -> None:
