@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FEAST := .venv-feast
 
-.PHONY: help install demo test lint perf clean
+.PHONY: help install demo test test-feast lint perf clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -22,6 +23,14 @@ demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 until Ctrl-C.
 test: install  ## Run the tests.
 	$(BIN)/python -m pytest
 
+test-feast: install $(FEAST)/.installed  ## Run Feast's own client against the server; Feast has an environment of its own.
+	FEATURESTORE_COMMAND=$(BIN)/featurestore $(FEAST)/bin/python -m pytest -c tests/feast_client/pytest.ini tests/feast_client
+
+$(FEAST)/.installed: tests/feast_client/requirements.txt
+	$(PYTHON) -m venv $(FEAST)
+	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 lint: install  ## Run the linters (luacheck is the Debian package lua-check).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,4 +46,4 @@ perf: install  ## Measure against peers (needs wrk; webdis and redis-benchmark a
 	$(BIN)/python perf/soak.py
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) build dist *.egg-info featurestore/*.so
+	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/*.so

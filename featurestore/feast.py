@@ -1,8 +1,11 @@
 """Feast's routes: its `remote` online store client reads and writes here. A feature view is an entity of that name."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from http import HTTPStatus
+from typing import Any, Literal
 
 import falcon
 import msgspec
@@ -10,39 +13,54 @@ from falcon import Request, Response
 
 from featurestore.access import Access
 from featurestore.bodies import decode_body, read_body
-from featurestore.errors import NoSchemaError, UndeclaredFeatureError
+from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError, UndeclaredFeatureError
 from featurestore.rendering import encode
-from featurestore.schema import encodable_value
+from featurestore.schema import Fresh, encodable_value
 from featurestore.store import FeatureStore
 from featurestore.text import EVENT_TIME
 
-_STATUSES = {"PRESENT": "PRESENT", "DEFAULT": "PRESENT", "MISSING": "NOT_FOUND", "STALE": "OUTSIDE_MAX_AGE"}
+_STATUSES = {"PRESENT": "PRESENT", "DEFAULT": "PRESENT", "MISSING": "NULL_VALUE", "STALE": "OUTSIDE_MAX_AGE"}
 _NEVER = "1970-01-01T00:00:00Z"
 _TIME_COLUMN, _CREATED_COLUMN = "event_timestamp", "created"
+_EXACT_FLOATS = 2.0**53
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last that RFC 3339 can tell."""
+
+_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED})
+
+Reference = tuple[str, str]
+"""A feature view and a feature of it."""
 
 
 class OnlineRequest(msgspec.Struct):
     """The body of `POST /get-online-features`.
 
     Attributes:
-        entities: Join key → its value in each row.
+        entities: Join key → its value in each row; where it is null, no feature is found.
         features: `view:feature`.
         feature_service: In their place, a service of the default entity's schema.
         full_feature_names: Whether to answer with `view__feature` in place of `feature`.
     """
 
-    entities: dict[str, list[str | int]]
-    features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    entities: dict[str, list[str | int | float | None]]
+    features: list[str] = []
     feature_service: str | None = None
     full_feature_names: bool = False
 
 
 class WriteRequest(msgspec.Struct):
-    """The body of `POST /write-to-online-store` and, with the other name, of `POST /push`; `df` is column → values."""
+    """The body of `POST /write-to-online-store`; `df` is column → values."""
 
+    feature_view_name: str
     df: dict[str, list[Any]]
-    feature_view_name: str = ""
-    push_source_name: str = ""
+
+
+class PushRequest(msgspec.Struct):
+    """The body of `POST /push`; `df` is column → values. `to` is where: there is an online store alone."""
+
+    push_source_name: str
+    df: dict[str, list[Any]]
+    to: Literal["online"] = "online"
 
 
 class FeastError(Exception):
@@ -52,17 +70,19 @@ class FeastError(Exception):
         status: Status line.
         kind: A class of `feast.errors`.
         message: What is wrong.
+        headers: Header fields of the response.
     """
 
-    def __init__(self, status: str, kind: str, message: str) -> None:
+    def __init__(self, status: str, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status, self.kind = status, kind
+        self.status, self.kind, self.headers = status, kind, dict(headers or {})
 
     @staticmethod
     def answer(_req: Request, resp: Response, error: "FeastError", _params: dict[str, str]) -> None:
         """Answer with a JSON string that holds JSON, as the client wants it."""
         inner = {"module": "feast.errors", "class": error.kind, "message": str(error)}
         resp.status, resp.content_type = error.status, falcon.MEDIA_JSON
+        resp.set_headers(error.headers)
         resp.data = encode(encode(inner).decode())
 
 
@@ -72,100 +92,122 @@ class FeastResource:
     def __init__(self, store: FeatureStore, access: Access, *, max_batch: int, max_body_bytes: int) -> None:
         self._store, self._access = store, access
         self._max_batch, self._max_body_bytes = max_batch, max_body_bytes
-        self._online, self._write = msgspec.json.Decoder(OnlineRequest), msgspec.json.Decoder(WriteRequest)
+        self._online = msgspec.json.Decoder(OnlineRequest)
+        self._write, self._push = msgspec.json.Decoder(WriteRequest), msgspec.json.Decoder(PushRequest)
 
     def on_post_online(self, req: Request, resp: Response) -> None:
-        """Answer with a result for each join key and each feature, with a value, a status and a time for each row."""
-        request = decode_body(self._online, read_body(req, self._max_body_bytes))
-        counts = {len(values) for values in request.entities.values()}
-        if len(counts) != 1 or not 0 < (count := counts.pop()) <= self._max_batch:
-            raise falcon.HTTPUnprocessableEntity(
-                description=f"want the same number of values, 1 to {self._max_batch}, for every join key"
-            )
-        refs = request.features or self._refs_of(request.feature_service)
-        names = list(request.entities)
+        """Answer with a result for each join key and each feature, with a value, a status and a time for each row.
+
+        All feature views are read in one round trip to Redis.
+        """
+        with _told_as_feast_does():
+            request = decode_body(self._online, read_body(req, self._max_body_bytes))
+            counts = {len(values) for values in request.entities.values()}
+            if len(counts) != 1 or not 0 < (count := counts.pop()) <= self._max_batch:
+                raise _unacceptable(f"want the same number of values, 1 to {self._max_batch}, for every join key")
+            refs = [_reference(ref) for ref in request.features] or self._refs_of(request.feature_service)
+            names = ["__".join(ref) if request.full_feature_names else ref[1] for ref in refs]
+            _check_names([*request.entities, *names])
+            columns = self._columns(refs, request.entities)
         results = [_result(values, ["PRESENT"] * count, [None] * count) for values in request.entities.values()]
-        columns = self._columns(refs, request.entities)
-        for ref in refs:
-            names.append(ref.replace(":", "__") if request.full_feature_names else ref.rpartition(":")[2])
-            results.append(columns[ref])
+        results += [columns[ref] for ref in refs]
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = encode({"results": results, "metadata": {"feature_names": names}})
+        resp.data = encode({"results": results, "metadata": {"feature_names": [*request.entities, *names]}})
 
     def on_post_write(self, req: Request, resp: Response) -> None:
         """Write a table of one feature view."""
-        self._access.require_write(req)
-        request = decode_body(self._write, read_body(req, self._max_body_bytes))
-        self._write_table(self._view(request.feature_view_name), request.df)
+        with _told_as_feast_does():
+            self._access.require_write(req)
+            request = decode_body(self._write, read_body(req, self._max_body_bytes))
+            self._write_table(*self._view(request.feature_view_name), request.df)
         resp.content_type, resp.data = falcon.MEDIA_JSON, b"null"
 
     def on_post_push(self, req: Request, resp: Response) -> None:
         """Write a table by its push source, which has the name of its feature view."""
-        self._access.require_write(req)
-        request = decode_body(self._write, read_body(req, self._max_body_bytes))
-        try:
-            view = self._store.entity(request.push_source_name)
-        except NoSchemaError:
-            message = f"Unable to find push source '{request.push_source_name}'."
-            raise FeastError(falcon.HTTP_UNPROCESSABLE_ENTITY, "PushSourceNotFoundException", message) from None
-        self._write_table(view, request.df)
+        with _told_as_feast_does():
+            self._access.require_write(req)
+            request = decode_body(self._push, read_body(req, self._max_body_bytes))
+            try:
+                view = self._view(request.push_source_name)
+            except FeastError:
+                message = f"Unable to find push source '{request.push_source_name}'."
+                raise FeastError(falcon.HTTP_UNPROCESSABLE_ENTITY, "PushSourceNotFoundException", message) from None
+            self._write_table(*view, request.df)
         resp.content_type, resp.data = falcon.MEDIA_JSON, b"null"
 
-    def _view(self, name: str) -> FeatureStore:
+    def on_post_materialize(self, _req: Request, _resp: Response) -> None:
+        """Answer 501: Feast's server would read its offline store."""
+        message = "no offline store is here: materialize where one is, by write_to_online_store"
+        raise FeastError(falcon.HTTP_NOT_IMPLEMENTED, "FeastError", message)
+
+    def _view(self, name: str) -> tuple[FeatureStore, str]:
+        """Return a feature view's store and its join key."""
         try:
-            return self._store.entity(name)
+            store = self._store.entity(name)
+            join_key = store.join_key
         except NoSchemaError:
             message = f"Feature view {name} does not exist"
             raise FeastError(falcon.HTTP_NOT_FOUND, "FeatureViewNotFoundException", message) from None
+        return store, join_key or f"{name}_id"
 
-    def _refs_of(self, service: str | None) -> list[str]:
+    def _refs_of(self, service: str | None) -> list[Reference]:
         if service is None:
-            raise falcon.HTTPUnprocessableEntity(description="want `features` or `feature_service`")
+            raise _unacceptable("want `features` or `feature_service`")
         try:
             names = self._store.service(service)
-        except UndeclaredFeatureError:
+        except (NoSchemaError, UndeclaredFeatureError):
             message = f"Feature service {service} does not exist"
             raise FeastError(falcon.HTTP_NOT_FOUND, "FeatureServiceNotFoundException", message) from None
-        return [name if ":" in name else f"{self._store.keys.entity}:{name}" for name in names]
+        return [_reference(name if ":" in name else f"{self._store.keys.entity}:{name}") for name in names]
 
-    def _columns(self, refs: Sequence[str], entities: Mapping[str, Sequence[str | int]]) -> dict[str, dict[str, Any]]:
-        """Return Feast's result for each feature; one call a feature view."""
+    def _columns(
+        self, refs: Sequence[Reference], entities: Mapping[str, Sequence[Any]]
+    ) -> dict[Reference, dict[str, Any]]:
+        """Return Feast's result for each feature."""
         wanted: dict[str, list[str]] = {}
-        for ref in refs:
-            view, _, feature = ref.rpartition(":")
+        for view, feature in refs:
             wanted.setdefault(view, []).append(feature)
-        columns = {}
+        calls, places = [], []
         for view, features in wanted.items():
-            store = self._view(view)
-            key = _join_key(store)
+            _, key = self._view(view)
             if key not in entities:
-                raise falcon.HTTPUnprocessableEntity(description=f"{view} wants the join key {key} - at `$.entities`")
-            selection, entries = store.fetch_fresh([str(value) for value in entities[key]], features)
+                raise _unacceptable(f"{view} wants the join key {key} - at `$.entities`")
+            ids = [_id_of(value) for value in entities[key]]
+            places.append([place for place, entity_id in enumerate(ids) if entity_id is not None])
+            calls.append((view, [entity_id for entity_id in ids if entity_id is not None], features))
+        columns = {}
+        found = self._store.fetch_fresh_of(calls)
+        for (view, _, _), known, (selection, entries) in zip(calls, places, found, strict=True):
+            rows: list[Fresh | None] = [None] * len(next(iter(entities.values())))
+            for place, entry in zip(known, entries, strict=True):
+                rows[place] = entry
             for position, name in enumerate(selection.names):
-                columns[f"{view}:{name}"] = _result(
-                    [encodable_value(entry.values[position]) if entry else None for entry in entries],
-                    [_STATUSES[entry.statuses[position]] if entry else "NOT_FOUND" for entry in entries],
-                    [entry.event_times[position] if entry else None for entry in entries],
+                columns[view, name] = _result(
+                    [encodable_value(row.values[position]) if row else None for row in rows],
+                    [_STATUSES[row.statuses[position]] if row else "NOT_FOUND" for row in rows],
+                    [row.event_times[position] if row else None for row in rows],
                 )
         return columns
 
-    def _write_table(self, store: FeatureStore, df: Mapping[str, Sequence[Any]]) -> None:
+    def _write_table(self, store: FeatureStore, key: str, df: Mapping[str, Sequence[Any]]) -> None:
         """Write every row that can be written; the others are named in the error.
 
         A time without an offset is UTC. To write the same table again changes nothing.
         """
-        key = _join_key(store)
         if key not in df or len({len(values) for values in df.values()}) != 1:
-            raise falcon.HTTPUnprocessableEntity(description=f"want columns of one length, {key} among them")
+            raise _unacceptable(f"want columns of one length, {key} among them")
         names = [name for name in df if name not in {key, _TIME_COLUMN, _CREATED_COLUMN}]
-        times = df.get(_TIME_COLUMN, [None] * len(df[key]))
-        rows = zip(df[key], times, *(df[name] for name in names), strict=True)
-        table = [(str(entity_id), *values) for entity_id, *values in rows]
+        kinds = store.declared(names)
+        columns = [[_int_of(value) for value in df[name]] if kinds.get(name) == "int" else df[name] for name in names]
+        ids = [_int_of(value) for value in df[key]]
+        times = df.get(_TIME_COLUMN, [None] * len(ids))
+        texts = [str(value) if _is_int(value) else value for value in ids]
+        table = list(zip(texts, times, *columns, strict=True))
         result = store.upsert_table((EVENT_TIME, *names), table)
         if result.rejected:
             first = result.rejected[0]
-            raise falcon.HTTPUnprocessableEntity(
-                description=f"{len(result.rejected)} of {len(table)} rows were rejected; "
+            raise _unacceptable(
+                f"{len(result.rejected)} of {len(table)} rows were rejected; "
                 f"the first is row {first.row}: {first.code} {first.reason}"
             )
 
@@ -176,10 +218,60 @@ def add_routes(app: falcon.App[Request, Response], resource: FeastResource) -> N
     app.add_route("/get-online-features", resource, suffix="online")
     app.add_route("/write-to-online-store", resource, suffix="write")
     app.add_route("/push", resource, suffix="push")
+    for path in ("/materialize", "/materialize-incremental"):
+        app.add_route(path, resource, suffix="materialize")
 
 
-def _join_key(store: FeatureStore) -> str:
-    return store.join_key or f"{store.keys.entity}_id"
+@contextmanager
+def _told_as_feast_does() -> Iterator[None]:
+    """Raise what is wrong with a request as an error that Feast's client raises again; what is amiss here stays."""
+    try:
+        yield
+    except falcon.HTTPError as error:
+        kind = "FeastPermissionError" if error.status_code in _REFUSALS else "FeastError"
+        raise FeastError(
+            str(error.status), kind, error.description or str(error.title), dict(error.headers or {})
+        ) from error
+    except (UndeclaredFeatureError, BadArgumentsError, BadValueError) as error:
+        raise _unacceptable(str(error)) from error
+
+
+def _unacceptable(message: str) -> FeastError:
+    return FeastError(falcon.HTTP_UNPROCESSABLE_ENTITY, "FeastError", message)
+
+
+def _reference(ref: str) -> Reference:
+    view, separator, feature = ref.rpartition(":")
+    if not separator:
+        raise _unacceptable(f"a feature is asked for as view:feature, not {ref[:64]!r}")
+    return view, feature
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Return when no two columns have one name, of which the client would keep one column alone."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        message = f"Duplicate features named {', '.join(twice)} found. Full feature names tell feature views apart."
+        raise FeastError(falcon.HTTP_UNPROCESSABLE_ENTITY, "FeatureNameCollisionError", message)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _int_of(value: Any) -> Any:
+    """Return an int for a float that is one: pandas turns ints into floats where some are missing."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
+        return int(value)
+    return value
+
+
+def _id_of(value: str | float | None) -> str | None:
+    """Return the id that a join key's value stands for; None where it stands for none."""
+    value = _int_of(value)
+    if isinstance(value, float):
+        raise _unacceptable(f"a join key is text or an integer, not {value}")
+    return str(value) if value is not None else None
 
 
 def _result(values: Sequence[Any], statuses: Sequence[str], times: Sequence[int | None]) -> dict[str, Any]:
@@ -190,5 +282,6 @@ def _timestamp(time: int | None) -> str:
     """Return RFC 3339 with no fraction or with ms."""
     if time is None:
         return _NEVER
-    precision = "milliseconds" if time % 1000 else "seconds"
-    return datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+    time = min(time, _LAST_MS)
+    moment = datetime.fromtimestamp(time // 1000, UTC).replace(microsecond=time % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds" if time % 1000 else "seconds").replace("+00:00", "Z")

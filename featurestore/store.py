@@ -204,6 +204,42 @@ class FeatureStore:
 
         return self._read(features, read)
 
+    def fetch_fresh_of(
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> list[tuple[Selection, list[Fresh | None]]]:
+        """Return what `fetch_fresh` does for each of several entities, in one round trip.
+
+        Args:
+            wanted: For each the entity's name, the ids and the features.
+
+        Raises:
+            NoSchemaError: An entity has no schema.
+            UndeclaredFeatureError: A feature is not declared.
+            BadArgumentsError: An id is empty or too long.
+        """
+        try:
+            return self._fresh_of(wanted)
+        except _OUTDATED:
+            for entity, _, _ in wanted:
+                self.entity(entity).schema()
+            return self._fresh_of(wanted)
+
+    def _fresh_of(
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> list[tuple[Selection, list[Fresh | None]]]:
+        selections: list[Selection] = []
+        batches: list[list[bytes]] = []
+        for entity, ids, features in wanted:
+            store = self.entity(entity)
+            selections.append(store.select(features))
+            packer = Packer(store.keys, ("?metadata", *selections[-1].words))
+            batches.append(_packed_batches(packer, ids))
+        replies = iter(self._batch_replies([call for calls in batches for call in calls]))
+        return [
+            (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
+            for selection, calls in zip(selections, batches, strict=True)
+        ]
+
     def fetch_json(self, entity_id: str, features: Sequence[str] | None = None) -> bytes | None:
         """Return an entity's features as the JSON of a response, None when the id is unknown.
 
@@ -342,7 +378,7 @@ class FeatureStore:
             event_time: As in `upsert`.
             overwrite: As in `upsert`.
         """
-        declared = self._declared([name for name in columns if name != EVENT_TIME])
+        declared = self.declared([name for name in columns if name != EVENT_TIME])
         upsert = Upsert(self.keys, declared, columns, event_time, overwrite=overwrite, verdicts=True)
         return self._write(UPSERT_FEATURES, upsert, rows)
 
@@ -500,7 +536,7 @@ class FeatureStore:
             self._selections[wanted] = selection
         return selection
 
-    def _declared(self, columns: Sequence[str]) -> Mapping[str, str]:
+    def declared(self, columns: Sequence[str]) -> Mapping[str, str]:
         """Return the declared features' types, read anew where one of `columns` is not among those last seen."""
         schema = self._schema or self.schema()
         if not schema.features.keys() >= set(columns) and self._may_be_outdated():

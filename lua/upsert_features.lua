@@ -160,11 +160,12 @@ local function merge(key, stored, time, checks)
   local empty = applied == 0 and stale == 0
   if empty and entity.deleted and checks and time <= entity.floor then return 'S' end
   if stale > 0 and applied == 0 then return 'S' end
-  if existed and (empty or not changed) and checks then return 'D' end
+  local repeated = existed and (empty or not changed) and checks
+  if repeated and row_of_layout(stored[2], declared.layout) then return 'D' end -- else the schema's ttl may be another
   touch(entity, declared, given, time)
   reply = store_entity(key, entity, declared, words, forgotten)
   if reply then return nil, reply end
-  return (stale > 0 and 'P') or (existed and 'A') or 'C'
+  return (repeated and 'D') or (stale > 0 and 'P') or (existed and 'A') or 'C'
 end
 
 local arguments, keys, pcall, pack = ARGV, KEYS, redis.pcall, cmsgpack.pack -- locals are quicker than globals

@@ -14,6 +14,8 @@ from support.servers import Server, binaries
 
 from featurestore import FeatureStore, SyncTransport, Transport
 
+collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
+
 BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
 _OWN_KEYS = (b"user:", b"all_users")
 
