@@ -1,14 +1,15 @@
-"""The one thing that setup.cfg cannot say: an extension module. Without a compiler the package does without it."""
+"""The one thing that setup.cfg cannot say: extension modules. Without a compiler the package does without them."""
 
 from setuptools import Extension, setup
 
 setup(
     ext_modules=[
         Extension(
-            "featurestore._transcode",
-            ["featurestore/_transcode.c"],
+            f"featurestore.{name}",
+            [f"featurestore/{name}.c"],
             extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
             optional=True,
         )
+        for name in ("_transcode", "_wire")
     ]
 )

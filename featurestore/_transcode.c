@@ -13,6 +13,7 @@
 typedef struct {
     PyObject_HEAD
     Py_ssize_t count;   /* features */
+    Py_ssize_t head;    /* bytes in front of each row that stands alone */
     char *kinds;        /* the first letter of each feature's type */
     PyObject **keys;    /* what stands before each value: `{"age":` or `,"age":` */
     PyObject *opening;  /* `{"user_id":` */
@@ -420,80 +421,113 @@ static Reader reader_of(PyObject *bytes)
     return (Reader){first, first + PyBytes_GET_SIZE(bytes)};
 }
 
+/* Start at a row that stands alone, behind what is in front of it; -1 where it is no bytes or too short. */
+static int read_alone(Transcoder *self, PyObject *row, Reader *reader)
+{
+    if (!PyBytes_Check(row) || PyBytes_GET_SIZE(row) < self->head)
+        return -1;
+    *reader = reader_of(row);
+    reader->at += self->head;
+    return 0;
+}
+
 static PyObject *Transcoder_one(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 2 || !PyUnicode_Check(arguments[0]) || !PyBytes_Check(arguments[1]))
         return PyErr_Format(PyExc_TypeError, "one() wants an id and a reply");
-    Reader reader = reader_of(arguments[1]);
+    Reader reader;
     Writer writer;
     if (start(&writer, 128 + 32 * (size_t)self->count + 2 * (size_t)PyBytes_GET_SIZE(arguments[1])) < 0)
         return NULL;
-    int failed = transcode_entity(self, arguments[0], &reader, &writer, 0);
-    return finish(&writer, failed < 0 || reader.at != reader.end);
+    int failed = read_alone(self, arguments[1], &reader) < 0 || transcode_entity(self, arguments[0], &reader, &writer, 0);
+    return finish(&writer, failed || reader.at != reader.end);
 }
 
-/* Return the JSON of the entity that the reader is at, or None at a nil. */
-static PyObject *transcode_alone(Transcoder *self, PyObject *id, Reader *reader)
+/* Return the JSON of the entity whose row stands alone. */
+static PyObject *transcode_alone(Transcoder *self, PyObject *id, PyObject *row)
 {
+    Reader reader;
     Writer writer;
-    if (reader->at < reader->end && *reader->at == 0xc0) {
-        reader->at++;
-        Py_RETURN_NONE;
-    }
     if (start(&writer, 128 + 32 * (size_t)self->count) < 0)
         return NULL;
-    int failed = transcode_entity(self, id, reader, &writer, 0);
-    return finish(&writer, failed);
+    int failed = read_alone(self, row, &reader) < 0 || transcode_entity(self, id, &reader, &writer, 0);
+    return finish(&writer, failed || reader.at != reader.end);
 }
 
 static PyObject *Transcoder_each(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 2 || !PyList_Check(arguments[0]) || !PyBytes_Check(arguments[1]))
-        return PyErr_Format(PyExc_TypeError, "each() wants a list of ids and a reply");
-    PyObject *ids = PyList_GetSlice(arguments[0], 0, PY_SSIZE_T_MAX), *entities;
-    Reader reader = reader_of(arguments[1]);
-    Py_ssize_t number;
-    if (ids == NULL || take_array(&reader, &number) < 0 || number != PyList_GET_SIZE(ids)) {
-        Py_XDECREF(ids);
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "the reply is not of so many entities");
-    }
-    if ((entities = PyList_New(number)) != NULL) {
-        for (Py_ssize_t index = 0; index < number; index++) {
-            PyObject *entity = transcode_alone(self, PyList_GET_ITEM(ids, index), &reader);
-            if (entity == NULL) {
-                Py_CLEAR(entities);
-                break;
-            }
-            PyList_SET_ITEM(entities, index, entity);
-        }
-        if (entities != NULL && reader.at != reader.end) {
+    if (count != 2 || !PyList_Check(arguments[0]) || !PyList_Check(arguments[1]))
+        return PyErr_Format(PyExc_TypeError, "each() wants a list of ids and a list of rows");
+    PyObject *ids = arguments[0], *rows = arguments[1];
+    Py_ssize_t number = PyList_GET_SIZE(rows);
+    if (number != PyList_GET_SIZE(ids))
+        return PyErr_Format(PyExc_ValueError, "the reply is not of so many entities");
+    PyObject *entities = PyList_New(number);
+    for (Py_ssize_t index = 0; entities != NULL && index < number; index++) {
+        /* What is called may change the lists: never go on by their old sizes. */
+        PyObject *id = index < PyList_GET_SIZE(ids) ? PyList_GET_ITEM(ids, index) : Py_None;
+        PyObject *row = index < PyList_GET_SIZE(rows) ? PyList_GET_ITEM(rows, index) : Py_None;
+        PyObject *entity = Py_None;
+        Py_INCREF(id);
+        Py_INCREF(row);
+        if (row != Py_None)
+            entity = transcode_alone(self, id, row);
+        else
+            Py_INCREF(entity);
+        Py_DECREF(id);
+        Py_DECREF(row);
+        if (entity == NULL)
             Py_CLEAR(entities);
-            PyErr_SetString(PyExc_ValueError, "the reply goes on after its rows");
-        }
+        else
+            PyList_SET_ITEM(entities, index, entity);
     }
-    Py_DECREF(ids);
     return entities;
 }
 
-/* Write the entities that one reply covers, from `*position` on; -1 also when the reply covers more than there are. */
+/* Write the entity at `*position`, whose row is at the reader, and move on; -1 also where there is no such entity. */
+static int transcode_next(Transcoder *self, PyObject *ids, Py_ssize_t *position, Reader *reader, Writer *writer,
+                          int may_be_unknown)
+{
+    if (*position >= PyList_GET_SIZE(ids) || RESERVE(writer, 1) < 0)
+        return -1;
+    PyObject *id = PyList_GET_ITEM(ids, *position);
+    *writer->at++ = *position ? ',' : '[';
+    ++*position;
+    Py_INCREF(id);
+    int failed = transcode_entity(self, id, reader, writer, may_be_unknown);
+    Py_DECREF(id);
+    return failed;
+}
+
+/* Write the entities that one reply covers, from `*position` on: rows that stand alone, or a msgpack array of rows. */
 static int transcode_part(Transcoder *self, PyObject *ids, Py_ssize_t *position, PyObject *reply, Writer *writer)
 {
-    Reader reader = reader_of(reply);
+    static const unsigned char nil = 0xc0;
+    Reader reader;
     Py_ssize_t count;
+    int failed = 0;
+    if (PyList_Check(reply)) {
+        for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(reply); index++) {
+            PyObject *row = PyList_GET_ITEM(reply, index);
+            Py_INCREF(row);
+            if (row == Py_None)
+                reader = (Reader){&nil, &nil + 1};
+            else
+                failed = read_alone(self, row, &reader);
+            failed = failed || transcode_next(self, ids, position, &reader, writer, row == Py_None) < 0
+                || reader.at != reader.end;
+            Py_DECREF(row);
+        }
+        return failed ? -1 : 0;
+    }
+    if (!PyBytes_Check(reply))
+        return -1;
+    reader = reader_of(reply);
     if (take_array(&reader, &count) < 0)
         return -1;
-    for (; count > 0; count--, ++*position) {
-        if (*position >= PyList_GET_SIZE(ids) || RESERVE(writer, 1) < 0)
-            return -1;
-        PyObject *id = PyList_GET_ITEM(ids, *position);
-        *writer->at++ = *position ? ',' : '[';
-        Py_INCREF(id);
-        int failed = transcode_entity(self, id, &reader, writer, 1);
-        Py_DECREF(id);
-        if (failed)
-            return -1;
-    }
-    return reader.at == reader.end ? 0 : -1;
+    for (; !failed && count > 0; count--)
+        failed = transcode_next(self, ids, position, &reader, writer, 1);
+    return failed || reader.at != reader.end ? -1 : 0;
 }
 
 static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
@@ -510,7 +544,7 @@ static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, P
     for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(replies); index++) {
         PyObject *reply = PyList_GET_ITEM(replies, index);
         Py_INCREF(reply);
-        failed = PyBytes_Check(reply) ? transcode_part(self, ids, &position, reply, &writer) : -1;
+        failed = transcode_part(self, ids, &position, reply, &writer);
         Py_DECREF(reply);
     }
     failed = failed || position != PyList_GET_SIZE(ids) || position == 0 || RESERVE(&writer, 1) < 0;
@@ -631,13 +665,17 @@ static int set_features(Transcoder *self, PyObject *names, PyObject *types)
 
 static PyObject *Transcoder_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *words[] = {"names", "types", "id_name", NULL};
+    static char *words[] = {"names", "types", "id_name", "head", NULL};
     PyObject *names, *types, *id_name;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOU", words, &names, &types, &id_name))
+    Py_ssize_t head = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOU|n", words, &names, &types, &id_name, &head))
         return NULL;
+    if (head < 0)
+        return PyErr_Format(PyExc_ValueError, "there cannot be %zd bytes in front of a row", head);
     Transcoder *self = (Transcoder *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
+    self->head = head;
     PyObject *json = PyImport_ImportModule("msgspec.json"), *name_tuple = NULL, *type_tuple = NULL;
     int failed = json == NULL || (self->encode = PyObject_GetAttrString(json, "encode")) == NULL
         || (self->opening = key_of('{', id_name)) == NULL
@@ -655,9 +693,9 @@ static PyMethodDef Transcoder_methods[] = {
     {"one", (PyCFunction)(void (*)(void))Transcoder_one, METH_FASTCALL,
      "one(entity_id, reply): the JSON of one entity, from a reply of get_features."},
     {"each", (PyCFunction)(void (*)(void))Transcoder_each, METH_FASTCALL,
-     "each(entity_ids, reply): the JSON of each entity, None for an unknown one, from a reply of get_features_batch."},
+     "each(entity_ids, rows): the JSON of each entity, from rows that stand alone; None where the row is None."},
     {"many", (PyCFunction)(void (*)(void))Transcoder_many, METH_FASTCALL,
-     "many(entity_ids, replies): the JSON of a list of entities, from the replies of get_features_batch."},
+     "many(entity_ids, replies): the JSON of a list of entities, from replies of get_features_batch: bytes or rows."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,6 +11,7 @@ import gevent
 from gevent import Timeout, getcurrent
 
 from featurestore.http1 import Environ, Limits, Refusal, Request, RequestReader
+from featurestore.wire import send
 
 _RECEIVE_BYTES = 65_536
 _FIRST_BYTES = 4096  # most requests; a large buffer for each read would be cut to size by the allocator
@@ -50,8 +51,8 @@ class Server(Protocol):
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
         """Have the app answer `request`; return whether the connection may go on."""
 
-    def finish(self, answer: Answer) -> bytes:
-        """Return the response to a request that `begin` took."""
+    def finish(self, answer: Answer) -> tuple[bytes, ...]:
+        """Return the response to a request that `begin` took, in pieces."""
 
     def shortcut(self, path: str) -> bytes | None:
         """Return the response to a GET of `path` like others before it; None where `answer` has to give it."""
@@ -91,10 +92,11 @@ class Connection:
         self._plain = client if tls else client._sock  # noqa: SLF001 - past gevent's wrapper, which would wait
         if tls:
             client.settimeout(0.0)
-        self._watcher: Any = self._hub.loop.io(client.fileno(), _READABLE)
+        self._descriptor: int = client.fileno()
+        self._watcher: Any = self._hub.loop.io(self._descriptor, _READABLE)
         self._begin = None if tls else server.begin
         self._closed = False
-        self._asked = b""  # the request that was begun in the hub
+        self._asked = ""  # the path of the request that was begun in the hub
         self._received: bytes | None = None  # in the hub, for the greenlet to take
         self._late: memoryview | None = None  # what the greenlet has to send of a response that was begun in the hub
         self._answered = False  # since `deadline` was set
@@ -220,17 +222,16 @@ class Connection:
             return
         begin = self._begin
         if begin is not None:
-            try:
-                data: bytes = self._plain.recv(_FIRST_BYTES)
-            except BlockingIOError:
+            taken = self._reader.take(self._descriptor)
+            if taken is None:
                 return
-            except OSError:
-                data = b""
-            path = self._reader.repeated(data)
-            self.waiting, self._asked = False, data
-            if path is not None and begin(path, self._respond):
-                return
-            self._received = data
+            self.waiting = False
+            if isinstance(taken, str):
+                self._asked = taken
+                if begin(taken, self._respond):
+                    return
+                taken = self._reader.unparsed(taken)
+            self._received = taken
         self.waiting = False
         self._greenlet.switch()
 
@@ -239,18 +240,21 @@ class Connection:
         if self._closed:
             return
         if answer is None:
-            self._received = self._asked
+            self._received = self._reader.unparsed(self._asked)
         else:
-            response, sent = self._server.finish(answer), 0
-            with contextlib.suppress(OSError):  # the greenlet will meet it again
-                sent = self._plain.send(response)
-            if sent == len(response) and self._server.alive:
+            response = self._server.finish(answer)
+            try:
+                left = send(self._descriptor, response)
+            except OSError:  # the greenlet will meet it again
+                left = sum(map(len, response))
+            if not left and self._server.alive:
                 self.deadline = monotonic() + self._server.idle_timeout
                 self.waiting = True
                 if not self._watcher.active:
                     self._watcher.start(self._on_readable)
                 return
-            self._late = memoryview(response)[sent:]
+            whole = b"".join(response)
+            self._late = memoryview(whole)[len(whole) - left :]
         self._greenlet.switch()
 
     def _send_late(self) -> None:

@@ -1,7 +1,6 @@
 """HTTP/1.1 requests: a connection's bytes in, requests out, checked for what llhttp lets pass."""
 
 import io
-import re
 from collections import deque
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -9,6 +8,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from httptools.parser.errors import HttpParserInvalidURLError
+
+from featurestore.wire import is_plain_line, plain_path, take
 
 Environ = dict[str, Any]
 
@@ -20,7 +21,6 @@ _FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _ONCE = {*_FRAMING, "CONTENT_TYPE", "HTTP_HOST"}
 _UNUSUAL = {*_FRAMING, "HTTP_EXPECT", "HTTP_UPGRADE"}
 _MOST_HELD = 131_072
-_PLAIN_LINE = re.compile(rb"GET (/[A-Za-z0-9_.~/-]*) HTTP/1\.1")
 _LONGEST_FIELDS_KEPT = 4096
 _REASONS = {
     400: "Bad Request",
@@ -141,13 +141,15 @@ class RequestReader:
         Such a request need not be parsed: the parser has taken the same fields, and the path has plain characters
         alone. Otherwise return None; `data` has to be fed then.
         """
-        usual = self._usual
-        if usual is None or self.begun or not data.endswith(usual):
-            return None
-        line = _PLAIN_LINE.fullmatch(data, 0, len(data) - len(usual))
-        if line is None or line.end() > self._limits.line > 0:
-            return None
-        return line[1].decode()
+        return None if self.begun else plain_path(data, self._usual, self._limits.line)
+
+    def take(self, descriptor: int) -> str | bytes | None:
+        """Read from a socket; return the path of a request as in `repeated`, or the bytes, as `wire.take` does."""
+        return take(descriptor, None if self.begun else self._usual, self._limits.line)
+
+    def unparsed(self, path: str) -> bytes:
+        """Return the request whose path `take` returned."""
+        return b"GET %b HTTP/1.1%b" % (path.encode(), self._usual or b"")
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the client; what they complete is in `requests`, what is wrong with them in `refusal`."""
@@ -182,7 +184,7 @@ class RequestReader:
             request.http11
             and request.keep_alive
             and len(self._window) - start <= _LONGEST_FIELDS_KEPT
-            and _PLAIN_LINE.fullmatch(self._window, 0, start)
+            and is_plain_line(self._window[:start])
             and self._window.find(b"\r\n\r\n") == len(self._window) - 4
             and request.environ.keys().isdisjoint(_UNUSUAL)
         ):

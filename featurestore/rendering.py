@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-transcoder_type: Callable[[Sequence[str], Sequence[str], str], Any] | None
+transcoder_type: Callable[..., Any] | None
 """The extension's type; None where it was not built, for want of a compiler."""
 
 try:
@@ -40,22 +40,24 @@ class Renderer:
         decode: From a reply of get_features to a row.
         decode_many: From a reply of get_features_batch to rows, None for an unknown id.
         encodable: From a row to what encodes to the object of the features.
+        head: How many bytes are in front of a row that stands alone.
     """
 
     __slots__ = ("_decode", "_decode_many", "_encodable", "_transcoder")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - a selection's parts
         self,
         names: Sequence[str],
         types: Sequence[str],
         decode: Callable[[bytes], Any],
-        decode_many: Callable[[bytes], Any],
+        decode_many: Callable[[Any], Any],
         encodable: Callable[[Any], Any],
+        head: int = 0,
     ) -> None:
         self._decode, self._decode_many, self._encodable = decode, decode_many, encodable
         self._transcoder = None
         if transcoder_type is not None and _TRANSCODED.issuperset(types):
-            self._transcoder = transcoder_type(names, types, "user_id")
+            self._transcoder = transcoder_type(names, types, "user_id", head)
 
     def one(self, entity_id: str, reply: bytes) -> bytes:
         """Return an entity's JSON from the reply of get_features.
@@ -72,22 +74,21 @@ class Renderer:
                 return written
         return encode(Entity(entity_id, self._encodable(self._decode(reply))))
 
-    def each(self, entity_ids: list[str], reply: bytes) -> list[bytes | None]:
-        """Return each entity's JSON from a reply of get_features_batch, None for an unknown id; errors as in `one`."""
+    def each(self, entity_ids: list[str], rows: list[bytes | None]) -> list[bytes | None]:
+        """Return each entity's JSON from rows that stand alone, None where there is none; errors as in `one`."""
         if self._transcoder is not None:
             try:
-                written: list[bytes | None] = self._transcoder.each(entity_ids, reply)
+                written: list[bytes | None] = self._transcoder.each(entity_ids, rows)
             except ValueError:
                 pass
             else:
                 return written
-        encodable = self._encodable
         return [
-            None if row is None else encode(Entity(entity_id, encodable(row)))
-            for entity_id, row in zip(entity_ids, self._decode_many(reply), strict=True)
+            None if row is None else encode(Entity(entity_id, self._encodable(self._decode(row))))
+            for entity_id, row in zip(entity_ids, rows, strict=True)
         ]
 
-    def many(self, entity_ids: list[str], replies: list[bytes]) -> bytes:
+    def many(self, entity_ids: list[str], replies: list[Any]) -> bytes:
         """Return the JSON of a list of entities from the replies that cover them in order; errors as in `one`."""
         if self._transcoder is not None:
             try:

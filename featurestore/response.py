@@ -65,8 +65,8 @@ def head_of(status: str, headers: Headers) -> bytes:
     return (_heads.get(key) or _make_head(key, status, headers)).text
 
 
-def whole(server: Server, head: bytes, body: bytes) -> bytes:
-    """Return the response to a GET by HTTP/1.1 whose connection goes on as long as the server does.
+def whole(server: Server, head: bytes, body: bytes) -> tuple[bytes, ...]:
+    """Return the response, in pieces, to a GET by HTTP/1.1 whose connection goes on as long as the server does.
 
     Args:
         server: Whose response it is.
@@ -75,7 +75,7 @@ def whole(server: Server, head: bytes, body: bytes) -> bytes:
     """
     size = len(body)
     length = _LENGTHS[size] if size < _LENGTHS_KEPT else b"content-length: %d\r\n" % size
-    return b"".join((head, length, server.date_field, b"\r\n" if server.alive else b"connection: close\r\n\r\n", body))
+    return head, length, server.date_field, b"\r\n" if server.alive else b"connection: close\r\n\r\n", body
 
 
 class Response:

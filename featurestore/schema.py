@@ -212,7 +212,19 @@ class Selection:
         packer: Makes calls; set by the store whose keys it has.
     """
 
-    __slots__ = ("_fresh", "_one", "_rows", "names", "packer", "renderer", "types", "vector_type", "vectors", "words")
+    __slots__ = (
+        "_fresh",
+        "_head",
+        "_one",
+        "_rows",
+        "names",
+        "packer",
+        "renderer",
+        "types",
+        "vector_type",
+        "vectors",
+        "words",
+    )
 
     packer: Packer
 
@@ -220,6 +232,8 @@ class Selection:
         self.names = tuple(names)
         self.types = tuple(types)
         self.words = tuple(words)
+        # Asked for by layout, rows come as they are stored: behind the layout, and each alone.
+        self._head = len(self.words[0]) - 1 if len(self.words) == 1 and self.words[0].startswith("@") else 0
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
         python_types = [_python_type(kind) for kind in types]
         row = tuple.__class_getitem__(tuple(python_types))
@@ -235,7 +249,9 @@ class Selection:
             rename=dict(zip(fields, self.names, strict=True)),
             gc=False,
         )
-        self.renderer = Renderer(self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable)
+        self.renderer = Renderer(
+            self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, self._head
+        )
 
     def decode(self, reply: bytes) -> Row:
         """Return the row in a reply of get_features.
@@ -243,11 +259,13 @@ class Selection:
         Raises:
             msgspec.ValidationError: The reply was made under another schema.
         """
-        row: Row = self._one.decode(reply)
+        row: Row = self._one.decode(reply[self._head :] if self._head else reply)
         return row
 
-    def decode_many(self, reply: bytes) -> list[Row | None]:
+    def decode_many(self, reply: bytes | list[bytes | None]) -> list[Row | None]:
         """Return the rows in a reply of get_features_batch, None for an unknown id; errors as in `decode`."""
+        if isinstance(reply, list):
+            return [None if row is None else self.decode(row) for row in reply]
         rows: list[Row | None] = self._rows.decode(reply)
         return rows
 

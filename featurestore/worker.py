@@ -127,8 +127,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             response.status = response.status or "500"  # the client went before the app had begun to answer
             self.log.access(response, request, request.environ, took)
 
-    def finish(self, answer: Answer) -> bytes:
-        """Return the response to a request that `begin` took."""
+    def finish(self, answer: Answer) -> tuple[bytes, ...]:
+        """Return the response to a request that `begin` took, in pieces."""
         self.nr += 1
         if self.nr >= self.max_requests:
             self._end()
@@ -152,7 +152,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 return None
             self._count()
             status, headers, body = answer
-            return whole(self, head_of(status, headers), body)
+            return b"".join(whole(self, head_of(status, headers), body))
         except (Exception, SystemExit, Timeout):
             self.log.exception("Error on the short way to %s", path)
             return None

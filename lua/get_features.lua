@@ -13,7 +13,8 @@ ARGV[2…] names     the features wanted; none: those of the packed row, which a
 
 Reply    nil when the id is unknown or has expired; else one msgpack array aligned with the names. A feature that is
          missing or too old, or whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a
-         whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian.
+         whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian. By layout alone, the
+         layout's 8 bytes stand before the array.
          With ?metadata, an array of 5: that array; the event time in ms; its age in ms by Redis's clock; a string
          with a letter for each feature: P present, M missing, D default, S stale; an array of the features' event
          times. What is not known is nil.
@@ -33,7 +34,7 @@ if wanted and #ARGV == 2 and string.byte(wanted, 1) == 64 then
   -- The usual read ends here, before the functions for all others are even made; include/row.lua has the format.
   found = redis.pcall('HGET', KEYS[1], '@row')
   if type(found) == 'string' and string.sub(found, 1, 8) == string.sub(wanted, 2) and string.byte(found, 9) >= 144
-  then return string.sub(found, 9) end
+  then return found end
 end
 -- @include clock
 -- @include parse
@@ -42,7 +43,11 @@ end
 -- @include row
 -- @include answer
 found = found and row_of_layout(found, string.sub(wanted, 2))
-if found then return found end
-local selection, failure = read_schema(KEYS[3], { unpack(ARGV, 2) })
-if failure then return failure end
-return answer_of(KEYS[1], selection) or false
+if not found then
+  local selection, failure = read_schema(KEYS[3], { unpack(ARGV, 2) })
+  if failure then return failure end
+  found = answer_of(KEYS[1], selection)
+end
+-- What was asked for by layout alone is that layout's, or there was a failure.
+if found and #ARGV == 2 and layout_named(ARGV, 2) then return string.sub(wanted, 2) .. found end
+return found or false

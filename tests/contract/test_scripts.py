@@ -116,9 +116,30 @@ def test_a_value_of_another_type_is_rejected_and_named(
 def test_no_names_means_every_feature_in_declared_order(declared: FeatureStore, transport: Transport) -> None:
     upsert(transport, ["city", "age"], ("u", "Rome", "1.5"))
     assert get(transport, "u") == [1.5, None, None, "Rome"]
-    assert get(transport, "u", f"@{declared.schema().layout}") == [1.5, None, None, "Rome"]
+    layout = declared.schema().layout
+    reply = transport.run(GET_FEATURES, [key("u"), *SHARED], ["u", f"@{layout}"])
+    assert (reply[:8], msgspec.msgpack.decode(reply[8:])) == (layout.encode(), [1.5, None, None, "Rome"])
     with pytest.raises(SchemaChangedError):
         get(transport, "u", "@00000000")
+
+
+def test_by_layout_a_batch_has_rows_as_they_are_stored_and_makes_those_that_are_not(
+    declared: FeatureStore, transport: Transport
+) -> None:
+    upsert(transport, ["city", "age"], ("u", "Rome", "1.5"), ("v", "Oslo", "2"), ("w", "Bonn", "3"))
+    transport.command("HDEL", key("v"), "@row")
+    transport.command("DEL", key("w"))
+    transport.command("SET", key("w"), "no hash")
+    layout = declared.schema().layout
+    ids = ["v", "u", "nobody", "w", "u"]
+    call = [*SHARED, *map(key, ids)], ["1", f"@{layout}", *ids]
+    rows = transport.run(GET_FEATURES_BATCH, *call)
+    transport.command("DEL", key("w"))
+    decoded = [row and (row[:8].decode(), msgspec.msgpack.decode(row[8:])) for row in rows]
+    oslo, rome, nothing = ([2, None, None, "Oslo"], [1.5, None, None, "Rome"], [None] * 4)
+    assert decoded == [(layout, oslo), (layout, rome), None, (layout, nothing), (layout, rome)]
+    with pytest.raises(SchemaChangedError):
+        transport.run(GET_FEATURES_BATCH, [*SHARED, key("u"), key("v")], ["1", "@00000000", "u", "v"])
 
 
 def test_many_features_are_packed_with_a_long_head(store: FeatureStore, transport: Transport) -> None:

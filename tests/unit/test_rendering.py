@@ -59,7 +59,10 @@ def test_without_the_extension_the_same_is_answered(plain: Selection) -> None:
         assert selection.renderer.many(["u", "x", "u"], replies) == (
             b"[" + one + b',{"user_id":"x","features":null},' + one + b"]"
         )
-        assert selection.renderer.each(["u", "x"], replies[0]) == [one, None]
+        assert selection.renderer.many(["u", "x", "u"], [[row, None], [row]]) == selection.renderer.many(
+            ["u", "x", "u"], replies
+        )
+        assert selection.renderer.each(["u", "x"], [row, None]) == [one, None]
 
 
 @built
@@ -74,7 +77,10 @@ def test_the_extension_writes_what_msgspec_does(
     ids = [f"{entity_id}{index}" for index in range(len(table))]
     reply = msgspec.msgpack.encode(table)
     assert quick.renderer.many(ids, [reply]) == plain.renderer.many(ids, [reply])
-    assert quick.renderer.each(ids, reply) == plain.renderer.each(ids, reply)
+    alone = [None if row is None else msgspec.msgpack.encode(row) for row in table]
+    assert quick.renderer.many(ids, [alone]) == quick.renderer.many(ids, [reply])
+    assert plain.renderer.many(ids, [alone]) == plain.renderer.many(ids, [reply])
+    assert quick.renderer.each(ids, alone) == plain.renderer.each(ids, alone)
     for row in table:
         if row is not None:
             packed = msgspec.msgpack.encode(row)
@@ -105,8 +111,9 @@ def test_a_damaged_reply_is_refused_or_read_as_msgspec_reads_it(
     ids = [str(index) for index in range(len(table))]
     with contextlib.suppress(ValueError):
         assert transcoder().many(ids, [bytes(damaged)]) == plain.renderer.many(ids, [bytes(damaged)])
+    rows: list[bytes | None] = [bytes(damaged)] * len(ids)
     with contextlib.suppress(ValueError):
-        assert transcoder().each(ids, bytes(damaged)) == plain.renderer.each(ids, bytes(damaged))
+        assert transcoder().each(ids, rows) == plain.renderer.each(ids, rows)
 
 
 @built
@@ -154,10 +161,26 @@ def test_replies_cover_exactly_the_ids(replies: list[Any]) -> None:
 
 
 @built
-@pytest.mark.parametrize("reply", [b"", b"\x90", b"\x91\xc0", b"\x93\xc0\xc0\xc0", b"\x92\xc0\xc0\xc0", b"\xc0"])
-def test_a_reply_for_each_covers_exactly_the_ids(reply: bytes) -> None:
+@pytest.mark.parametrize("rows", [[], [None], [None, None, None], [None, b""], [None, b"\xc0"], [None, 7]])
+def test_rows_that_stand_alone_cover_exactly_the_ids(rows: list[Any]) -> None:
     with pytest.raises(ValueError, match="reply"):
-        transcoder().each(["a", "b"], reply)
+        transcoder().each(["a", "b"], rows)
+    with pytest.raises(ValueError, match="reply"):
+        transcoder().many(["a", "b"], [rows])
+
+
+def test_what_is_in_front_of_a_row_that_stands_alone_is_passed_over(quick: Selection) -> None:
+    row = msgspec.msgpack.encode(WHOLE)
+    for extension in (rendering.transcoder_type, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rendering, "transcoder_type", extension)
+            behind = Selection(NAMES, TYPES, ["@01234567"])
+        assert behind.decode(b"01234567" + row) == tuple(WHOLE)
+        assert behind.renderer.one("u", b"01234567" + row) == quick.renderer.one("u", row)
+        assert behind.renderer.each(["u", "x"], [b"01234567" + row, None]) == [quick.renderer.one("u", row), None]
+        for short in (b"", b"0123456", b"01234567"):
+            with pytest.raises(msgspec.DecodeError):
+                behind.renderer.one("u", short)
 
 
 @built
@@ -171,9 +194,9 @@ def test_wrong_calls_are_told_and_harm_nothing() -> None:
         lambda: made.many(("u",), []),
         lambda: made.many(["u"], None),
         lambda: made.many([7], [b"\x91\xc0"]),
-        lambda: made.each(["u"], [b"\x91\xc0"]),
-        lambda: made.each(("u",), b"\x91\xc0"),
-        lambda: made.each([7], b"\x91" + msgspec.msgpack.encode(WHOLE)),
+        lambda: made.each(["u"], b"\x91\xc0"),
+        lambda: made.each(("u",), [None]),
+        lambda: made.each([7], [msgspec.msgpack.encode(WHOLE)]),
         lambda: maker(["a"], [1], "user_id"),
         lambda: maker([1], ["int"], "user_id"),
         lambda: maker(1, 2, "user_id"),
