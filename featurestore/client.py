@@ -11,14 +11,15 @@ from urllib.parse import urlsplit
 
 from featurestore import exchanges
 from featurestore.errors import ConfigurationError, DeadlineExceededError, UnavailableError
-from featurestore.exchanges import Answer, Exchange, Health, Outcome
+from featurestore.exchanges import Answer, Exchange
+from featurestore.results import Health, Outcome
 from featurestore.schema import Value
 from featurestore.table import FeatureTable, TableRow
 
 if TYPE_CHECKING:
     import httpx
 
-    from featurestore.store import EventTime, Rows  # brings redis along, which callers over HTTP do without
+    from featurestore.writes import EventTime, Rows  # brings redis along, which callers over HTTP do without
 
 __all__ = ["AsyncClient", "Client", "FeatureTable", "Health", "Outcome"]
 

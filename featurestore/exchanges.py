@@ -21,44 +21,19 @@ from featurestore.errors import (
     UnavailableError,
     UndeclaredFeatureError,
 )
+from featurestore.results import Health, Outcome
 from featurestore.schema import Value
 from featurestore.table import FeatureTable, TableRow
 from featurestore.text import EVENT_TIME, encode_id, to_time
 
 if TYPE_CHECKING:
-    from featurestore.store import EventTime, Rows  # brings redis along, which callers over HTTP do without
+    from featurestore.writes import EventTime, Rows  # brings redis along, which callers over HTTP do without
 
 T = TypeVar("T")
 
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _ROUTES = frozenset({"batch", "ingest", "query"})
 _encode = msgspec.json.encode
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of one row of `upsert_many`.
-
-    Attributes:
-        verdict: `created`, `applied`, `partly stale`, `stale`, `duplicate` or `rejected`.
-        code: For a rejected row BADID, BADTIME, BADTYPE, UNDECLARED …
-        reason: For a rejected row what was wrong, with the value.
-    """
-
-    verdict: str
-    code: str | None = None
-    reason: str | None = None
-
-
-class Health(msgspec.Struct, frozen=True):
-    """Whether the server can serve.
-
-    Attributes:
-        status: `healthy` or `unhealthy`.
-        reason: Why it is not healthy.
-    """
-
-    status: str
-    reason: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
