@@ -4,9 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featurestore.async_client import AsyncClient
     from featurestore.async_store import AsyncFeatureStore
     from featurestore.async_transport import AsyncTransport
-    from featurestore.client import AsyncClient, Client
+    from featurestore.client import Client
     from featurestore.embedded import EmbeddedServer
     from featurestore.errors import (
         AccessDeniedError,
@@ -76,7 +77,7 @@ __all__ = [
 _HOMES = {
     "AsyncFeatureStore": "async_store",
     "AsyncTransport": "async_transport",
-    "AsyncClient": "client",
+    "AsyncClient": "async_client",
     "Client": "client",
     "EmbeddedServer": "embedded",
     "AccessDeniedError": "errors",

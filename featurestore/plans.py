@@ -19,8 +19,8 @@ from featurestore.errors import (
 )
 from featurestore.keys import Keys
 from featurestore.packing import Packer
-from featurestore.results import Description, MaxAge
-from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value, parse_duration
+from featurestore.results import Description, MaxAge, milliseconds
+from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
 from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
 from featurestore.text import encode_id
 from featurestore.transport import Reply, Word, pack_call
@@ -313,15 +313,3 @@ def checked(replies: list[Reply | FeatureStoreError]) -> list[Reply]:
 
 def _batches(packed: list[bytes]) -> Plan[list[Reply]]:
     return checked((yield Calls(GET_FEATURES_BATCH, packed)))
-
-
-def milliseconds(max_age: MaxAge) -> int | None:
-    """Return the ms in a span of time.
-
-    Raises:
-        BadArgumentsError: It is none.
-    """
-    try:
-        return None if max_age is None else parse_duration(str(max_age))
-    except ValueError as error:
-        raise BadArgumentsError(f"max_age: {error}") from None

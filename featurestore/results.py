@@ -2,7 +2,8 @@
 
 import msgspec
 
-from featurestore.schema import Status, Value
+from featurestore.errors import BadArgumentsError
+from featurestore.schema import Status, Value, parse_duration
 
 MaxAge = str | int | None
 """How old a value may be: digits and `ms`, `s`, `m`, `h` or `d`, such as `10m`; or ms. None: as the schema says."""
@@ -48,3 +49,15 @@ class Health(msgspec.Struct, frozen=True):
 
     status: str
     reason: str | None = None
+
+
+def milliseconds(max_age: MaxAge) -> int | None:
+    """Return the ms in a span of time.
+
+    Raises:
+        BadArgumentsError: It is none.
+    """
+    try:
+        return None if max_age is None else parse_duration(str(max_age))
+    except ValueError as error:
+        raise BadArgumentsError(f"max_age: {error}") from None
