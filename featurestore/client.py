@@ -33,9 +33,9 @@ class Client(Caller):
     either takes too long, and `AccessDeniedError` where the API key does not permit the call. `timeout` is the seconds
     that a call may take in all, a repeat included; a method's own takes the place of the client's. To connect, to send,
     to wait for the head of the answer and for its body may each take what is left of it, and between the pieces of a
-    body it is looked at again. What it cannot end is a wait within a step: a server that sends the head byte by byte,
-    or one more piece of the body just in time, makes a call longer. `entity` names another entity than the server's
-    default one; where it has no schema, that raises `NoSchemaError`.
+    body it is looked at again. What it cannot end is a wait within a step: a server that takes the request or sends the
+    head bit by bit, or one more piece of the body just in time, makes a call longer. `entity` names another entity than
+    the server's default one; where it has no schema, that raises `NoSchemaError`.
 
     Args:
         base_url: Where the server is, such as `http://features:8000`.

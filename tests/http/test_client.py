@@ -627,7 +627,8 @@ def test_the_examples_of_the_documentation_print_what_they_say(
     page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     with serving(valkey.url, tmp_path, timeout_ms="5000", write_keys="secret") as server:
-        exec(code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"), {})
-    said = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert len(said) == 15
+        code = code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+        exec(code.replace("redis://127.0.0.1:6379/0", valkey.url), {})
+    said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert len(said) == 20
     assert capsys.readouterr().out.splitlines() == said

@@ -46,7 +46,7 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
                     if isinstance(fixture, Connect):
                         await fixture.close()
             assert unhandled == []
-            assert asyncio.all_tasks() == {asyncio.current_task()}
+            await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()}, what="the end of every task")
 
         asyncio.run(whole())
 
