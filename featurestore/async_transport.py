@@ -306,4 +306,4 @@ def _connect_error(error: Exception) -> FeatureStoreError:
         return AccessDeniedError(f"Redis refused the credentials: {error}")
     if isinstance(error, redis.ResponseError):
         return error_from_reply(reply_text(error))
-    return UnavailableError(f"Redis cannot be reached: {error}")
+    return UnavailableError(f"Redis cannot be reached: {str(error) or 'it took too long'}")

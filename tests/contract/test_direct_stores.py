@@ -72,6 +72,11 @@ class Blocking(FeatureStore):
         return len(counted)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATURESTORE_CONNECT_TIMEOUT_MS", "20000")
+
+
 @pytest.fixture(params=["blocking", "asyncio"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Makes stores of either kind, which are closed after the test."""
