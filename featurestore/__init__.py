@@ -4,7 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featurestore.client import AsyncClient, Client
+    from featurestore.async_client import AsyncClient
+    from featurestore.async_store import AsyncFeatureStore
+    from featurestore.async_transport import AsyncTransport
+    from featurestore.client import Client
     from featurestore.embedded import EmbeddedServer
     from featurestore.errors import (
         AccessDeniedError,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
         WriteRefusedError,
     )
     from featurestore.keys import Keys
+    from featurestore.results import Description, Health, Outcome
     from featurestore.schema import Definition, Schema, read_definition
     from featurestore.settings import Settings
     from featurestore.store import FeatureStore
@@ -34,18 +38,23 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedError",
     "AsyncClient",
+    "AsyncFeatureStore",
+    "AsyncTransport",
     "BadArgumentsError",
     "BadValueError",
     "Client",
     "ConfigurationError",
     "DeadlineExceededError",
     "Definition",
+    "Description",
     "EmbeddedServer",
     "FeatureStore",
     "FeatureStoreError",
     "FeatureTable",
+    "Health",
     "Keys",
     "NoSchemaError",
+    "Outcome",
     "OverloadedError",
     "RedisError",
     "RejectedRow",
@@ -66,7 +75,9 @@ __all__ = [
 # Names are imported when they are first used: gunicorn's master needs the settings alone, and must not import ssl
 # (by way of redis) before its gevent workers have patched it.
 _HOMES = {
-    "AsyncClient": "client",
+    "AsyncFeatureStore": "async_store",
+    "AsyncTransport": "async_transport",
+    "AsyncClient": "async_client",
     "Client": "client",
     "EmbeddedServer": "embedded",
     "AccessDeniedError": "errors",
@@ -85,6 +96,9 @@ _HOMES = {
     "UndeclaredFeatureError": "errors",
     "WriteRefusedError": "errors",
     "Keys": "keys",
+    "Description": "results",
+    "Health": "results",
+    "Outcome": "results",
     "Definition": "schema",
     "Schema": "schema",
     "read_definition": "schema",

@@ -128,6 +128,8 @@ class BatchResource(EntityReader):
         names = request.features or (self._store.service(request.service) if request.service else None)
         if not names:
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
+        for entity in {name.rpartition(":")[0] for name in names} - {""}:
+            store_of(self._store, entity)
         passed = request.passed or {}
         types, rows = self._store.query(request.rows, names)
         check_passed(passed, dict(zip(names, types, strict=True)))

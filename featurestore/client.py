@@ -1,95 +1,41 @@
-"""Clients for services that ask over HTTP, blocking and for asyncio, on httpx.
+"""The blocking client for services that ask over HTTP, on httpx.
 
-Both send the same exchanges (featurestore/exchanges.py). A read whose connection breaks is sent once more; a write is
-not, since it may have taken place.
+It and featurestore/async_client.py send the same exchanges (featurestore/exchanges.py). A read whose connection breaks
+is sent once more; a write is not, since it may have taken place.
 """
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 from featurestore import exchanges
-from featurestore.errors import ConfigurationError, DeadlineExceededError, UnavailableError
-from featurestore.exchanges import Answer, Exchange, Health, Outcome
+from featurestore.answers import Answer
+from featurestore.calling import Caller
+from featurestore.exchanges import Exchange, Wanted
+from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.schema import Value
 from featurestore.table import FeatureTable, TableRow
+from featurestore.writes import EventTime, Rows
 
 if TYPE_CHECKING:
     import httpx
 
-    from featurestore.store import EventTime, Rows  # brings redis along, which callers over HTTP do without
-
-__all__ = ["AsyncClient", "Client", "FeatureTable", "Health", "Outcome"]
-
 T = TypeVar("T")
 
-_MOST_CONNECTIONS = 100
-_IDLE_S = 30.0
+_LEAST_WAIT_S = 0.001
+_STEPS = ("connect", "read", "write", "pool")
 
 
-class _Caller:
-    """What both clients know of their server, and how they judge a request that failed."""
-
-    def __init__(self, base_url: str, timeout: float) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
-            raise ConfigurationError(f"the base URL must be like http://host:8000, not {base_url!r}")
-        self._base_url = base_url.rstrip("/")
-        self._timeout = timeout
-        self._httpx = _import_httpx()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._base_url}>"
-
-    def _options(self, api_key: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments for httpx's client: ours, then what the caller has set."""
-        headers = dict(options.get("headers") or {})
-        if api_key is not None:
-            if not api_key.isascii() or not api_key.isprintable():
-                raise ConfigurationError("an API key is printable ASCII, and this one is not")
-            headers["X-API-Key"] = api_key
-        limits = self._httpx.Limits(
-            max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS, keepalive_expiry=_IDLE_S
-        )
-        return {"limits": limits, **options, "headers": headers}
-
-    def _request(self, exchange: Exchange[Any], timeout: float | None) -> dict[str, Any]:
-        """Return the arguments for httpx's `request`."""
-        return {
-            "method": exchange.method,
-            "url": self._base_url + exchange.target,
-            "content": exchange.body,
-            "headers": exchange.headers,
-            "timeout": self._timeout if timeout is None else timeout,
-        }
-
-    def _judge(self, error: Exception, exchange: Exchange[Any], tries_left: int) -> None:
-        """Return when the request may be sent again, else raise what `error` stands for.
-
-        Raises:
-            DeadlineExceededError: It took too long.
-            UnavailableError: The server cannot be reached, or broke the connection.
-        """
-        httpx = self._httpx
-        what = f"{exchange.method} {self._base_url}{exchange.target.partition('?')[0]}"
-        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-        doubt = "" if exchange.repeats or unsent else "; whether the write took place is unknown"
-        if isinstance(error, httpx.TimeoutException):
-            raise DeadlineExceededError(f"{what} took too long ({type(error).__name__}){doubt}") from error
-        broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
-        if not broken or tries_left == 0:
-            raise UnavailableError(f"{what} failed: {error or type(error).__name__}{doubt}") from error
-
-
-class Client(_Caller):
+class Client(Caller):
     """A blocking client of the HTTP server; threads may share one, and it keeps its connections open for reuse.
 
     Every method may raise `UnavailableError` where the server or its Redis cannot serve, `DeadlineExceededError` where
     either takes too long, and `AccessDeniedError` where the API key does not permit the call. `timeout` is the seconds
-    that each step may take: to connect, to send, and to wait for a piece of the answer; a method's own takes the place
-    of the client's. `entity` names another entity than the server's default one; where it has no schema, that raises
-    `NoSchemaError`.
+    that a call may take in all, a repeat included; a method's own takes the place of the client's. To connect, to send,
+    to wait for the head of the answer and for its body may each take what is left of it, and between the pieces of a
+    body it is looked at again. What it cannot end is a wait within a step: a server that takes the request or sends the
+    head bit by bit, or one more piece of the body just in time, makes a call longer. `entity` names another entity than
+    the server's default one; where it has no schema, that raises `NoSchemaError`.
 
     Args:
         base_url: Where the server is, such as `http://features:8000`.
@@ -116,24 +62,36 @@ class Client(_Caller):
         self._http.close()
 
     def _send(self, exchange: Exchange[T], timeout: float | None) -> T:
-        request = self._request(exchange, timeout)
+        deadline = monotonic() + (self._timeout if timeout is None else timeout)
+        request = self._request(exchange) | {"extensions": {"timeout": _TimeLeft(deadline)}}
         tries = exchange.tries
         while tries:
             tries -= 1
             try:
-                response = self._http.request(**request)
+                with self._http.stream(**request) as response:
+                    body = self._read(response.iter_bytes(), deadline)
             except self._httpx.RequestError as error:
                 self._judge(error, exchange, tries)
             else:
-                return exchange.read(Answer(response.status_code, response.content))
+                return exchange.read(Answer(response.status_code, body))
         known: T = exchange.known
         return known
 
-    def get(
+    def _read(self, pieces: Iterable[bytes], deadline: float) -> bytes:
+        read = []
+        for piece in pieces:
+            read.append(piece)
+            if monotonic() > deadline:
+                raise self._httpx.ReadTimeout("the time is over and the answer not whole")
+        return b"".join(read)
+
+    def get(  # noqa: PLR0913 - what a read may ask for
         self,
         user_id: str,
         features: Sequence[str] | None = None,
         *,
+        service: str | None = None,
+        max_age: MaxAge = None,
         entity: str | None = None,
         timeout: float | None = None,
     ) -> TableRow:
@@ -142,38 +100,111 @@ class Client(_Caller):
         Args:
             user_id: Any text of up to 256 bytes in UTF-8.
             features: The features wanted; all of the packed row when left out.
+            service: In their place, the features that the schema lists under this name.
+            max_age: Values older than that are None: `10m`, or ms.
             entity: See the class.
             timeout: See the class.
 
         Raises:
-            UndeclaredFeatureError: A feature is not declared.
-            BadArgumentsError: The id is empty or too long, or `features` is empty.
+            UndeclaredFeatureError: A feature or the service is not declared.
+            BadArgumentsError: The id is empty or too long, `features` is empty, or an argument cannot be used.
         """
-        return self._send(exchanges.get(user_id, features, entity), timeout)
+        return self._send(exchanges.get(user_id, Wanted(features, service, max_age), entity), timeout)
 
-    def get_many(
+    def get_many(  # noqa: PLR0913 - likewise
         self,
         ids: Sequence[str],
         features: Sequence[str] | None = None,
         *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
         entity: str | None = None,
         timeout: float | None = None,
     ) -> FeatureTable:
         """Return what `get` returns for each id, in their order, duplicates included, by one request.
 
+        Args:
+            ids: The ids.
+            features: As in `get`.
+            service: As in `get`. When every id is unknown, the table has no columns then.
+            max_age: As in `get`.
+            passed: Values of the caller's own context by name, which take the place of stored ones in every row.
+            entity: See the class.
+            timeout: See the class.
+
         Raises:
-            UndeclaredFeatureError: A feature is not declared.
-            BadArgumentsError: An id is empty or too long, or there are more than the server takes at once
-                (its FEATURESTORE_MAX_BATCH).
+            UndeclaredFeatureError: A feature or the service is not declared.
+            BadArgumentsError: An id is empty or too long, there are more than the server takes at once (its
+                FEATURESTORE_MAX_BATCH), or a passed value is not asked for or not of its feature's type.
         """
-        return self._send(exchanges.get_many(ids, features, entity), timeout)
+        wanted = Wanted(features, service, max_age, passed=passed)
+        return self._send(exchanges.get_many(ids, wanted, entity), timeout)
+
+    def describe(  # noqa: PLR0913 - likewise
+        self,
+        user_id: str,
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        entity: str | None = None,
+        timeout: float | None = None,
+    ) -> Description | None:
+        """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
+        wanted = Wanted(features, service, max_age, metadata=True)
+        return self._send(exchanges.describe(user_id, wanted, entity), timeout)
+
+    def describe_many(  # noqa: PLR0913 - likewise
+        self,
+        ids: Sequence[str],
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
+        entity: str | None = None,
+        timeout: float | None = None,
+    ) -> list[Description | None]:
+        """Return what `describe` returns for each id, by one request; see `get_many`."""
+        wanted = Wanted(features, service, max_age, metadata=True, passed=passed)
+        return self._send(exchanges.describe_many(ids, wanted, entity), timeout)
+
+    def query(
+        self,
+        rows: Sequence[Mapping[str, str]],
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        passed: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> FeatureTable:
+        """Return features of several entities side by side, a row for each of `rows`, by one request.
+
+        Args:
+            rows: The id of each entity by the entity's name. Where a row has no id of an entity, its features are None
+                there, as they are for an unknown id.
+            features: `entity:feature`, or the feature alone for the server's default entity.
+            service: In their place, what that entity's schema lists under this name.
+            passed: As in `get_many`, by the names of `features`.
+            timeout: See the class.
+
+        Returns:
+            A table whose columns have the names asked for, and whose ids are texts such as `user:u1 item:i9`.
+
+        Raises:
+            UndeclaredFeatureError: A feature or the service is not declared.
+            NoSchemaError: An entity has no schema.
+            BadArgumentsError: A row names an entity of which no feature is wanted, or an argument cannot be used.
+        """
+        return self._send(exchanges.query(rows, Wanted(features, service, passed=passed)), timeout)
 
     def upsert(  # noqa: PLR0913 - what a write is made of
         self,
         user_id: str,
         features: Mapping[str, Any],
         *,
-        event_time: "EventTime" = None,
+        event_time: EventTime = None,
         overwrite: bool = False,
         entity: str | None = None,
         timeout: float | None = None,
@@ -200,9 +231,9 @@ class Client(_Caller):
 
     def upsert_many(
         self,
-        rows: "Rows",
+        rows: Rows,
         *,
-        event_time: "EventTime" = None,
+        event_time: EventTime = None,
         overwrite: bool = False,
         entity: str | None = None,
         timeout: float | None = None,
@@ -230,7 +261,7 @@ class Client(_Caller):
         user_id: str,
         amounts: Mapping[str, float],
         *,
-        event_time: "EventTime" = None,
+        event_time: EventTime = None,
         entity: str | None = None,
         timeout: float | None = None,
     ) -> dict[str, Value | None] | None:
@@ -243,6 +274,34 @@ class Client(_Caller):
         """
         return self._send(exchanges.increment(user_id, amounts, event_time, entity), timeout)
 
+    def record(
+        self,
+        user_id: str,
+        event: Mapping[str, float],
+        *,
+        event_time: EventTime = None,
+        entity: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Count an event in the sliding windows that the schema declares.
+
+        Args:
+            user_id: Any text of up to 256 bytes in UTF-8.
+            event: The event's numbers, by the names that the windows sum.
+            event_time: When it was; now when left out.
+            entity: See the class.
+            timeout: See the class.
+
+        Returns:
+            `applied`; `created` where it is the first thing known of the entity; `stale` where it is out of every
+            window, or from before the entity's deletion.
+
+        Raises:
+            UndeclaredFeatureError: The schema has no sliding window.
+            BadArgumentsError: The id or the event time is unusable.
+        """
+        return self._send(exchanges.record(user_id, event, event_time, entity), timeout)
+
     def delete(self, user_id: str, *, entity: str | None = None, timeout: float | None = None) -> bool:
         """Remove an entity; return whether there was one."""
         return self._send(exchanges.delete(user_id, entity), timeout)
@@ -252,113 +311,15 @@ class Client(_Caller):
         return self._send(exchanges.health(), timeout)
 
 
-class AsyncClient(_Caller):
-    """`Client` for asyncio: the same arguments, methods, results and errors, each method to be awaited."""
+class _TimeLeft(dict[str, float]):
+    """httpx's time-outs of its steps; each asks with `get` when it begins, and may take what is left until then."""
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = 1.0, **options: Any) -> None:
-        super().__init__(base_url, timeout)
-        self._http: httpx.AsyncClient = self._httpx.AsyncClient(**self._options(api_key, options))
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        super().__init__(dict.fromkeys(_STEPS, self._left()))
 
-    async def __aenter__(self) -> Self:
-        return self
+    def get(self, _step: str, _default: Any = None) -> float:
+        return self._left()
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def _send(self, exchange: Exchange[T], timeout: float | None) -> T:  # noqa: ASYNC109 - httpx's, a step
-        request = self._request(exchange, timeout)
-        tries = exchange.tries
-        while tries:
-            tries -= 1
-            try:
-                response = await self._http.request(**request)
-            except self._httpx.RequestError as error:
-                self._judge(error, exchange, tries)
-            else:
-                return exchange.read(Answer(response.status_code, response.content))
-        known: T = exchange.known
-        return known
-
-    async def get(
-        self,
-        user_id: str,
-        features: Sequence[str] | None = None,
-        *,
-        entity: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> TableRow:
-        """Do what `Client.get` does."""
-        return await self._send(exchanges.get(user_id, features, entity), timeout)
-
-    async def get_many(
-        self,
-        ids: Sequence[str],
-        features: Sequence[str] | None = None,
-        *,
-        entity: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> FeatureTable:
-        """Do what `Client.get_many` does."""
-        return await self._send(exchanges.get_many(ids, features, entity), timeout)
-
-    async def upsert(  # noqa: PLR0913 - what a write is made of
-        self,
-        user_id: str,
-        features: Mapping[str, Any],
-        *,
-        event_time: "EventTime" = None,
-        overwrite: bool = False,
-        entity: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> str:
-        """Do what `Client.upsert` does."""
-        return await self._send(exchanges.upsert(user_id, features, event_time, entity, overwrite=overwrite), timeout)
-
-    async def upsert_many(
-        self,
-        rows: "Rows",
-        *,
-        event_time: "EventTime" = None,
-        overwrite: bool = False,
-        entity: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> list[Outcome]:
-        """Do what `Client.upsert_many` does."""
-        return await self._send(exchanges.upsert_many(rows, event_time, entity, overwrite=overwrite), timeout)
-
-    async def increment(
-        self,
-        user_id: str,
-        amounts: Mapping[str, float],
-        *,
-        event_time: "EventTime" = None,
-        entity: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> dict[str, Value | None] | None:
-        """Do what `Client.increment` does."""
-        return await self._send(exchanges.increment(user_id, amounts, event_time, entity), timeout)
-
-    async def delete(
-        self,
-        user_id: str,
-        *,
-        entity: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> bool:
-        """Do what `Client.delete` does."""
-        return await self._send(exchanges.delete(user_id, entity), timeout)
-
-    async def health(self, *, timeout: float | None = None) -> Health:  # noqa: ASYNC109
-        """Do what `Client.health` does."""
-        return await self._send(exchanges.health(), timeout)
-
-
-def _import_httpx() -> Any:
-    try:
-        return importlib.import_module("httpx")
-    except ImportError as error:
-        raise ConfigurationError("the HTTP client needs httpx: pip install 'redis-featurestore[client]'") from error
+    def _left(self) -> float:
+        return max(self._deadline - monotonic(), _LEAST_WAIT_S)

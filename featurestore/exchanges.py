@@ -1,87 +1,26 @@
 """What the HTTP clients say and hear: each call as a request and the reading of its response, without any I/O."""
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from featurestore.errors import (
-    AccessDeniedError,
-    BadArgumentsError,
-    BadTimeError,
-    BadValueError,
-    DeadlineExceededError,
-    FeatureStoreError,
-    NoSchemaError,
-    OverloadedError,
-    UnavailableError,
-    UndeclaredFeatureError,
-)
-from featurestore.schema import Value
+from featurestore.answers import Answer, check, tells_of_no_such_entity
+from featurestore.errors import BadArgumentsError, BadTimeError, BadValueError, FeatureStoreError
+from featurestore.plain import plain_values, row_body
+from featurestore.results import Description, Health, MaxAge, Outcome, milliseconds
+from featurestore.schema import Status, Value
 from featurestore.table import FeatureTable, TableRow
-from featurestore.text import EVENT_TIME, encode_id, to_time
-
-if TYPE_CHECKING:
-    from featurestore.store import EventTime, Rows  # brings redis along, which callers over HTTP do without
+from featurestore.text import encode_id, to_time
+from featurestore.writes import EventTime, Rows
 
 T = TypeVar("T")
 
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _ROUTES = frozenset({"batch", "ingest", "query"})
 _encode = msgspec.json.encode
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of one row of `upsert_many`.
-
-    Attributes:
-        verdict: `created`, `applied`, `partly stale`, `stale`, `duplicate` or `rejected`.
-        code: For a rejected row BADID, BADTIME, BADTYPE, UNDECLARED …
-        reason: For a rejected row what was wrong, with the value.
-    """
-
-    verdict: str
-    code: str | None = None
-    reason: str | None = None
-
-
-class Health(msgspec.Struct, frozen=True):
-    """Whether the server can serve.
-
-    Attributes:
-        status: `healthy` or `unhealthy`.
-        reason: Why it is not healthy.
-    """
-
-    status: str
-    reason: str | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A response, whole.
-
-    Attributes:
-        status: The status code.
-        body: The body.
-    """
-
-    status: int
-    body: bytes
-
-    def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
-        """Return what the body holds.
-
-        Raises:
-            FeatureStoreError: It is something else than the server answers.
-        """
-        try:
-            return decoder.decode(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise FeatureStoreError(f"this is no answer of a feature server: {error}: {self.body[:80]!r}") from error
 
 
 class Exchange(msgspec.Struct, Generic[T], frozen=True):
@@ -121,46 +60,183 @@ class _Entity(msgspec.Struct):
     user_id: str = ""
 
 
+class _Metadata(msgspec.Struct):
+    event_time: int | None
+    age_ms: int | None
+    statuses: dict[str, Status]
+
+
+class _Described(msgspec.Struct):
+    features: TableRow
+    metadata: _Metadata | None = None
+
+    @property
+    def description(self) -> Description | None:
+        if self.features is None:
+            return None
+        if self.metadata is None:
+            raise FeatureStoreError("this is no answer of a feature server: there are no metadata")
+        return Description(self.features, self.metadata.event_time, self.metadata.age_ms, self.metadata.statuses)
+
+
+class _Table(msgspec.Struct):
+    names: list[str]
+    rows: list[list[Value | None]]
+
+
 class _Verdict(msgspec.Struct):
     verdict: str
 
 
-class _Problem(msgspec.Struct):
-    title: str
-    detail: str = ""
-
-
 _entity = msgspec.json.Decoder(_Entity)
 _entities = msgspec.json.Decoder(list[_Entity])
+_described = msgspec.json.Decoder(_Described)
+_all_described = msgspec.json.Decoder(list[_Described])
+_table = msgspec.json.Decoder(_Table)
 _verdict = msgspec.json.Decoder(_Verdict)
 _outcome = msgspec.json.Decoder(Outcome)
 _health = msgspec.json.Decoder(Health)
-_problem = msgspec.json.Decoder(_Problem)
 
 
 # Reading
 
 
-def get(entity_id: str, features: Sequence[str] | None, entity: str | None) -> Exchange[TableRow]:
+class Wanted(msgspec.Struct, frozen=True):
+    """What a read asks for.
+
+    Attributes:
+        features: The features' names; all of the packed row when left out.
+        service: In their place, the features that the schema lists under this name.
+        max_age: How old values may be.
+        metadata: Whether to tell the age and the status of the values.
+        passed: Values that take the place of stored ones.
+    """
+
+    features: Sequence[str] | None = None
+    service: str | None = None
+    max_age: MaxAge = None
+    metadata: bool = False
+    passed: Mapping[str, Any] | None = None
+
+    @property
+    def names(self) -> list[str] | None:
+        """The features' names without duplicates.
+
+        Raises:
+            BadArgumentsError: There are none, or there is a service too.
+        """
+        features = self.features
+        if features is None:
+            return None
+        if self.service is not None:
+            raise BadArgumentsError("name the features or a service, not both")
+        if isinstance(features, str):
+            raise BadArgumentsError(f"features is a list of names, not the text {features!r}")
+        if not features:
+            raise BadArgumentsError("name at least one feature, or leave the names out for all")
+        return list(dict.fromkeys(features))
+
+    def query(self) -> str:
+        """Return it as the query of a URL."""
+        names, max_age_ms = self.names, milliseconds(self.max_age)
+        parts = [] if names is None else ["features=" + ",".join(quote(name, safe="") for name in names)]
+        if self.service is not None:
+            parts.append("service=" + quote(self.service, safe=""))
+        if max_age_ms is not None:
+            parts.append(f"max_age={max_age_ms}")
+        if self.metadata:
+            parts.append("metadata=true")
+        return "?" + "&".join(parts) if parts else ""
+
+    def body(self) -> dict[str, Any]:
+        """Return it as the members of a JSON object."""
+        max_age_ms = milliseconds(self.max_age)
+        members = {
+            "features": self.names,
+            "service": self.service,
+            "max_age": None if max_age_ms is None else str(max_age_ms),
+            "metadata": self.metadata or None,
+            "passed": None if self.passed is None else plain_values(self.passed),
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+
+def get(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[TableRow]:
     """Return the call that reads one entity's features; None for an unknown id."""
-    names = _distinct(features)
-    query = "" if names is None else "?features=" + ",".join(quote(name, safe="") for name in names)
-    return Exchange("GET", _path(entity_id, entity) + query, _read_entity, repeats=True)
+    return Exchange("GET", _path(entity_id, entity) + wanted.query(), _read_entity, repeats=True)
 
 
-def get_many(entity_ids: Sequence[str], features: Sequence[str] | None, entity: str | None) -> Exchange[FeatureTable]:
+def describe(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[Description | None]:
+    """Return the call that reads one entity's features with their age; None for an unknown id."""
+
+    def read(answer: Answer) -> Description | None:
+        if tells_of_no_such_entity(answer):
+            return None
+        check(answer)
+        return answer.decode(_described).description
+
+    return Exchange("GET", _path(entity_id, entity) + wanted.query(), read, repeats=True)
+
+
+def get_many(entity_ids: Sequence[str], wanted: Wanted, entity: str | None) -> Exchange[FeatureTable]:
     """Return the call that reads many entities' features."""
-    ids, names = list(entity_ids), _distinct(features)
-    for entity_id in ids:
-        encode_id(entity_id)
-    wanted = {"user_ids": ids} if names is None else {"user_ids": ids, "features": names}
+    ids, names = list(entity_ids), wanted.names
 
     def read(answer: Answer) -> FeatureTable:
-        _check(answer)
+        check(answer)
         return FeatureTable.of(ids, [row.features for row in answer.decode(_entities)], names)
 
     known = None if ids else FeatureTable.of((), (), names)
-    return Exchange("POST", f"{_prefix(entity)}/features/batch", read, _encode(wanted), repeats=True, known=known)
+    return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=known)
+
+
+def describe_many(entity_ids: Sequence[str], wanted: Wanted, entity: str | None) -> Exchange[list[Description | None]]:
+    """Return the call that reads many entities' features with their age."""
+    ids = list(entity_ids)
+
+    def read(answer: Answer) -> list[Description | None]:
+        check(answer)
+        return [row.description for row in answer.decode(_all_described)]
+
+    return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=None if ids else [])
+
+
+def query(rows: Sequence[Mapping[str, str]], wanted: Wanted) -> Exchange[FeatureTable]:
+    """Return the call that reads features of several entities side by side."""
+    names = wanted.names
+    if names is None and wanted.service is None:
+        raise BadArgumentsError("name the features or a service")
+    labels = [" ".join(f"{entity}:{entity_id}" for entity, entity_id in row.items()) for row in rows]
+    for row in rows:
+        for entity_id in row.values():
+            encode_id(entity_id)
+
+    def read(answer: Answer) -> FeatureTable:
+        check(answer)
+        table = answer.decode(_table)
+        try:
+            return FeatureTable(labels, [dict(zip(table.names, row, strict=True)) for row in table.rows], table.names)
+        except ValueError as error:
+            raise FeatureStoreError(f"the server answered rows of another length than names: {error}") from error
+
+    body = _encode({"rows": [dict(row) for row in rows], **wanted.body()})
+    known = None if rows else FeatureTable((), (), names or ())
+    return Exchange("POST", "/features/query", read, body, repeats=True, known=known)
+
+
+def _batch(
+    ids: list[str], wanted: Wanted, entity: str | None, read: Callable[[Answer], T]
+) -> tuple[str, Callable[[Answer], T], bytes]:
+    for entity_id in ids:
+        encode_id(entity_id)
+    return f"{_prefix(entity)}/features/batch", read, _encode({"user_ids": ids, **wanted.body()})
+
+
+def _read_entity(answer: Answer) -> TableRow:
+    if tells_of_no_such_entity(answer):
+        return None
+    check(answer)
+    return answer.decode(_entity).features
 
 
 def health() -> Exchange[Health]:
@@ -169,7 +245,7 @@ def health() -> Exchange[Health]:
     def read(answer: Answer) -> Health:
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.body.startswith(b'{"status"'):
             return answer.decode(_health)
-        _check(answer)
+        check(answer)
         return answer.decode(_health)
 
     return Exchange("GET", "/health", read, repeats=True)
@@ -179,25 +255,16 @@ def health() -> Exchange[Health]:
 
 
 def upsert(
-    entity_id: str, features: Mapping[str, Any], event_time: "EventTime", entity: str | None, *, overwrite: bool
+    entity_id: str, features: Mapping[str, Any], event_time: EventTime, entity: str | None, *, overwrite: bool
 ) -> Exchange[str]:
     """Return the call that writes one entity's features."""
-    body = _row(features, event_time)
+    body = row_body(features, event_time)
     if overwrite:
         body["mode"] = "overwrite"
-
-    def read(answer: Answer) -> str:
-        if answer.status == HTTPStatus.CONFLICT:
-            return "stale"
-        _check(answer)
-        return answer.decode(_verdict).verdict
-
-    return Exchange("PUT", _writable_path(entity_id, entity), read, _encode(body))
+    return Exchange("PUT", _writable_path(entity_id, entity), _read_verdict, _encode(body))
 
 
-def upsert_many(
-    rows: "Rows", event_time: "EventTime", entity: str | None, *, overwrite: bool
-) -> Exchange[list[Outcome]]:
+def upsert_many(rows: Rows, event_time: EventTime, entity: str | None, *, overwrite: bool) -> Exchange[list[Outcome]]:
     """Return the call that writes many entities' features."""
     to_time(event_time)
     lines: list[bytes] = []
@@ -209,7 +276,7 @@ def upsert_many(
         outcomes.append(None if isinstance(line, bytes) else line)
 
     def read(answer: Answer) -> list[Outcome]:
-        _check(answer)
+        check(answer)
         answered = [Answer(answer.status, line).decode(_outcome) for line in answer.body.splitlines()]
         if len(answered) != len(lines):
             raise FeatureStoreError(f"the server answered {len(answered)} outcomes to {len(lines)} rows")
@@ -220,11 +287,11 @@ def upsert_many(
     return Exchange("POST", target, read, b"\n".join(lines), _NDJSON, known=None if lines else outcomes)
 
 
-def _line(entity_id: str, features: Mapping[str, Any], event_time: "EventTime") -> bytes | Outcome:
+def _line(entity_id: str, features: Mapping[str, Any], event_time: EventTime) -> bytes | Outcome:
     """Return the line that writes a row, or the outcome of a row that cannot be sent."""
     try:
         encode_id(entity_id)
-        return _encode({"user_id": entity_id, **_row(features, event_time)})
+        return _encode({"user_id": entity_id, **row_body(features, event_time)})
     except BadTimeError as error:
         return Outcome("rejected", "BADTIME", str(error))
     except BadValueError as error:
@@ -234,44 +301,48 @@ def _line(entity_id: str, features: Mapping[str, Any], event_time: "EventTime") 
 
 
 def increment(
-    entity_id: str, amounts: Mapping[str, float], event_time: "EventTime", entity: str | None
+    entity_id: str, amounts: Mapping[str, float], event_time: EventTime, entity: str | None
 ) -> Exchange[dict[str, Value | None] | None]:
     """Return the call that adds to counters; None where the entity was deleted at a later time."""
-    row = _row(amounts, event_time)
+    row = row_body(amounts, event_time)
     row["incr"] = row.pop("features")
 
     def read(answer: Answer) -> dict[str, Value | None] | None:
         if answer.status == HTTPStatus.CONFLICT:
             return None
-        _check(answer)
+        check(answer)
         return answer.decode(_entity).features
 
     return Exchange("POST", _writable_path(entity_id, entity), read, _encode(row))
+
+
+def record(entity_id: str, event: Mapping[str, float], event_time: EventTime, entity: str | None) -> Exchange[str]:
+    """Return the call that counts an event in an entity's sliding windows."""
+    row = row_body(event, event_time)
+    row["event"] = row.pop("features")
+    return Exchange("POST", _writable_path(entity_id, entity), _read_verdict, _encode(row))
 
 
 def delete(entity_id: str, entity: str | None) -> Exchange[bool]:
     """Return the call that removes an entity; False when there was none."""
 
     def read(answer: Answer) -> bool:
-        if _tells_of_no_such_entity(answer):
+        if tells_of_no_such_entity(answer):
             return False
-        _check(answer)
+        check(answer)
         return True
 
     return Exchange("DELETE", _writable_path(entity_id, entity), read)
 
 
+def _read_verdict(answer: Answer) -> str:
+    if answer.status == HTTPStatus.CONFLICT:
+        return "stale"
+    check(answer)
+    return answer.decode(_verdict).verdict
+
+
 # Requests
-
-
-def _distinct(features: Sequence[str] | None) -> list[str] | None:
-    if features is None:
-        return None
-    if isinstance(features, str):
-        raise BadArgumentsError(f"features is a list of names, not the text {features!r}")
-    if not features:
-        raise BadArgumentsError("name at least one feature, or leave the names out for all")
-    return list(dict.fromkeys(features))
 
 
 def _quoted(text: str | bytes) -> str:
@@ -291,110 +362,3 @@ def _writable_path(entity_id: str, entity: str | None) -> str:
     if entity_id in _ROUTES:
         raise BadArgumentsError(f"the id {entity_id} can be written by upsert_many alone: its path is a route's")
     return _path(entity_id, entity)
-
-
-def _row(features: Mapping[str, Any], event_time: "EventTime") -> dict[str, Any]:
-    """Return features and event time as the body of a write has them; a time among the features takes precedence."""
-    values = {name: _plain(name, value) for name, value in features.items() if name != EVENT_TIME}
-    row: dict[str, Any] = {"features": values}
-    time = event_time if features.get(EVENT_TIME) is None else features[EVENT_TIME]
-    text = to_time(time)
-    if text:
-        row["event_time"] = text if isinstance(time, str) else int(text)
-    return row
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return a value as JSON has it; numpy's scalars and arrays count as what they hold.
-
-    Raises:
-        BadValueError: JSON has nothing that stands for it. (Written as null, as encoders do, NaN would remove the
-            feature.)
-    """
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(name, number) for number in value]
-    fits = value is None or (
-        math.isfinite(value)
-        if isinstance(value, float)
-        else -(2**63) <= value < 2**63
-        if isinstance(value, int)
-        else isinstance(value, str) and _is_unicode(value)
-    )
-    if not fits:
-        raise BadValueError(f"{name} cannot be {ascii(value)[:64]}")
-    return value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-# Responses
-
-_BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
-    HTTPStatus.BAD_REQUEST: BadArgumentsError,
-    HTTPStatus.UNAUTHORIZED: AccessDeniedError,
-    HTTPStatus.FORBIDDEN: AccessDeniedError,
-    HTTPStatus.METHOD_NOT_ALLOWED: AccessDeniedError,  # how a server answers on which writing is off
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: BadArgumentsError,
-    HTTPStatus.UNPROCESSABLE_ENTITY: BadArgumentsError,
-    HTTPStatus.TOO_MANY_REQUESTS: OverloadedError,
-    HTTPStatus.BAD_GATEWAY: UnavailableError,
-    HTTPStatus.SERVICE_UNAVAILABLE: UnavailableError,
-    HTTPStatus.GATEWAY_TIMEOUT: DeadlineExceededError,
-}
-_BY_CODE: Mapping[str, type[FeatureStoreError]] = {
-    "BADTIME": BadTimeError,
-    "BADTYPE": BadValueError,
-    "UNDECLARED": UndeclaredFeatureError,
-}
-_UNDECLARED = re.compile(r"\S+ is not declared in the schema|no service .* is declared in the schema")
-_NO_ENTITY = re.compile(r"no entity .* has a schema", re.DOTALL)
-_NO_RESOURCE = "no such resource"
-
-
-def error_of(answer: Answer) -> FeatureStoreError:
-    """Return the exception that stands for an error response, with its detail as the text."""
-    problem = _problem_of(answer)
-    detail = problem.detail or problem.title if problem else repr(answer.body[:80])
-    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        code, _, reason = detail.partition(" ")
-        if code in _BY_CODE:
-            return _BY_CODE[code](reason)
-        if _UNDECLARED.fullmatch(detail):
-            return UndeclaredFeatureError(detail)
-    if answer.status == HTTPStatus.NOT_FOUND and _NO_ENTITY.fullmatch(detail):
-        return NoSchemaError(detail)
-    kind = _BY_STATUS.get(answer.status)
-    return FeatureStoreError(f"the server answered {answer.status}: {detail}") if kind is None else kind(detail)
-
-
-def _check(answer: Answer) -> None:
-    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        raise error_of(answer)
-
-
-def _read_entity(answer: Answer) -> TableRow:
-    if _tells_of_no_such_entity(answer):
-        return None
-    _check(answer)
-    return answer.decode(_entity).features
-
-
-def _tells_of_no_such_entity(answer: Answer) -> bool:
-    """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
-    problem = _problem_of(answer) if answer.status == HTTPStatus.NOT_FOUND else None
-    return problem is not None and problem.detail != _NO_RESOURCE and not _NO_ENTITY.fullmatch(problem.detail)
-
-
-def _problem_of(answer: Answer) -> _Problem | None:
-    try:
-        return _problem.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import msgspec
 
 from featurestore.errors import FeatureStoreError
+from featurestore.plans import IDS_PER_CALL
 from featurestore.scripts import REPACK_ROWS, SWEEP_MEMBERS
-from featurestore.store import IDS_PER_CALL, FeatureStore
+from featurestore.store import FeatureStore
 from featurestore.transport import Word
 
 _SCAN_COUNT = 500

@@ -1,62 +1,20 @@
 """The store as Python sees it: get, get_many, upsert, delete and the schema, over any transport."""
 
-import re
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-import msgspec
-
 from featurestore.embedded import embedded_url
-from featurestore.errors import (
-    BadArgumentsError,
-    BadValueError,
-    FeatureStoreError,
-    NoSchemaError,
-    SchemaChangedError,
-    UndeclaredFeatureError,
-)
+from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
-from featurestore.packing import Packer
+from featurestore.plans import OUTDATED, Calls, Plan, checked, packed_batches
+from featurestore.results import Description, MaxAge
 from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
-from featurestore.scripts import (
-    APPLY_SCHEMA,
-    DELETE_ENTITY,
-    GET_FEATURES,
-    GET_FEATURES_BATCH,
-    INCREMENT_FEATURES,
-    RECORD_EVENTS,
-    UPSERT_FEATURES,
-    Script,
-)
+from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.settings import Settings
-from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
-from featurestore.transport import Reply, SyncTransport, Transport
-from featurestore.upsert import Upsert, UpsertResult
-
-IDS_PER_CALL = 100
-"""Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
-
-_MOST_SELECTIONS = 256
-_SCHEMA_RECHECK_S = 1.0
-
-ROWS_PER_WRITE = 2000
-"""Most rows whose calls leave in one write."""
-
-_OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError)
-"""What a read meets when Redis has another schema than was last seen."""
-
-Rows = Iterable[tuple[str, Mapping[str, Any]]]
-"""Ids with their features; None removes a feature, one that is not named stays as it is stored. A vector is a sequence
-of numbers. Under `@event_time` a row may have an event time of its own."""
-
-EventTime = int | str | datetime | None
-"""ms since 1970, ISO 8601 text or an aware datetime; None: now."""
-
-_ENTITY = re.compile(r"[A-Za-z_][\w-]{0,63}")
-_MOST_ENTITIES = 256
-
+from featurestore.text import encode_id
+from featurestore.transport import SyncTransport, Timed, Transport
+from featurestore.upsert import UpsertResult
+from featurestore.writes import EventTime, Plans, Rows
 
 T = TypeVar("T")
 
@@ -67,18 +25,20 @@ class FeatureStore:
     Every method may raise `UnavailableError` and its kin when Redis cannot serve, and `NoSchemaError` when no schema
     has been applied. One store may be shared by all threads of a process.
 
+    A method's `timeout` is the seconds that the call may take in all, whatever it needs to ask: past it, the call
+    raises `DeadlineExceededError`, and whether a write took place is unknown. Without one, each reply may take the
+    transport's own time-out. Two things have time-outs of the transport's instead: to connect, and to send. Only
+    `SyncTransport` can do so; other transports refuse with `BadArgumentsError`.
+
     Args:
         transport: The link to Redis.
         keys: The entity's keys.
+        plans: What is known of the entity; made of `keys` when left out.
     """
 
-    def __init__(self, transport: Transport, keys: Keys | None = None) -> None:
+    def __init__(self, transport: Transport, keys: Keys | None = None, *, plans: Plans | None = None) -> None:
         self.transport = transport
-        self.keys = keys or Keys()
-        self._schema: Schema | None = None
-        self._schema_read_at = 0.0
-        self._selections: dict[tuple[str, ...] | None, Selection] = {}
-        self._entities: dict[str, FeatureStore] = {}
+        self._plans = plans or Plans(keys or Keys())
 
     @classmethod
     def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
@@ -106,6 +66,11 @@ class FeatureStore:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    @property
+    def keys(self) -> Keys:
+        """The entity's keys."""
+        return self._plans.keys
+
     def close(self) -> None:
         """Give the connections back."""
         self.transport.close()
@@ -122,54 +87,95 @@ class FeatureStore:
         """
         if name == self.keys.entity:
             return self
-        store = self._entities.get(name)
-        if store is None:
-            if not _ENTITY.fullmatch(name):
-                raise NoSchemaError(f"{name[:64]!r} is no entity's name")
-            store = FeatureStore(self.transport, Keys.of(name))
-            members = store.schema().members
-            if members:
-                store.keys = Keys.of(name, members)
-            if len(self._entities) >= _MOST_ENTITIES:
-                self._entities = {}
-            self._entities[name] = store
-        return store
+        return FeatureStore(self.transport, plans=self._run(self._plans.entity(name)))
+
+    def _run(self, plan: Plan[T], timeout: float | None = None) -> T:
+        """Do what the plan says; return its result."""
+        transport = self.transport
+        if timeout is not None:
+            if not isinstance(transport, Timed):
+                raise BadArgumentsError(f"calls over {type(transport).__name__} have no time-out of their own")
+            transport = transport.within(timeout)
+        answer: Any = None
+        try:
+            while True:
+                step = plan.send(answer)
+                if isinstance(step, Calls):
+                    answer = transport.run_many_packed(step.script, step.packed)
+                else:
+                    answer = transport.command(*step.words)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
     # Reading
 
-    def get(self, entity_id: str, features: Sequence[str] | None = None) -> dict[str, Value | None] | None:
+    def get(
+        self,
+        entity_id: str,
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,
+    ) -> dict[str, Value | None] | None:
         """Return an entity's features by name, None where there is no value; None when the id is unknown.
 
         Args:
             entity_id: Any text of up to 256 bytes in UTF-8.
-            features: The features wanted; all declared ones when left out.
+            features: The features wanted; all of the packed row when left out.
+            service: In their place, the features that the schema lists under this name.
+            max_age: Values older than that are None, as those beyond the schema's own `max_age` are.
+            timeout: See the class.
 
         Raises:
-            UndeclaredFeatureError: A feature is not declared.
-            BadArgumentsError: The id is empty or too long.
+            UndeclaredFeatureError: A feature or the service is not declared.
+            BadArgumentsError: The id is empty or too long, or an argument cannot be used.
         """
-        selection, row = self.fetch(entity_id, features)
-        return None if row is None else selection.values(row)
+        return self._run(self._plans.get(entity_id, features, service, max_age), timeout)
 
     def get_many(
-        self, entity_ids: Sequence[str], features: Sequence[str] | None = None
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,
     ) -> list[dict[str, Value | None] | None]:
         """Return what `get` returns for each id, in their order, duplicates included, in one round trip."""
-        selection, rows = self.fetch_many(entity_ids, features)
-        return [None if row is None else selection.values(row) for row in rows]
+        return self._run(self._plans.get_many(entity_ids, features, service, max_age), timeout)
+
+    def describe(
+        self,
+        entity_id: str,
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,
+    ) -> Description | None:
+        """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
+        return self.describe_many([entity_id], features, service=service, max_age=max_age, timeout=timeout)[0]
+
+    def describe_many(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,
+    ) -> list[Description | None]:
+        """Return what `describe` returns for each id, in one round trip."""
+        return self._run(self._plans.describe_many(entity_ids, features, service, max_age), timeout)
 
     def fetch(self, entity_id: str, features: Sequence[str] | None = None) -> tuple[Selection, Row | None]:
         """Return an entity's row, None when the id is unknown, and the selection that names its columns.
 
         Arguments and errors are those of `get`.
         """
-        raw_id = encode_id(entity_id)
-
-        def read(selection: Selection) -> Row | None:
-            reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))
-            return None if reply is None else selection.decode(reply)
-
-        return self._read(features, read)
+        return self._run(self._plans.fetch(entity_id, features))
 
     def fetch_many(
         self, entity_ids: Sequence[str], features: Sequence[str] | None = None
@@ -178,12 +184,7 @@ class FeatureStore:
 
         Arguments and errors are those of `get_many`.
         """
-
-        def read(selection: Selection) -> list[Row | None]:
-            replies = self._call_many(selection.packer, entity_ids)
-            return [row for reply in replies for row in selection.decode_many(reply)]
-
-        return self._read(features, read)
+        return self._run(self._plans.fetch_many(entity_ids, features))
 
     def fetch_fresh(
         self, entity_ids: Sequence[str], features: Sequence[str] | None = None, *, max_age_ms: int | None = None
@@ -195,14 +196,7 @@ class FeatureStore:
             features: The features wanted; all of the packed row when left out.
             max_age_ms: Values older than that are STALE and None, as those beyond the schema's own `max_age` are.
         """
-        options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
-
-        def read(selection: Selection) -> list[Fresh | None]:
-            packer = Packer(self.keys, (*options, *selection.words))
-            replies = self._call_many(packer, entity_ids)
-            return [entry for reply in replies for entry in selection.decode_fresh(reply)]
-
-        return self._read(features, read)
+        return self._run(self._plans.fetch_fresh(entity_ids, features, max_age_ms))
 
     def fetch_fresh_of(
         self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
@@ -217,28 +211,9 @@ class FeatureStore:
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: An id is empty or too long.
         """
-        try:
-            return self._fresh_of(wanted)
-        except _OUTDATED:
-            for entity, _, _ in wanted:
-                self.entity(entity).schema()
-            return self._fresh_of(wanted)
+        return self._run(self._plans.fetch_fresh_of(wanted))
 
-    def _fresh_of(
-        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
-    ) -> list[tuple[Selection, list[Fresh | None]]]:
-        selections: list[Selection] = []
-        batches: list[list[bytes]] = []
-        for entity, ids, features in wanted:
-            store = self.entity(entity)
-            selections.append(store.select(features))
-            packer = Packer(store.keys, ("?metadata", *selections[-1].words))
-            batches.append(_packed_batches(packer, ids))
-        replies = iter(self._batch_replies([call for calls in batches for call in calls]))
-        return [
-            (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
-            for selection, calls in zip(selections, batches, strict=True)
-        ]
+    # The server's way, which does without plans: it is asked thousands of times a second.
 
     def fetch_json(self, entity_id: str, features: Sequence[str] | None = None) -> bytes | None:
         """Return an entity's features as the JSON of a response, None when the id is unknown.
@@ -249,7 +224,7 @@ class FeatureStore:
         selection = self.select(features)
         try:
             return self._json_of(selection, entity_id, raw_id)
-        except _OUTDATED:
+        except OUTDATED:
             self.schema()
             return self._json_of(self.select(features), entity_id, raw_id)
 
@@ -258,258 +233,12 @@ class FeatureStore:
 
         Arguments and errors are those of `get_many`.
         """
-
-        def read(selection: Selection) -> bytes:
-            return selection.renderer.many(entity_ids, self._call_many(selection.packer, entity_ids))
-
-        return self._read(features, read)[1]
-
-    def query(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
-        """Return features of several entities side by side, in one round trip.
-
-        Args:
-            rows: For each row the id of each entity, by the entity's name. Where a row has no id of an entity, its
-                features are None there, as they are for an unknown id.
-            names: `entity:feature`, or the feature alone for this entity.
-
-        Returns:
-            The features' types, and for each row the values, vectors as bytes, aligned with `names`.
-
-        Raises:
-            UndeclaredFeatureError: A feature is not declared.
-            NoSchemaError: An entity has no schema.
-            BadArgumentsError: A row names an entity of which no feature is wanted.
-        """
-        wanted: dict[str, list[str]] = {}
-        for name in names:
-            entity, _, feature = name.rpartition(":")
-            wanted.setdefault(entity or self.keys.entity, []).append(feature)
-        for row in rows:
-            for entity in row:
-                if entity not in wanted:
-                    raise BadArgumentsError(f"no feature of {entity[:64]!r} is asked for")
-        try:
-            return self._query(rows, names, wanted)
-        except _OUTDATED:
-            for entity in wanted:
-                self.entity(entity).schema()
-            return self._query(rows, names, wanted)
-
-    def _query(
-        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
-    ) -> tuple[list[str], list[list[Any]]]:
-        parts: list[tuple[str, Selection, list[int], int]] = []
-        calls: list[bytes] = []
-        for entity, features in wanted.items():
-            store = self.entity(entity)
-            selection = store.select(features)
-            places = [place for place, row in enumerate(rows) if entity in row]
-            ids = [rows[place][entity] for place in places]
-            made = _packed_batches(selection.packer, ids)
-            parts.append((entity, selection, places, len(made)))
-            calls += made
-        replies = iter(self._batch_replies(calls))
-        table: list[dict[str, Any]] = [{} for _ in rows]
-        types: dict[str, str] = {}
-        for entity, selection, places, count in parts:
-            found = [row for _ in range(count) for row in selection.decode_many(next(replies))]
-            refs = [f"{entity}:{name}" for name in selection.names]
-            types.update(zip(refs, selection.types, strict=True))
-            for place, values in zip(places, found, strict=True):
-                table[place].update(zip(refs, values or (), strict=values is not None))
-        refs = [name if ":" in name else f"{self.keys.entity}:{name}" for name in names]
-        return [types[ref] for ref in refs], [[row.get(ref) for ref in refs] for row in table]
-
-    def _json_of(self, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:
-        reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))
-        return None if reply is None else selection.renderer.one(entity_id, reply)
-
-    def _call_many(self, packer: Packer, entity_ids: Sequence[str]) -> list[Reply]:
-        """Return the replies of get_features_batch that cover the ids, in order."""
-        return self._batch_replies(_packed_batches(packer, entity_ids))
-
-    def _batch_replies(self, packed: list[bytes]) -> list[Reply]:
-        replies = self.transport.run_many_packed(GET_FEATURES_BATCH, packed)
-        for reply in replies:
-            if isinstance(reply, FeatureStoreError):
-                raise reply
-        return replies
-
-    def _read(self, features: Sequence[str] | None, read: Callable[[Selection], T]) -> tuple[Selection, T]:
-        """Read with the schema as last seen; read the schema again when Redis turns out to have another one."""
         selection = self.select(features)
         try:
-            return selection, read(selection)
-        except _OUTDATED:
+            return self._many_json_of(selection, entity_ids)
+        except OUTDATED:
             self.schema()
-            selection = self.select(features)
-            return selection, read(selection)
-
-    # Writing
-
-    def upsert(self, rows: Rows, *, event_time: EventTime = None, overwrite: bool = False) -> UpsertResult:
-        """Write features of many entities; each row stands or falls by itself.
-
-        Args:
-            rows: Pairs of id and features. Two rows of one id are both applied, in order.
-            event_time: When the values came to be. A value is left out where a newer one of that feature is stored.
-                Without one they count as of now and are always written.
-            overwrite: Write values that are older than the stored ones too, for backfills.
-
-        Raises:
-            BadArgumentsError: The event time is not usable.
-        """
-        columns, table = _table(rows)
-        return self.upsert_table(columns, table, event_time=event_time, overwrite=overwrite)
-
-    def upsert_table(
-        self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[Any]],
-        *,
-        event_time: EventTime = None,
-        overwrite: bool = False,
-    ) -> UpsertResult:
-        """Write rows that all have the same columns; see `upsert`.
-
-        Args:
-            columns: The features' names; before them there may be `@event_time`.
-            rows: Each an id followed by a value for each column.
-            event_time: As in `upsert`.
-            overwrite: As in `upsert`.
-        """
-        declared = self.declared([name for name in columns if name != EVENT_TIME])
-        upsert = Upsert(self.keys, declared, columns, event_time, overwrite=overwrite, verdicts=True)
-        return self._write(UPSERT_FEATURES, upsert, rows)
-
-    def record(
-        self, events: Iterable[tuple[str, Mapping[str, float]]], *, event_time: EventTime = None
-    ) -> UpsertResult:
-        """Count events in the sliding windows that the schema declares.
-
-        Args:
-            events: Pairs of id and the event's numbers; under `@event_time` its own time.
-            event_time: When the events were; without one, now.
-
-        Raises:
-            UndeclaredFeatureError: The schema has no sliding window.
-            BadArgumentsError: The event time is not usable.
-        """
-        columns, table = _table(events)
-        fields = dict.fromkeys(columns, "float")
-        upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True, options=False)
-        return self._write(RECORD_EVENTS, upsert, table)
-
-    def _write(self, script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> UpsertResult:
-        for first in range(0, len(rows), ROWS_PER_WRITE):
-            calls = [
-                upsert.call(rows[start : start + IDS_PER_CALL], start)
-                for start in range(first, min(first + ROWS_PER_WRITE, len(rows)), IDS_PER_CALL)
-            ]
-            sent = [call for call in calls if call.positions]
-            replies = self.transport.run_many(script, [(call.keys, call.arguments) for call in sent])
-            for call, reply in zip(sent, replies, strict=True):
-                upsert.settle(call, reply)
-        return upsert.finish()
-
-    def increment(
-        self, entity_id: str, amounts: Mapping[str, float], *, event_time: EventTime = None
-    ) -> dict[str, Value | None] | None:
-        """Add to numeric features, all or none, without a read before the write; return their new values.
-
-        None means that the entity was deleted at or after `event_time`.
-
-        Args:
-            entity_id: The entity; it need not be known yet.
-            amounts: Feature name → what to add; int features take ints.
-            event_time: When it happened; without one, now.
-
-        Raises:
-            BadValueError: An amount or a result does not fit the feature.
-            UndeclaredFeatureError: A feature is not declared.
-            BadArgumentsError: The id or the event time is not usable, or nothing is to be added.
-        """
-        if not amounts:
-            raise BadArgumentsError("name at least one feature to add to")
-        try:
-            words = [word for name, amount in amounts.items() for word in (name, to_text(amount))]
-        except UnsuitableValueError as error:
-            raise BadValueError(str(error)) from None
-        keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
-        reply = self.transport.run(INCREMENT_FEATURES, keys, (encode_id(entity_id), to_time(event_time), *words))
-        if reply is None:
-            return None
-        selection = self.select(list(amounts))
-        return selection.values(selection.decode(reply))
-
-    def delete(self, entity_id: str, *, event_time: EventTime = None) -> bool:
-        """Remove an entity's features and its membership; return whether anything was removed.
-
-        For a while, late events up to that time do not bring the entity back.
-
-        Args:
-            entity_id: The entity.
-            event_time: When it was deleted; what is newer stays. Without one, now.
-        """
-        schema = self._schema or self._try_schema()
-        keep = schema.tombstone_ms if schema else 0
-        keys = (self.keys.features(entity_id), self.keys.members)
-        words = (encode_id(entity_id), to_time(event_time), keep)
-        return bool(self.transport.run(DELETE_ENTITY, keys, words) == 1)
-
-    def count(self) -> int:
-        """Return how many ids are known."""
-        return int(self.transport.command("SCARD", self.keys.members))
-
-    @property
-    def join_key(self) -> str | None:
-        """The name of the id in tables, where the schema says so."""
-        return (self._schema or self.schema()).join_key
-
-    def service(self, name: str) -> list[str]:
-        """Return the features that the schema lists under that name.
-
-        Raises:
-            UndeclaredFeatureError: There is no such service.
-        """
-        schema = self._schema or self.schema()
-        if name not in schema.services and self._may_be_outdated():
-            schema = self.schema()
-        return schema.service(name)
-
-    # Schema
-
-    @property
-    def known_selection(self) -> Selection | None:
-        """The selection of all features, where it is known without asking Redis."""
-        return self._selections.get(None)
-
-    def schema(self) -> Schema:
-        """Read the schema from Redis and use it from now on.
-
-        Raises:
-            NoSchemaError: None is stored.
-        """
-        schema = Schema.from_reply(self.transport.command("HGETALL", self.keys.schema))
-        if schema != self._schema:
-            self._selections = {}
-        self._schema, self._schema_read_at = schema, time.monotonic()
-        return schema
-
-    def apply(self, definition: Definition) -> int:
-        """Declare the features of `definition` beside those that are declared already; return the schema's version.
-
-        Raises:
-            TypeChangeError: A declared feature would get another type. Nothing is changed.
-            BadArgumentsError: A feature's name is not allowed, or there are too many.
-        """
-        return int(self.transport.run(APPLY_SCHEMA, (self.keys.schema,), definition.words()))
-
-    def _try_schema(self) -> Schema | None:
-        try:
-            return self.schema()
-        except NoSchemaError:
-            return None
+            return self._many_json_of(self.select(features), entity_ids)
 
     def select(self, features: Sequence[str] | None = None) -> Selection:
         """Return the selection of `features`, all declared ones when left out; asks Redis only when it must.
@@ -519,43 +248,175 @@ class FeatureStore:
             BadArgumentsError: The list is empty.
         """
         wanted = None if features is None else tuple(dict.fromkeys(features))
-        selection = self._selections.get(wanted)
-        if selection is None:
-            if wanted == ():
-                raise BadArgumentsError("name at least one feature, or leave the names out for all")
-            schema = self._schema or self.schema()
-            try:
-                selection = schema.select(wanted)
-            except UndeclaredFeatureError:
-                if not self._may_be_outdated():
-                    raise
-                selection = self.schema().select(wanted)
-            if len(self._selections) >= _MOST_SELECTIONS:
-                self._selections = {}
-            selection.packer = Packer(self.keys, selection.words)
-            self._selections[wanted] = selection
-        return selection
+        return self._plans.selections.get(wanted) or self._run(self._plans.select(wanted))
 
-    def declared(self, columns: Sequence[str]) -> Mapping[str, str]:
-        """Return the declared features' types, read anew where one of `columns` is not among those last seen."""
-        schema = self._schema or self.schema()
-        if not schema.features.keys() >= set(columns) and self._may_be_outdated():
-            schema = self.schema()
-        return schema.features
+    @property
+    def known_selection(self) -> Selection | None:
+        """The selection of all features, where it is known without asking Redis."""
+        return self._plans.selections.get(None)
 
-    def _may_be_outdated(self) -> bool:
-        return time.monotonic() - self._schema_read_at > _SCHEMA_RECHECK_S
+    def _json_of(self, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:
+        reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))
+        return None if reply is None else selection.renderer.one(entity_id, reply)
 
+    def _many_json_of(self, selection: Selection, entity_ids: list[str]) -> bytes:
+        packed = packed_batches(selection.packer, entity_ids)
+        replies = checked(self.transport.run_many_packed(GET_FEATURES_BATCH, packed))
+        return selection.renderer.many(entity_ids, replies)
 
-def _table(rows: Rows) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Return the names that occur in the rows as columns, the event time first, and the rows with a place for each."""
-    rows = list(rows)
-    names = dict.fromkeys(name for _, values in rows for name in values)
-    columns = tuple(sorted(names, key=lambda name: name != EVENT_TIME))
-    return columns, [(entity_id, *(values.get(name, LEAVE) for name in columns)) for entity_id, values in rows]
+    def query(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], *, timeout: float | None = None
+    ) -> tuple[list[str], list[list[Any]]]:
+        """Return features of several entities side by side, in one round trip.
 
+        Args:
+            rows: For each row the id of each entity, by the entity's name. Where a row has no id of an entity, its
+                features are None there, as they are for an unknown id.
+            names: `entity:feature`, or the feature alone for this entity.
+            timeout: See the class.
 
-def _packed_batches(packer: Packer, entity_ids: Sequence[str]) -> list[bytes]:
-    """Return the calls of get_features_batch that cover the ids, in order."""
-    firsts = range(0, len(entity_ids), IDS_PER_CALL)
-    return [packer.many(list(entity_ids[first : first + IDS_PER_CALL])) for first in firsts]
+        Returns:
+            The features' types, and for each row the values, vectors as bytes, aligned with `names`.
+
+        Raises:
+            UndeclaredFeatureError: A feature is not declared.
+            NoSchemaError: An entity has no schema.
+            BadArgumentsError: A row names an entity of which no feature is wanted.
+        """
+        return self._run(self._plans.query(rows, names), timeout)
+
+    # Writing
+
+    def upsert(
+        self, rows: Rows, *, event_time: EventTime = None, overwrite: bool = False, timeout: float | None = None
+    ) -> UpsertResult:
+        """Write features of many entities; each row stands or falls by itself.
+
+        Args:
+            rows: Pairs of id and features. Two rows of one id are both applied, in order.
+            event_time: When the values came to be. A value is left out where a newer one of that feature is stored.
+                Without one they count as of now and are always written.
+            overwrite: Write values that are older than the stored ones too, for backfills.
+            timeout: See the class.
+
+        Raises:
+            BadArgumentsError: The event time is not usable.
+        """
+        return self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), timeout)
+
+    def upsert_table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        event_time: EventTime = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+    ) -> UpsertResult:
+        """Write rows that all have the same columns; see `upsert`.
+
+        Args:
+            columns: The features' names; before them there may be `@event_time`.
+            rows: Each an id followed by a value for each column.
+            event_time: As in `upsert`.
+            overwrite: As in `upsert`.
+            timeout: See the class.
+        """
+        return self._run(self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite), timeout)
+
+    def record(
+        self,
+        events: Iterable[tuple[str, Mapping[str, float]]],
+        *,
+        event_time: EventTime = None,
+        timeout: float | None = None,
+    ) -> UpsertResult:
+        """Count events in the sliding windows that the schema declares.
+
+        Args:
+            events: Pairs of id and the event's numbers; under `@event_time` its own time.
+            event_time: When the events were; without one, now.
+            timeout: See the class.
+
+        Raises:
+            UndeclaredFeatureError: The schema has no sliding window.
+            BadArgumentsError: The event time is not usable.
+        """
+        return self._run(self._plans.record(events, event_time), timeout)
+
+    def increment(
+        self,
+        entity_id: str,
+        amounts: Mapping[str, float],
+        *,
+        event_time: EventTime = None,
+        timeout: float | None = None,
+    ) -> dict[str, Value | None] | None:
+        """Add to numeric features, all or none, without a read before the write; return their new values.
+
+        None means that the entity was deleted at or after `event_time`.
+
+        Args:
+            entity_id: The entity; it need not be known yet.
+            amounts: Feature name → what to add; int features take ints.
+            event_time: When it happened; without one, now.
+            timeout: See the class.
+
+        Raises:
+            BadValueError: An amount or a result does not fit the feature.
+            UndeclaredFeatureError: A feature is not declared.
+            BadArgumentsError: The id or the event time is not usable, or nothing is to be added.
+        """
+        return self._run(self._plans.increment(entity_id, amounts, event_time), timeout)
+
+    def delete(self, entity_id: str, *, event_time: EventTime = None, timeout: float | None = None) -> bool:
+        """Remove an entity's features and its membership; return whether anything was removed.
+
+        For a while, late events up to that time do not bring the entity back.
+
+        Args:
+            entity_id: The entity.
+            event_time: When it was deleted; what is newer stays. Without one, now.
+            timeout: See the class.
+        """
+        return self._run(self._plans.delete(entity_id, event_time), timeout)
+
+    def count(self) -> int:
+        """Return how many ids are known."""
+        return self._run(self._plans.count())
+
+    # Schema
+
+    @property
+    def join_key(self) -> str | None:
+        """The name of the id in tables, where the schema says so."""
+        return self._run(self._plans.seen_schema()).join_key
+
+    def service(self, name: str) -> list[str]:
+        """Return the features that the schema lists under that name.
+
+        Raises:
+            UndeclaredFeatureError: There is no such service.
+        """
+        return self._run(self._plans.service(name))
+
+    def declared(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Return the declared features' types; read anew where one of `names` is not among those last seen."""
+        return self._run(self._plans.declared(names))
+
+    def schema(self) -> Schema:
+        """Read the schema from Redis and use it from now on.
+
+        Raises:
+            NoSchemaError: None is stored.
+        """
+        return self._run(self._plans.schema())
+
+    def apply(self, definition: Definition) -> int:
+        """Declare the features of `definition` beside those that are declared already; return the schema's version.
+
+        Raises:
+            TypeChangeError: A declared feature would get another type. Nothing is changed.
+            BadArgumentsError: A feature's name is not allowed, or there are too many.
+        """
+        return self._run(self._plans.apply(definition))

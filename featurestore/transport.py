@@ -1,8 +1,11 @@
 """How calls of scripts reach Redis: the interface, and the blocking transport for libraries, tools and threads."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from copy import copy
+from time import monotonic
+from typing import Any, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
 import redis
@@ -66,6 +69,14 @@ class Transport(Protocol):
         """Give the connections back; later calls may open new ones."""
 
 
+@runtime_checkable
+class Timed(Protocol):
+    """A transport that can bound one call in all."""
+
+    def within(self, seconds: float) -> Transport:
+        """Return this transport for one call, which may take so long from now on, whatever it needs to ask."""
+
+
 _FINAL = (
     redis.TimeoutError,
     redis.AuthenticationError,
@@ -120,9 +131,19 @@ class SyncTransport:
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_connections: int = 64) -> None:
         self._pool = open_pool(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=max_connections)
         self.address = address_of(url)
+        self._deadline: float | None = None
 
     def __repr__(self) -> str:
         return f"<SyncTransport {self.address}>"
+
+    def within(self, seconds: float) -> Self:
+        """Return this transport, over the same connections, for one call; see `Timed.within`.
+
+        To connect and to send have the transport's own time-outs still; once they are done, the call's holds.
+        """
+        hurried = copy(self)
+        hurried._deadline = monotonic() + seconds  # noqa: SLF001 - a copy of this object
+        return hurried
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once; see `Transport.run`."""
@@ -202,8 +223,8 @@ class SyncTransport:
     def _exchange_once(self, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
         connection = self._pool.get_connection()
         try:
-            replies = _send_and_read(connection, packed)
-            _repair(connection, packed, replies)
+            replies = _send_and_read(connection, packed, self._deadline)
+            _repair(connection, packed, replies, self._deadline)
             if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
                 connection.disconnect()  # demoted by a failover: the address may lead to the new primary by now
         finally:
@@ -211,33 +232,50 @@ class SyncTransport:
         return [_mapped(reply) for reply in replies]
 
 
-def _send_and_read(connection: Connection, packed: list[bytes]) -> list[Reply]:
+def _send_and_read(connection: Connection, packed: list[bytes], deadline: float | None = None) -> list[Reply]:
     """Send in one write, then read one reply for each command; error replies come back as exceptions in place."""
+    _time_left(deadline)  # while nothing is sent
     connection.send_packed_command([b"".join(packed)], check_health=False)
     try:
-        return [_read(connection) for _ in packed]
+        return [_read(connection, deadline) for _ in packed]
     except BaseException:
         # Replies are still under way: whoever gets this connection next would read them as its own.
         connection.disconnect()
         raise
 
 
-def _read(connection: Connection) -> Reply:
+def _read(connection: Connection, deadline: float | None = None) -> Reply:
     """Read one reply; an error reply is returned, not raised."""
     try:
-        return connection.read_response(disable_decoding=True)
+        if deadline is None:
+            return connection.read_response(disable_decoding=True)
+        return connection.read_response(disable_decoding=True, timeout=_time_left(deadline))
     except redis.ResponseError as error:
         return error
 
 
-def _repair(connection: Connection, packed: Sequence[bytes], replies: list[Reply]) -> None:
+def _time_left(deadline: float | None) -> float:
+    """Return the seconds until then.
+
+    Raises:
+        redis.TimeoutError: There are none.
+    """
+    left = math.inf if deadline is None else deadline - monotonic()
+    if left <= 0:
+        raise redis.TimeoutError("the call's time is over")
+    return left
+
+
+def _repair(
+    connection: Connection, packed: Sequence[bytes], replies: list[Reply], deadline: float | None = None
+) -> None:
     """Where the reply to a call is NOSCRIPT, load the scripts, repeat the call, and put the new reply in place.
 
     Such a call did not take place, so to repeat it is safe for writes too.
     """
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
     if unknown:
-        again = _send_and_read(connection, load_commands() + [packed[index] for index in unknown])
+        again = _send_and_read(connection, load_commands() + [packed[index] for index in unknown], deadline)
         for index, reply in zip(unknown, again[-len(unknown) :], strict=True):
             replies[index] = reply
 

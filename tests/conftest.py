@@ -1,5 +1,6 @@
 """Fixtures that every folder of tests shares."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,27 @@ def valkey(tmp_path: Path) -> Iterator[Server]:
     server = Server(binaries()["valkey9"], tmp_path, "--appendonly", "yes", "--appendfsync", "always")
     server.start()
     yield server
+    server.stop()
+
+
+@pytest.fixture
+def tls_url(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that speaks TLS only, with a certificate of the test's own."""
+    binary = binaries().get("redis7")
+    if binary is None:
+        pytest.skip("this machine has no redis7, the server that is built with TLS")
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", certificate, "-days", "1", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    plain = Server(binary, tmp_path)
+    server = Server(binary, tmp_path, "--tls-port", str(plain.port), "--tls-cert-file", str(certificate),
+                    "--tls-key-file", str(key), "--tls-auth-clients", "no")  # fmt: skip
+    server.start()
+    yield f"rediss://127.0.0.1:{plain.port}?ssl_ca_certs={certificate}"
     server.stop()
 
 

@@ -121,7 +121,7 @@ def test_reads_on_a_connection_that_breaks_are_given_back_at_once(reader: Reader
     with ScriptedServer(hang_up, echo) as server:
         broken = Reader(server.url)
         gevent.spawn(broken.transport._open).join()
-        broken.store._selections = reader.store._selections
+        broken.store._plans.selections = reader.store._plans.selections
         assert broken.read("u1", "u2") == [None, None]
         broken.transport.close()
 
@@ -129,7 +129,7 @@ def test_reads_on_a_connection_that_breaks_are_given_back_at_once(reader: Reader
 def test_reads_that_take_too_long_say_so(reader: Reader) -> None:
     with ScriptedServer(ignore) as server:
         slow = Reader(server.url, timeout=0.02)
-        slow.store._selections = reader.store._selections
+        slow.store._plans.selections = reader.store._plans.selections
         gevent.spawn(slow.transport._open).join()
         answers = slow.read("u1", "u2")
         assert [answer and answer[0] for answer in answers] == ["504 Gateway Timeout"] * 2
@@ -139,7 +139,7 @@ def test_reads_that_take_too_long_say_so(reader: Reader) -> None:
 def test_too_many_calls_in_flight_give_the_reads_back(reader: Reader) -> None:
     with ScriptedServer(ignore) as server:
         full = Reader(server.url, max_in_flight=1)
-        full.store._selections = reader.store._selections
+        full.store._plans.selections = reader.store._plans.selections
         gevent.spawn(full.transport._open).join()
         waiting: list[Answer | None] = []
         assert full.gatherer.begin("/features/u1", waiting.append)

@@ -8,14 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
 from support.scripted import Peer, ScriptedServer, echo, eventually, hang_up, ignore, reply_once
-from support.servers import Server, binaries
+from support.servers import Server
 
 from featurestore.errors import (
     AccessDeniedError,
@@ -647,27 +646,6 @@ gevent.joinall([gevent.spawn(transport.command, "ECHO", str(number)) for number 
 print(json.dumps([*answers, transport.writes - writes, transport.connections]))
 transport.close()
 """
-
-
-@pytest.fixture
-def tls_url(tmp_path: Path) -> Iterator[str]:
-    """The address of a server that speaks TLS only, with a certificate of the test's own."""
-    binary = binaries().get("redis7")
-    if binary is None:
-        pytest.skip("this machine has no redis7, the server that is built with TLS")
-    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", certificate, "-days", "1", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    plain = Server(binary, tmp_path)
-    server = Server(binary, tmp_path, "--tls-port", str(plain.port), "--tls-cert-file", str(certificate),
-                    "--tls-key-file", str(key), "--tls-auth-clients", "no")  # fmt: skip
-    server.start()
-    yield f"rediss://127.0.0.1:{plain.port}?ssl_ca_certs={certificate}"
-    server.stop()
 
 
 @pytest.mark.parametrize("patch", PATCH)

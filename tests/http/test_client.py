@@ -1,10 +1,12 @@
 """The Python clients, blocking and asyncio, against the real HTTP server; faults by transports that fail on demand."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,20 +28,23 @@ from featurestore import (
     ConfigurationError,
     DeadlineExceededError,
     Definition,
+    Description,
     FeatureStore,
     FeatureStoreError,
     FeatureTable,
+    Health,
     Keys,
     NoSchemaError,
+    Outcome,
     SyncTransport,
     UnavailableError,
     UndeclaredFeatureError,
     read_definition,
 )
-from featurestore.client import Health, Outcome
 from featurestore.errors import BadTimeError, OverloadedError
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "premium": "bool", "city": "string", "e": "float32[2]"}
+SERVICES = {"ads": ["n", "age"], "carts": ["age", "item:price"]}
 IDS = ["u1", "a/b", "é€😀", "batch", "ingest", "query", "%41", "a b", "x" * 256, "..", ".", "a?b#c", "a,b", "u;v"]
 KEY = "right"
 
@@ -82,8 +87,10 @@ def url(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) ->
     """A running server over an empty Redis with the schemas of users and items."""
     transport = SyncTransport(servers["valkey9"].url, timeout=5, connect_timeout=5)
     transport.command("FLUSHALL")
-    FeatureStore(transport).apply(Definition(features=FEATURES))
+    FeatureStore(transport).apply(Definition(features=FEATURES, services=SERVICES))
     FeatureStore(transport, Keys.of("item")).apply(Definition(features={"price": "float"}, entity="item"))
+    windows: dict[str, Any] = {"clicks": "count(10m)", "spent": "sum(amount, 1h)"}
+    FeatureStore(transport, Keys.of("shop")).apply(Definition(features=windows, entity="shop"))
     transport.close()
     settings = {"timeout_ms": "5000", "write_keys": KEY, "max_batch": "20"}
     with serving(servers["valkey9"].url, tmp_path_factory.mktemp("client"), **settings) as server:
@@ -138,9 +145,53 @@ def test_many_entities_are_a_table_in_the_order_asked(client: Any) -> None:
     assert client.get_many(["nope"], ["age", "n"]).to_numpy().shape == (1, 2)
 
 
+def test_services_and_ages(client: Any) -> None:
+    now = int(time.time() * 1000)
+    client.upsert("s", {"age": 1.5}, event_time=now - 3_600_000)
+    client.upsert("s", {"n": 7}, event_time=now - 1_000)
+    assert client.get("s", service="ads") == {"n": 7, "age": 1.5}
+    assert client.get("s", service="ads", max_age="10m") == {"n": 7, "age": None}
+    assert client.get("s", ["age"], max_age=60_000) == {"age": None}
+    table = client.get_many(["nope", "s"], service="ads", max_age="10m")
+    assert (table.names, table.to_dict()) == (("n", "age"), [None, {"n": 7, "age": None}])
+    found = client.describe("s", ["n", "age", "city"], max_age="10m")
+    assert isinstance(found, Description)
+    assert (found.features, found.event_time) == ({"n": 7, "age": None, "city": None}, now - 1_000)
+    assert found.statuses == {"n": "PRESENT", "age": "STALE", "city": "MISSING"}
+    assert found.age_ms is not None
+    assert 1_000 <= found.age_ms < 60_000
+    assert client.describe("nope") is None
+    nobody, same = client.describe_many(["nope", "s"], ["n", "age"])
+    assert nobody is None
+    assert (same.features, same.statuses) == ({"n": 7, "age": 1.5}, {"n": "PRESENT", "age": "PRESENT"})
+
+
+def test_passed_values_take_the_place_of_stored_ones(client: Any) -> None:
+    client.upsert("p", {"age": 1.5, "n": 7})
+    passed = {"n": np.int64(8), "e": np.array([0.5, 2.0])}
+    assert client.get_many(["p", "nope"], ["age", "n", "e"], passed=passed).to_dict() == [
+        {"age": 1.5, "n": 8, "e": [0.5, 2.0]}, None]  # fmt: skip
+    (found,) = client.describe_many(["p"], ["e", "n"], passed={"e": [1, 2]})
+    assert (found.features["e"], found.statuses) == ([1.0, 2.0], {"e": "PRESENT", "n": "PRESENT"})
+    assert client.query([{"user": "p"}], ["age", "n"], passed={"age": 2.5}).to_dict() == [{"age": 2.5, "n": 7}]
+
+
+def test_several_entities_side_by_side(client: Any) -> None:
+    client.upsert("q", {"age": 1.5, "city": "Rome"})
+    client.upsert("i9", {"price": 9.5}, entity="item")
+    rows = [{"user": "q", "item": "i9"}, {"user": "nope", "item": "i9"}, {"user": "q"}]
+    table = client.query(rows, service="carts")
+    assert table.names == ("age", "item:price")
+    assert table.ids == ("user:q item:i9", "user:nope item:i9", "user:q")
+    np.testing.assert_array_equal(table.to_numpy(), [[1.5, 9.5], [np.nan, 9.5], [1.5, np.nan]])
+    assert client.query(rows, ["item:price", "city"])[0] == {"item:price": 9.5, "city": "Rome"}
+
+
 def test_no_ids_are_an_empty_table_without_a_request(connect: Callable[..., Any]) -> None:
     nowhere = connect(f"http://127.0.0.1:{free_port()}")
     assert nowhere.get_many([], ["age"]).to_numpy().shape == (0, 1)
+    assert nowhere.describe_many([]) == []
+    assert nowhere.query([], ["age", "item:price"]).to_numpy().shape == (0, 2)
     assert nowhere.upsert_many([]) == []
 
 
@@ -157,6 +208,23 @@ def test_no_ids_are_an_empty_table_without_a_request(connect: Callable[..., Any]
         (lambda client: client.get_many(["u"] * 21), BadArgumentsError, "21 ids, at most 20"),
         (lambda client: client.get("u", []), BadArgumentsError, "at least one feature"),
         (lambda client: client.get_many(["u"], "age"), BadArgumentsError, "not the text 'age'"),
+        (lambda client: client.get("u", ["age"], service="ads"), BadArgumentsError, "not both"),
+        (lambda client: client.get_many(["u"], ["age"], service="ads"), BadArgumentsError, "not both"),
+        (lambda client: client.get("u", service="a&b=c"), UndeclaredFeatureError, "no service a&b=c is"),
+        (lambda client: client.describe_many(["u"], service="nope"), UndeclaredFeatureError, "no service nope"),
+        (lambda client: client.get("u", max_age="soon"), BadArgumentsError, "'soon' is no span of time"),
+        (lambda client: client.get_many(["u"], max_age=-1), BadArgumentsError, "'-1' is no span of time"),
+        (lambda client: client.get_many(["u"], ["n"], passed={"age": 1.0}), BadArgumentsError, "age is not asked for"),
+        (lambda client: client.get_many(["u"], passed={"age": "x"}), BadArgumentsError, "age: Expected `float"),
+        (lambda client: client.get_many(["u"], passed={"age": float("nan")}), BadValueError, "age cannot be nan"),
+        (lambda client: client.query([{"user": "u"}]), BadArgumentsError, "name the features or a service"),
+        (lambda client: client.query([{"user": "u"}], ["nope"]), UndeclaredFeatureError, "nope is not declared"),
+        (lambda client: client.query([{"item": "i"}], ["age"]), BadArgumentsError, "no feature of 'item'"),
+        (lambda client: client.query([{"nope": "i"}], ["nope:x"]), NoSchemaError, "no entity nope has a schema"),
+        (lambda client: client.query([{"user": ""}], ["age"]), BadArgumentsError, "not 0"),
+        (lambda client: client.query([{"user": "u"}] * 21, ["age"]), BadArgumentsError, "21 rows, at most 20"),
+        (lambda client: client.record("u", {"amount": 1}), UndeclaredFeatureError, "no sliding window"),
+        (lambda client: client.record("u", {"amount": float("inf")}), BadValueError, "amount cannot be inf"),
         (lambda client: client.get("u", entity="nope"), NoSchemaError, "no entity nope has a schema"),
         (lambda client: client.get_many(["u"], entity="nope"), NoSchemaError, "no entity nope has a schema"),
         (lambda client: client.delete("u", entity="nope"), NoSchemaError, "no entity nope has a schema"),
@@ -222,6 +290,14 @@ def test_increments_answer_the_sums(client: Any) -> None:
     assert client.increment("c", {"n": 2}, event_time=1000) is None
 
 
+def test_events_are_counted_in_windows(client: Any) -> None:
+    shop = type(client).__name__  # of its own for each kind of client
+    assert client.record(shop, {"amount": 2.5}, entity="shop") == "created"
+    assert client.record(shop, {"amount": np.float64(1)}, event_time=datetime.now(UTC), entity="shop") == "applied"
+    assert client.record(shop, {"amount": 1.0}, event_time=1000, entity="shop") == "stale"
+    assert client.get(shop, entity="shop") == {"clicks": 2, "spent": 3.5}
+
+
 def test_deleting_tells_whether_there_was_one(client: Any) -> None:
     client.upsert("d", {"age": 1.0})
     assert [client.delete("d"), client.delete("d")] == [True, False]
@@ -273,10 +349,78 @@ def test_nobody_listens(connect: Callable[..., Any]) -> None:
 def test_a_server_that_does_not_answer(connect: Callable[..., Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=30)
-        with pytest.raises(DeadlineExceededError, match=r"took too long \(ReadTimeout\)$"):
+        with pytest.raises(DeadlineExceededError, match=r"took too long \((ReadTimeout|TimeoutError)\)$"):
             client.get("u", timeout=0.05)
         with pytest.raises(DeadlineExceededError, match="whether the write took place is unknown"):
             client.increment("u", {"n": 1}, timeout=0.05)
+
+
+@contextlib.contextmanager
+def trickling(at_once: bytes) -> Iterator[str]:
+    """The URL of a server that answers `at_once`, then a byte at a time for as long as the client listens."""
+    stop = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer, contextlib.suppress(OSError):
+            peer.recv(65536)
+            peer.sendall(at_once)
+            while not stop.wait(0.02):
+                peer.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        stop.set()
+        thread.join(10)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"
+
+
+def test_a_time_out_holds_for_the_call_and_not_for_each_piece(connect: Callable[..., Any]) -> None:
+    with trickling(HEAD) as url:
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceededError, match="took too long"):
+            connect(url, timeout=30).get("u", timeout=0.2)
+        assert 0.2 <= time.monotonic() - started < 1.0
+
+
+def test_under_asyncio_a_time_out_holds_whatever_the_server_does() -> None:
+    with trickling(HEAD[:20]) as url:
+        client = Awaited(url, timeout=0.2)
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceededError, match="took too long"):
+            client.get("u")
+        assert 0.2 <= time.monotonic() - started < 1.0
+        client.close()
+
+
+def test_a_repeat_has_what_is_left_of_the_time(connect: Callable[..., Any]) -> None:
+    """A server that hangs up on the first request after a while, and is silent on the second."""
+    seen: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            seen.append(peer.recv(65536))
+            threading.Event().wait(0.3)
+        peer, _ = listener.accept()
+        with peer:
+            seen.append(peer.recv(65536))
+            peer.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        client = connect(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            client.get("u", timeout=0.4)
+        assert 0.4 <= time.monotonic() - started < 0.65
+        thread.join(10)
+    assert len(seen) == 2
 
 
 def test_connections_are_used_again_and_closed_ones_replaced(connect: Callable[..., Any]) -> None:
@@ -332,7 +476,14 @@ def test_reads_are_sent_once_more_and_writes_are_not(
         raise failure
 
     client = connect("http://x", transport=httpx.MockTransport(fail))
-    reads: list[Callable[[], Any]] = [lambda: client.get("u"), lambda: client.get_many(["u"]), client.health]
+    reads: list[Callable[[], Any]] = [
+        lambda: client.get("u"),
+        lambda: client.get_many(["u"]),
+        lambda: client.describe("u"),
+        lambda: client.describe_many(["u"]),
+        lambda: client.query([{"user": "u"}], ["age"]),
+        client.health,
+    ]
     for read in reads:
         sent.clear()
         with pytest.raises(error):
@@ -342,6 +493,7 @@ def test_reads_are_sent_once_more_and_writes_are_not(
         lambda: client.upsert("u", {"age": 1.0}),
         lambda: client.upsert_many([("u", {"age": 1.0})]),
         lambda: client.increment("u", {"n": 1}),
+        lambda: client.record("u", {}),
         lambda: client.delete("u"),
     ]
     for write in writes:
@@ -395,8 +547,24 @@ def test_statuses_become_the_packages_own_errors(
     ],
 )
 def test_a_url_that_leads_elsewhere_is_no_unknown_user(connect: Callable[..., Any], status: int, body: bytes) -> None:
+    client = connect("http://x", transport=answering(status, body))
+    calls: list[Callable[[], Any]] = [
+        lambda: client.get("u"),
+        lambda: client.describe("u"),
+        lambda: client.query([{"user": "u"}], ["age"]),
+    ]
+    for call in calls:
+        with pytest.raises(FeatureStoreError):
+            call()
+
+
+@pytest.mark.parametrize("body", [b'{"user_id":"u","features":{"age":1.0}}', b'{"names":["age"],"rows":[[1.0,2.0]]}'])
+def test_half_an_answer_is_none(connect: Callable[..., Any], body: bytes) -> None:
+    client = connect("http://x", transport=answering(200, body))
     with pytest.raises(FeatureStoreError):
-        connect("http://x", transport=answering(status, body)).get("u")
+        client.describe("u")
+    with pytest.raises(FeatureStoreError):
+        client.query([{"user": "u"}], ["age"])
 
 
 def test_requests_as_they_leave(connect: Callable[..., Any]) -> None:
@@ -409,7 +577,10 @@ def test_requests_as_they_leave(connect: Callable[..., Any]) -> None:
     client = connect("http://x/base/", api_key="k", headers={"x-trace": "7"}, transport=httpx.MockTransport(note))
     client.get("a/.é", ["age", "n"])
     client.upsert("u", {"age": 1.5}, event_time=7, overwrite=True, entity="item")
-    read, write = sent
+    with pytest.raises(FeatureStoreError, match="no answer of a feature server"):
+        client.get_many(["u"], service="s", max_age="10m", passed={"n": 1})
+    read, write, batch, *_ = sent
+    assert batch.content == b'{"user_ids":["u"],"service":"s","max_age":"600000","passed":{"n":1}}'
     assert read.url.raw_path == b"/base/features/a%2F%2E%C3%A9?features=age,n"
     assert (read.headers["x-api-key"], read.headers["x-trace"]) == ("k", "7")
     assert (write.method, write.url.raw_path) == ("PUT", b"/base/entities/item/features/u")
@@ -459,14 +630,16 @@ def test_clients_are_context_managers() -> None:
 
 
 def test_the_examples_of_the_documentation_print_what_they_say(
-    valkey: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    valkey: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FEATURESTORE_CONNECT_TIMEOUT_MS", "20000")
     with FeatureStore.connect(valkey.url, timeout=5) as store:
         store.apply(read_definition())
     page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     with serving(valkey.url, tmp_path, timeout_ms="5000", write_keys="secret") as server:
-        exec(code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"), {})
-    said = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert len(said) == 15
+        code = code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+        exec(code.replace("redis://127.0.0.1:6379/0", valkey.url), {})
+    said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert len(said) == 20
     assert capsys.readouterr().out.splitlines() == said

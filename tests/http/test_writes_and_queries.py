@@ -167,6 +167,8 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
     ]
     for body in wrong:
         assert client.simulate_post("/features/query", json=body).status_code == 422
+    missing = client.simulate_post("/features/query", json={"rows": [{"user": "u1"}], "features": ["age", "nope:x"]})
+    assert (missing.status_code, missing.json["detail"]) == (404, "no entity nope has a schema")
 
 
 def test_a_service_stands_for_its_features(client: falcon.testing.TestClient) -> None:

@@ -1,0 +1,111 @@
+"""The responses that the HTTP clients hear, and what their statuses mean."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TypeVar
+
+import msgspec
+
+from featurestore.errors import (
+    AccessDeniedError,
+    BadArgumentsError,
+    BadTimeError,
+    BadValueError,
+    DeadlineExceededError,
+    FeatureStoreError,
+    NoSchemaError,
+    OverloadedError,
+    UnavailableError,
+    UndeclaredFeatureError,
+)
+
+T = TypeVar("T")
+
+
+class _Problem(msgspec.Struct):
+    title: str
+    detail: str = ""
+
+
+_problem = msgspec.json.Decoder(_Problem)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A response, whole.
+
+    Attributes:
+        status: The status code.
+        body: The body.
+    """
+
+    status: int
+    body: bytes
+
+    def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
+        """Return what the body holds.
+
+        Raises:
+            FeatureStoreError: It is something else than the server answers.
+        """
+        try:
+            return decoder.decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise FeatureStoreError(f"this is no answer of a feature server: {error}: {self.body[:80]!r}") from error
+
+
+_BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
+    HTTPStatus.BAD_REQUEST: BadArgumentsError,
+    HTTPStatus.UNAUTHORIZED: AccessDeniedError,
+    HTTPStatus.FORBIDDEN: AccessDeniedError,
+    HTTPStatus.METHOD_NOT_ALLOWED: AccessDeniedError,  # how a server answers on which writing is off
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: BadArgumentsError,
+    HTTPStatus.UNPROCESSABLE_ENTITY: BadArgumentsError,
+    HTTPStatus.TOO_MANY_REQUESTS: OverloadedError,
+    HTTPStatus.BAD_GATEWAY: UnavailableError,
+    HTTPStatus.SERVICE_UNAVAILABLE: UnavailableError,
+    HTTPStatus.GATEWAY_TIMEOUT: DeadlineExceededError,
+}
+_BY_CODE: Mapping[str, type[FeatureStoreError]] = {
+    "BADTIME": BadTimeError,
+    "BADTYPE": BadValueError,
+    "UNDECLARED": UndeclaredFeatureError,
+}
+_UNDECLARED = re.compile(r"\S+ is not declared in the schema|no (service .*|sliding window) is declared in the schema")
+_NO_ENTITY = re.compile(r"no entity .* has a schema", re.DOTALL)
+_NO_RESOURCE = "no such resource"
+
+
+def error_of(answer: Answer) -> FeatureStoreError:
+    """Return the exception that stands for an error response, with its detail as the text."""
+    problem = _problem_of(answer)
+    detail = problem.detail or problem.title if problem else repr(answer.body[:80])
+    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        code, _, reason = detail.partition(" ")
+        if code in _BY_CODE:
+            return _BY_CODE[code](reason)
+        if _UNDECLARED.fullmatch(detail):
+            return UndeclaredFeatureError(detail)
+    if answer.status == HTTPStatus.NOT_FOUND and _NO_ENTITY.fullmatch(detail):
+        return NoSchemaError(detail)
+    kind = _BY_STATUS.get(answer.status)
+    return FeatureStoreError(f"the server answered {answer.status}: {detail}") if kind is None else kind(detail)
+
+
+def check(answer: Answer) -> None:
+    """Return when the response is none of an error; raise the exception that it stands for."""
+    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        raise error_of(answer)
+
+
+def tells_of_no_such_entity(answer: Answer) -> bool:
+    """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
+    problem = _problem_of(answer) if answer.status == HTTPStatus.NOT_FOUND else None
+    return problem is not None and problem.detail != _NO_RESOURCE and not _NO_ENTITY.fullmatch(problem.detail)
+
+
+def _problem_of(answer: Answer) -> _Problem | None:
+    try:
+        return _problem.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None

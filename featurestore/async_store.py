@@ -1,0 +1,233 @@
+"""`FeatureStore` for asyncio: the same plans over a connection that all tasks of an event loop share."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from featurestore.async_transport import AsyncTransport
+from featurestore.embedded import embedded_url
+from featurestore.keys import Keys
+from featurestore.plans import Calls, Plan
+from featurestore.results import Description, MaxAge
+from featurestore.schema import Definition, Schema, Value
+from featurestore.settings import Settings
+from featurestore.upsert import UpsertResult
+from featurestore.writes import EventTime, Plans, Rows
+
+T = TypeVar("T")
+
+
+class AsyncFeatureStore:
+    """An entity's features in Redis, for the tasks of one event loop; arguments and results are `FeatureStore`'s.
+
+    The calls that tasks make in one turn of the loop leave in one write. A method's `timeout` is the seconds that the
+    call may take in all, connecting included: past it, the call raises `DeadlineExceededError`, and whether a write
+    took place is unknown. Without one, each reply may take the transport's own time-out. A task that is cancelled while
+    it waits disturbs no other; its write may take place.
+
+    Args:
+        transport: The link to Redis.
+        keys: The entity's keys.
+        plans: What is known of the entity; made of `keys` when left out.
+    """
+
+    def __init__(self, transport: AsyncTransport, keys: Keys | None = None, *, plans: Plans | None = None) -> None:
+        self.transport = transport
+        self._plans = plans or Plans(keys or Keys())
+
+    @classmethod
+    def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
+        """Return a store that will connect when it is first asked.
+
+        Args:
+            url: Redis's address; without one, the environment's `REDIS_URL` or `REDIS_HOST`, else the embedded server,
+                which is started here, blocking, unless it runs.
+            timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
+            keys: The entity's keys.
+        """
+        settings = Settings.from_environment()
+        transport = AsyncTransport(
+            url or settings.url or embedded_url(settings.data_dir),
+            timeout=timeout or settings.timeout_ms / 1000,
+            connect_timeout=settings.connect_timeout_ms / 1000,
+            max_in_flight=settings.max_in_flight,
+        )
+        return cls(transport, keys)
+
+    def __repr__(self) -> str:
+        return f"<AsyncFeatureStore {self.keys.entity} over {self.transport!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    @property
+    def keys(self) -> Keys:
+        """The entity's keys."""
+        return self._plans.keys
+
+    async def close(self) -> None:
+        """Close the connection; calls that wait fail at once."""
+        await self.transport.close()
+
+    async def ping(self) -> None:
+        """Do what `FeatureStore.ping` does."""
+        await self.transport.command("PING")
+
+    async def entity(self, name: str) -> "AsyncFeatureStore":
+        """Do what `FeatureStore.entity` does."""
+        if name == self.keys.entity:
+            return self
+        return AsyncFeatureStore(self.transport, plans=await self._run(self._plans.entity(name)))
+
+    async def _run(self, plan: Plan[T], timeout: float | None = None) -> T:  # noqa: ASYNC109 - of the store's own
+        """Do what the plan says; return its result."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        transport = self.transport
+        answer: Any = None
+        try:
+            while True:
+                step = plan.send(answer)
+                if isinstance(step, Calls):
+                    answer = await transport.run_many_packed(step.script, step.packed, deadline=deadline)
+                else:
+                    answer = await transport.command(*step.words, deadline=deadline)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    # Reading
+
+    async def get(
+        self,
+        entity_id: str,
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> dict[str, Value | None] | None:
+        """Do what `FeatureStore.get` does."""
+        return await self._run(self._plans.get(entity_id, features, service, max_age), timeout)
+
+    async def get_many(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[dict[str, Value | None] | None]:
+        """Do what `FeatureStore.get_many` does."""
+        return await self._run(self._plans.get_many(entity_ids, features, service, max_age), timeout)
+
+    async def describe(
+        self,
+        entity_id: str,
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Description | None:
+        """Do what `FeatureStore.describe` does."""
+        return (await self._run(self._plans.describe_many([entity_id], features, service, max_age), timeout))[0]
+
+    async def describe_many(
+        self,
+        entity_ids: Sequence[str],
+        features: Sequence[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[Description | None]:
+        """Do what `FeatureStore.describe_many` does."""
+        return await self._run(self._plans.describe_many(entity_ids, features, service, max_age), timeout)
+
+    async def query(
+        self,
+        rows: Sequence[Mapping[str, str]],
+        names: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> tuple[list[str], list[list[Any]]]:
+        """Do what `FeatureStore.query` does."""
+        return await self._run(self._plans.query(rows, names), timeout)
+
+    # Writing
+
+    async def upsert(
+        self,
+        rows: Rows,
+        *,
+        event_time: EventTime = None,
+        overwrite: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> UpsertResult:
+        """Do what `FeatureStore.upsert` does."""
+        return await self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), timeout)
+
+    async def upsert_table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        event_time: EventTime = None,
+        overwrite: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> UpsertResult:
+        """Do what `FeatureStore.upsert_table` does."""
+        return await self._run(self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite), timeout)
+
+    async def record(
+        self,
+        events: Iterable[tuple[str, Mapping[str, float]]],
+        *,
+        event_time: EventTime = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> UpsertResult:
+        """Do what `FeatureStore.record` does."""
+        return await self._run(self._plans.record(events, event_time), timeout)
+
+    async def increment(
+        self,
+        entity_id: str,
+        amounts: Mapping[str, float],
+        *,
+        event_time: EventTime = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> dict[str, Value | None] | None:
+        """Do what `FeatureStore.increment` does."""
+        return await self._run(self._plans.increment(entity_id, amounts, event_time), timeout)
+
+    async def delete(
+        self,
+        entity_id: str,
+        *,
+        event_time: EventTime = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> bool:
+        """Do what `FeatureStore.delete` does."""
+        return await self._run(self._plans.delete(entity_id, event_time), timeout)
+
+    async def count(self) -> int:
+        """Do what `FeatureStore.count` does."""
+        return await self._run(self._plans.count())
+
+    # Schema
+
+    async def service(self, name: str) -> list[str]:
+        """Do what `FeatureStore.service` does."""
+        return await self._run(self._plans.service(name))
+
+    async def schema(self) -> Schema:
+        """Do what `FeatureStore.schema` does."""
+        return await self._run(self._plans.schema())
+
+    async def apply(self, definition: Definition) -> int:
+        """Do what `FeatureStore.apply` does."""
+        return await self._run(self._plans.apply(definition))

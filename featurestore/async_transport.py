@@ -1,0 +1,309 @@
+"""Calls of all tasks of an event loop over one connection, for asyncio."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+import redis
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from featurestore.async_link import AsyncLink, Failure
+from featurestore.backoff import Backoff
+from featurestore.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    FeatureStoreError,
+    RedisError,
+    UnavailableError,
+    error_from_reply,
+)
+from featurestore.scripts import Script
+from featurestore.transport import Call, Reply, Word, address_of, pack, pack_call, reply_text
+
+_RETIRE_AGAIN_S = 0.05
+
+
+class AsyncTransport:
+    """Calls over one connection that all tasks of an event loop share.
+
+    The calls of one turn of the event loop leave in one write: a round trip costs 85 us alone, 7 us when 50 share it.
+    A call that gets no reply in time fails, and so does one whose task is cancelled; its reply is dropped when it
+    comes. When the connection breaks, reads are repeated once on a new one; writes only if they cannot have reached
+    Redis. While Redis is away calls fail at once, but for one attempt to connect after each pause; pauses grow from
+    50 ms to 1 s and vary at random.
+
+    Every method may be given a deadline, by `time.monotonic`: when the call is to give up, whatever it waits for.
+    Without one, each reply may take `timeout`.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`, with credentials, database and TLS options as redis-py takes them.
+        timeout: Seconds that one reply may take to arrive.
+        connect_timeout: Seconds that a new connection may take, credentials included.
+        max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
+
+    Attributes:
+        address: The URL without credentials and options.
+        calls: Calls taken on so far.
+        connections: Connections made so far.
+    """
+
+    def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
+        self._pool = _open_pool(url, connect_timeout)
+        self._timeout, self._connect_timeout, self._max_in_flight = timeout, connect_timeout, max_in_flight
+        self.address = address_of(url)
+        self.calls = self.connections = self._earlier_writes = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._link: AsyncLink | None = None
+        self._retired: set[AsyncLink] = set()
+        self._attempt: asyncio.Task[AsyncLink | FeatureStoreError] | None = None
+        self._backoff = Backoff()
+        self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
+        self._retire_again_at = 0.0
+        self._cut_off = False  # whether the last connection was closed before any reply, as for want of credentials
+
+    def __repr__(self) -> str:
+        state = "connected" if self._link else "not connected"
+        return (
+            f"<AsyncTransport {self.address} {state}, {self.in_flight} in flight, "
+            f"{self.calls} calls in {self.writes} writes, {self.reconnects} reconnects>"
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Calls whose replies have not been read, those given up included."""
+        return self._link.in_flight if self._link else 0
+
+    @property
+    def writes(self) -> int:
+        """How many writes there were so far."""
+        return self._earlier_writes + sum(link.writes for link in (self._link, *self._retired) if link)
+
+    @property
+    def reconnects(self) -> int:
+        """Connections made after the first."""
+        return max(0, self.connections - 1)
+
+    async def run(
+        self, script: Script, keys: Sequence[Word], arguments: Sequence[Word], *, deadline: float | None = None
+    ) -> Reply:
+        """Call `script` once; see `Transport.run`."""
+        (reply,) = await self.run_many_packed(script, [pack_call(script, keys, arguments)], deadline=deadline)
+        if isinstance(reply, FeatureStoreError):
+            raise reply
+        return reply
+
+    async def run_many(
+        self, script: Script, calls: Sequence[Call], *, deadline: float | None = None
+    ) -> list[Reply | FeatureStoreError]:
+        """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
+        packed = [pack_call(script, keys, arguments) for keys, arguments in calls]
+        return await self.run_many_packed(script, packed, deadline=deadline)
+
+    async def run_many_packed(
+        self, script: Script, packed: list[bytes], *, deadline: float | None = None
+    ) -> list[Reply | FeatureStoreError]:
+        """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`.
+
+        Calls of scripts that Redis does not know did not take place: they are loaded, and called again.
+        """
+        if not packed:
+            return []
+        self.calls += len(packed)
+        repeatable = not script.writes
+        replies = await self._replies(packed, deadline, repeatable=repeatable)
+        unknown = [index for index, reply in enumerate(replies) if _has_code(reply, "NOSCRIPT")]
+        if unknown:
+            link = self._link or await self._open(deadline)
+            link.load_scripts()
+            again = await self._replies([packed[index] for index in unknown], deadline, repeatable=repeatable)
+            for index, reply in zip(unknown, again, strict=True):
+                replies[index] = link.load_error if link.load_error and _has_code(reply, "NOSCRIPT") else reply
+        return replies
+
+    async def command(self, *words: Word, deadline: float | None = None) -> Reply:
+        """Run one plain command; see `Transport.command`."""
+        self.calls += 1
+        (reply,) = await self._replies([pack(words)], deadline, repeatable=False)
+        if isinstance(reply, FeatureStoreError):
+            raise reply
+        return reply
+
+    async def close(self) -> None:
+        """Close the connection; calls that wait fail at once, later ones open a new one."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._move_to(loop)
+        attempt, self._attempt = self._attempt, None
+        if attempt:
+            attempt.cancel()
+            await asyncio.wait({attempt})
+        links = [link for link in (self._link, *self._retired) if link]
+        for link in links:
+            link.lose("the transport was closed", final=True)
+        self._backoff.reset(at_once=True)
+        for link in links:
+            await asyncio.shield(link.closed)
+
+    async def _replies(
+        self, packed: list[bytes], deadline: float | None, *, repeatable: bool
+    ) -> list[Reply | FeatureStoreError]:
+        """Return one reply for each command, sent once more on a new connection where that is safe."""
+        outcome = await self._exchange(packed, deadline)
+        if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
+            outcome = await self._exchange(packed, deadline)
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        if any(_has_code(reply, "READONLY") for reply in outcome):
+            self._retire()
+        return outcome
+
+    async def _exchange(self, packed: list[bytes], deadline: float | None) -> list[Reply] | Failure:
+        link = self._link
+        if link is None or self._loop is not asyncio.get_running_loop():
+            link = await self._open(deadline)
+        return await link.exchange(b"".join(packed), len(packed), deadline)
+
+    def _retire(self) -> None:
+        """Make the next call connect anew: after a failover the address may lead to the new primary.
+
+        Where it leads to a replica still, one new connection in a while is enough.
+        """
+        if self._link and monotonic() >= self._retire_again_at:
+            self._retire_again_at = monotonic() + _RETIRE_AGAIN_S
+            link, self._link = self._link, None
+            self._retired.add(link)
+            link.retire()
+
+    async def _open(self, deadline: float | None) -> AsyncLink:
+        """Return a connection, new if need be; all who ask meanwhile share one attempt.
+
+        Raises:
+            UnavailableError: Redis cannot be reached, or could not a moment ago.
+            AccessDeniedError: Redis refuses the credentials, or did a moment ago.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._move_to(loop)
+        if self._link:
+            return self._link
+        if self._attempt is None:
+            pause = self._backoff.left
+            if pause > 0:
+                raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
+            # In a task of its own: those who wait for it may be cancelled.
+            self._attempt = loop.create_task(self._connect())
+        attempt = self._attempt
+        left = None if deadline is None else deadline - monotonic()
+        done, _ = await asyncio.wait({attempt}, timeout=left)
+        if not done:
+            raise DeadlineExceededError("no connection to Redis came about in time, so nothing was sent")
+        if attempt.cancelled():
+            raise UnavailableError("the transport was closed while it connected")
+        outcome = attempt.result()
+        if isinstance(outcome, FeatureStoreError):
+            raise type(outcome)(*outcome.args)
+        return outcome
+
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve that event loop from now on, if the one served before is closed.
+
+        Raises:
+            RuntimeError: It is not.
+        """
+        if self._loop is not None and not self._loop.is_closed():
+            raise RuntimeError("this transport serves another event loop: make one for each")
+        self._loop, self._link, self._attempt = loop, None, None
+        self._retired.clear()
+
+    async def _connect(self) -> AsyncLink | FeatureStoreError:
+        try:
+            dialled = await self._dial()
+        except (redis.RedisError, OSError) as error:
+            refusal = _connect_error(error)
+            self._back_off(refusal)
+            return refusal
+        finally:
+            if self._attempt is asyncio.current_task():
+                self._attempt = None
+        self.connections += 1
+        self._link = AsyncLink(dialled, timeout=self._timeout, max_in_flight=self._max_in_flight, on_lost=self._on_lost)
+        self._link.load_scripts()
+        return self._link
+
+    async def _dial(self) -> Any:
+        """Return a connection of redis-py's that is ready for commands."""
+        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await connection.connect()
+                if self._cut_off and not connection.password:
+                    await _check_access(connection)
+            _check_open(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    def _back_off(self, refusal: FeatureStoreError) -> None:
+        self._backoff.grow()
+        self._refusal = refusal
+
+    def _on_lost(self, link: AsyncLink, reason: FeatureStoreError) -> None:
+        self._earlier_writes += link.writes
+        self._retired.discard(link)
+        if link is self._link:
+            self._link = None
+        self._cut_off = not link.proved
+        if link.proved:
+            self._backoff.reset()
+        else:
+            self._back_off(reason)
+
+
+def _open_pool(url: str, connect_timeout: float) -> ConnectionPool:
+    """Return redis-py's pool for `url`, of which only its way with URLs is used: RESP2, no commands of its own."""
+    try:
+        return ConnectionPool.from_url(
+            url,
+            protocol=2,
+            driver_info=None,
+            socket_timeout=connect_timeout,
+            socket_connect_timeout=connect_timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
+
+
+async def _check_access(connection: Any) -> None:
+    """Raise AuthenticationError where Redis wants credentials.
+
+    Redis cuts off whoever sends it something as large as a script before that, without saying why.
+    """
+    await connection.send_command("PING", check_health=False)
+    with contextlib.suppress(redis.ResponseError, redis.BusyLoadingError):
+        await connection.read_response()
+
+
+def _check_open(connection: Any) -> None:
+    """Raise ConnectionResetError where Redis has hung up: the event loop told redis-py, and tells nobody again."""
+    if connection._reader.at_eof() or connection._writer.is_closing():  # noqa: SLF001 - redis-py gives no other way
+        raise ConnectionResetError("it closed the connection")
+
+
+def _has_code(reply: Reply, code: str) -> bool:
+    return isinstance(reply, RedisError) and str(reply).startswith(code)
+
+
+def _connect_error(error: Exception) -> FeatureStoreError:
+    """Return what it means that no connection came about."""
+    if isinstance(error, redis.AuthenticationError):
+        return AccessDeniedError(f"Redis refused the credentials: {error}")
+    if isinstance(error, redis.ResponseError):
+        return error_from_reply(reply_text(error))
+    return UnavailableError(f"Redis cannot be reached: {str(error) or 'it took too long'}")

@@ -1,0 +1,72 @@
+"""What the blocking HTTP client and the one for asyncio have in common: all but the waiting."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from featurestore.errors import ConfigurationError, DeadlineExceededError, UnavailableError
+from featurestore.exchanges import Exchange
+
+_MOST_CONNECTIONS = 100
+_IDLE_S = 30.0
+
+
+class Caller:
+    """What both clients know of their server, and how they judge a request that failed."""
+
+    def __init__(self, base_url: str, timeout: float) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+            raise ConfigurationError(f"the base URL must be like http://host:8000, not {base_url!r}")
+        self._base_url = base_url.rstrip("/")
+        self._timeout = timeout
+        self._httpx = _import_httpx()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._base_url}>"
+
+    def _options(self, api_key: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments for httpx's client: ours, then what the caller has set."""
+        headers = dict(options.get("headers") or {})
+        if api_key is not None:
+            if not api_key.isascii() or not api_key.isprintable():
+                raise ConfigurationError("an API key is printable ASCII, and this one is not")
+            headers["X-API-Key"] = api_key
+        limits = self._httpx.Limits(
+            max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS, keepalive_expiry=_IDLE_S
+        )
+        return {"limits": limits, **options, "headers": headers}
+
+    def _request(self, exchange: Exchange[Any]) -> dict[str, Any]:
+        """Return the arguments for httpx's `request` and `stream`."""
+        return {
+            "method": exchange.method,
+            "url": self._base_url + exchange.target,
+            "content": exchange.body,
+            "headers": exchange.headers,
+        }
+
+    def _judge(self, error: Exception, exchange: Exchange[Any], tries_left: int) -> None:
+        """Return when the request may be sent again, else raise what `error` stands for.
+
+        Raises:
+            DeadlineExceededError: It took too long.
+            UnavailableError: The server cannot be reached, or broke the connection.
+        """
+        httpx = self._httpx
+        what = f"{exchange.method} {self._base_url}{exchange.target.partition('?')[0]}"
+        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        doubt = "" if exchange.repeats or unsent else "; whether the write took place is unknown"
+        if isinstance(error, httpx.TimeoutException | TimeoutError):
+            raise DeadlineExceededError(f"{what} took too long ({type(error).__name__}){doubt}") from error
+        broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+        if not broken or tries_left == 0:
+            raise UnavailableError(f"{what} failed: {error or type(error).__name__}{doubt}") from error
+
+
+def _import_httpx() -> Any:
+    try:
+        return importlib.import_module("httpx")
+    except ImportError as error:
+        raise ConfigurationError("the HTTP client needs httpx: pip install 'redis-featurestore[client]'") from error

@@ -1,0 +1,341 @@
+"""What the stores do, as plans: generators that yield what to send and are sent the replies, without any I/O.
+
+`FeatureStore` and `AsyncFeatureStore` drive the same plans, each over a transport of its kind.
+"""
+
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from featurestore.errors import (
+    BadArgumentsError,
+    FeatureStoreError,
+    NoSchemaError,
+    SchemaChangedError,
+    UndeclaredFeatureError,
+)
+from featurestore.keys import Keys
+from featurestore.packing import Packer
+from featurestore.results import Description, MaxAge, milliseconds
+from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
+from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
+from featurestore.text import encode_id
+from featurestore.transport import Reply, Word, pack_call
+
+IDS_PER_CALL = 100
+"""Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
+
+OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError)
+"""What a read meets when Redis has another schema than was last seen."""
+
+_MOST_SELECTIONS = 256
+_SCHEMA_RECHECK_S = 1.0
+_ENTITY = re.compile(r"[A-Za-z_][\w-]{0,63}")
+_MOST_ENTITIES = 256
+
+T = TypeVar("T")
+
+
+class Calls(msgspec.Struct, frozen=True, gc=False):
+    """A step: call a script once for each of `packed`, in one write.
+
+    It is answered with a reply for each, error replies in place as exceptions; see `Transport.run_many_packed`.
+    """
+
+    script: Script
+    packed: list[bytes]
+
+
+class Command(msgspec.Struct, frozen=True, gc=False):
+    """A step: run one plain command. It is answered with the reply."""
+
+    words: tuple[Word, ...]
+
+
+Step = Calls | Command
+
+Plan = Generator[Step, Any, T]
+"""Yields steps, is sent their answers, returns the result. Failures of the link end it and are not sent to it."""
+
+
+def call(script: Script, packed: bytes) -> Plan[Reply]:
+    """Call a script once; an error reply is raised."""
+    (reply,) = yield Calls(script, [packed])
+    if isinstance(reply, FeatureStoreError):
+        raise reply
+    return reply
+
+
+class ReadPlans:
+    """An entity's schema as last seen, and the plans of the reads.
+
+    Args:
+        keys: The entity's keys.
+
+    Attributes:
+        keys: The entity's keys.
+        selections: What was selected lately, by the names without duplicates, None for all of the packed row.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.selections: dict[tuple[str, ...] | None, Selection] = {}
+        self._schema: Schema | None = None
+        self._schema_read_at = 0.0
+        self._entities: dict[str, Self] = {}
+
+    # Schema
+
+    def schema(self) -> Plan[Schema]:
+        """Read the schema from Redis and use it from now on; NoSchemaError when none is stored."""
+        schema = Schema.from_reply((yield Command(("HGETALL", self.keys.schema))))
+        if schema != self._schema:
+            self.selections = {}
+        self._schema, self._schema_read_at = schema, time.monotonic()
+        return schema
+
+    def seen_schema(self) -> Plan[Schema]:
+        """Return the schema as last seen; read it where it never was."""
+        return self._schema or (yield from self.schema())
+
+    def apply(self, definition: Definition) -> Plan[int]:
+        """Declare the features of `definition` beside the others; return the schema's version."""
+        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema,), definition.words()))
+        return int(reply)
+
+    def service(self, name: str) -> Plan[list[str]]:
+        """Return the features that the schema lists under that name."""
+        schema = yield from self.seen_schema()
+        if name not in schema.services and self._may_be_outdated():
+            schema = yield from self.schema()
+        return schema.service(name)
+
+    def declared(self, columns: Sequence[str]) -> Plan[Mapping[str, str]]:
+        """Return the declared features' types, read anew where one of `columns` is not among those last seen."""
+        schema = yield from self.seen_schema()
+        if not schema.features.keys() >= set(columns) and self._may_be_outdated():
+            schema = yield from self.schema()
+        return schema.features
+
+    def select(self, features: Sequence[str] | None = None) -> Plan[Selection]:
+        """Return the selection of `features`, all declared ones when left out; asks Redis only when it must."""
+        wanted = None if features is None else tuple(dict.fromkeys(features))
+        selection = self.selections.get(wanted)
+        if selection is None:
+            if wanted == ():
+                raise BadArgumentsError("name at least one feature, or leave the names out for all")
+            schema = yield from self.seen_schema()
+            try:
+                selection = schema.select(wanted)
+            except UndeclaredFeatureError:
+                if not self._may_be_outdated():
+                    raise
+                selection = (yield from self.schema()).select(wanted)
+            if len(self.selections) >= _MOST_SELECTIONS:
+                self.selections = {}
+            selection.packer = Packer(self.keys, selection.words)
+            self.selections[wanted] = selection
+        return selection
+
+    def _may_be_outdated(self) -> bool:
+        return time.monotonic() - self._schema_read_at > _SCHEMA_RECHECK_S
+
+    # Reading
+
+    def get(
+        self, entity_id: str, features: Sequence[str] | None, service: str | None, max_age: MaxAge
+    ) -> Plan[dict[str, Value | None] | None]:
+        """Return an entity's features by name, None when the id is unknown."""
+        if max_age is not None:
+            return (yield from self.get_many([entity_id], features, service, max_age))[0]
+        names = yield from self._wanted(features, service)
+        selection, row = yield from self.fetch(entity_id, names)
+        return None if row is None else selection.values(row)
+
+    def get_many(
+        self, entity_ids: Sequence[str], features: Sequence[str] | None, service: str | None, max_age: MaxAge
+    ) -> Plan[list[dict[str, Value | None] | None]]:
+        """Return what `get` returns for each id."""
+        names = yield from self._wanted(features, service)
+        if max_age is None:
+            selection, rows = yield from self.fetch_many(entity_ids, names)
+            return [None if row is None else selection.values(row) for row in rows]
+        selection, entries = yield from self.fetch_fresh(entity_ids, names, milliseconds(max_age))
+        return [None if entry is None else selection.values(entry.values) for entry in entries]
+
+    def describe_many(
+        self, entity_ids: Sequence[str], features: Sequence[str] | None, service: str | None, max_age: MaxAge
+    ) -> Plan[list[Description | None]]:
+        """Return each id's features with their age, None for an unknown id."""
+        names = yield from self._wanted(features, service)
+        selection, entries = yield from self.fetch_fresh(entity_ids, names, milliseconds(max_age))
+        return [
+            None
+            if entry is None
+            else Description(
+                selection.values(entry.values),
+                entry.event_time,
+                entry.age_ms,
+                dict(zip(selection.names, entry.statuses, strict=True)),
+            )
+            for entry in entries
+        ]
+
+    def fetch(self, entity_id: str, features: Sequence[str] | None) -> Plan[tuple[Selection, Row | None]]:
+        """Return an entity's row, None when the id is unknown, and the selection that names its columns."""
+        raw_id = encode_id(entity_id)
+
+        def read(selection: Selection) -> Plan[Row | None]:
+            reply = yield from call(GET_FEATURES, selection.packer.one(raw_id))
+            return None if reply is None else selection.decode(reply)
+
+        return self._read(features, read)
+
+    def fetch_many(
+        self, entity_ids: Sequence[str], features: Sequence[str] | None
+    ) -> Plan[tuple[Selection, list[Row | None]]]:
+        """Return a row for each id, None for an unknown one, and the selection that names their columns."""
+
+        def read(selection: Selection) -> Plan[list[Row | None]]:
+            replies = yield from _batches(packed_batches(selection.packer, entity_ids))
+            return [row for reply in replies for row in selection.decode_many(reply)]
+
+        return self._read(features, read)
+
+    def fetch_fresh(
+        self, entity_ids: Sequence[str], features: Sequence[str] | None, max_age_ms: int | None
+    ) -> Plan[tuple[Selection, list[Fresh | None]]]:
+        """Return for each id its row with the age and status of each value; None for an unknown one."""
+        options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
+
+        def read(selection: Selection) -> Plan[list[Fresh | None]]:
+            packer = Packer(self.keys, (*options, *selection.words))
+            replies = yield from _batches(packed_batches(packer, entity_ids))
+            return [entry for reply in replies for entry in selection.decode_fresh(reply)]
+
+        return self._read(features, read)
+
+    def _read(self, features: Sequence[str] | None, read: Callable[[Selection], Plan[T]]) -> Plan[tuple[Selection, T]]:
+        """Read with the schema as last seen; read the schema again when Redis turns out to have another one."""
+        selection = yield from self.select(features)
+        try:
+            return selection, (yield from read(selection))
+        except OUTDATED:
+            yield from self.schema()
+            selection = yield from self.select(features)
+            return selection, (yield from read(selection))
+
+    def _wanted(self, features: Sequence[str] | None, service: str | None) -> Plan[Sequence[str] | None]:
+        if service is None:
+            return features
+        if features is not None:
+            raise BadArgumentsError("name the features or a service, not both")
+        return (yield from self.service(service))
+
+    # Several entities
+
+    def entity(self, name: str) -> Plan[Self]:
+        """Return another entity's plans, of the same class as these; NoSchemaError when it has no schema."""
+        if name == self.keys.entity:
+            return self
+        known = self._entities.get(name)
+        if known is None:
+            if not _ENTITY.fullmatch(name):
+                raise NoSchemaError(f"{name[:64]!r} is no entity's name")
+            known = type(self)(Keys.of(name))
+            members = (yield from known.schema()).members
+            if members:
+                known.keys = Keys.of(name, members)
+            if len(self._entities) >= _MOST_ENTITIES:
+                self._entities = {}
+            self._entities[name] = known
+        return known
+
+    def query(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> Plan[tuple[list[str], list[list[Any]]]]:
+        """Return features of several entities side by side: their types, and for each row the values."""
+        wanted: dict[str, list[str]] = {}
+        for name in names:
+            entity, _, feature = name.rpartition(":")
+            wanted.setdefault(entity or self.keys.entity, []).append(feature)
+        for row in rows:
+            for entity in row:
+                if entity not in wanted:
+                    raise BadArgumentsError(f"no feature of {entity[:64]!r} is asked for")
+        try:
+            return (yield from self._query(rows, names, wanted))
+        except OUTDATED:
+            for entity in wanted:
+                yield from (yield from self.entity(entity)).schema()
+            return (yield from self._query(rows, names, wanted))
+
+    def _query(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
+    ) -> Plan[tuple[list[str], list[list[Any]]]]:
+        parts: list[tuple[str, Selection, list[int], int]] = []
+        calls: list[bytes] = []
+        for entity, features in wanted.items():
+            plans = yield from self.entity(entity)
+            selection = yield from plans.select(features)
+            places = [place for place, row in enumerate(rows) if entity in row]
+            ids = [rows[place][entity] for place in places]
+            made = packed_batches(selection.packer, ids)
+            parts.append((entity, selection, places, len(made)))
+            calls += made
+        replies: Iterator[Reply] = iter((yield from _batches(calls)))
+        table: list[dict[str, Any]] = [{} for _ in rows]
+        types: dict[str, str] = {}
+        for entity, selection, places, count in parts:
+            found = [row for _ in range(count) for row in selection.decode_many(next(replies))]
+            refs = [f"{entity}:{name}" for name in selection.names]
+            types.update(zip(refs, selection.types, strict=True))
+            for place, values in zip(places, found, strict=True):
+                table[place].update(zip(refs, values or (), strict=values is not None))
+        refs = [name if ":" in name else f"{self.keys.entity}:{name}" for name in names]
+        return [types[ref] for ref in refs], [[row.get(ref) for ref in refs] for row in table]
+
+    def fetch_fresh_of(
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
+        """Return what `fetch_fresh` does for each entity's name, ids and features, in one round trip."""
+        try:
+            return (yield from self._fresh_of(wanted))
+        except OUTDATED:
+            for entity, _, _ in wanted:
+                yield from (yield from self.entity(entity)).schema()
+            return (yield from self._fresh_of(wanted))
+
+    def _fresh_of(
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
+        selections: list[Selection] = []
+        batches: list[list[bytes]] = []
+        for entity, ids, features in wanted:
+            plans = yield from self.entity(entity)
+            selections.append((yield from plans.select(features)))
+            batches.append(packed_batches(Packer(plans.keys, ("?metadata", *selections[-1].words)), ids))
+        replies: Iterator[Reply] = iter((yield from _batches([call for calls in batches for call in calls])))
+        return [
+            (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
+            for selection, calls in zip(selections, batches, strict=True)
+        ]
+
+
+def packed_batches(packer: Packer, entity_ids: Sequence[str]) -> list[bytes]:
+    """Return the calls of get_features_batch that cover the ids, in order."""
+    firsts = range(0, len(entity_ids), IDS_PER_CALL)
+    return [packer.many(list(entity_ids[first : first + IDS_PER_CALL])) for first in firsts]
+
+
+def checked(replies: list[Reply | FeatureStoreError]) -> list[Reply]:
+    """Return the replies; raise the first error among them."""
+    for reply in replies:
+        if isinstance(reply, FeatureStoreError):
+            raise reply
+    return replies
+
+
+def _batches(packed: list[bytes]) -> Plan[list[Reply]]:
+    return checked((yield Calls(GET_FEATURES_BATCH, packed)))

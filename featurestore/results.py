@@ -1,0 +1,63 @@
+"""What calls return beside features by name; the same for callers over HTTP and for those who ask Redis."""
+
+import msgspec
+
+from featurestore.errors import BadArgumentsError
+from featurestore.schema import Status, Value, parse_duration
+
+MaxAge = str | int | None
+"""How old a value may be: digits and `ms`, `s`, `m`, `h` or `d`, such as `10m`; or ms. None: as the schema says."""
+
+
+class Description(msgspec.Struct, frozen=True):
+    """An entity's features with what is known of their age, by Redis's clock.
+
+    Attributes:
+        features: The values by name, None where there is none or where it is too old.
+        event_time: The newest event time of the entity's features, in ms since 1970.
+        age_ms: How long ago that was.
+        statuses: For each feature PRESENT, MISSING, STALE, or DEFAULT for the schema's default in its place.
+    """
+
+    features: dict[str, Value | None]
+    event_time: int | None
+    age_ms: int | None
+    statuses: dict[str, Status]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one row of `upsert_many`.
+
+    Attributes:
+        verdict: `created`, `applied`, `partly stale`, `stale`, `duplicate` or `rejected`.
+        code: For a rejected row BADID, BADTIME, BADTYPE, UNDECLARED …
+        reason: For a rejected row what was wrong, with the value.
+    """
+
+    verdict: str
+    code: str | None = None
+    reason: str | None = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether the server can serve.
+
+    Attributes:
+        status: `healthy` or `unhealthy`.
+        reason: Why it is not healthy.
+    """
+
+    status: str
+    reason: str | None = None
+
+
+def milliseconds(max_age: MaxAge) -> int | None:
+    """Return the ms in a span of time.
+
+    Raises:
+        BadArgumentsError: It is none.
+    """
+    try:
+        return None if max_age is None else parse_duration(str(max_age))
+    except ValueError as error:
+        raise BadArgumentsError(f"max_age: {error}") from None
