@@ -118,7 +118,6 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
 
 class _Entity(msgspec.Struct):
     features: TableRow
-    user_id: str = ""
 
 
 class _Verdict(msgspec.Struct):
@@ -153,7 +152,7 @@ def get_many(entity_ids: Sequence[str], features: Sequence[str] | None, entity: 
     ids, names = list(entity_ids), _distinct(features)
     for entity_id in ids:
         encode_id(entity_id)
-    wanted = {"user_ids": ids} if names is None else {"user_ids": ids, "features": names}
+    wanted = {"ids": ids} if names is None else {"ids": ids, "features": names}
 
     def read(answer: Answer) -> FeatureTable:
         _check(answer)
@@ -224,7 +223,7 @@ def _line(entity_id: str, features: Mapping[str, Any], event_time: "EventTime") 
     """Return the line that writes a row, or the outcome of a row that cannot be sent."""
     try:
         encode_id(entity_id)
-        return _encode({"user_id": entity_id, **_row(features, event_time)})
+        return _encode({"id": entity_id, **_row(features, event_time)})
     except BadTimeError as error:
         return Outcome("rejected", "BADTIME", str(error))
     except BadValueError as error:

@@ -41,6 +41,9 @@ Status = Literal["PRESENT", "MISSING", "DEFAULT", "STALE"]
 _STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT", "S": "STALE"}
 
 
+_RESPONSE_FIELDS = frozenset({"features", "metadata", "verdict"})
+
+
 def parse_duration(text: str) -> int:
     """Return the ms in `30d`, `12h`, `5m`, `10s`, `500ms` or plain digits (ms).
 
@@ -99,7 +102,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         features: Feature name → type, or type and options, in the order in which rows have them.
         entity: What the features belong to; starts every key.
         members: The set of all known ids where it is not `all_<entity>s`.
-        join_key: The name of the id in tables, where it is not `<entity>_id`.
+        join_key: What tables and responses call the id, where it is not `<entity>_id`.
         max_age: How old values may be to be served, by their event time; for features that do not say.
         ttl: How long after its newest event time an entity is known.
         tombstone: How long a deleted entity is guarded against late events; a day where nothing is said.
@@ -119,7 +122,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         """Return the definition as apply_schema takes it.
 
         Raises:
-            SchemaError: A span of time is none.
+            SchemaError: A span of time is none, or `join_key` is another field of responses.
         """
         words: list[str] = []
         for name, feature in self.features.items():
@@ -127,6 +130,8 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
                 words += (name, feature)
             else:
                 words += (name, feature.type, *_option_words(name, feature))
+        if self.join_key in _RESPONSE_FIELDS:
+            raise SchemaError(f"join_key cannot be {self.join_key}: responses have a field of that name")
         for option in ("ttl", "max_age", "tombstone"):
             span = getattr(self, option)
             if span is not None:
@@ -208,7 +213,7 @@ class Selection:
         vectors: The positions of those that are vectors; there rows hold bytes, which `values` and `encodable` turn.
         vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
             object with the features' own names.
-        renderer: Makes JSON of the replies.
+        renderer: Makes JSON of the replies; it calls the id `id_name`.
         packer: Makes calls; set by the store whose keys it has.
     """
 
@@ -216,7 +221,7 @@ class Selection:
 
     packer: Packer
 
-    def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str], id_name: str) -> None:
         self.names = tuple(names)
         self.types = tuple(types)
         self.words = tuple(words)
@@ -235,7 +240,9 @@ class Selection:
             rename=dict(zip(fields, self.names, strict=True)),
             gc=False,
         )
-        self.renderer = Renderer(self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable)
+        self.renderer = Renderer(
+            self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, id_name
+        )
 
     def decode(self, reply: bytes) -> Row:
         """Return the row in a reply of get_features.
@@ -295,7 +302,7 @@ class Schema(msgspec.Struct, frozen=True):
         layout: Digest of names, types, order and rules, by which the scripts know what a caller knows.
         always: Vectors that are read with the other features.
         services: Name → features that are asked for by that name.
-        join_key: The name of the id in tables; None for `<entity>_id`.
+        join_key: What tables and responses call the id; None for `<entity>_id`.
         members: The set of all known ids; None for `all_<entity>s`.
         tombstone_ms: How long a deleted entity is guarded against late events.
     """
@@ -355,7 +362,11 @@ class Schema(msgspec.Struct, frozen=True):
             raise UndeclaredFeatureError(f"no service {name} is declared in the schema")
         return self.services[name]
 
-    def select(self, names: Sequence[str] | None = None) -> Selection:
+    def id_name(self, entity: str) -> str:
+        """Return what responses call the id of `entity`; a join key that another field of theirs has is not used."""
+        return f"{entity}_id" if self.join_key is None or self.join_key in _RESPONSE_FIELDS else self.join_key
+
+    def select(self, names: Sequence[str] | None, id_name: str) -> Selection:
         """Return the selection of `names`, or of every feature of the packed row.
 
         Raises:
@@ -363,8 +374,8 @@ class Schema(msgspec.Struct, frozen=True):
         """
         if names is None:
             row = self.row
-            return Selection(list(row), list(row.values()), [f"@{self.layout}"])
+            return Selection(list(row), list(row.values()), [f"@{self.layout}"], id_name)
         for name in names:
             if name not in self.features:
                 raise UndeclaredFeatureError(f"{name} is not declared in the schema")
-        return Selection(names, [self.features[name] for name in names], names)
+        return Selection(names, [self.features[name] for name in names], names, id_name)

@@ -430,6 +430,11 @@ class FeatureStore:
         """The name of the id in tables, where the schema says so."""
         return (self._schema or self.schema()).join_key
 
+    @property
+    def id_name(self) -> str:
+        """What tables and responses call the id: the schema's `join_key`, else `<entity>_id`."""
+        return (self._schema or self.schema()).id_name(self.keys.entity)
+
     def service(self, name: str) -> list[str]:
         """Return the features that the schema lists under that name.
 
@@ -484,11 +489,12 @@ class FeatureStore:
                 raise BadArgumentsError("name at least one feature, or leave the names out for all")
             schema = self._schema or self.schema()
             try:
-                selection = schema.select(wanted)
+                selection = schema.select(wanted, schema.id_name(self.keys.entity))
             except UndeclaredFeatureError:
                 if not self._may_be_outdated():
                     raise
-                selection = self.schema().select(wanted)
+                schema = self.schema()
+                selection = schema.select(wanted, schema.id_name(self.keys.entity))
             if len(self._selections) >= _MOST_SELECTIONS:
                 self._selections = {}
             selection.packer = Packer(self.keys, selection.words)

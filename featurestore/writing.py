@@ -7,7 +7,7 @@ import msgspec
 from falcon import Request, Response
 
 from featurestore.access import Access
-from featurestore.bodies import decode_body, read_body
+from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import NoSchemaError
 from featurestore.rendering import encode
 from featurestore.store import FeatureStore
@@ -18,7 +18,7 @@ Mode = Literal["newest", "overwrite"]
 
 
 class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `PUT /features/{user_id}`.
+    """The body of `PUT /features/{entity_id}`.
 
     Attributes:
         features: Name → value; null removes the feature, one that is not named stays.
@@ -32,7 +32,7 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /features/{user_id}`: increments, or an event for the sliding windows.
+    """The body of `POST /features/{entity_id}`: increments, or an event for the sliding windows.
 
     Attributes:
         incr: Name → what to add.
@@ -46,14 +46,16 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of `POST /features/ingest`; like `PutRequest`, with the id."""
+    """A line of `POST /features/ingest`; like `PutRequest`, with the id, also called by its name: `user_id`."""
 
-    user_id: str
     features: dict[str, Any]
+    id: str | None = None
     event_time: int | str | None = None
 
 
-_decode_line = msgspec.json.Decoder(IngestRow).decode
+def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
+    """Return what requests may call an id of `store`, beside `id`; the first is what responses call it."""
+    return (store.id_name, "user_id") if store is default else (store.id_name,)
 
 
 def store_of(store: FeatureStore, entity: str | None) -> FeatureStore:
@@ -87,19 +89,21 @@ class EntityWriter:
         self._access.require_write(req)
         return store_of(self._store, entity)
 
-    def on_put(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+    def on_put(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Write some features; 409 when all of them are older than what is stored."""
         store = self._writable(req, entity)
         request = decode_body(self._put, read_body(req, self._max_body_bytes))
         overwrite = request.mode == "overwrite"
-        result = store.upsert([(user_id, request.features)], event_time=request.event_time, overwrite=overwrite)
+        result = store.upsert([(entity_id, request.features)], event_time=request.event_time, overwrite=overwrite)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(description="newer values are stored for all of these features")
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = encode({"user_id": user_id, "verdict": VERDICTS[result.verdicts], "features": request.features})
+        resp.data = encode(
+            {store.id_name: entity_id, "verdict": VERDICTS[result.verdicts], "features": request.features}
+        )
 
-    def on_post(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+    def on_post(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Add to counters, or count an event in the sliding windows; 409 when the entity was deleted later."""
         store = self._writable(req, entity)
         request = decode_body(self._post, read_body(req, self._max_body_bytes))
@@ -107,22 +111,22 @@ class EntityWriter:
             raise falcon.HTTPUnprocessableEntity(description="want either `incr` or `event`")
         resp.content_type = falcon.MEDIA_JSON
         if request.incr is not None:
-            values = store.increment(user_id, request.incr, event_time=request.event_time)
+            values = store.increment(entity_id, request.incr, event_time=request.event_time)
             if values is None:
                 raise falcon.HTTPConflict(description="it was deleted at a later time")
-            resp.data = encode({"user_id": user_id, "features": values})
+            resp.data = encode({store.id_name: entity_id, "features": values})
             return
-        result = store.record([(user_id, request.event or {})], event_time=request.event_time)
+        result = store.record([(entity_id, request.event or {})], event_time=request.event_time)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(description="the event is out of every window")
-        resp.data = encode({"user_id": user_id, "verdict": VERDICTS[result.verdicts]})
+        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts]})
 
-    def on_delete(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+    def on_delete(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Remove the features and the membership: 204, or 404 when there was nothing."""
         store = self._writable(req, entity)
-        if not store.delete(user_id):
-            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {user_id} not found")
+        if not store.delete(entity_id):
+            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {entity_id} not found")
         resp.status = falcon.HTTP_NO_CONTENT
 
 
@@ -139,6 +143,7 @@ class Ingest:
         mode = req.get_param("mode", default="newest")
         if mode not in {"newest", "overwrite"}:
             raise falcon.HTTPUnprocessableEntity(description=f"mode is newest or overwrite, not {mode}")
+        decode_line = alias_decoder(IngestRow, "id", *id_names(store, self._store)).decode
         outcomes: dict[int, dict[str, Any]] = {}
         lines: list[int] = []
         rows: list[tuple[str, dict[str, Any]]] = []
@@ -146,13 +151,13 @@ class Ingest:
             if not line.strip():
                 continue
             try:
-                row = _decode_line(line)
+                row, entity_id = decode_line(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 outcomes[number] = _rejection(number, "BADROW", str(error))
                 continue
             time = {} if row.event_time is None else {EVENT_TIME: row.event_time}
             lines.append(number)
-            rows.append((row.user_id, {**row.features, **time}))
+            rows.append((entity_id, {**row.features, **time}))
         result = store.upsert(rows, overwrite=mode == "overwrite")
         for number, verdict in zip(lines, result.verdicts, strict=True):
             outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}

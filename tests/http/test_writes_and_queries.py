@@ -13,6 +13,7 @@ from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.hotpath import HotPath
 from featurestore.schema import FeatureDefinition
+from featurestore.scripts import APPLY_SCHEMA
 
 KEY = {"X-API-Key": "right"}
 USER = {
@@ -146,9 +147,6 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
     put(client, "/entities/item/features/i9", features={"price": 9.5})
     assert client.simulate_get("/entities/item/features/i9").json["features"] == {"price": 9.5}
     assert client.simulate_get("/entities/item/features/u1").status_code == 404
-    assert client.simulate_post("/entities/item/features/batch", json={"user_ids": ["i9"]}).json == [
-        {"user_id": "i9", "features": {"price": 9.5}}
-    ]
     assert client.simulate_get("/entities/item/schema").json["features"] == {"price": "float"}
     assert client.simulate_get("/entities/nope/features/u").status_code == 404
     query = {"rows": [{"user": "u1", "item": "i9"}, {"user": "x", "item": "i9"}, {"item": "y"}]}
@@ -167,6 +165,71 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
     ]
     for body in wrong:
         assert client.simulate_post("/features/query", json=body).status_code == 422
+
+
+def test_an_id_is_called_by_its_entity(client: falcon.testing.TestClient, transport: SyncTransport) -> None:
+    shop = FeatureStore(transport, Keys.of("shop"))
+    shop.apply(Definition(features={"risk": "float", "hits": "int"}, entity="shop", join_key="merchant"))
+    for entity, name, feature in (
+        ("item", "item_id", "price"),
+        ("shop", "merchant", "risk"),
+        ("user", "user_id", "age"),
+    ):
+        path = f"/entities/{entity}/features"
+        known, unknown = {name: "x", "features": {feature: 1.0}}, {name: "y", "features": None}
+        assert put(client, f"{path}/x", features={feature: 1.0}).json == {**known, "verdict": "created"}
+        assert client.simulate_get(f"{path}/x", params={"features": feature}).json == known
+        for ids in ("ids", f"{name}s"):
+            body = {ids: ["x", "y"], "features": [feature]}
+            assert client.simulate_post(f"{path}/batch", json=body).json == [known, unknown]
+            described = client.simulate_post(f"{path}/batch", json={**body, "metadata": True}).json
+            assert [row[name] for row in described] == ["x", "y"]
+        described = client.simulate_get(f"{path}/x", params={"metadata": "true"}).json
+        assert list(described) == [name, "features", "metadata"]
+        lines = [{each: "z", "features": {feature: 2.0}} for each in ("id", name)]
+        ndjson = b"\n".join(msgspec.json.encode(line) for line in lines)
+        outcomes = client.simulate_post(f"{path}/ingest", body=ndjson, headers=KEY).content.splitlines()
+        assert [msgspec.json.decode(line)["verdict"] for line in outcomes] == ["created", "applied"]
+    counted = client.simulate_post("/entities/shop/features/x", json={"incr": {"hits": 1}}, headers=KEY)
+    assert counted.json == {"merchant": "x", "features": {"hits": 1}}
+
+
+def test_ids_of_another_entity_are_refused_by_name(client: falcon.testing.TestClient) -> None:
+    path = "/entities/item/features"
+    for body, wrong in (
+        ({"user_ids": ["i9"]}, "Object contains unknown field `user_ids`"),
+        ({}, "Object wants exactly one of `item_ids` or `ids`"),
+        ({"ids": ["a"], "item_ids": ["a"]}, "Object wants exactly one of `item_ids` or `ids`"),
+        ({"item_ids": ["a", 1]}, "Expected `str`, got `int` - at `$.item_ids[1]`"),
+    ):
+        refused = client.simulate_post(f"{path}/batch", json=body)
+        assert (refused.status_code, refused.json["detail"]) == (422, wrong)
+    line = b'{"user_id":"i9","features":{"price":1.0}}'
+    outcome = client.simulate_post(f"{path}/ingest", body=line, headers=KEY).json
+    assert (outcome["code"], outcome["reason"]) == ("BADROW", "Object contains unknown field `user_id`")
+
+
+def test_the_default_entity_may_be_renamed_and_old_requests_still_work(
+    client: falcon.testing.TestClient, transport: SyncTransport
+) -> None:
+    FeatureStore(transport).apply(Definition(features={"age": "float"}, join_key="customer"))
+    assert put(client, "/features/u", features={"age": 1.0}).json["customer"] == "u"
+    for ids in ("ids", "customers", "user_ids"):
+        answer = client.simulate_post("/features/batch", json={ids: ["u"], "features": ["age"]})
+        assert answer.text == '[{"customer":"u","features":{"age":1.0}}]'
+    for name in ("id", "customer", "user_id"):
+        line = msgspec.json.encode({name: "v", "features": {"age": 2.0}})
+        assert client.simulate_post("/features/ingest", body=line, headers=KEY).json["line"] == 1
+
+
+@pytest.mark.parametrize("join_key", ["id", "feature", "features"])
+def test_a_join_key_that_is_a_field_already_leaves_ids(
+    client: falcon.testing.TestClient, transport: SyncTransport, join_key: str
+) -> None:
+    transport.run(APPLY_SCHEMA, ["item:schema"], ["@join_key", join_key])  # which Definition refuses, if need be
+    assert client.simulate_post("/entities/item/features/batch", json={"ids": ["i"]}).status_code == 200
+    line = b'{"id":"i","features":{"price":1.0}}'
+    assert client.simulate_post("/entities/item/features/ingest", body=line, headers=KEY).json["verdict"] == "created"
 
 
 def test_a_service_stands_for_its_features(client: falcon.testing.TestClient) -> None:

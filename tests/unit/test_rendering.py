@@ -39,20 +39,20 @@ rows = st.lists(
 
 @pytest.fixture(scope="module")
 def quick() -> Selection:
-    return Selection(NAMES, TYPES, [])
+    return Selection(NAMES, TYPES, [], "user_id")
 
 
 @pytest.fixture(scope="module")
 def plain() -> Selection:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rendering, "transcoder_type", None)
-        return Selection(NAMES, TYPES, [])
+        return Selection(NAMES, TYPES, [], "user_id")
 
 
 def test_without_the_extension_the_same_is_answered(plain: Selection) -> None:
     row = msgspec.msgpack.encode(WHOLE)
     one = b'{"user_id":"u","features":{"float":23.0,"a/b c":4,"bool":true,"\xc3\xa9\xf0\x9f\x98\x80":"fashion"}}'
-    for selection in (plain, Selection(NAMES, TYPES, [])):
+    for selection in (plain, Selection(NAMES, TYPES, [], "user_id")):
         assert selection.renderer.one("u", row) == one
         replies = [b"\x92" + row + b"\xc0", b"\x91" + row]
         assert selection.renderer.many(["u", "x", "u"], replies) == (
