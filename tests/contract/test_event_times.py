@@ -4,6 +4,7 @@ import struct
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from support.fake import FakeTransport
 from support.servers import wait_until
@@ -207,6 +208,22 @@ def test_vectors_are_stored_as_bytes_and_read_when_asked_for(store: FeatureStore
     store.upsert([("u", {"n": 2})])
     store.upsert([("u", {"e": None})])
     assert store.get("u", ["n", "e"]) == {"n": 2, "e": None}
+
+
+def test_numpy_arrays_are_vectors(store: FeatureStore) -> None:
+    declare(store, {"n": "int", "e": "float32[2]"})
+    rows: list[tuple[str, dict[str, Any]]] = [
+        ("u", {"e": np.array([0.5, 2.0], "<f4")}),
+        ("v", {"e": np.array([1, 2]), "n": np.int64(7)}),
+        ("w", {"n": 1}),
+        ("flat", {"e": np.ones((2, 1))}),
+        ("long", {"e": np.ones(3)}),
+        ("scalar", {"n": np.ones(2)}),
+    ]
+    result = store.upsert(rows)
+    assert [(bad.row, bad.code) for bad in result.rejected] == [(3, "BADTYPE"), (4, "BADTYPE"), (5, "BADTYPE")]
+    found = store.get_many(["u", "v", "w"], ["e"])
+    assert found == [{"e": [0.5, 2.0]}, {"e": [1.0, 2.0]}, {"e": None}]
 
 
 def test_a_vector_may_be_part_of_every_read(store: FeatureStore) -> None:
