@@ -3,7 +3,7 @@
 local function answer_of(key, selection)
   local count = #selection.names
   local values, event_time, packed = cast_fields(key, selection)
-  if not selection.timed and not selection.windows then return pack_values(values, count) end
+  if not selection.timed and not selection.windows then return pack_values(values, count, selection.vectors) end
   local base, times = tonumber(event_time), times_in_row(packed)
   if selection.ttl > 0 and not base and not next(values) and redis.call('EXISTS', key) == 0 then return nil end
   if base and selection.ttl > 0 and now() > base + selection.ttl then return nil end

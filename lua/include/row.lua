@@ -35,19 +35,19 @@ end
 
 -- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes.
 local function pack_values(values, count, vectors)
-  if not vectors or not next(vectors) then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
-  local parts = { array_head(count) }
+  if not vectors then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
+  local packed, first = array_head(count), 1
   for position = 1, count do
-    local value = values[position]
-    if value ~= nil and vectors[position] then
+    local value = vectors[position] and values[position]
+    if value then
+      if first < position then packed = packed .. cmsgpack.pack(unpack(values, first, position - 1)) end
       local size = #value
       local head = size < 256 and string.char(196, size) or string.char(197, math.floor(size / 256), size % 256)
-      parts[position + 1] = head .. value
-    else
-      parts[position + 1] = cmsgpack.pack(value)
+      packed, first = packed .. head .. value, position + 1
     end
   end
-  return table.concat(parts)
+  if first > count then return packed end
+  return packed .. cmsgpack.pack(unpack(values, first, count))
 end
 
 -- The values of the selected features in the hash at `key`, cast; nil where there is none, a window's as it is stored.
@@ -60,11 +60,11 @@ local function cast_fields(key, selection)
   if row.err then return {} end
   local event_time, packed = row[count + 1], row[count + 2]
   row[count + 1], row[count + 2] = nil, nil
-  local kinds, windows = selection.kinds, selection.windows
+  local kinds, windows, vectors = selection.kinds, selection.windows, selection.vectors
   for position = 1, count do
-    local text = row[position]
-    if not text then row[position] = nil
-    elseif not windows or not windows[position] then row[position] = parse(kinds[position], text) end
+    local text, length = row[position], vectors and vectors[position]
+    if not text or (length and not is_vector(text, length)) then row[position] = nil
+    elseif not length and (not windows or not windows[position]) then row[position] = parse(kinds[position], text) end
   end
   return row, event_time or nil, packed or nil
 end
