@@ -15,7 +15,7 @@ except ImportError:
 else:
     transcoder_type = Transcoder
 
-_TRANSCODED = {"float", "int", "bool", "string"}
+_TRANSCODED = ("float", "int", "bool", "string", "float32[")
 
 encode = msgspec.json.Encoder().encode
 """Any value to JSON."""
@@ -55,7 +55,7 @@ class Renderer:
         self._decode, self._decode_many, self._encodable = decode, decode_many, encodable
         self._entity = entity_type(id_name)
         self._transcoder = None
-        if transcoder_type is not None and _TRANSCODED.issuperset(types):
+        if transcoder_type is not None and all(kind.startswith(_TRANSCODED) for kind in types):
             self._transcoder = transcoder_type(names, types, id_name)
 
     def one(self, entity_id: str, reply: bytes) -> bytes:
