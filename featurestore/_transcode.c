@@ -256,46 +256,54 @@ static int put_float(Transcoder *self, Writer *writer, double value)
 #define COPY_MOST 16       /* digits are copied in one go; there is room for that many behind every vector */
 
 #ifdef __SIZEOF_INT128__
-/* Find the fewest digits that read back as the float32 with these bits, which is from 1e-20 to 1e9; of several, the
- * nearest to it. They count in powers of ten, `*power`.
+/* Find the fewest digits that read back as a float32 `f` * 2^e that is from 1e-20 to 1e9; of several, the nearest to
+ * it. They count in powers of ten, `*power`, which is -k at first.
  *
- * The float is f * 2^e. Quarters of its last place are counted, times 10^k so that 9 or 10 digits stand before the
- * point: at most 2^26 * 10^29 < 2^128. From `least` to `most` all whole numbers read back as this float, and digits are
- * dropped as long as a multiple of the next power of ten is among them.
+ * Quarters of the float's last place are counted, times 10^k so that 9 or 10 digits stand before the point, and `shift`
+ * bits behind it. From `least` to `most` all whole numbers read back as this float, and digits are dropped as long as a
+ * multiple of the next power of ten is among them.
  */
+#define DEFINE_SHORTEST(name, Number) \
+    static inline uint64_t name(Number quarter, uint32_t f, int shift, int *power) \
+    { \
+        Number centre = quarter * (f * 4), high = centre + quarter * 2, fraction = ((Number)1 << shift) - 1; \
+        Number low = centre - (f == 0x800000 ? quarter : quarter * 2); /* floats below 2^n are twice as dense */ \
+        uint64_t odd = f & 1; /* the interval's ends read back as the even neighbour */ \
+        uint64_t least = (uint64_t)(low >> shift) + ((low & fraction) ? 1 : odd); \
+        uint64_t most = (uint64_t)(high >> shift) - ((high & fraction) ? 0 : odd); \
+        uint64_t below = (uint64_t)(centre >> shift), top = most, unit = 1; \
+        for (; top / 10 * unit * 10 >= least; ++*power) { \
+            top /= 10; \
+            below /= 10; \
+            unit *= 10; \
+        } \
+        Number step = (Number)unit << shift, twice = (centre - below * step) * 2; \
+        uint64_t best = below + (twice > step || (twice == step && (below & 1))); \
+        return best * unit < least ? best + 1 : best * unit > most ? best - 1 : best; \
+    }
+DEFINE_SHORTEST(shortest_by_64, uint64_t)
+DEFINE_SHORTEST(shortest_by_128, Wide)
+
 static uint64_t shortest_narrow(uint32_t bits, int *power)
 {
     static const uint64_t tens[] = {
         1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000, 100000000000,
         1000000000000, 10000000000000, 100000000000000, 1000000000000000};
-    int exponent = (int)(bits >> 23 & 0xff) - 126;
+    int exponent = (int)(bits >> 23 & 0xff) - 126, shift = 26 - exponent, k = 8 - (((exponent - 1) * 1233) >> 12);
     uint32_t f = (bits & 0x7fffff) | 0x800000;
-    int shift = 26 - exponent, k = 8 - (((exponent - 1) * 1233) >> 12);
-    Wide quarter = k < 16 ? tens[k] : (Wide)tens[15] * tens[k - 15];
-    if (shift < 0) {
-        quarter <<= -shift;
-        shift = 0;
-    }
-    Wide centre = quarter * (f * 4), high = centre + quarter * 2, one = (Wide)1 << shift;
-    Wide low = centre - (f == 0x800000 ? quarter : quarter * 2); /* below a power of two floats are twice as dense */
-    uint64_t whole = (uint64_t)(centre >> shift), least = (uint64_t)(low >> shift), most = (uint64_t)(high >> shift);
-    int odd = f & 1; /* the ends of the interval read back as the even neighbour */
-    least += low & (one - 1) ? 1 : odd;
-    most -= high & (one - 1) ? 0 : odd;
-    uint64_t below = whole, top = most, unit = 1;
-    for (*power = -k; top / 10 * unit * 10 >= least; ++*power) {
-        top /= 10;
-        below /= 10;
-        unit *= 10;
-    }
-    Wide twice = (centre - ((Wide)(below * unit) << shift)) * 2, step = (Wide)unit << shift;
-    uint64_t best = below + (twice > step || (twice == step && (below & 1)));
-    return best * unit < least ? best + 1 : best * unit > most ? best - 1 : best;
+    *power = -k;
+    if (k <= 11 && shift >= 0) /* 2^26 * 10^11 < 2^63, for floats from 2^-9 to 2^26 */
+        return shortest_by_64(tens[k], f, shift, power);
+    Wide quarter = k < 16 ? tens[k] : (Wide)tens[15] * tens[k - 15]; /* 2^26 * 10^29 < 2^128 */
+    return shift < 0 ? shortest_by_128(quarter << -shift, f, 0, power) : shortest_by_128(quarter, f, shift, power);
 }
 
 /* Write a float32; there is room for it. */
 static int put_narrow(Writer *writer, uint32_t bits)
 {
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
     uint32_t size = bits & 0x7fffffff;
     char text[2 * COPY_MOST] = {0}, *end = text + COPY_MOST, *first = end, *at = writer->at;
     int power = 0;
@@ -308,8 +316,14 @@ static int put_narrow(Writer *writer, uint32_t bits)
     }
     if (size < 0x1e3ce508 || size >= 0x4e6e6b28) /* 1e-20 and 1e9; the others are orjson's, NaN and infinity too */
         return -1;
-    for (uint64_t digits = shortest_narrow(size, &power); digits > 0; digits /= 10)
-        *--first = (char)('0' + digits % 10);
+    uint64_t digits = shortest_narrow(size, &power);
+    for (; digits >= 100; digits /= 100) {
+        first -= 2;
+        memcpy(first, pairs + digits % 100 * 2, 2);
+    }
+    if (digits >= 10)
+        *--first = pairs[digits * 2 + 1];
+    *--first = pairs[digits >= 10 ? digits * 2 : digits * 2 + 1];
     int count = (int)(end - first), point = count + power; /* how many digits are before the point */
     if (point > 0) {
         memcpy(at, first, COPY_MOST);

@@ -12,7 +12,7 @@ from featurestore.access import Access
 from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import FeatureStoreError
 from featurestore.rendering import encode
-from featurestore.schema import Fresh, Selection, encodable_value, parse_duration, passed_type
+from featurestore.schema import Fresh, Selection, encodable_value, parse_duration, passed_value
 from featurestore.store import FeatureStore
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
@@ -112,8 +112,7 @@ class BatchResource(EntityReader):
             return
         max_age_ms = _span(request.max_age, "$.max_age")
         selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)
-        passed = request.passed or {}
-        check_passed(passed, dict(zip(selection.names, selection.types, strict=True)))
+        passed = checked(request.passed or {}, dict(zip(selection.names, selection.types, strict=True)))
         resp.data = encode(
             [
                 described(store.id_name, entity_id, selection, fresh, metadata=request.metadata, passed=passed)
@@ -128,9 +127,8 @@ class BatchResource(EntityReader):
         names = request.features or (self._store.service(request.service) if request.service else None)
         if not names:
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
-        passed = request.passed or {}
         types, rows = self._store.query(request.rows, names)
-        check_passed(passed, dict(zip(names, types, strict=True)))
+        passed = checked(request.passed or {}, dict(zip(names, types, strict=True)))
         for row in rows:
             for position, name in enumerate(names):
                 row[position] = encodable_value(passed.get(name, row[position]))
@@ -238,26 +236,28 @@ def described(  # noqa: PLR0913 - what a response is made of
     answer: dict[str, Any] = {id_name: entity_id, "features": values}
     if metadata:
         statuses = {
-            name: "PRESENT" if name in passed else status
+            name: status if name not in passed else "MISSING" if passed[name] is None else "PRESENT"
             for name, status in zip(selection.names, fresh.statuses, strict=True)
         }
         answer["metadata"] = {"event_time": fresh.event_time, "age_ms": fresh.age_ms, "statuses": statuses}
     return answer
 
 
-def check_passed(passed: Mapping[str, Any], types: Mapping[str, str]) -> None:
-    """Return when every value that the request brings has the type of its feature.
+def checked(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values that the request brings as rows have them.
 
     Raises:
-        falcon.HTTPUnprocessableEntity: One has not, or is not among the features asked for.
+        falcon.HTTPUnprocessableEntity: One has not the type of its feature, or is not among the features asked for.
     """
+    values = {}
     for name, value in passed.items():
         if name not in types:
             raise falcon.HTTPUnprocessableEntity(description=f"{name} is not asked for - at `$.passed`")
         try:
-            msgspec.convert(value, passed_type(types[name]), strict=True)
+            values[name] = passed_value(types[name], value)
         except msgspec.ValidationError as error:
             raise falcon.HTTPUnprocessableEntity(description=f"{name}: {error} - at `$.passed`") from error
+    return values
 
 
 def _wanted(req: Request, store: FeatureStore) -> list[str] | None:

@@ -1,5 +1,6 @@
 """The declared features of an entity: read from TOML or from Redis, and turned into decoders of rows."""
 
+import math
 import re
 import tomllib
 from array import array
@@ -34,6 +35,7 @@ Duration = str
 """A span of time: digits and `ms`, `s`, `m`, `h` or `d`, such as `30d`; or `none`."""
 
 _SCALARS: Mapping[str, Any] = {"float": float | None, "int": int | None, "bool": bool | None, "string": str | None}
+_INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 Status = Literal["PRESENT", "MISSING", "DEFAULT", "STALE"]
 """What is to be said of a value: there, not there, the schema's default in its place, or too old and so left out."""
@@ -69,9 +71,21 @@ def _python_type(kind: str) -> Any:
     return int | None if kind.startswith("count(") else float | None
 
 
-def passed_type(kind: str) -> Any:
-    """Return the type of a value that a request brings for a feature of that kind."""
-    return list[float] | None if vector_length(kind) else _python_type(kind)
+def passed_value(kind: str, value: Any) -> Any:
+    """Return a value that a request brings for a feature of that kind as rows have it.
+
+    Raises:
+        msgspec.ValidationError: It is not of that kind.
+    """
+    length = vector_length(kind)
+    if length is None or value is None:
+        return msgspec.convert(value, _INT64 if kind == "int" else _python_type(kind), strict=True)
+    vector = array("f", msgspec.convert(value, list[float], strict=True))
+    if len(vector) != length:
+        raise msgspec.ValidationError(f"Expected {length} numbers, got {len(vector)}")
+    if not all(map(math.isfinite, vector)):
+        raise msgspec.ValidationError("Expected numbers within float32")
+    return vector.tobytes()
 
 
 def _rendered_types(kinds: Sequence[str]) -> list[str]:

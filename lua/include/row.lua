@@ -33,21 +33,28 @@ local function times_in_row(stored)
   return times, tonumber(floor)
 end
 
--- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes.
-local function pack_values(values, count, vectors)
+-- The head of `size` bytes in msgpack.
+local function bytes_head(size)
+  if size < 256 then return string.char(196, size) end
+  return string.char(197, math.floor(size / 256), size % 256)
+end
+
+-- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes. With `parts`, what
+-- comes before the last vector is appended there instead: to copy vectors is what costs.
+local function pack_values(values, count, vectors, parts)
   if not vectors then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
-  local packed, first = array_head(count), 1
+  local pieces, head, first = parts or {}, array_head(count), 1
   for position = 1, count do
     local value = vectors[position] and values[position]
     if value then
-      if first < position then packed = packed .. cmsgpack.pack(unpack(values, first, position - 1)) end
-      local size = #value
-      local head = size < 256 and string.char(196, size) or string.char(197, math.floor(size / 256), size % 256)
-      packed, first = packed .. head .. value, position + 1
+      if first < position then head = head .. cmsgpack.pack(unpack(values, first, position - 1)) end
+      pieces[#pieces + 1] = head .. bytes_head(#value)
+      pieces[#pieces + 1] = value
+      head, first = '', position + 1
     end
   end
-  if first > count then return packed end
-  return packed .. cmsgpack.pack(unpack(values, first, count))
+  if first <= count then pieces[#pieces + 1] = head .. cmsgpack.pack(unpack(values, first, count)) end
+  return parts and table.remove(pieces) or table.concat(pieces)
 end
 
 -- The values of the selected features in the hash at `key`, cast; nil where there is none, a window's as it is stored.

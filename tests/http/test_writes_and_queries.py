@@ -138,7 +138,11 @@ def test_passed_values_override_stored_ones_and_are_checked(client: falcon.testi
     assert client.simulate_post("/features/batch", json=body).json == [
         {"user_id": "u", "features": {"age": 9.0, "n": 7}}
     ]
-    for passed in ({"age": "x"}, {"clicks": 1}):
+    whole = {**body, "passed": {"age": 9, "n": None}, "metadata": True}
+    answer = client.simulate_post("/features/batch", json=whole)
+    assert answer.text.startswith('[{"user_id":"u","features":{"age":9.0,"n":null}')  # a float is one however it came
+    assert answer.json[0]["metadata"]["statuses"] == {"age": "PRESENT", "n": "MISSING"}
+    for passed in ({"age": "x"}, {"clicks": 1}, {"n": 1.5}, {"n": 2**63}, {"n": True}):
         assert client.simulate_post("/features/batch", json={**body, "passed": passed}).status_code == 422
 
 
