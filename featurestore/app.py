@@ -12,7 +12,7 @@ from featurestore.access import Access
 from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import FeatureStoreError
 from featurestore.rendering import encode
-from featurestore.schema import Fresh, Selection, encodable_value, parse_duration, passed_value
+from featurestore.schema import Fresh, Selection, encodable_value, parse_duration, row_value
 from featurestore.store import FeatureStore
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
@@ -254,7 +254,7 @@ def checked(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, An
         if name not in types:
             raise falcon.HTTPUnprocessableEntity(description=f"{name} is not asked for - at `$.passed`")
         try:
-            values[name] = passed_value(types[name], value)
+            values[name] = row_value(types[name], value)
         except msgspec.ValidationError as error:
             raise falcon.HTTPUnprocessableEntity(description=f"{name}: {error} - at `$.passed`") from error
     return values

@@ -71,16 +71,16 @@ def _python_type(kind: str) -> Any:
     return int | None if kind.startswith("count(") else float | None
 
 
-def passed_value(kind: str, value: Any) -> Any:
-    """Return a value that a request brings for a feature of that kind as rows have it.
+def row_value(kind: str, value: Any, *, strict: bool = True) -> Any:
+    """Return a value of a request for a feature of that kind as rows have it; not strict, text of it is one too.
 
     Raises:
         msgspec.ValidationError: It is not of that kind.
     """
     length = vector_length(kind)
     if length is None or value is None:
-        return msgspec.convert(value, _INT64 if kind == "int" else _python_type(kind), strict=True)
-    vector = array("f", msgspec.convert(value, list[float], strict=True))
+        return msgspec.convert(value, _INT64 if kind == "int" else _python_type(kind), strict=strict)
+    vector = array("f", msgspec.convert(value, list[float], strict=strict))
     if len(vector) != length:
         raise msgspec.ValidationError(f"Expected {length} numbers, got {len(vector)}")
     if not all(map(math.isfinite, vector)):

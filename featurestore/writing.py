@@ -10,8 +10,9 @@ from featurestore.access import Access
 from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import NoSchemaError
 from featurestore.rendering import encode
+from featurestore.schema import encodable_value, row_value
 from featurestore.store import FeatureStore
-from featurestore.text import EVENT_TIME
+from featurestore.text import EVENT_TIME, time_of, to_time
 from featurestore.upsert import VERDICTS, RejectedRow
 
 Mode = Literal["newest", "overwrite"]
@@ -93,15 +94,19 @@ class EntityWriter:
         """Write some features; 409 when all of them are older than what is stored."""
         store = self._writable(req, entity)
         request = decode_body(self._put, read_body(req, self._max_body_bytes))
+        if EVENT_TIME in request.features:
+            raise falcon.HTTPUnprocessableEntity(description="event_time stands beside `features`, not among them")
         overwrite = request.mode == "overwrite"
         result = store.upsert([(entity_id, request.features)], event_time=request.event_time, overwrite=overwrite)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
-            raise falcon.HTTPConflict(description="newer values are stored for all of these features")
+            raise falcon.HTTPConflict(
+                description="newer values are stored for all of these features, or a later deletion, or the ttl is over"
+            )
+        features = _written(store, entity_id, request) if result.verdicts == "P" else request.features
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = encode(
-            {store.id_name: entity_id, "verdict": VERDICTS[result.verdicts], "features": request.features}
-        )
+        answer = {name: _as_served(store, name, value) for name, value in features.items()}
+        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts], "features": answer})
 
     def on_post(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Add to counters, or count an event in the sliding windows; 409 when the entity was deleted later."""
@@ -169,6 +174,27 @@ class Ingest:
 
 def _rejection(line: int, code: str, reason: str) -> dict[str, Any]:
     return {"line": line, "verdict": "rejected", "code": code, "reason": reason}
+
+
+def _written(store: FeatureStore, entity_id: str, request: PutRequest) -> dict[str, Any]:
+    """Return, of the features of a request that was partly stale, those that no newer value kept out."""
+    selection, (fresh,) = store.fetch_fresh([entity_id], list(request.features))
+    given, time = request.features, time_of(to_time(request.event_time))
+    times = dict(zip(selection.names, fresh.event_times, strict=True)) if fresh else {}
+    return {
+        name: value
+        for name, value in given.items()
+        if ((stored := times.get(name)) is not None and stored <= time) or (stored is None and value is None)
+    }
+
+
+def _as_served(store: FeatureStore, name: str, value: Any) -> Any:
+    """Return a value that was written as reads have it: a float is one however it was given."""
+    (kind,) = store.select([name]).types
+    try:
+        return encodable_value(row_value(kind, value, strict=False))
+    except msgspec.ValidationError:
+        return value  # text that the script took for a number, such as `5.`
 
 
 def _refuse_rejected(rejected: list[RejectedRow]) -> None:

@@ -1,6 +1,7 @@
 """Event times, freshness, defaults, vectors, windows and counters, on every backend."""
 
 import struct
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -156,6 +157,31 @@ def test_a_value_grows_stale_while_its_packed_row_stays(store: FeatureStore, tra
     assert store.get_many(["u"], ["age"]) == [{"age": None}]
     store.upsert([("u", {"n": 2})])
     assert store.get("u") == {"age": None, "n": 2, "city": None}  # one pipeline does not keep another's values alive
+
+
+def test_one_pipeline_does_not_keep_alive_what_another_let_expire(store: FeatureStore, transport: Transport) -> None:
+    declare(store, ttl="400ms")
+    store.upsert([("u", {"age": 1.0})], event_time=now_ms(transport) - 200)
+
+    def age_after_another_write() -> Any:
+        store.upsert([("u", {"n": 1})])  # which puts off the expiry of the whole hash
+        return store.get("u", ["age", "n"])
+
+    wait_until(lambda: age_after_another_write() == {"age": None, "n": 1}, timeout=10)
+    assert store.get("u") == {"age": None, "n": 1, "city": None}
+    assert transport.command("HGET", KEYS[2], "age") == b"1.0"  # it is there, and not served
+
+
+@pytest.mark.parametrize("time", [1_078_625_331_860, 1_092_748_005_452, 1_787_306_400_123])
+def test_event_times_of_datetimes_are_exact_to_the_ms(store: FeatureStore, time: int) -> None:
+    declare(store)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+        milliseconds=time
+    )  # the first two are not so in float seconds
+    store.upsert([("u", {"n": 1})], event_time=moment)
+    _, (fresh,) = store.fetch_fresh(["u"])
+    assert fresh is not None
+    assert fresh.event_time == time
 
 
 def test_an_entity_without_writes_expires_and_is_swept(store: FeatureStore, transport: Transport) -> None:

@@ -62,7 +62,7 @@ def test_writing_needs_a_key_that_may(client: falcon.testing.TestClient, transpo
 
 def test_put_tells_what_became_of_the_row(client: falcon.testing.TestClient) -> None:
     first = put(client, "/features/u", features={"age": 1.5, "e": [0.1, 2]}, event_time=2000)
-    assert first.json == {"user_id": "u", "verdict": "created", "features": {"age": 1.5, "e": [0.1, 2]}}
+    assert first.text == '{"user_id":"u","verdict":"created","features":{"age":1.5,"e":[0.1,2.0]}}'
     assert put(client, "/features/u", features={"age": 1.0}, event_time=1000).status_code == 409
     newer = "1970-01-01T00:00:03Z"
     assert put(client, "/features/u", features={"age": 3.0}, event_time=newer).json["verdict"] == "applied"
@@ -75,6 +75,20 @@ def test_put_tells_what_became_of_the_row(client: falcon.testing.TestClient) -> 
     assert client.simulate_get("/features/u", params={"features": "e"}).text == (
         '{"user_id":"u","features":{"e":[0.1,2.0]}}'
     )
+
+
+def test_put_tells_what_was_written_and_not_what_was_stale(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u", features={"n": 1, "e": [1, 2]}, event_time="2026-08-21T10:00:00.123Z")
+    late = {"features": {"n": 2, "age": 5, "e": None}, "event_time": "2026-08-21T10:00:00.122Z"}
+    answer = put(client, "/features/u", **late)
+    assert answer.text == '{"user_id":"u","verdict":"partly stale","features":{"age":5.0}}'
+    answer = put(client, "/features/u", features={"age": 6, "n": None, "e": None}, event_time="2026-08-21T10:00:00.122")
+    assert answer.json == {"user_id": "u", "verdict": "partly stale", "features": {"age": 6.0}}
+    assert client.simulate_get("/features/u").json["features"] == {"age": 6.0, "n": 1, "clicks": 0}
+    for text, value in (("5.", "5."), ("7", 7.0)):  # what the script takes for a number
+        assert put(client, "/features/v", features={"age": text}).json["features"] == {"age": value}
+    misplaced = put(client, "/features/u", features={"age": 1.0, "@event_time": 5})
+    assert (misplaced.status_code, misplaced.json["detail"][:26]) == (422, "event_time stands beside `")
 
 
 def test_increments_and_events(client: falcon.testing.TestClient) -> None:
