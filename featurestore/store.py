@@ -442,7 +442,8 @@ class FeatureStore:
             UndeclaredFeatureError: There is no such service.
         """
         schema = self._schema or self.schema()
-        if name not in schema.services and self._may_be_outdated():
+        if self._may_be_outdated():  # no reply of the scripts tells of a list that changed
+            self._schema_read_at = time.monotonic()  # one look is enough, for all who ask meanwhile
             schema = self.schema()
         return schema.service(name)
 

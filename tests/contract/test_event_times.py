@@ -321,6 +321,13 @@ def test_a_service_is_a_list_of_features_by_name(store: FeatureStore, transport:
         transport.run(GET_FEATURES, ["user:u:features", *KEYS[:2]], ["u", "?service=nope"])
 
 
+def test_a_service_that_changes_is_noticed(store: FeatureStore, transport: Transport) -> None:
+    declare(store, services={"fraud": ["n", "age"]})
+    assert store.service("fraud") == ["n", "age"]
+    FeatureStore(transport).apply(Definition(features=FEATURES, services={"fraud": ["city"]}))
+    wait_until(lambda: store.service("fraud") == ["city"], timeout=10)
+
+
 def test_options_are_checked_and_may_be_taken_back(store: FeatureStore) -> None:
     version = declare(store, {"n": FeatureDefinition("int", default=7)}).schema().version
     with pytest.raises(BadArgumentsError, match="default of n"):
