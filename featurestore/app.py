@@ -12,7 +12,7 @@ from featurestore.access import Access
 from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import FeatureStoreError
 from featurestore.rendering import encode
-from featurestore.schema import Fresh, Selection, encodable_value, parse_duration, row_value
+from featurestore.schema import Fresh, Selection, Status, encodable_value, parse_duration, row_value
 from featurestore.store import FeatureStore
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
@@ -46,12 +46,16 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
         rows: For each row the id of each entity, by the entity's name.
         features: The features wanted, as `entity:feature`, or as the name alone for the default entity.
         service: In their place, the features that the default entity's schema lists under this name.
+        metadata: Whether to tell the age and the status of the values.
+        max_age: Values older than that span, such as `10m`, are null.
         passed: Values of the request's own context, by name as in `features`, which take the place of stored ones.
     """
 
     rows: Annotated[list[dict[str, str]], msgspec.Meta(min_length=1)]
     features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
     service: str | None = None
+    metadata: bool = False
+    max_age: str | None = None
     passed: dict[str, Any] | None = None
 
 
@@ -127,13 +131,23 @@ class BatchResource(EntityReader):
         names = request.features or (self._store.service(request.service) if request.service else None)
         if not names:
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
-        types, rows = self._store.query(request.rows, names)
-        passed = checked(request.passed or {}, dict(zip(names, types, strict=True)))
-        for row in rows:
+        max_age_ms = _span(request.max_age, "$.max_age")
+        table = self._store.query(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
+        passed = checked(request.passed or {}, dict(zip(names, table.types, strict=True)))
+        for row in table.rows:
             for position, name in enumerate(names):
                 row[position] = encodable_value(passed.get(name, row[position]))
+        answer: dict[str, Any] = {"names": names, "rows": table.rows}
+        if request.metadata:
+            answer["metadata"] = [
+                {
+                    "entities": entities,
+                    "statuses": [_status(passed, *pair) for pair in zip(names, statuses, strict=True)],
+                }
+                for entities, statuses in zip(table.entities, table.statuses, strict=True)
+            ]
         resp.content_type = _JSON
-        resp.data = encode({"names": names, "rows": rows})
+        resp.data = encode(answer)
 
     def _check_count(self, count: int, noun: str, field: str) -> None:
         if count > self._max_batch:
@@ -236,11 +250,16 @@ def described(  # noqa: PLR0913 - what a response is made of
     answer: dict[str, Any] = {id_name: entity_id, "features": values}
     if metadata:
         statuses = {
-            name: status if name not in passed else "MISSING" if passed[name] is None else "PRESENT"
-            for name, status in zip(selection.names, fresh.statuses, strict=True)
+            name: _status(passed, name, status) for name, status in zip(selection.names, fresh.statuses, strict=True)
         }
         answer["metadata"] = {"event_time": fresh.event_time, "age_ms": fresh.age_ms, "statuses": statuses}
     return answer
+
+
+def _status(passed: Mapping[str, Any], name: str, status: Status) -> Status:
+    if name not in passed:
+        return status
+    return "MISSING" if passed[name] is None else "PRESENT"
 
 
 def checked(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from featurestore.errors import (
 )
 from featurestore.keys import Keys
 from featurestore.packing import Packer
+from featurestore.query import Query, Table
 from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
 from featurestore.scripts import (
     APPLY_SCHEMA,
@@ -228,61 +229,51 @@ class FeatureStore:
 
         return self._read(features, read)[1]
 
-    def query(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    def query(
+        self,
+        rows: Sequence[Mapping[str, str]],
+        names: Sequence[str],
+        *,
+        metadata: bool = False,
+        max_age_ms: int | None = None,
+    ) -> Table:
         """Return features of several entities side by side, in one round trip.
 
         Args:
             rows: For each row the id of each entity, by the entity's name. Where a row has no id of an entity, its
                 features are None there, as they are for an unknown id.
             names: `entity:feature`, or the feature alone for this entity.
-
-        Returns:
-            The features' types, and for each row the values, vectors as bytes, aligned with `names`.
+            metadata: Whether to tell the age and the status of the values.
+            max_age_ms: Values older than that are None.
 
         Raises:
             UndeclaredFeatureError: A feature is not declared.
             NoSchemaError: An entity has no schema.
             BadArgumentsError: A row names an entity of which no feature is wanted.
         """
-        wanted: dict[str, list[str]] = {}
-        for name in names:
-            entity, _, feature = name.rpartition(":")
-            wanted.setdefault(entity or self.keys.entity, []).append(feature)
-        for row in rows:
-            for entity in row:
-                if entity not in wanted:
-                    raise BadArgumentsError(f"no feature of {entity[:64]!r} is asked for")
+        query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=max_age_ms)
         try:
-            return self._query(rows, names, wanted)
+            return self._query(query)
         except _OUTDATED:
-            for entity in wanted:
+            for entity in query.wanted:
                 self.entity(entity).schema()
-            return self._query(rows, names, wanted)
+            return self._query(query)
 
-    def _query(
-        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
-    ) -> tuple[list[str], list[list[Any]]]:
-        parts: list[tuple[str, Selection, list[int], int]] = []
+    def _query(self, query: Query) -> Table:
+        parts = []
         calls: list[bytes] = []
-        for entity, features in wanted.items():
+        for entity, features in query.wanted.items():
             store = self.entity(entity)
             selection = store.select(features)
-            places = [place for place, row in enumerate(rows) if entity in row]
-            ids = [rows[place][entity] for place in places]
-            made = _packed_batches(selection.packer, ids)
-            parts.append((entity, selection, places, len(made)))
+            packer = Packer(store.keys, (*query.options, *selection.words)) if query.options else selection.packer
+            made = _packed_batches(packer, query.ids_of(entity))
+            parts.append((entity, selection, len(made)))
             calls += made
         replies = iter(self._batch_replies(calls))
-        table: list[dict[str, Any]] = [{} for _ in rows]
-        types: dict[str, str] = {}
-        for entity, selection, places, count in parts:
-            found = [row for _ in range(count) for row in selection.decode_many(next(replies))]
-            refs = [f"{entity}:{name}" for name in selection.names]
-            types.update(zip(refs, selection.types, strict=True))
-            for place, values in zip(places, found, strict=True):
-                table[place].update(zip(refs, values or (), strict=values is not None))
-        refs = [name if ":" in name else f"{self.keys.entity}:{name}" for name in names]
-        return [types[ref] for ref in refs], [[row.get(ref) for ref in refs] for row in table]
+        table = Table(query)
+        for entity, selection, count in parts:
+            table.add(entity, selection, [next(replies) for _ in range(count)])
+        return table
 
     def _json_of(self, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:
         reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))

@@ -185,6 +185,32 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
         assert client.simulate_post("/features/query", json=body).status_code == 422
 
 
+def test_a_query_tells_age_and_status_of_each_value(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u1", features={"age": 1.5}, event_time=1000)
+    put(client, "/entities/item/features/i9", features={"price": 9.5}, event_time="2131-05-01T12:00:00Z")
+    body = {
+        "rows": [{"user": "u1", "item": "i9"}, {"user": "x"}, {"item": "i9"}],
+        "features": ["user:age", "n", "item:price", "age"],
+        "metadata": True,
+    }
+    answer = client.simulate_post("/features/query", json=body).json
+    assert answer["rows"] == [[1.5, 7, 9.5, 1.5], [None] * 4, [None, None, 9.5, None]]
+    first, second, third = answer["metadata"]
+    assert first["statuses"] == ["PRESENT", "DEFAULT", "PRESENT", "PRESENT"]
+    assert first["entities"]["item"] == {"event_time": 5_091_076_800_000, "age_ms": 0}
+    assert first["entities"]["user"]["event_time"] == 1000
+    assert first["entities"]["user"]["age_ms"] > 1_000_000
+    assert second == {"entities": {"user": None}, "statuses": ["MISSING"] * 4}
+    assert third["statuses"] == ["MISSING", "MISSING", "PRESENT", "MISSING"]
+    strict = {**body, "max_age": "1d", "passed": {"n": 5}}
+    answer = client.simulate_post("/features/query", json=strict).json
+    assert answer["rows"][0] == [None, 5, 9.5, None]
+    assert answer["metadata"][0]["statuses"] == ["STALE", "PRESENT", "PRESENT", "STALE"]
+    answer = client.simulate_post("/features/query", json={**strict, "metadata": False}).json
+    assert (list(answer), answer["rows"][0]) == (["names", "rows"], [None, 5, 9.5, None])
+    assert client.simulate_post("/features/query", json={**strict, "max_age": "soon"}).status_code == 422
+
+
 def test_an_id_is_called_by_its_entity(client: falcon.testing.TestClient, transport: SyncTransport) -> None:
     shop = FeatureStore(transport, Keys.of("shop"))
     shop.apply(Definition(features={"risk": "float", "hits": "int"}, entity="shop", join_key="merchant"))
