@@ -305,7 +305,8 @@ static int put_narrow(Writer *writer, uint32_t bits)
         "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
         "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
     uint32_t size = bits & 0x7fffffff;
-    char text[2 * COPY_MOST] = {0}, *end = text + COPY_MOST, *first = end, *at = writer->at;
+    /* Digits end in the middle, so that reading on behind up to 9 digits before the point stays inside. */
+    char text[3 * COPY_MOST] = {0}, *end = text + COPY_MOST, *first = end, *at = writer->at;
     int power = 0;
     if (bits != size)
         *at++ = '-';
