@@ -337,13 +337,12 @@ class FeatureStore:
         upsert = Upsert(self.keys, declared, columns, event_time, overwrite=overwrite, verdicts=True)
         return self._write(UPSERT_FEATURES, upsert, rows)
 
-    def record(
-        self, events: Iterable[tuple[str, Mapping[str, float]]], *, event_time: EventTime = None
-    ) -> UpsertResult:
+    def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], *, event_time: EventTime = None) -> UpsertResult:
         """Count events in the sliding windows that the schema declares.
 
         Args:
-            events: Pairs of id and the event's numbers; under `@event_time` its own time.
+            events: Pairs of id and the event's numbers; under `@event_time` its own time, under `@event_id` text that
+                tells it from others: an event whose id is among the last 64 of its entity is not counted again.
             event_time: When the events were; without one, now.
 
         Raises:

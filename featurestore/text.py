@@ -35,6 +35,9 @@ class UnsuitableValueError(ValueError):
 EVENT_TIME = "@event_time"
 """The column with the event time of each row."""
 
+EVENT_ID = "@event_id"
+"""The column with the text that tells events apart."""
+
 
 def to_text(value: object) -> str | bytes:
     """Return what a feature's value is sent as; the script decides whether it fits the feature's type.

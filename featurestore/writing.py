@@ -12,7 +12,7 @@ from featurestore.errors import NoSchemaError
 from featurestore.rendering import encode
 from featurestore.schema import encodable_value, row_value
 from featurestore.store import FeatureStore
-from featurestore.text import EVENT_TIME, time_of, to_time
+from featurestore.text import EVENT_ID, EVENT_TIME, time_of, to_time
 from featurestore.upsert import VERDICTS, RejectedRow
 
 Mode = Literal["newest", "overwrite"]
@@ -39,11 +39,13 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
         incr: Name → what to add.
         event: Name → number.
         event_time: ms since 1970 or ISO 8601; now when left out.
+        event_id: Tells the event from others: sent again, it is not counted again.
     """
 
     incr: Annotated[dict[str, int | float], msgspec.Meta(min_length=1)] | None = None
     event: dict[str, int | float] | None = None
     event_time: int | str | None = None
+    event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 
 
 class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,6 +116,8 @@ class EntityWriter:
         request = decode_body(self._post, read_body(req, self._max_body_bytes))
         if (request.incr is None) == (request.event is None):
             raise falcon.HTTPUnprocessableEntity(description="want either `incr` or `event`")
+        if request.incr is not None and request.event_id is not None:
+            raise falcon.HTTPUnprocessableEntity(description="`event_id` goes with `event` alone")
         resp.content_type = falcon.MEDIA_JSON
         if request.incr is not None:
             values = store.increment(entity_id, request.incr, event_time=request.event_time)
@@ -121,7 +125,8 @@ class EntityWriter:
                 raise falcon.HTTPConflict(description="it was deleted at a later time")
             resp.data = encode({store.id_name: entity_id, "features": values})
             return
-        result = store.record([(entity_id, request.event or {})], event_time=request.event_time)
+        identity = {} if request.event_id is None else {EVENT_ID: request.event_id}
+        result = store.record([(entity_id, {**(request.event or {}), **identity})], event_time=request.event_time)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(description="the event is out of every window")

@@ -301,6 +301,35 @@ def test_windows_count_events_and_forget_them(store: FeatureStore, transport: Tr
     assert store.upsert([("v", {"clicks": 5})]).rejected[0].code == "BADTYPE"
 
 
+def test_an_event_with_an_id_counts_once(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"clicks": "count(1h)", "spent": "sum(amount, 1h)"})
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("u", {"amount": 1.0, "@event_id": "a"}),
+        ("u", {"amount": 1.0, "@event_id": "a"}),
+        ("u", {"amount": 2.0, "@event_id": "b€"}),
+        ("v", {"amount": 4.0, "@event_id": "a"}),
+        ("u", {"amount": 8.0}),
+        ("u", {"amount": 8.0, "@event_id": ""}),
+        ("u", {"amount": 9.0, "@event_id": "late", "@event_time": 1000}),
+    ]
+    result = store.record(events)
+    assert (result.written, result.skipped, result.verdicts) == (5, 2, "CDACAAS")
+    assert store.record(events[:4]).verdicts == "DDDD"
+    assert store.get_many(["u", "v"]) == [{"clicks": 4, "spent": 19.0}, {"clicks": 1, "spent": 4.0}]
+    assert store.record([("u", {"@event_id": "late"})]).verdicts == "A"  # it was not counted the first time
+
+
+def test_the_last_64_ids_of_events_are_remembered(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"clicks": "count(1h)"})
+    for number in range(70):
+        assert store.record([("u", {"@event_id": str(number)})]).verdicts in {"C", "A"}
+    assert transport.command("HSTRLEN", KEYS[2], "@seen") == 1024  # within hash-max-listpack-value
+    assert store.record([("u", {"@event_id": "6"})]).verdicts == "D"
+    assert store.record([("u", {"@event_id": "5"})]).verdicts == "A"
+    store.delete("u")
+    assert store.record([("u", {"@event_id": "69", "@event_time": now_ms(transport) + 1000})]).verdicts == "C"
+
+
 def test_a_window_moves_without_another_event(store: FeatureStore) -> None:
     declare(store, {"clicks": "count(1s)"})
     store.record([("u", {})])

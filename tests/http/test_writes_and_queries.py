@@ -96,7 +96,18 @@ def test_increments_and_events(client: falcon.testing.TestClient) -> None:
     assert counted.json == {"user_id": "u", "features": {"n": 9}}
     assert client.simulate_post("/features/u", json={"event": {}}, headers=KEY).json["verdict"] == "applied"
     assert client.simulate_get("/features/u").json["features"] == {"age": None, "n": 9, "clicks": 1}
-    for body, status in (({}, 422), ({"incr": {"n": 1.5}}, 422), ({"event": {}, "event_time": 5}, 409)):
+    for verdict in ("applied", "duplicate", "duplicate"):
+        event = {"event": {}, "event_id": "order-17"}
+        assert client.simulate_post("/features/u", json=event, headers=KEY).json == {"user_id": "u", "verdict": verdict}
+    assert client.simulate_get("/features/u", params={"features": "clicks"}).json["features"] == {"clicks": 2}
+    wrong: list[tuple[dict[str, Any], int]] = [
+        ({}, 422),
+        ({"incr": {"n": 1.5}}, 422),
+        ({"event": {}, "event_time": 5}, 409),
+        ({"event": {}, "event_id": ""}, 422),
+        ({"incr": {"n": 1}, "event_id": "a"}, 422),
+    ]
+    for body, status in wrong:
         assert client.simulate_post("/features/u", json=body, headers=KEY).status_code == status
 
 
