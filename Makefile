@@ -43,6 +43,7 @@ perf: install  ## Measure against peers (needs wrk; webdis and redis-benchmark a
 	$(BIN)/python perf/compare.py
 	$(BIN)/python perf/redis_time.py
 	$(BIN)/python perf/ingest.py
+	$(BIN)/python perf/vectors.py
 	$(BIN)/python perf/soak.py
 
 clean:  ## Remove what the other targets made.

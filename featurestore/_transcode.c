@@ -14,7 +14,9 @@ typedef struct {
     PyObject_HEAD
     Py_ssize_t count;   /* features */
     Py_ssize_t head;    /* bytes in front of each row that stands alone */
-    char *kinds;        /* the first letter of each feature's type */
+    char *kinds;        /* the first letter of each feature's type; `v` for a vector */
+    uint32_t *lengths;  /* how many numbers each vector has */
+    size_t room;        /* about how many bytes an entity takes */
     PyObject **keys;    /* what stands before each value: `{"age":` or `,"age":` */
     PyObject *opening;  /* `{"user_id":` */
     PyObject *encode;   /* msgspec.json.encode, for floats of unusual size */
@@ -249,6 +251,115 @@ static int put_float(Transcoder *self, Writer *writer, double value)
     return decimals > 0 ? put_decimal(writer, negative, digits, decimals) : put_by_msgspec(self, writer, value);
 }
 
+/* Vectors: JSON is byte for byte what orjson writes for numpy's float32. */
+
+#define ROOM_FOR_NARROW 24 /* the longest are like -0.00000123456789 and -1.23456789e-20, with a comma */
+#define COPY_MOST 16       /* digits are copied in one go; there is room for that many behind every vector */
+
+#ifdef __SIZEOF_INT128__
+/* Find the fewest digits that read back as a float32 `f` * 2^e that is from 1e-20 to 1e9; of several, the nearest to
+ * it. They count in powers of ten, `*power`, which is -k at first.
+ *
+ * Quarters of the float's last place are counted, times 10^k so that 9 or 10 digits stand before the point, and `shift`
+ * bits behind it. From `least` to `most` all whole numbers read back as this float, and digits are dropped as long as a
+ * multiple of the next power of ten is among them.
+ */
+#define DEFINE_SHORTEST(name, Number) \
+    static inline uint64_t name(Number quarter, uint32_t f, int shift, int *power) \
+    { \
+        Number centre = quarter * (f * 4), high = centre + quarter * 2, fraction = ((Number)1 << shift) - 1; \
+        Number low = centre - (f == 0x800000 ? quarter : quarter * 2); /* floats below 2^n are twice as dense */ \
+        uint64_t odd = f & 1; /* the interval's ends read back as the even neighbour */ \
+        uint64_t least = (uint64_t)(low >> shift) + ((low & fraction) ? 1 : odd); \
+        uint64_t most = (uint64_t)(high >> shift) - ((high & fraction) ? 0 : odd); \
+        uint64_t below = (uint64_t)(centre >> shift), top = most, unit = 1; \
+        for (; top / 10 * unit * 10 >= least; ++*power) { \
+            top /= 10; \
+            below /= 10; \
+            unit *= 10; \
+        } \
+        Number step = (Number)unit << shift, twice = (centre - below * step) * 2; \
+        uint64_t best = below + (twice > step || (twice == step && (below & 1))); \
+        return best * unit < least ? best + 1 : best * unit > most ? best - 1 : best; \
+    }
+DEFINE_SHORTEST(shortest_by_64, uint64_t)
+DEFINE_SHORTEST(shortest_by_128, Wide)
+
+static uint64_t shortest_narrow(uint32_t bits, int *power)
+{
+    static const uint64_t tens[] = {
+        1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000, 100000000000,
+        1000000000000, 10000000000000, 100000000000000, 1000000000000000};
+    int exponent = (int)(bits >> 23 & 0xff) - 126, shift = 26 - exponent, k = 8 - (((exponent - 1) * 1233) >> 12);
+    uint32_t f = (bits & 0x7fffff) | 0x800000;
+    *power = -k;
+    if (k <= 11 && shift >= 0) /* 2^26 * 10^11 < 2^63, for floats from 2^-9 to 2^26 */
+        return shortest_by_64(tens[k], f, shift, power);
+    Wide quarter = k < 16 ? tens[k] : (Wide)tens[15] * tens[k - 15]; /* 2^26 * 10^29 < 2^128 */
+    return shift < 0 ? shortest_by_128(quarter << -shift, f, 0, power) : shortest_by_128(quarter, f, shift, power);
+}
+
+/* Write a float32; there is room for it. */
+static int put_narrow(Writer *writer, uint32_t bits)
+{
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    uint32_t size = bits & 0x7fffffff;
+    /* Digits end in the middle, so that reading on behind up to 9 digits before the point stays inside. */
+    char text[3 * COPY_MOST] = {0}, *end = text + COPY_MOST, *first = end, *at = writer->at;
+    int power = 0;
+    if (bits != size)
+        *at++ = '-';
+    if (size == 0) {
+        memcpy(at, "0.0", 3);
+        writer->at = at + 3;
+        return 0;
+    }
+    if (size < 0x1e3ce508 || size >= 0x4e6e6b28) /* 1e-20 and 1e9; the others are orjson's, NaN and infinity too */
+        return -1;
+    uint64_t digits = shortest_narrow(size, &power);
+    for (; digits >= 100; digits /= 100) {
+        first -= 2;
+        memcpy(first, pairs + digits % 100 * 2, 2);
+    }
+    if (digits >= 10)
+        *--first = pairs[digits * 2 + 1];
+    *--first = pairs[digits >= 10 ? digits * 2 : digits * 2 + 1];
+    int count = (int)(end - first), point = count + power; /* how many digits are before the point */
+    if (point > 0) {
+        memcpy(at, first, COPY_MOST);
+        for (; count < point + 1; count++)
+            at[count] = '0', first[count] = '0';
+        at[point] = '.';
+        memcpy(at + point + 1, first + point, COPY_MOST);
+        at += count + 1;
+    } else if (point > -6) {
+        memcpy(at, "0.00000", 7);
+        memcpy(at + 2 - point, first, COPY_MOST);
+        at += 2 - point + count;
+    } else {
+        *at = *first;
+        at[1] = '.';
+        memcpy(at + 2, first + 1, COPY_MOST);
+        at += count > 1 ? count + 1 : 1;
+        *at++ = 'e';
+        *at++ = '-';
+        if (point <= -9)
+            *at++ = (char)('0' + (1 - point) / 10);
+        *at++ = (char)('0' + (1 - point) % 10);
+    }
+    writer->at = at;
+    return 0;
+}
+#else
+static int put_narrow(Writer *writer, uint32_t bits)
+{
+    (void)writer, (void)bits;
+    return -1;
+}
+#endif
+
 /* Reading */
 
 static int take_number(Reader *reader, size_t size, uint64_t *number)
@@ -334,6 +445,24 @@ static int transcode_float(Transcoder *self, Reader *reader, Writer *writer, uns
     return put_float(self, writer, value);
 }
 
+/* A vector is the bytes of its float32 numbers, little-endian. */
+static int transcode_vector(Reader *reader, Writer *writer, unsigned char tag, size_t count)
+{
+    uint64_t size;
+    if (tag < 0xc4 || tag > 0xc6 || take_number(reader, (size_t)1 << (tag - 0xc4), &size) < 0 || size != 4 * count
+        || (uint64_t)(reader->end - reader->at) < size || RESERVE(writer, ROOM_FOR_NARROW * count + COPY_MOST) < 0)
+        return -1;
+    for (size_t index = 0; index < count; index++, reader->at += 4) {
+        const unsigned char *at = reader->at;
+        uint32_t bits = (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+        *writer->at++ = index ? ',' : '[';
+        if (put_narrow(writer, bits) < 0)
+            return -1;
+    }
+    *writer->at++ = ']';
+    return 0;
+}
+
 /* An int beyond 2^53 travels as a decimal string, which is JSON's number already. */
 static int transcode_int(Reader *reader, Writer *writer, unsigned char tag)
 {
@@ -380,6 +509,8 @@ static int transcode_row(Transcoder *self, Reader *reader, Writer *writer)
             failed = take_text(reader, tag, &text, &size) < 0 ? -1 : put_text(writer, text, size);
         else if (self->kinds[index] == 'i')
             failed = transcode_int(reader, writer, tag);
+        else if (self->kinds[index] == 'v')
+            failed = transcode_vector(reader, writer, tag, self->lengths[index]);
         else if (tag == 0xc3)
             PUT_LITERAL(writer, "true");
         else if (tag == 0xc2)
@@ -448,7 +579,7 @@ static PyObject *transcode_alone(Transcoder *self, PyObject *id, PyObject *row)
 {
     Reader reader;
     Writer writer;
-    if (start(&writer, 128 + 32 * (size_t)self->count) < 0)
+    if (start(&writer, 128 + self->room) < 0)
         return NULL;
     int failed = read_alone(self, row, &reader) < 0 || transcode_entity(self, id, &reader, &writer, 0);
     return finish(&writer, failed || reader.at != reader.end);
@@ -537,8 +668,7 @@ static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, P
     PyObject *ids = arguments[0], *replies = arguments[1];
     Py_ssize_t position = 0;
     Writer writer;
-    size_t features = (size_t)self->count;
-    if (start(&writer, 64 + (size_t)PyList_GET_SIZE(ids) * (64 + 24 * (features < 4096 ? features : 4096))) < 0)
+    if (start(&writer, 64 + (size_t)PyList_GET_SIZE(ids) * (64 + self->room)) < 0)
         return NULL;
     int failed = 0;
     for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(replies); index++) {
@@ -627,9 +757,21 @@ static void Transcoder_dealloc(Transcoder *self)
         Py_XDECREF(self->keys[index]);
     PyMem_Free(self->keys);
     PyMem_Free(self->kinds);
+    PyMem_Free(self->lengths);
     Py_XDECREF(self->opening);
     Py_XDECREF(self->encode);
     Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* The number in `float32[N]`, from 1 to 9999; 0 for any other text. */
+static uint32_t vector_length(const char *type)
+{
+    uint32_t length = 0;
+    if (strncmp(type, "float32[", 8))
+        return 0;
+    for (type += 8; *type >= '0' && *type <= '9' && length <= 9999; type++)
+        length = 10 * length + (uint32_t)(*type - '0');
+    return strcmp(type, "]") || length > 9999 ? 0 : length;
 }
 
 static int set_features(Transcoder *self, PyObject *names, PyObject *types)
@@ -640,8 +782,9 @@ static int set_features(Transcoder *self, PyObject *names, PyObject *types)
         return -1;
     }
     self->kinds = PyMem_Calloc((size_t)count, 1);
+    self->lengths = PyMem_Calloc((size_t)count, sizeof *self->lengths);
     self->keys = PyMem_Calloc((size_t)count, sizeof *self->keys);
-    if (self->kinds == NULL || self->keys == NULL) {
+    if (self->kinds == NULL || self->lengths == NULL || self->keys == NULL) {
         PyErr_NoMemory();
         return -1;
     }
@@ -651,15 +794,19 @@ static int set_features(Transcoder *self, PyObject *names, PyObject *types)
         const char *text = PyUnicode_AsUTF8(type);
         if (text == NULL)
             return -1;
-        if (strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
+        uint32_t length = self->lengths[index] = vector_length(text);
+        if (!length && strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
             PyErr_Format(PyExc_ValueError, "no type of this transcoder: %R", type);
             return -1;
         }
-        self->kinds[index] = text[0];
+        self->kinds[index] = length ? 'v' : text[0];
+        self->room += 24 + 12 * (size_t)length;
         self->keys[index] = key_of(index ? ',' : '{', PyTuple_GET_ITEM(names, index));
         if (self->keys[index] == NULL)
             return -1;
     }
+    if (self->room > 1 << 17)
+        self->room = 1 << 17;
     return 0;
 }
 

@@ -9,12 +9,12 @@ from falcon import Request, Response
 
 from featurestore import feast, problems
 from featurestore.access import Access
-from featurestore.bodies import decode_body, read_body
+from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import FeatureStoreError
 from featurestore.rendering import encode
-from featurestore.schema import Fresh, Selection, encodable_value, parse_duration, passed_type
+from featurestore.schema import Fresh, Selection, Status, encodable_value, parse_duration, row_value
 from featurestore.store import FeatureStore
-from featurestore.writing import EntityWriter, Ingest, store_of
+from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
 _JSON = falcon.MEDIA_JSON
 
@@ -23,7 +23,7 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /features/batch`.
 
     Attributes:
-        user_ids: The ids, in the order wanted; duplicates are fine.
+        ids: The ids, in the order wanted; duplicates are fine. Also called by the id's name and an s: `user_ids`.
         features: The features wanted; all of the packed row when left out.
         service: In their place, the features that the schema lists under this name.
         metadata: Whether to tell the age and the status of the values.
@@ -31,7 +31,7 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
         passed: Values of the request's own context, which take the place of stored ones in every row.
     """
 
-    user_ids: Annotated[list[str], msgspec.Meta(min_length=1)]
+    ids: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
     features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
     service: str | None = None
     metadata: bool = False
@@ -46,12 +46,16 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
         rows: For each row the id of each entity, by the entity's name.
         features: The features wanted, as `entity:feature`, or as the name alone for the default entity.
         service: In their place, the features that the default entity's schema lists under this name.
+        metadata: Whether to tell the age and the status of the values.
+        max_age: Values older than that span, such as `10m`, are null.
         passed: Values of the request's own context, by name as in `features`, which take the place of stored ones.
     """
 
     rows: Annotated[list[dict[str, str]], msgspec.Meta(min_length=1)]
     features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
     service: str | None = None
+    metadata: bool = False
+    max_age: str | None = None
     passed: dict[str, Any] | None = None
 
 
@@ -60,27 +64,27 @@ class EntityReader:
 
     _store: FeatureStore
 
-    def on_get(self, req: Request, resp: Response, user_id: str = "", entity: str | None = None) -> None:
+    def on_get(self, req: Request, resp: Response, entity_id: str = "", entity: str | None = None) -> None:
         """Answer with all features or those of `?features=a,b` or `?service=name`; `?metadata=true`, `?max_age=10m`."""
-        user_id = user_id or req.path.rpartition("/")[2]  # an id such as `batch`
-        if "\ufffd" in user_id:
+        entity_id = entity_id or req.path.rpartition("/")[2]  # an id such as `batch`
+        if "\ufffd" in entity_id:
             _refuse_undecodable(req)
         store = store_of(self._store, entity)
         names, freshness = _wanted(req, store), _freshness(req)
         if freshness is None:
-            body: bytes | None = store.fetch_json(user_id, names)
+            body: bytes | None = store.fetch_json(entity_id, names)
         else:
             metadata, max_age_ms = freshness
-            selection, (fresh,) = store.fetch_fresh([user_id], names, max_age_ms=max_age_ms)
-            body = encode(described(user_id, selection, fresh, metadata=metadata)) if fresh else None
+            selection, (fresh,) = store.fetch_fresh([entity_id], names, max_age_ms=max_age_ms)
+            body = encode(described(store.id_name, entity_id, selection, fresh, metadata=metadata)) if fresh else None
         if body is None:
-            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {user_id} not found")
+            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {entity_id} not found")
         resp.content_type = _JSON
         resp.data = body
 
 
 class FeaturesResource(EntityReader, EntityWriter):
-    """`/features/{user_id}` and `/entities/{entity}/features/{user_id}`: one entity."""
+    """`/features/{entity_id}` and `/entities/{entity}/features/{entity_id}`: one entity."""
 
 
 class IngestResource(EntityReader, Ingest):
@@ -92,17 +96,17 @@ class BatchResource(EntityReader):
 
     def __init__(self, store: FeatureStore, *, max_batch: int, max_body_bytes: int) -> None:
         self._store, self._max_batch, self._max_body_bytes = store, max_batch, max_body_bytes
-        self._batch = msgspec.json.Decoder(BatchRequest)
         self._query = msgspec.json.Decoder(QueryRequest)
 
     on_get_query = EntityReader.on_get
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Answer with a list in the order asked."""
-        request = decode_body(self._batch, read_body(req, self._max_body_bytes))
-        ids = request.user_ids
-        self._check_count(len(ids), "ids", "user_ids")
         store = store_of(self._store, entity)
+        aliases = [f"{name}s" for name in id_names(store, self._store)]
+        decoder = alias_decoder(BatchRequest, "ids", *aliases)
+        request, ids = decode_body(decoder, read_body(req, self._max_body_bytes))
+        self._check_count(len(ids), "ids", aliases[0])
         names = request.features
         if request.service is not None:
             names = names or store.service(request.service)
@@ -112,12 +116,11 @@ class BatchResource(EntityReader):
             return
         max_age_ms = _span(request.max_age, "$.max_age")
         selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)
-        passed = request.passed or {}
-        check_passed(passed, dict(zip(selection.names, selection.types, strict=True)))
+        passed = checked(request.passed or {}, dict(zip(selection.names, selection.types, strict=True)))
         resp.data = encode(
             [
-                described(user_id, selection, fresh, metadata=request.metadata, passed=passed)
-                for user_id, fresh in zip(ids, entries, strict=True)
+                described(store.id_name, entity_id, selection, fresh, metadata=request.metadata, passed=passed)
+                for entity_id, fresh in zip(ids, entries, strict=True)
             ]
         )
 
@@ -130,14 +133,23 @@ class BatchResource(EntityReader):
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
         for entity in {name.rpartition(":")[0] for name in names} - {""}:
             store_of(self._store, entity)
-        passed = request.passed or {}
-        types, rows = self._store.query(request.rows, names)
-        check_passed(passed, dict(zip(names, types, strict=True)))
-        for row in rows:
+        max_age_ms = _span(request.max_age, "$.max_age")
+        table = self._store.query(request.rows, names, metadata=request.metadata, max_age=max_age_ms)
+        passed = checked(request.passed or {}, dict(zip(names, table.types, strict=True)))
+        for row in table.rows:
             for position, name in enumerate(names):
                 row[position] = encodable_value(passed.get(name, row[position]))
+        answer: dict[str, Any] = {"names": names, "rows": table.rows}
+        if request.metadata:
+            answer["metadata"] = [
+                {
+                    "entities": entities,
+                    "statuses": [_status(passed, *pair) for pair in zip(names, statuses, strict=True)],
+                }
+                for entities, statuses in zip(table.entities, table.statuses, strict=True)
+            ]
         resp.content_type = _JSON
-        resp.data = encode({"names": names, "rows": rows})
+        resp.data = encode(answer)
 
     def _check_count(self, count: int, noun: str, field: str) -> None:
         if count > self._max_batch:
@@ -211,7 +223,7 @@ def create_app(
         app.add_route(f"{prefix}/features/batch", batch)
         app.add_route(f"{prefix}/features/ingest", ingest)
         # Of the kind `path`, since a slash that was sent as %2F is one by now and belongs to the id.
-        app.add_route(f"{prefix}/features/{{user_id:path}}", features)
+        app.add_route(f"{prefix}/features/{{entity_id:path}}", features)
     app.add_route("/features/query", batch, suffix="query")
     feast.add_routes(app, feast.FeastResource(store, access, max_batch=max_batch, max_body_bytes=max_body_bytes))
     app.add_route("/health", health)
@@ -220,40 +232,53 @@ def create_app(
     return app
 
 
-def described(
-    user_id: str, selection: Selection, fresh: Fresh | None, *, metadata: bool, passed: Mapping[str, Any] | None = None
+def described(  # noqa: PLR0913 - what a response is made of
+    id_name: str,
+    entity_id: str,
+    selection: Selection,
+    fresh: Fresh | None,
+    *,
+    metadata: bool,
+    passed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return an entity as responses with metadata have it; `passed` values take the place of stored ones."""
     if fresh is None:
-        return {"user_id": user_id, "features": None}
+        return {id_name: entity_id, "features": None}
     passed = passed or {}
     values = {
         name: encodable_value(passed.get(name, value))
         for name, value in zip(selection.names, fresh.values, strict=True)
     }
-    answer: dict[str, Any] = {"user_id": user_id, "features": values}
+    answer: dict[str, Any] = {id_name: entity_id, "features": values}
     if metadata:
         statuses = {
-            name: "PRESENT" if name in passed else status
-            for name, status in zip(selection.names, fresh.statuses, strict=True)
+            name: _status(passed, name, status) for name, status in zip(selection.names, fresh.statuses, strict=True)
         }
         answer["metadata"] = {"event_time": fresh.event_time, "age_ms": fresh.age_ms, "statuses": statuses}
     return answer
 
 
-def check_passed(passed: Mapping[str, Any], types: Mapping[str, str]) -> None:
-    """Return when every value that the request brings has the type of its feature.
+def _status(passed: Mapping[str, Any], name: str, status: Status) -> Status:
+    if name not in passed:
+        return status
+    return "MISSING" if passed[name] is None else "PRESENT"
+
+
+def checked(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values that the request brings as rows have them.
 
     Raises:
-        falcon.HTTPUnprocessableEntity: One has not, or is not among the features asked for.
+        falcon.HTTPUnprocessableEntity: One has not the type of its feature, or is not among the features asked for.
     """
+    values = {}
     for name, value in passed.items():
         if name not in types:
             raise falcon.HTTPUnprocessableEntity(description=f"{name} is not asked for - at `$.passed`")
         try:
-            msgspec.convert(value, passed_type(types[name]), strict=True)
+            values[name] = row_value(types[name], value)
         except msgspec.ValidationError as error:
             raise falcon.HTTPUnprocessableEntity(description=f"{name}: {error} - at `$.passed`") from error
+    return values
 
 
 def _wanted(req: Request, store: FeatureStore) -> list[str] | None:

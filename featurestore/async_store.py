@@ -8,6 +8,7 @@ from featurestore.async_transport import AsyncTransport
 from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
 from featurestore.plans import Calls, Plan
+from featurestore.query import Table
 from featurestore.results import Description, MaxAge
 from featurestore.schema import Definition, Schema, Value
 from featurestore.settings import Settings
@@ -153,10 +154,12 @@ class AsyncFeatureStore:
         rows: Sequence[Mapping[str, str]],
         names: Sequence[str],
         *,
+        max_age: MaxAge = None,
+        metadata: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> tuple[list[str], list[list[Any]]]:
+    ) -> Table:
         """Do what `FeatureStore.query` does."""
-        return await self._run(self._plans.query(rows, names), timeout)
+        return await self._run(self._plans.query(rows, names, max_age, metadata=metadata), timeout)
 
     # Writing
 
@@ -185,7 +188,7 @@ class AsyncFeatureStore:
 
     async def record(
         self,
-        events: Iterable[tuple[str, Mapping[str, float]]],
+        events: Iterable[tuple[str, Mapping[str, Any]]],
         *,
         event_time: EventTime = None,
         timeout: float | None = None,  # noqa: ASYNC109

@@ -57,7 +57,6 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
 
 class _Entity(msgspec.Struct):
     features: TableRow
-    user_id: str = ""
 
 
 class _Metadata(msgspec.Struct):
@@ -229,7 +228,7 @@ def _batch(
 ) -> tuple[str, Callable[[Answer], T], bytes]:
     for entity_id in ids:
         encode_id(entity_id)
-    return f"{_prefix(entity)}/features/batch", read, _encode({"user_ids": ids, **wanted.body()})
+    return f"{_prefix(entity)}/features/batch", read, _encode({"ids": ids, **wanted.body()})
 
 
 def _read_entity(answer: Answer) -> TableRow:
@@ -291,7 +290,7 @@ def _line(entity_id: str, features: Mapping[str, Any], event_time: EventTime) ->
     """Return the line that writes a row, or the outcome of a row that cannot be sent."""
     try:
         encode_id(entity_id)
-        return _encode({"user_id": entity_id, **row_body(features, event_time)})
+        return _encode({"id": entity_id, **row_body(features, event_time)})
     except BadTimeError as error:
         return Outcome("rejected", "BADTIME", str(error))
     except BadValueError as error:

@@ -19,6 +19,7 @@ from featurestore.errors import (
 )
 from featurestore.keys import Keys
 from featurestore.packing import Packer
+from featurestore.query import Query, Table
 from featurestore.results import Description, MaxAge, milliseconds
 from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
 from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
@@ -109,7 +110,8 @@ class ReadPlans:
     def service(self, name: str) -> Plan[list[str]]:
         """Return the features that the schema lists under that name."""
         schema = yield from self.seen_schema()
-        if name not in schema.services and self._may_be_outdated():
+        if self._may_be_outdated():  # no reply of the scripts tells of a list that changed
+            self._schema_read_at = time.monotonic()  # one look is enough, for all who ask meanwhile
             schema = yield from self.schema()
         return schema.service(name)
 
@@ -129,11 +131,12 @@ class ReadPlans:
                 raise BadArgumentsError("name at least one feature, or leave the names out for all")
             schema = yield from self.seen_schema()
             try:
-                selection = schema.select(wanted)
+                selection = schema.select(wanted, schema.id_name(self.keys.entity))
             except UndeclaredFeatureError:
                 if not self._may_be_outdated():
                     raise
-                selection = (yield from self.schema()).select(wanted)
+                schema = yield from self.schema()
+                selection = schema.select(wanted, schema.id_name(self.keys.entity))
             if len(self.selections) >= _MOST_SELECTIONS:
                 self.selections = {}
             selection.packer = Packer(self.keys, selection.words)
@@ -254,47 +257,33 @@ class ReadPlans:
             self._entities[name] = known
         return known
 
-    def query(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> Plan[tuple[list[str], list[list[Any]]]]:
-        """Return features of several entities side by side: their types, and for each row the values."""
-        wanted: dict[str, list[str]] = {}
-        for name in names:
-            entity, _, feature = name.rpartition(":")
-            wanted.setdefault(entity or self.keys.entity, []).append(feature)
-        for row in rows:
-            for entity in row:
-                if entity not in wanted:
-                    raise BadArgumentsError(f"no feature of {entity[:64]!r} is asked for")
+    def query(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], max_age: MaxAge, *, metadata: bool
+    ) -> Plan[Table]:
+        """Return features of several entities side by side."""
+        query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=milliseconds(max_age))
         try:
-            return (yield from self._query(rows, names, wanted))
+            return (yield from self._query(query))
         except OUTDATED:
-            for entity in wanted:
+            for entity in query.wanted:
                 yield from (yield from self.entity(entity)).schema()
-            return (yield from self._query(rows, names, wanted))
+            return (yield from self._query(query))
 
-    def _query(
-        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
-    ) -> Plan[tuple[list[str], list[list[Any]]]]:
-        parts: list[tuple[str, Selection, list[int], int]] = []
+    def _query(self, query: Query) -> Plan[Table]:
+        parts: list[tuple[str, Selection, int]] = []
         calls: list[bytes] = []
-        for entity, features in wanted.items():
+        for entity, features in query.wanted.items():
             plans = yield from self.entity(entity)
             selection = yield from plans.select(features)
-            places = [place for place, row in enumerate(rows) if entity in row]
-            ids = [rows[place][entity] for place in places]
-            made = packed_batches(selection.packer, ids)
-            parts.append((entity, selection, places, len(made)))
+            packer = Packer(plans.keys, (*query.options, *selection.words)) if query.options else selection.packer
+            made = packed_batches(packer, query.ids_of(entity))
+            parts.append((entity, selection, len(made)))
             calls += made
         replies: Iterator[Reply] = iter((yield from _batches(calls)))
-        table: list[dict[str, Any]] = [{} for _ in rows]
-        types: dict[str, str] = {}
-        for entity, selection, places, count in parts:
-            found = [row for _ in range(count) for row in selection.decode_many(next(replies))]
-            refs = [f"{entity}:{name}" for name in selection.names]
-            types.update(zip(refs, selection.types, strict=True))
-            for place, values in zip(places, found, strict=True):
-                table[place].update(zip(refs, values or (), strict=values is not None))
-        refs = [name if ":" in name else f"{self.keys.entity}:{name}" for name in names]
-        return [types[ref] for ref in refs], [[row.get(ref) for ref in refs] for row in table]
+        table = Table(query)
+        for entity, selection, count in parts:
+            table.add(entity, selection, [next(replies) for _ in range(count)])
+        return table
 
     def fetch_fresh_of(
         self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]

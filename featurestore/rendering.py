@@ -15,17 +15,15 @@ except ImportError:
 else:
     transcoder_type = Transcoder
 
-_TRANSCODED = {"float", "int", "bool", "string"}
+_TRANSCODED = ("float", "int", "bool", "string", "float32[")
 
 encode = msgspec.json.Encoder().encode
 """Any value to JSON."""
 
 
-class Entity(msgspec.Struct, gc=False):
-    """One entity in a response; `features` is null for an unknown id."""
-
-    user_id: str
-    features: Any
+def entity_type(id_name: str) -> Any:
+    """Return the struct of one entity in a response: its id, called `id_name`, and its features, null when unknown."""
+    return msgspec.defstruct("Entity", [("entity_id", str), ("features", Any)], rename={"entity_id": id_name}, gc=False)
 
 
 class Renderer:
@@ -40,10 +38,11 @@ class Renderer:
         decode: From a reply of get_features to a row.
         decode_many: From a reply of get_features_batch to rows, None for an unknown id.
         encodable: From a row to what encodes to the object of the features.
+        id_name: What responses call an entity's id.
         head: How many bytes are in front of a row that stands alone.
     """
 
-    __slots__ = ("_decode", "_decode_many", "_encodable", "_transcoder")
+    __slots__ = ("_decode", "_decode_many", "_encodable", "_entity", "_transcoder")
 
     def __init__(  # noqa: PLR0913, PLR0917 - a selection's parts
         self,
@@ -52,12 +51,14 @@ class Renderer:
         decode: Callable[[bytes], Any],
         decode_many: Callable[[Any], Any],
         encodable: Callable[[Any], Any],
+        id_name: str,
         head: int = 0,
     ) -> None:
         self._decode, self._decode_many, self._encodable = decode, decode_many, encodable
+        self._entity = entity_type(id_name)
         self._transcoder = None
-        if transcoder_type is not None and _TRANSCODED.issuperset(types):
-            self._transcoder = transcoder_type(names, types, "user_id", head)
+        if transcoder_type is not None and all(kind.startswith(_TRANSCODED) for kind in types):
+            self._transcoder = transcoder_type(names, types, id_name, head)
 
     def one(self, entity_id: str, reply: bytes) -> bytes:
         """Return an entity's JSON from the reply of get_features.
@@ -72,7 +73,7 @@ class Renderer:
                 pass
             else:
                 return written
-        return encode(Entity(entity_id, self._encodable(self._decode(reply))))
+        return encode(self._entity(entity_id, self._encodable(self._decode(reply))))
 
     def each(self, entity_ids: list[str], rows: list[bytes | None]) -> list[bytes | None]:
         """Return each entity's JSON from rows that stand alone, None where there is none; errors as in `one`."""
@@ -84,7 +85,7 @@ class Renderer:
             else:
                 return written
         return [
-            None if row is None else encode(Entity(entity_id, self._encodable(self._decode(row))))
+            None if row is None else encode(self._entity(entity_id, self._encodable(self._decode(row))))
             for entity_id, row in zip(entity_ids, rows, strict=True)
         ]
 
@@ -98,10 +99,10 @@ class Renderer:
             else:
                 return written
         rows = [row for reply in replies for row in self._decode_many(reply)]
-        encodable = self._encodable
+        entity, encodable = self._entity, self._encodable
         return encode(
             [
-                Entity(entity_id, None if row is None else encodable(row))
+                entity(entity_id, None if row is None else encodable(row))
                 for entity_id, row in zip(entity_ids, rows, strict=True)
             ]
         )

@@ -1,5 +1,6 @@
 """The declared features of an entity: read from TOML or from Redis, and turned into decoders of rows."""
 
+import math
 import re
 import tomllib
 from array import array
@@ -34,11 +35,15 @@ Duration = str
 """A span of time: digits and `ms`, `s`, `m`, `h` or `d`, such as `30d`; or `none`."""
 
 _SCALARS: Mapping[str, Any] = {"float": float | None, "int": int | None, "bool": bool | None, "string": str | None}
+_INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 Status = Literal["PRESENT", "MISSING", "DEFAULT", "STALE"]
 """What is to be said of a value: there, not there, the schema's default in its place, or too old and so left out."""
 
 _STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT", "S": "STALE"}
+
+
+_RESPONSE_FIELDS = frozenset({"features", "metadata", "verdict"})
 
 
 def parse_duration(text: str) -> int:
@@ -66,9 +71,21 @@ def _python_type(kind: str) -> Any:
     return int | None if kind.startswith("count(") else float | None
 
 
-def passed_type(kind: str) -> Any:
-    """Return the type of a value that a request brings for a feature of that kind."""
-    return list[float] | None if vector_length(kind) else _python_type(kind)
+def row_value(kind: str, value: Any, *, strict: bool = True) -> Any:
+    """Return a value of a request for a feature of that kind as rows have it; not strict, text of it is one too.
+
+    Raises:
+        msgspec.ValidationError: It is not of that kind.
+    """
+    length = vector_length(kind)
+    if length is None or value is None:
+        return msgspec.convert(value, _INT64 if kind == "int" else _python_type(kind), strict=strict)
+    vector = array("f", msgspec.convert(value, list[float], strict=strict))
+    if len(vector) != length:
+        raise msgspec.ValidationError(f"Expected {length} numbers, got {len(vector)}")
+    if not all(map(math.isfinite, vector)):
+        raise msgspec.ValidationError("Expected numbers within float32")
+    return vector.tobytes()
 
 
 def _rendered_types(kinds: Sequence[str]) -> list[str]:
@@ -99,7 +116,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         features: Feature name → type, or type and options, in the order in which rows have them.
         entity: What the features belong to; starts every key.
         members: The set of all known ids where it is not `all_<entity>s`.
-        join_key: The name of the id in tables, where it is not `<entity>_id`.
+        join_key: What tables and responses call the id, where it is not `<entity>_id`.
         max_age: How old values may be to be served, by their event time; for features that do not say.
         ttl: How long after its newest event time an entity is known.
         tombstone: How long a deleted entity is guarded against late events; a day where nothing is said.
@@ -119,7 +136,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         """Return the definition as apply_schema takes it.
 
         Raises:
-            SchemaError: A span of time is none.
+            SchemaError: A span of time is none, or `join_key` is another field of responses.
         """
         words: list[str] = []
         for name, feature in self.features.items():
@@ -127,6 +144,8 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
                 words += (name, feature)
             else:
                 words += (name, feature.type, *_option_words(name, feature))
+        if self.join_key in _RESPONSE_FIELDS:
+            raise SchemaError(f"join_key cannot be {self.join_key}: responses have a field of that name")
         for option in ("ttl", "max_age", "tombstone"):
             span = getattr(self, option)
             if span is not None:
@@ -208,7 +227,7 @@ class Selection:
         vectors: The positions of those that are vectors; there rows hold bytes, which `values` and `encodable` turn.
         vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
             object with the features' own names.
-        renderer: Makes JSON of the replies.
+        renderer: Makes JSON of the replies; it calls the id `id_name`.
         packer: Makes calls; set by the store whose keys it has.
     """
 
@@ -228,7 +247,7 @@ class Selection:
 
     packer: Packer
 
-    def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str], id_name: str) -> None:
         self.names = tuple(names)
         self.types = tuple(types)
         self.words = tuple(words)
@@ -250,7 +269,7 @@ class Selection:
             gc=False,
         )
         self.renderer = Renderer(
-            self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, self._head
+            self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, id_name, self._head
         )
 
     def decode(self, reply: bytes) -> Row:
@@ -313,7 +332,7 @@ class Schema(msgspec.Struct, frozen=True):
         layout: Digest of names, types, order and rules, by which the scripts know what a caller knows.
         always: Vectors that are read with the other features.
         services: Name → features that are asked for by that name.
-        join_key: The name of the id in tables; None for `<entity>_id`.
+        join_key: What tables and responses call the id; None for `<entity>_id`.
         members: The set of all known ids; None for `all_<entity>s`.
         tombstone_ms: How long a deleted entity is guarded against late events.
     """
@@ -373,7 +392,11 @@ class Schema(msgspec.Struct, frozen=True):
             raise UndeclaredFeatureError(f"no service {name} is declared in the schema")
         return self.services[name]
 
-    def select(self, names: Sequence[str] | None = None) -> Selection:
+    def id_name(self, entity: str) -> str:
+        """Return what responses call the id of `entity`; a join key that another field of theirs has is not used."""
+        return f"{entity}_id" if self.join_key is None or self.join_key in _RESPONSE_FIELDS else self.join_key
+
+    def select(self, names: Sequence[str] | None, id_name: str) -> Selection:
         """Return the selection of `names`, or of every feature of the packed row.
 
         Raises:
@@ -381,8 +404,8 @@ class Schema(msgspec.Struct, frozen=True):
         """
         if names is None:
             row = self.row
-            return Selection(list(row), list(row.values()), [f"@{self.layout}"])
+            return Selection(list(row), list(row.values()), [f"@{self.layout}"], id_name)
         for name in names:
             if name not in self.features:
                 raise UndeclaredFeatureError(f"{name} is not declared in the schema")
-        return Selection(names, [self.features[name] for name in names], names)
+        return Selection(names, [self.features[name] for name in names], names, id_name)

@@ -7,6 +7,7 @@ from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
 from featurestore.plans import OUTDATED, Calls, Plan, checked, packed_batches
+from featurestore.query import Table
 from featurestore.results import Description, MaxAge
 from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
 from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
@@ -265,25 +266,30 @@ class FeatureStore:
         return selection.renderer.many(entity_ids, replies)
 
     def query(
-        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], *, timeout: float | None = None
-    ) -> tuple[list[str], list[list[Any]]]:
+        self,
+        rows: Sequence[Mapping[str, str]],
+        names: Sequence[str],
+        *,
+        max_age: MaxAge = None,
+        metadata: bool = False,
+        timeout: float | None = None,
+    ) -> Table:
         """Return features of several entities side by side, in one round trip.
 
         Args:
             rows: For each row the id of each entity, by the entity's name. Where a row has no id of an entity, its
                 features are None there, as they are for an unknown id.
             names: `entity:feature`, or the feature alone for this entity.
+            max_age: Values older than that are None.
+            metadata: Whether to tell the age and the status of the values.
             timeout: See the class.
-
-        Returns:
-            The features' types, and for each row the values, vectors as bytes, aligned with `names`.
 
         Raises:
             UndeclaredFeatureError: A feature is not declared.
             NoSchemaError: An entity has no schema.
             BadArgumentsError: A row names an entity of which no feature is wanted.
         """
-        return self._run(self._plans.query(rows, names), timeout)
+        return self._run(self._plans.query(rows, names, max_age, metadata=metadata), timeout)
 
     # Writing
 
@@ -326,7 +332,7 @@ class FeatureStore:
 
     def record(
         self,
-        events: Iterable[tuple[str, Mapping[str, float]]],
+        events: Iterable[tuple[str, Mapping[str, Any]]],
         *,
         event_time: EventTime = None,
         timeout: float | None = None,
@@ -334,7 +340,8 @@ class FeatureStore:
         """Count events in the sliding windows that the schema declares.
 
         Args:
-            events: Pairs of id and the event's numbers; under `@event_time` its own time.
+            events: Pairs of id and the event's numbers; under `@event_time` its own time, under `@event_id` text that
+                tells it from others: an event whose id is among the last 64 of its entity is not counted again.
             event_time: When the events were; without one, now.
             timeout: See the class.
 
@@ -391,6 +398,11 @@ class FeatureStore:
     def join_key(self) -> str | None:
         """The name of the id in tables, where the schema says so."""
         return self._run(self._plans.seen_schema()).join_key
+
+    @property
+    def id_name(self) -> str:
+        """What tables and responses call the id: the schema's `join_key`, else `<entity>_id`."""
+        return self._run(self._plans.seen_schema()).id_name(self.keys.entity)
 
     def service(self, name: str) -> list[str]:
         """Return the features that the schema lists under that name.

@@ -1,10 +1,9 @@
 """How ids and values become the text that the scripts take."""
 
-import math
 import sys
 from array import array
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from featurestore.errors import BadArgumentsError, BadTimeError
@@ -17,6 +16,7 @@ LEAVE = b"\xfe"
 """In a value's place: leave what is stored."""
 
 _MOST_TIME = 10**15
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
     float: float.__repr__,
@@ -34,6 +34,9 @@ class UnsuitableValueError(ValueError):
 
 EVENT_TIME = "@event_time"
 """The column with the event time of each row."""
+
+EVENT_ID = "@event_id"
+"""The column with the text that tells events apart."""
 
 
 def to_text(value: object) -> str | bytes:
@@ -89,10 +92,22 @@ def to_time(value: object) -> str:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise BadTimeError(f"the event time {value} has no time zone")
-        value = math.floor(value.timestamp() * 1000)
+        value = _ms_of(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_TIME:
         raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {value!r}")
     return str(value)
+
+
+def time_of(text: str) -> int:
+    """Return the ms since 1970 of a time that the scripts took: digits, or ISO 8601 where no offset means UTC."""
+    if text.isdigit():
+        return int(text)
+    moment = datetime.fromisoformat(text)
+    return _ms_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _ms_of(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)  # seconds as a float would be a ms off for some
 
 
 def encode_id(entity_id: str) -> bytes:

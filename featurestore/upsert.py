@@ -164,7 +164,9 @@ class Upsert:
     def _text_of(self, index: int, value: object) -> str | bytes:
         if self._timed and index == 1:
             return to_time(value)
-        return to_vector(value) if index in self._vectors and value != LEAVE else to_text(value)
+        # numpy's arrays have no truth value: only bytes are compared.
+        is_vector = index in self._vectors and not (isinstance(value, bytes) and value == LEAVE)
+        return to_vector(value) if is_vector else to_text(value)
 
     def _reject(self, row: int, code: str, reason: str) -> list[Word]:
         """Note a rejected row; it has no words."""

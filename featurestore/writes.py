@@ -39,7 +39,7 @@ class Plans(ReadPlans):
         upsert = Upsert(self.keys, declared, columns, event_time, overwrite=overwrite, verdicts=True)
         return (yield from _write(UPSERT_FEATURES, upsert, rows))
 
-    def record(self, events: Iterable[tuple[str, Mapping[str, float]]], event_time: EventTime) -> Plan[UpsertResult]:
+    def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], event_time: EventTime) -> Plan[UpsertResult]:
         """Count events in the sliding windows that the schema declares."""
         columns, table = _table(events)
         fields = dict.fromkeys(columns, "float")

@@ -7,18 +7,19 @@ import msgspec
 from falcon import Request, Response
 
 from featurestore.access import Access
-from featurestore.bodies import decode_body, read_body
+from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import NoSchemaError
 from featurestore.rendering import encode
+from featurestore.schema import encodable_value, row_value
 from featurestore.store import FeatureStore
-from featurestore.text import EVENT_TIME
+from featurestore.text import EVENT_ID, EVENT_TIME, time_of, to_time
 from featurestore.upsert import VERDICTS, RejectedRow
 
 Mode = Literal["newest", "overwrite"]
 
 
 class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `PUT /features/{user_id}`.
+    """The body of `PUT /features/{entity_id}`.
 
     Attributes:
         features: Name → value; null removes the feature, one that is not named stays.
@@ -32,28 +33,32 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /features/{user_id}`: increments, or an event for the sliding windows.
+    """The body of `POST /features/{entity_id}`: increments, or an event for the sliding windows.
 
     Attributes:
         incr: Name → what to add.
         event: Name → number.
         event_time: ms since 1970 or ISO 8601; now when left out.
+        event_id: Tells the event from others: sent again, it is not counted again.
     """
 
     incr: Annotated[dict[str, int | float], msgspec.Meta(min_length=1)] | None = None
     event: dict[str, int | float] | None = None
     event_time: int | str | None = None
+    event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 
 
 class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of `POST /features/ingest`; like `PutRequest`, with the id."""
+    """A line of `POST /features/ingest`; like `PutRequest`, with the id, also called by its name: `user_id`."""
 
-    user_id: str
     features: dict[str, Any]
+    id: str | None = None
     event_time: int | str | None = None
 
 
-_decode_line = msgspec.json.Decoder(IngestRow).decode
+def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
+    """Return what requests may call an id of `store`, beside `id`; the first is what responses call it."""
+    return (store.id_name, "user_id") if store is default else (store.id_name,)
 
 
 def store_of(store: FeatureStore, entity: str | None) -> FeatureStore:
@@ -87,42 +92,51 @@ class EntityWriter:
         self._access.require_write(req)
         return store_of(self._store, entity)
 
-    def on_put(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+    def on_put(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Write some features; 409 when all of them are older than what is stored."""
         store = self._writable(req, entity)
         request = decode_body(self._put, read_body(req, self._max_body_bytes))
+        if EVENT_TIME in request.features:
+            raise falcon.HTTPUnprocessableEntity(description="event_time stands beside `features`, not among them")
         overwrite = request.mode == "overwrite"
-        result = store.upsert([(user_id, request.features)], event_time=request.event_time, overwrite=overwrite)
+        result = store.upsert([(entity_id, request.features)], event_time=request.event_time, overwrite=overwrite)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
-            raise falcon.HTTPConflict(description="newer values are stored for all of these features")
+            raise falcon.HTTPConflict(
+                description="newer values are stored for all of these features, or a later deletion, or the ttl is over"
+            )
+        features = _written(store, entity_id, request) if result.verdicts == "P" else request.features
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = encode({"user_id": user_id, "verdict": VERDICTS[result.verdicts], "features": request.features})
+        answer = {name: _as_served(store, name, value) for name, value in features.items()}
+        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts], "features": answer})
 
-    def on_post(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+    def on_post(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Add to counters, or count an event in the sliding windows; 409 when the entity was deleted later."""
         store = self._writable(req, entity)
         request = decode_body(self._post, read_body(req, self._max_body_bytes))
         if (request.incr is None) == (request.event is None):
             raise falcon.HTTPUnprocessableEntity(description="want either `incr` or `event`")
+        if request.incr is not None and request.event_id is not None:
+            raise falcon.HTTPUnprocessableEntity(description="`event_id` goes with `event` alone")
         resp.content_type = falcon.MEDIA_JSON
         if request.incr is not None:
-            values = store.increment(user_id, request.incr, event_time=request.event_time)
+            values = store.increment(entity_id, request.incr, event_time=request.event_time)
             if values is None:
                 raise falcon.HTTPConflict(description="it was deleted at a later time")
-            resp.data = encode({"user_id": user_id, "features": values})
+            resp.data = encode({store.id_name: entity_id, "features": values})
             return
-        result = store.record([(user_id, request.event or {})], event_time=request.event_time)
+        identity = {} if request.event_id is None else {EVENT_ID: request.event_id}
+        result = store.record([(entity_id, {**(request.event or {}), **identity})], event_time=request.event_time)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(description="the event is out of every window")
-        resp.data = encode({"user_id": user_id, "verdict": VERDICTS[result.verdicts]})
+        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts]})
 
-    def on_delete(self, req: Request, resp: Response, user_id: str, entity: str | None = None) -> None:
+    def on_delete(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Remove the features and the membership: 204, or 404 when there was nothing."""
         store = self._writable(req, entity)
-        if not store.delete(user_id):
-            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {user_id} not found")
+        if not store.delete(entity_id):
+            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {entity_id} not found")
         resp.status = falcon.HTTP_NO_CONTENT
 
 
@@ -139,6 +153,7 @@ class Ingest:
         mode = req.get_param("mode", default="newest")
         if mode not in {"newest", "overwrite"}:
             raise falcon.HTTPUnprocessableEntity(description=f"mode is newest or overwrite, not {mode}")
+        decode_line = alias_decoder(IngestRow, "id", *id_names(store, self._store)).decode
         outcomes: dict[int, dict[str, Any]] = {}
         lines: list[int] = []
         rows: list[tuple[str, dict[str, Any]]] = []
@@ -146,13 +161,13 @@ class Ingest:
             if not line.strip():
                 continue
             try:
-                row = _decode_line(line)
+                row, entity_id = decode_line(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 outcomes[number] = _rejection(number, "BADROW", str(error))
                 continue
             time = {} if row.event_time is None else {EVENT_TIME: row.event_time}
             lines.append(number)
-            rows.append((row.user_id, {**row.features, **time}))
+            rows.append((entity_id, {**row.features, **time}))
         result = store.upsert(rows, overwrite=mode == "overwrite")
         for number, verdict in zip(lines, result.verdicts, strict=True):
             outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}
@@ -164,6 +179,27 @@ class Ingest:
 
 def _rejection(line: int, code: str, reason: str) -> dict[str, Any]:
     return {"line": line, "verdict": "rejected", "code": code, "reason": reason}
+
+
+def _written(store: FeatureStore, entity_id: str, request: PutRequest) -> dict[str, Any]:
+    """Return, of the features of a request that was partly stale, those that no newer value kept out."""
+    selection, (fresh,) = store.fetch_fresh([entity_id], list(request.features))
+    given, time = request.features, time_of(to_time(request.event_time))
+    times = dict(zip(selection.names, fresh.event_times, strict=True)) if fresh else {}
+    return {
+        name: value
+        for name, value in given.items()
+        if ((stored := times.get(name)) is not None and stored <= time) or (stored is None and value is None)
+    }
+
+
+def _as_served(store: FeatureStore, name: str, value: Any) -> Any:
+    """Return a value that was written as reads have it: a float is one however it was given."""
+    (kind,) = store.select([name]).types
+    try:
+        return encodable_value(row_value(kind, value, strict=False))
+    except msgspec.ValidationError:
+        return value  # text that the script took for a number, such as `5.`
 
 
 def _refuse_rejected(rejected: list[RejectedRow]) -> None:

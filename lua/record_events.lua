@@ -8,16 +8,19 @@ KEYS[3…] hashes    the features of each event's entity
 
 ARGV[1]  time      event time of all events, in ms since 1970 or ISO 8601; empty: now, by Redis's clock
 ARGV[2]  n         how many fields follow
-ARGV[3…] fields    the names of the n numbers that each event has; `@event_time` as the first: the event's own time
+ARGV[3…] fields    the names of the n numbers that each event has; `@event_time` as the first: the event's own time;
+                   `@event_id`: text that tells events apart, empty for none. An event is not counted again while its
+                   id is among the last 64 that the entity had
 then     events    for each hash: the id, then n numbers as text; the byte FE for one that the event has not
 
-Reply    array of 4: how many events were counted; how many were skipped, being out of every window, or from before
-         the entity's deletion; an array with an entry for each rejected event: its position, counted from 0, its code
-         (BADID, BADTIME, BADTYPE or WRONGTYPE) and the reason as text; and a letter for each event: C the first thing
-         known of the entity, A counted, S skipped, R rejected.
+Reply    array of 4: how many events were counted; how many were skipped, being out of every window, from before the
+         entity's deletion, or counted already; an array with an entry for each rejected event: its position, counted
+         from 0, its code (BADID, BADTIME, BADTYPE or WRONGTYPE) and the reason as text; and a letter for each event: C
+         the first thing known of the entity, A counted, S skipped, D counted already, R rejected.
 Errors   BADARGS, NOSCHEMA, UNDECLARED (the schema has no windows), and Redis's own. After an error nothing has been
          written.
-Cost     O(events * features). A window keeps at most 120 numbers an entity, whatever happens.
+Cost     O(events * features). A window keeps at most 120 numbers an entity, whatever happens; `@seen`, the digests
+         of ids, has at most 1 KiB.
 ]]
 -- @include clock
 -- @include time
@@ -36,6 +39,18 @@ local function add_event(window, text, event_time, amount, time)
   for each, value in pairs(buckets) do parts[#parts + 1] = string.format('%.0f:%.17g', each, value) end
   table.sort(parts)
   return table.concat(parts, ' ')
+end
+
+-- `seen` with the digest of one more id behind it, without the oldest beyond the last 64; nil where it was there.
+local REMEMBERED, DIGEST = 64, 16
+local function remember(seen, event_id)
+  local digest = string.sub(redis.sha1hex(event_id), 1, DIGEST)
+  local position = find(seen, digest, 1, true)
+  while position do
+    if position % DIGEST == 1 then return nil end
+    position = find(seen, digest, position + 1, true)
+  end
+  return string.sub(seen, -(REMEMBERED - 1) * DIGEST) .. digest
 end
 
 local word_count, event_count = parse_count(ARGV[2], 2000), #KEYS - 2
@@ -59,10 +74,12 @@ local members = redis.pcall('SCARD', KEYS[1])
 if type(members) == 'table' then return members end
 
 -- Count one event; return the verdict, or nil and an error reply.
-local function record(key, time, numbers)
+local function record(key, time, numbers, event_id)
   local entity, reply = load_entity(key, declared)
   if reply then return nil, reply end
   if entity.deleted and entity.floor >= time then return 'S' end
+  local seen = event_id and remember(redis.call('HGET', key, '@seen') or '', event_id)
+  if seen == nil and event_id then return 'D' end
   local existed, given, words, newest = entity.base ~= nil, {}, {}, time
   for slot, window in pairs(declared.windows) do
     local amount = not window.field and 1 or numbers[window.field]
@@ -74,6 +91,7 @@ local function record(key, time, numbers)
     end
   end
   if #words == 0 then return 'S' end
+  if seen then words[#words + 1], words[#words + 2] = '@seen', seen end
   touch(entity, declared, given, newest)
   reply = store_entity(key, entity, declared, words)
   if reply then return nil, reply end
@@ -83,7 +101,7 @@ end
 local counted, skipped, rejected, verdicts, ids = 0, 0, {}, {}, {}
 for event = 1, event_count do
   local base = 2 + word_count + (event - 1) * stride
-  local id, time, numbers, code, reason = ARGV[base + 1], given_time or now(), {}, nil, nil
+  local id, time, numbers, event_id, code, reason = ARGV[base + 1], given_time or now(), {}, nil, nil, nil
   if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long' end
   for position = 1, #fields do
     local text = ARGV[base + 1 + position]
@@ -92,6 +110,8 @@ for event = 1, event_count do
       if not time and not code then
         code, reason = 'BADTIME', 'the event time must be ms since 1970 or ISO 8601, not ' .. shown(text)
       end
+    elseif fields[position] == '@event_id' then
+      if text ~= '' and text ~= '\254' then event_id = text end
     elseif text ~= '\254' then
       numbers[fields[position]] = parse('float', text)
       if not numbers[fields[position]] and not code then
@@ -100,11 +120,11 @@ for event = 1, event_count do
     end
   end
   local verdict, reply = 'R', nil
-  if not code then verdict, reply = record(KEYS[2 + event], time, numbers) end
+  if not code then verdict, reply = record(KEYS[2 + event], time, numbers, event_id) end
   if reply then
     if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
     code, reason, verdict = 'WRONGTYPE', 'the key of the features holds no hash', 'R'
-  elseif verdict == 'S' then skipped = skipped + 1
+  elseif verdict == 'S' or verdict == 'D' then skipped = skipped + 1
   elseif not code then
     counted = counted + 1
     ids[counted] = id

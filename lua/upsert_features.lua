@@ -237,7 +237,8 @@ for row = 1, row_count do
         local offered = text
         value, text = canonical(column, offered, row)
         if value == nil then
-          code, reason = 'BADTYPE', names[column] .. ' is ' .. kind .. ', not ' .. shown(offered)
+          local what = vector_length(kind) and #offered .. ' bytes, or NaN or infinity' or shown(offered)
+          code, reason = 'BADTYPE', names[column] .. ' is ' .. kind .. ', not ' .. what
           break
         end
         marked = marked or text == FORGET or text == LEAVE

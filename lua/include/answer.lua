@@ -1,9 +1,10 @@
 -- The answer for a known entity, a msgpack array of the selected features; with metadata, one of values, event time,
 -- age, statuses (a letter each: Present, Missing, Default, Stale) and event times. nil where the entity has expired.
-local function answer_of(key, selection)
+-- `parts` is as in pack_values.
+local function answer_of(key, selection, parts)
   local count = #selection.names
   local values, event_time, packed = cast_fields(key, selection)
-  if not selection.timed and not selection.windows then return pack_values(values, count) end
+  if not selection.timed and not selection.windows then return pack_values(values, count, selection.vectors, parts) end
   local base, times = tonumber(event_time), times_in_row(packed)
   if selection.ttl > 0 and not base and not next(values) and redis.call('EXISTS', key) == 0 then return nil end
   if base and selection.ttl > 0 and now() > base + selection.ttl then return nil end
@@ -23,8 +24,8 @@ local function answer_of(key, selection)
     end
     values[position], statuses[position], event_times[position] = value, status, time
   end
+  if not selection.metadata then return pack_values(values, count, selection.vectors, parts) end
   local answer = pack_values(values, count, selection.vectors)
-  if not selection.metadata then return answer end
   local age = base and math.max(0, now() - base)
   return array_head(5) .. answer .. cmsgpack.pack(base, age, table.concat(statuses)) .. pack_values(event_times, count)
 end

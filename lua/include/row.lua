@@ -33,21 +33,28 @@ local function times_in_row(stored)
   return times, tonumber(floor)
 end
 
--- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes.
-local function pack_values(values, count, vectors)
-  if not vectors or not next(vectors) then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
-  local parts = { array_head(count) }
+-- The head of `size` bytes in msgpack.
+local function bytes_head(size)
+  if size < 256 then return string.char(196, size) end
+  return string.char(197, math.floor(size / 256), size % 256)
+end
+
+-- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes. With `parts`, what
+-- comes before the last vector is appended there instead: to copy vectors is what costs.
+local function pack_values(values, count, vectors, parts)
+  if not vectors then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
+  local pieces, head, first = parts or {}, array_head(count), 1
   for position = 1, count do
-    local value = values[position]
-    if value ~= nil and vectors[position] then
-      local size = #value
-      local head = size < 256 and string.char(196, size) or string.char(197, math.floor(size / 256), size % 256)
-      parts[position + 1] = head .. value
-    else
-      parts[position + 1] = cmsgpack.pack(value)
+    local value = vectors[position] and values[position]
+    if value then
+      if first < position then head = head .. cmsgpack.pack(unpack(values, first, position - 1)) end
+      pieces[#pieces + 1] = head .. bytes_head(#value)
+      pieces[#pieces + 1] = value
+      head, first = '', position + 1
     end
   end
-  return table.concat(parts)
+  if first <= count then pieces[#pieces + 1] = head .. cmsgpack.pack(unpack(values, first, count)) end
+  return parts and table.remove(pieces) or table.concat(pieces)
 end
 
 -- The values of the selected features in the hash at `key`, cast; nil where there is none, a window's as it is stored.
@@ -60,11 +67,11 @@ local function cast_fields(key, selection)
   if row.err then return {} end
   local event_time, packed = row[count + 1], row[count + 2]
   row[count + 1], row[count + 2] = nil, nil
-  local kinds, windows = selection.kinds, selection.windows
+  local kinds, windows, vectors = selection.kinds, selection.windows, selection.vectors
   for position = 1, count do
-    local text = row[position]
-    if not text then row[position] = nil
-    elseif not windows or not windows[position] then row[position] = parse(kinds[position], text) end
+    local text, length = row[position], vectors and vectors[position]
+    if not text or (length and not is_vector(text, length)) then row[position] = nil
+    elseif not length and (not windows or not windows[position]) then row[position] = parse(kinds[position], text) end
   end
   return row, event_time or nil, packed or nil
 end

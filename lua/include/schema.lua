@@ -24,7 +24,8 @@ local function limit_of(rules, name)
 end
 
 -- Features to be read together: names, kinds, and per position what the rules say of them: `limits` (ms), `defaults`
--- (values), `windows`, and in `vectors` the length; for the entity `ttl`, and `ttl_ended` where it once had one.
+-- (values), `windows`, and in `vectors` the length (both nil where there are none); for the entity `ttl`, and
+-- `ttl_ended` where it once had one.
 -- `timed` when event times matter, `plain` when a packed row has all values and no others.
 local function make_selection(names, kinds, rules)
   local selection = { names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0 }
@@ -38,8 +39,10 @@ local function make_selection(names, kinds, rules)
       if rules.defaults[name] then selection.defaults[position] = parse(kind, rules.defaults[name]) end
     end
     if #kind > 6 then -- longer than the name of any scalar type
-      selection.windows, selection.vectors = selection.windows or {}, selection.vectors or {}
-      selection.windows[position], selection.vectors[position] = parse_window(kind), vector_length(kind)
+      local of, value = 'windows', parse_window(kind)
+      if not value then of, value = 'vectors', vector_length(kind) end
+      selection[of] = selection[of] or {}
+      selection[of][position] = value
       selection.plain = false
     end
   end

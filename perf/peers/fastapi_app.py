@@ -1,5 +1,6 @@
 """The service that people usually write: FastAPI and redis.asyncio, commands one by one, casting in Python."""
 
+import json
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 
 TEXT = {"preferred_category", "country", "device"}
 INTS = {"n_logins"}
+VECTORS = {"embedding"}
 
 app = FastAPI()
 client = redis.asyncio.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True, max_connections=256)
@@ -18,6 +20,7 @@ class BatchRequest(BaseModel):
     """Ids asked for together."""
 
     user_ids: list[str]
+    features: list[str] | None = None
 
 
 def cast(stored: dict[str, str]) -> dict[str, Any]:
@@ -26,7 +29,10 @@ def cast(stored: dict[str, str]) -> dict[str, Any]:
     for name, text in stored.items():
         if name.startswith("@"):
             continue
-        features[name] = text if name in TEXT else int(text) if name in INTS else float(text)
+        if name in VECTORS:
+            features[name] = json.loads(text)
+        else:
+            features[name] = text if name in TEXT else int(text) if name in INTS else float(text)
     return features
 
 
@@ -45,8 +51,13 @@ async def get_batch(request: BatchRequest) -> list[dict[str, Any]]:
     pipeline = client.pipeline(transaction=False)
     for user_id in request.user_ids:
         pipeline.sismember("all_users", user_id)
-        pipeline.hgetall(f"user:{user_id}:features")
+        if request.features:
+            pipeline.hmget(f"user:{user_id}:features", request.features)
+        else:
+            pipeline.hgetall(f"user:{user_id}:features")
     replies = await pipeline.execute()
+    if request.features:
+        replies[1::2] = [dict(zip(request.features, values, strict=True)) for values in replies[1::2]]
     return [
         {"user_id": user_id, "features": cast(stored) if known else None}
         for user_id, known, stored in zip(request.user_ids, replies[::2], replies[1::2], strict=True)

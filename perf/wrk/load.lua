@@ -1,6 +1,6 @@
 -- Requests for wrk: wrk … -s load.lua URL -- KIND USERS [PATH]
--- KIND: uniform, zipf, miss, batch (100 ids), mixed (nine single reads to a batch), or fixed PATH for other servers,
--- where %s stands for the id. Prints one line of JSON at the end.
+-- KIND: uniform, zipf, miss, batch (100 ids), vectors (100 ids and the feature `embedding`), mixed (nine single reads
+-- to a batch), or fixed PATH for other servers, where %s stands for the id. Prints one line of JSON at the end.
 local kind, users, template, number = 'uniform', 100000, nil, 0
 
 local function uniform_id() return string.format('user%05d', math.random(0, users - 1)) end
@@ -8,11 +8,11 @@ local function uniform_id() return string.format('user%05d', math.random(0, user
 -- Zipf-like with exponent near 1, by inversion: few users get most requests.
 local function zipf_id() return string.format('user%05d', math.floor(math.exp(math.random() * math.log(users))) - 1) end
 
-local function batch()
+local function batch(rest)
   local ids = {}
   for position = 1, 100 do ids[position] = '"' .. uniform_id() .. '"' end
   return wrk.format('POST', '/features/batch', { ['Content-Type'] = 'application/json', Host = wrk.headers.Host },
-    '{"user_ids":[' .. table.concat(ids, ',') .. ']}')
+    '{"user_ids":[' .. table.concat(ids, ',') .. ']' .. (rest or '') .. '}')
 end
 
 local function single(id) return wrk.format('GET', (string.gsub(template, '%%s', id))) end
@@ -25,6 +25,7 @@ end
 function request()
   number = number + 1
   if kind == 'batch' or (kind == 'mixed' and number % 10 == 0) then return batch() end
+  if kind == 'vectors' then return batch(',"features":["embedding"]') end
   if kind == 'zipf' then return single(zipf_id()) end
   if kind == 'miss' then return single('nobody' .. number) end
   return single(uniform_id())

@@ -151,9 +151,11 @@ def test_several_entities_side_by_side(store: Any) -> None:
     assert items.get("i") == {"price": 9.5}
     store.upsert([("a", {"age": 1.5})])
     rows = [{"user": "a", "item": "i"}, {"user": "x", "item": "i"}, {"user": "a"}]
-    types, values = store.query(rows, store.service("carts"))
-    assert types == ["float", "float"]
-    assert values == [[1.5, 9.5], [None, 9.5], [1.5, None]]
+    table = store.query(rows, store.service("carts"))
+    assert table.types == ["float", "float"]
+    assert table.rows == [[1.5, 9.5], [None, 9.5], [1.5, None]]
+    described = store.query([{"user": "a"}, {"user": "x"}], ["age"], metadata=True, max_age="1h")
+    assert described.statuses == [["PRESENT"], ["MISSING"]]
     assert store.writes_of(lambda: store.query(rows, ["age", "item:price"])) == 1
 
 

@@ -1,9 +1,11 @@
 """Event times, freshness, defaults, vectors, windows and counters, on every backend."""
 
 import struct
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from support.fake import FakeTransport
 from support.servers import wait_until
@@ -157,6 +159,31 @@ def test_a_value_grows_stale_while_its_packed_row_stays(store: FeatureStore, tra
     assert store.get("u") == {"age": None, "n": 2, "city": None}  # one pipeline does not keep another's values alive
 
 
+def test_one_pipeline_does_not_keep_alive_what_another_let_expire(store: FeatureStore, transport: Transport) -> None:
+    declare(store, ttl="400ms")
+    store.upsert([("u", {"age": 1.0})], event_time=now_ms(transport) - 200)
+
+    def age_after_another_write() -> Any:
+        store.upsert([("u", {"n": 1})])  # which puts off the expiry of the whole hash
+        return store.get("u", ["age", "n"])
+
+    wait_until(lambda: age_after_another_write() == {"age": None, "n": 1}, timeout=10)
+    assert store.get("u") == {"age": None, "n": 1, "city": None}
+    assert transport.command("HGET", KEYS[2], "age") == b"1.0"  # it is there, and not served
+
+
+@pytest.mark.parametrize("time", [1_078_625_331_860, 1_092_748_005_452, 1_787_306_400_123])
+def test_event_times_of_datetimes_are_exact_to_the_ms(store: FeatureStore, time: int) -> None:
+    declare(store)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+        milliseconds=time
+    )  # the first two are not so in float seconds
+    store.upsert([("u", {"n": 1})], event_time=moment)
+    _, (fresh,) = store.fetch_fresh(["u"])
+    assert fresh is not None
+    assert fresh.event_time == time
+
+
 def test_an_entity_without_writes_expires_and_is_swept(store: FeatureStore, transport: Transport) -> None:
     declare(store, ttl="200ms")
     store.upsert([("u", {"n": 1}), ("v", {"age": 1.0, "n": 1, "city": "x"})])
@@ -209,6 +236,22 @@ def test_vectors_are_stored_as_bytes_and_read_when_asked_for(store: FeatureStore
     assert store.get("u", ["n", "e"]) == {"n": 2, "e": None}
 
 
+def test_numpy_arrays_are_vectors(store: FeatureStore) -> None:
+    declare(store, {"n": "int", "e": "float32[2]"})
+    rows: list[tuple[str, dict[str, Any]]] = [
+        ("u", {"e": np.array([0.5, 2.0], "<f4")}),
+        ("v", {"e": np.array([1, 2]), "n": np.int64(7)}),
+        ("w", {"n": 1}),
+        ("flat", {"e": np.ones((2, 1))}),
+        ("long", {"e": np.ones(3)}),
+        ("scalar", {"n": np.ones(2)}),
+    ]
+    result = store.upsert(rows)
+    assert [(bad.row, bad.code) for bad in result.rejected] == [(3, "BADTYPE"), (4, "BADTYPE"), (5, "BADTYPE")]
+    found = store.get_many(["u", "v", "w"], ["e"])
+    assert found == [{"e": [0.5, 2.0]}, {"e": [1.0, 2.0]}, {"e": None}]
+
+
 def test_a_vector_may_be_part_of_every_read(store: FeatureStore) -> None:
     declare(store, {"n": "int", "e": FeatureDefinition("float32[2]", always=True), "s": "string"})
     store.upsert([("u", {"n": 1, "e": [1.0, 2.0], "s": "x"}), ("v", {"s": "y"})])
@@ -258,6 +301,35 @@ def test_windows_count_events_and_forget_them(store: FeatureStore, transport: Tr
     assert store.upsert([("v", {"clicks": 5})]).rejected[0].code == "BADTYPE"
 
 
+def test_an_event_with_an_id_counts_once(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"clicks": "count(1h)", "spent": "sum(amount, 1h)"})
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("u", {"amount": 1.0, "@event_id": "a"}),
+        ("u", {"amount": 1.0, "@event_id": "a"}),
+        ("u", {"amount": 2.0, "@event_id": "b€"}),
+        ("v", {"amount": 4.0, "@event_id": "a"}),
+        ("u", {"amount": 8.0}),
+        ("u", {"amount": 8.0, "@event_id": ""}),
+        ("u", {"amount": 9.0, "@event_id": "late", "@event_time": 1000}),
+    ]
+    result = store.record(events)
+    assert (result.written, result.skipped, result.verdicts) == (5, 2, "CDACAAS")
+    assert store.record(events[:4]).verdicts == "DDDD"
+    assert store.get_many(["u", "v"]) == [{"clicks": 4, "spent": 19.0}, {"clicks": 1, "spent": 4.0}]
+    assert store.record([("u", {"@event_id": "late"})]).verdicts == "A"  # it was not counted the first time
+
+
+def test_the_last_64_ids_of_events_are_remembered(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"clicks": "count(1h)"})
+    for number in range(70):
+        assert store.record([("u", {"@event_id": str(number)})]).verdicts in {"C", "A"}
+    assert transport.command("HSTRLEN", KEYS[2], "@seen") == 1024  # within hash-max-listpack-value
+    assert store.record([("u", {"@event_id": "6"})]).verdicts == "D"
+    assert store.record([("u", {"@event_id": "5"})]).verdicts == "A"
+    store.delete("u")
+    assert store.record([("u", {"@event_id": "69", "@event_time": now_ms(transport) + 1000})]).verdicts == "C"
+
+
 def test_a_window_moves_without_another_event(store: FeatureStore) -> None:
     declare(store, {"clicks": "count(1s)"})
     store.record([("u", {})])
@@ -276,6 +348,13 @@ def test_a_service_is_a_list_of_features_by_name(store: FeatureStore, transport:
     assert store.schema().service("fraud") == ["n", "age"]
     with pytest.raises(UndeclaredFeatureError):
         transport.run(GET_FEATURES, ["user:u:features", *KEYS[:2]], ["u", "?service=nope"])
+
+
+def test_a_service_that_changes_is_noticed(store: FeatureStore, transport: Transport) -> None:
+    declare(store, services={"fraud": ["n", "age"]})
+    assert store.service("fraud") == ["n", "age"]
+    FeatureStore(transport).apply(Definition(features=FEATURES, services={"fraud": ["city"]}))
+    wait_until(lambda: store.service("fraud") == ["city"], timeout=10)
 
 
 def test_options_are_checked_and_may_be_taken_back(store: FeatureStore) -> None:

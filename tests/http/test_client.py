@@ -580,7 +580,7 @@ def test_requests_as_they_leave(connect: Callable[..., Any]) -> None:
     with pytest.raises(FeatureStoreError, match="no answer of a feature server"):
         client.get_many(["u"], service="s", max_age="10m", passed={"n": 1})
     read, write, batch, *_ = sent
-    assert batch.content == b'{"user_ids":["u"],"service":"s","max_age":"600000","passed":{"n":1}}'
+    assert batch.content == b'{"ids":["u"],"service":"s","max_age":"600000","passed":{"n":1}}'
     assert read.url.raw_path == b"/base/features/a%2F%2E%C3%A9?features=age,n"
     assert (read.headers["x-api-key"], read.headers["x-trace"]) == ("k", "7")
     assert (write.method, write.url.raw_path) == ("PUT", b"/base/entities/item/features/u")

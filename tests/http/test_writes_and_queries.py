@@ -13,6 +13,7 @@ from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.hotpath import HotPath
 from featurestore.schema import FeatureDefinition
+from featurestore.scripts import APPLY_SCHEMA
 
 KEY = {"X-API-Key": "right"}
 USER = {
@@ -61,7 +62,7 @@ def test_writing_needs_a_key_that_may(client: falcon.testing.TestClient, transpo
 
 def test_put_tells_what_became_of_the_row(client: falcon.testing.TestClient) -> None:
     first = put(client, "/features/u", features={"age": 1.5, "e": [0.1, 2]}, event_time=2000)
-    assert first.json == {"user_id": "u", "verdict": "created", "features": {"age": 1.5, "e": [0.1, 2]}}
+    assert first.text == '{"user_id":"u","verdict":"created","features":{"age":1.5,"e":[0.1,2.0]}}'
     assert put(client, "/features/u", features={"age": 1.0}, event_time=1000).status_code == 409
     newer = "1970-01-01T00:00:03Z"
     assert put(client, "/features/u", features={"age": 3.0}, event_time=newer).json["verdict"] == "applied"
@@ -76,12 +77,37 @@ def test_put_tells_what_became_of_the_row(client: falcon.testing.TestClient) -> 
     )
 
 
+def test_put_tells_what_was_written_and_not_what_was_stale(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u", features={"n": 1, "e": [1, 2]}, event_time="2026-08-21T10:00:00.123Z")
+    late = {"features": {"n": 2, "age": 5, "e": None}, "event_time": "2026-08-21T10:00:00.122Z"}
+    answer = put(client, "/features/u", **late)
+    assert answer.text == '{"user_id":"u","verdict":"partly stale","features":{"age":5.0}}'
+    answer = put(client, "/features/u", features={"age": 6, "n": None, "e": None}, event_time="2026-08-21T10:00:00.122")
+    assert answer.json == {"user_id": "u", "verdict": "partly stale", "features": {"age": 6.0}}
+    assert client.simulate_get("/features/u").json["features"] == {"age": 6.0, "n": 1, "clicks": 0}
+    for text, value in (("5.", "5."), ("7", 7.0)):  # what the script takes for a number
+        assert put(client, "/features/v", features={"age": text}).json["features"] == {"age": value}
+    misplaced = put(client, "/features/u", features={"age": 1.0, "@event_time": 5})
+    assert (misplaced.status_code, misplaced.json["detail"][:26]) == (422, "event_time stands beside `")
+
+
 def test_increments_and_events(client: falcon.testing.TestClient) -> None:
     counted = client.simulate_post("/features/u", json={"incr": {"n": 2}}, headers=KEY)
     assert counted.json == {"user_id": "u", "features": {"n": 9}}
     assert client.simulate_post("/features/u", json={"event": {}}, headers=KEY).json["verdict"] == "applied"
     assert client.simulate_get("/features/u").json["features"] == {"age": None, "n": 9, "clicks": 1}
-    for body, status in (({}, 422), ({"incr": {"n": 1.5}}, 422), ({"event": {}, "event_time": 5}, 409)):
+    for verdict in ("applied", "duplicate", "duplicate"):
+        event = {"event": {}, "event_id": "order-17"}
+        assert client.simulate_post("/features/u", json=event, headers=KEY).json == {"user_id": "u", "verdict": verdict}
+    assert client.simulate_get("/features/u", params={"features": "clicks"}).json["features"] == {"clicks": 2}
+    wrong: list[tuple[dict[str, Any], int]] = [
+        ({}, 422),
+        ({"incr": {"n": 1.5}}, 422),
+        ({"event": {}, "event_time": 5}, 409),
+        ({"event": {}, "event_id": ""}, 422),
+        ({"incr": {"n": 1}, "event_id": "a"}, 422),
+    ]
+    for body, status in wrong:
         assert client.simulate_post("/features/u", json=body, headers=KEY).status_code == status
 
 
@@ -137,7 +163,11 @@ def test_passed_values_override_stored_ones_and_are_checked(client: falcon.testi
     assert client.simulate_post("/features/batch", json=body).json == [
         {"user_id": "u", "features": {"age": 9.0, "n": 7}}
     ]
-    for passed in ({"age": "x"}, {"clicks": 1}):
+    whole = {**body, "passed": {"age": 9, "n": None}, "metadata": True}
+    answer = client.simulate_post("/features/batch", json=whole)
+    assert answer.text.startswith('[{"user_id":"u","features":{"age":9.0,"n":null}')  # a float is one however it came
+    assert answer.json[0]["metadata"]["statuses"] == {"age": "PRESENT", "n": "MISSING"}
+    for passed in ({"age": "x"}, {"clicks": 1}, {"n": 1.5}, {"n": 2**63}, {"n": True}):
         assert client.simulate_post("/features/batch", json={**body, "passed": passed}).status_code == 422
 
 
@@ -146,9 +176,6 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
     put(client, "/entities/item/features/i9", features={"price": 9.5})
     assert client.simulate_get("/entities/item/features/i9").json["features"] == {"price": 9.5}
     assert client.simulate_get("/entities/item/features/u1").status_code == 404
-    assert client.simulate_post("/entities/item/features/batch", json={"user_ids": ["i9"]}).json == [
-        {"user_id": "i9", "features": {"price": 9.5}}
-    ]
     assert client.simulate_get("/entities/item/schema").json["features"] == {"price": "float"}
     assert client.simulate_get("/entities/nope/features/u").status_code == 404
     query = {"rows": [{"user": "u1", "item": "i9"}, {"user": "x", "item": "i9"}, {"item": "y"}]}
@@ -169,6 +196,97 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
         assert client.simulate_post("/features/query", json=body).status_code == 422
     missing = client.simulate_post("/features/query", json={"rows": [{"user": "u1"}], "features": ["age", "nope:x"]})
     assert (missing.status_code, missing.json["detail"]) == (404, "no entity nope has a schema")
+
+
+def test_a_query_tells_age_and_status_of_each_value(client: falcon.testing.TestClient) -> None:
+    put(client, "/features/u1", features={"age": 1.5}, event_time=1000)
+    put(client, "/entities/item/features/i9", features={"price": 9.5}, event_time="2131-05-01T12:00:00Z")
+    body = {
+        "rows": [{"user": "u1", "item": "i9"}, {"user": "x"}, {"item": "i9"}],
+        "features": ["user:age", "n", "item:price", "age"],
+        "metadata": True,
+    }
+    answer = client.simulate_post("/features/query", json=body).json
+    assert answer["rows"] == [[1.5, 7, 9.5, 1.5], [None] * 4, [None, None, 9.5, None]]
+    first, second, third = answer["metadata"]
+    assert first["statuses"] == ["PRESENT", "DEFAULT", "PRESENT", "PRESENT"]
+    assert first["entities"]["item"] == {"event_time": 5_091_076_800_000, "age_ms": 0}
+    assert first["entities"]["user"]["event_time"] == 1000
+    assert first["entities"]["user"]["age_ms"] > 1_000_000
+    assert second == {"entities": {"user": None}, "statuses": ["MISSING"] * 4}
+    assert third["statuses"] == ["MISSING", "MISSING", "PRESENT", "MISSING"]
+    strict = {**body, "max_age": "1d", "passed": {"n": 5}}
+    answer = client.simulate_post("/features/query", json=strict).json
+    assert answer["rows"][0] == [None, 5, 9.5, None]
+    assert answer["metadata"][0]["statuses"] == ["STALE", "PRESENT", "PRESENT", "STALE"]
+    answer = client.simulate_post("/features/query", json={**strict, "metadata": False}).json
+    assert (list(answer), answer["rows"][0]) == (["names", "rows"], [None, 5, 9.5, None])
+    assert client.simulate_post("/features/query", json={**strict, "max_age": "soon"}).status_code == 422
+
+
+def test_an_id_is_called_by_its_entity(client: falcon.testing.TestClient, transport: SyncTransport) -> None:
+    shop = FeatureStore(transport, Keys.of("shop"))
+    shop.apply(Definition(features={"risk": "float", "hits": "int"}, entity="shop", join_key="merchant"))
+    for entity, name, feature in (
+        ("item", "item_id", "price"),
+        ("shop", "merchant", "risk"),
+        ("user", "user_id", "age"),
+    ):
+        path = f"/entities/{entity}/features"
+        known, unknown = {name: "x", "features": {feature: 1.0}}, {name: "y", "features": None}
+        assert put(client, f"{path}/x", features={feature: 1.0}).json == {**known, "verdict": "created"}
+        assert client.simulate_get(f"{path}/x", params={"features": feature}).json == known
+        for ids in ("ids", f"{name}s"):
+            body = {ids: ["x", "y"], "features": [feature]}
+            assert client.simulate_post(f"{path}/batch", json=body).json == [known, unknown]
+            described = client.simulate_post(f"{path}/batch", json={**body, "metadata": True}).json
+            assert [row[name] for row in described] == ["x", "y"]
+        described = client.simulate_get(f"{path}/x", params={"metadata": "true"}).json
+        assert list(described) == [name, "features", "metadata"]
+        lines = [{each: "z", "features": {feature: 2.0}} for each in ("id", name)]
+        ndjson = b"\n".join(msgspec.json.encode(line) for line in lines)
+        outcomes = client.simulate_post(f"{path}/ingest", body=ndjson, headers=KEY).content.splitlines()
+        assert [msgspec.json.decode(line)["verdict"] for line in outcomes] == ["created", "applied"]
+    counted = client.simulate_post("/entities/shop/features/x", json={"incr": {"hits": 1}}, headers=KEY)
+    assert counted.json == {"merchant": "x", "features": {"hits": 1}}
+
+
+def test_ids_of_another_entity_are_refused_by_name(client: falcon.testing.TestClient) -> None:
+    path = "/entities/item/features"
+    for body, wrong in (
+        ({"user_ids": ["i9"]}, "Object contains unknown field `user_ids`"),
+        ({}, "Object wants exactly one of `item_ids` or `ids`"),
+        ({"ids": ["a"], "item_ids": ["a"]}, "Object wants exactly one of `item_ids` or `ids`"),
+        ({"item_ids": ["a", 1]}, "Expected `str`, got `int` - at `$.item_ids[1]`"),
+    ):
+        refused = client.simulate_post(f"{path}/batch", json=body)
+        assert (refused.status_code, refused.json["detail"]) == (422, wrong)
+    line = b'{"user_id":"i9","features":{"price":1.0}}'
+    outcome = client.simulate_post(f"{path}/ingest", body=line, headers=KEY).json
+    assert (outcome["code"], outcome["reason"]) == ("BADROW", "Object contains unknown field `user_id`")
+
+
+def test_the_default_entity_may_be_renamed_and_old_requests_still_work(
+    client: falcon.testing.TestClient, transport: SyncTransport
+) -> None:
+    FeatureStore(transport).apply(Definition(features={"age": "float"}, join_key="customer"))
+    assert put(client, "/features/u", features={"age": 1.0}).json["customer"] == "u"
+    for ids in ("ids", "customers", "user_ids"):
+        answer = client.simulate_post("/features/batch", json={ids: ["u"], "features": ["age"]})
+        assert answer.text == '[{"customer":"u","features":{"age":1.0}}]'
+    for name in ("id", "customer", "user_id"):
+        line = msgspec.json.encode({name: "v", "features": {"age": 2.0}})
+        assert client.simulate_post("/features/ingest", body=line, headers=KEY).json["line"] == 1
+
+
+@pytest.mark.parametrize("join_key", ["id", "feature", "features"])
+def test_a_join_key_that_is_a_field_already_leaves_ids(
+    client: falcon.testing.TestClient, transport: SyncTransport, join_key: str
+) -> None:
+    transport.run(APPLY_SCHEMA, ["item:schema"], ["@join_key", join_key])  # which Definition refuses, if need be
+    assert client.simulate_post("/entities/item/features/batch", json={"ids": ["i"]}).status_code == 200
+    line = b'{"id":"i","features":{"price":1.0}}'
+    assert client.simulate_post("/entities/item/features/ingest", body=line, headers=KEY).json["verdict"] == "created"
 
 
 def test_a_service_stands_for_its_features(client: falcon.testing.TestClient) -> None:

@@ -165,6 +165,7 @@ def test_a_redis_url_that_cannot_be_used_is_a_configuration_error() -> None:
         ("[features]", "declares no feature"),
         ("[features", "cannot read"),
         ("[features]\nage = 'int'\n[typo]", "typo"),
+        ("join_key = 'features'\n[features]\nage = 'int'", "join_key cannot be features"),
     ],
 )
 def test_a_malformed_schema_file_is_told_why(tmp_path: Path, text: str, message: str) -> None:

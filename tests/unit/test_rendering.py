@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -40,20 +42,20 @@ rows = st.lists(
 
 @pytest.fixture(scope="module")
 def quick() -> Selection:
-    return Selection(NAMES, TYPES, [])
+    return Selection(NAMES, TYPES, [], "user_id")
 
 
 @pytest.fixture(scope="module")
 def plain() -> Selection:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rendering, "transcoder_type", None)
-        return Selection(NAMES, TYPES, [])
+        return Selection(NAMES, TYPES, [], "user_id")
 
 
 def test_without_the_extension_the_same_is_answered(plain: Selection) -> None:
     row = msgspec.msgpack.encode(WHOLE)
     one = b'{"user_id":"u","features":{"float":23.0,"a/b c":4,"bool":true,"\xc3\xa9\xf0\x9f\x98\x80":"fashion"}}'
-    for selection in (plain, Selection(NAMES, TYPES, [])):
+    for selection in (plain, Selection(NAMES, TYPES, [], "user_id")):
         assert selection.renderer.one("u", row) == one
         replies = [b"\x92" + row + b"\xc0", b"\x91" + row]
         assert selection.renderer.many(["u", "x", "u"], replies) == (
@@ -174,7 +176,7 @@ def test_what_is_in_front_of_a_row_that_stands_alone_is_passed_over(quick: Selec
     for extension in (rendering.transcoder_type, None):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rendering, "transcoder_type", extension)
-            behind = Selection(NAMES, TYPES, ["@01234567"])
+            behind = Selection(NAMES, TYPES, ["@01234567"], "user_id")
         assert behind.decode(b"01234567" + row) == tuple(WHOLE)
         assert behind.renderer.one("u", b"01234567" + row) == quick.renderer.one("u", row)
         assert behind.renderer.each(["u", "x"], [b"01234567" + row, None]) == [quick.renderer.one("u", row), None]
@@ -210,6 +212,78 @@ def test_wrong_calls_are_told_and_harm_nothing() -> None:
             maker(names, types, "user_id")
     with pytest.raises(UnicodeEncodeError):
         made.one("\ud800", msgspec.msgpack.encode(WHOLE))
+
+
+# Vectors
+
+LENGTH = 5
+bits = st.one_of(
+    st.integers(0, 2**32 - 1),
+    st.floats(width=32).map(lambda value: struct.unpack("<I", struct.pack("<f", value))[0]),
+    # Short decimals, and the floats next to them.
+    st.builds(
+        lambda digits, power, sign, step: (
+            int(np.float32(f"{sign}{digits}e{power}").view("<u4")) + step if digits else step & 1
+        ),
+        st.integers(0, 10**9), st.integers(-28, 0), st.sampled_from("+-"), st.integers(-1, 1),
+    ),
+    # Powers of two, below which floats are twice as dense.
+    st.builds(lambda exponent, step: (exponent << 23) + step, st.integers(1, 254), st.integers(-1, 1)),
+)  # fmt: skip
+
+
+def with_vectors(patch: pytest.MonkeyPatch | None = None) -> Selection:
+    if patch:
+        patch.setattr(rendering, "transcoder_type", None)
+    return Selection(["n", "v"], ["int", f"float32[{LENGTH}]"], [], "user_id")
+
+
+def packed(vector: list[int]) -> bytes:
+    return msgspec.msgpack.encode([1, struct.pack(f"<{len(vector)}I", *vector)])
+
+
+@built
+@given(st.lists(bits, min_size=LENGTH, max_size=LENGTH))
+@settings(max_examples=3000, deadline=None)
+@example([0, 0x80000000, 0x7F800000, 0x7FC00000, 1])
+@example([0x1E3CE507, 0x1E3CE508, 0x4E6E6B27, 0x4E6E6B28, 0x3F800000])
+def test_vectors_are_written_as_orjson_writes_numpys_float32s(vector: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        plain = with_vectors(patch)
+    quick = with_vectors()
+    row = packed(vector)
+    expected = orjson.dumps(np.array(vector, "<u4").view("<f4"), option=orjson.OPT_SERIALIZE_NUMPY)
+    for selection in (quick, plain):
+        assert selection.renderer.one("u", row) == b'{"user_id":"u","features":{"n":1,"v":' + expected + b"}}"
+        assert selection.renderer.many(["u", "x"], [b"\x92" + row + b"\xc0"]).startswith(b'[{"user_id":"u",')
+
+
+@built
+@given(st.lists(st.floats(-1e8, 1e8, width=32).filter(lambda x: x == 0 or abs(x) >= 1e-19), min_size=5, max_size=5))
+@settings(max_examples=500, deadline=None)
+def test_usual_vectors_are_written_by_the_extension_itself(numbers: list[float]) -> None:
+    assert rendering.transcoder_type is not None
+    made = rendering.transcoder_type(["n", "v"], ["int", f"float32[{LENGTH}]"], "user_id")
+    row = msgspec.msgpack.encode([1, struct.pack("<5f", *numbers)])
+    assert made.one("u", row) == with_vectors().renderer.one("u", row)
+    assert [np.float32(x) for x in msgspec.json.decode(made.one("u", row))["features"]["v"]] == numbers
+
+
+@built
+def test_what_is_no_such_vector_is_refused() -> None:
+    assert rendering.transcoder_type is not None
+    made = rendering.transcoder_type(["n", "v"], ["int", f"float32[{LENGTH}]"], "user_id")
+    whole = packed([0x3F800000] * LENGTH)
+    assert made.one("u", whole).endswith(b'"v":[1.0,1.0,1.0,1.0,1.0]}}')
+    assert made.one("u", msgspec.msgpack.encode([1, None])).endswith(b'"v":null}}')
+    rows = [packed([0] * 4), packed([0] * 6), *(whole[:length] for length in range(len(whole)))]
+    rows += [msgspec.msgpack.encode([1, value]) for value in ("x" * 20, 1.5, [1.0] * 5, True)]
+    for row in rows:
+        with pytest.raises(ValueError, match="no row of these features"):
+            made.one("u", row)
+    for kind in ("float32[0]", "float32[]", "float32[10000]", "float32[5", "float32[5]x", "float32[-1]"):
+        with pytest.raises(ValueError, match="no type of this transcoder"):
+            rendering.transcoder_type(["v"], [kind], "user_id")
 
 
 def test_rows_of_another_schema_are_told(quick: Selection, plain: Selection) -> None:

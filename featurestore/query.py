@@ -1,0 +1,106 @@
+"""Features of several entities side by side: what is asked for, and the table that is made of the replies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featurestore.errors import BadArgumentsError
+from featurestore.schema import Fresh, Row, Selection, Status
+
+_ENTITY_SHOWN = 64
+
+
+class Query:
+    """What is asked for.
+
+    Args:
+        default: The entity of names without a prefix.
+        rows: For each row the id of each entity, by the entity's name.
+        names: `entity:feature`, or the feature alone.
+        metadata: Whether to tell the age and the status of the values.
+        max_age_ms: Values older than that are None.
+
+    Attributes:
+        refs: The names, each with its entity.
+        wanted: Entity → its features.
+        options: What the scripts are told beside the names.
+
+    Raises:
+        BadArgumentsError: A row names an entity of which no feature is wanted.
+    """
+
+    def __init__(
+        self,
+        default: str,
+        rows: Sequence[Mapping[str, str]],
+        names: Sequence[str],
+        *,
+        metadata: bool,
+        max_age_ms: int | None,
+    ) -> None:
+        self.rows = rows
+        self.refs = [name if ":" in name else f"{default}:{name}" for name in names]
+        self.wanted: dict[str, list[str]] = {}
+        for ref in self.refs:
+            entity, _, feature = ref.rpartition(":")
+            self.wanted.setdefault(entity or default, []).append(feature)
+        for row in rows:
+            for entity in row:
+                if entity not in self.wanted:
+                    raise BadArgumentsError(f"no feature of {entity[:_ENTITY_SHOWN]!r} is asked for")
+        self.metadata = metadata
+        limit = [] if max_age_ms is None else [f"?max_age={max_age_ms}"]
+        self.options = (*(["?metadata"] if metadata else []), *limit)
+
+    def ids_of(self, entity: str) -> list[str]:
+        """Return the ids of an entity, from the rows that have one."""
+        return [row[entity] for row in self.rows if entity in row]
+
+
+class Table:
+    """What was found.
+
+    Args:
+        query: What was asked for.
+
+    Attributes:
+        rows: For each row of the query the values, vectors as bytes, aligned with the names.
+        types: The features' types.
+        statuses: For each row the values' statuses; MISSING where the id is unknown or there is none.
+        entities: For each row the event time and age of each entity; None where it is unknown.
+    """
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._places: dict[str, list[int]] = {}
+        for place, ref in enumerate(query.refs):
+            self._places.setdefault(ref, []).append(place)
+        width = len(query.refs)
+        self.types = [""] * width
+        self.rows: list[list[Any]] = [[None] * width for _ in query.rows]
+        self.statuses: list[list[Status]] = [["MISSING"] * width for _ in query.rows] if query.metadata else []
+        self.entities: list[dict[str, Any]] = [dict.fromkeys(row) for row in query.rows] if query.metadata else []
+
+    def add(self, entity: str, selection: Selection, replies: Sequence[bytes]) -> None:
+        """Put an entity's features, from the replies that cover its ids in order, where they belong."""
+        columns = [self._places[f"{entity}:{name}"] for name in selection.names]
+        for places, kind in zip(columns, selection.types, strict=True):
+            for place in places:
+                self.types[place] = kind
+        decode = selection.decode_fresh if self._query.metadata else selection.decode_many
+        found: list[Fresh | Row | None] = [entry for reply in replies for entry in decode(reply)]
+        numbers = [number for number, row in enumerate(self._query.rows) if entity in row]
+        for number, entry in zip(numbers, found, strict=True):
+            if entry is None:
+                continue
+            values = entry
+            if isinstance(entry, Fresh):
+                values = entry.values
+                self.entities[number][entity] = {"event_time": entry.event_time, "age_ms": entry.age_ms}
+                _place(self.statuses[number], columns, entry.statuses)
+            _place(self.rows[number], columns, values)
+
+
+def _place(row: list[Any], columns: Sequence[Sequence[int]], values: Any) -> None:
+    for places, value in zip(columns, values, strict=True):
+        for place in places:
+            row[place] = value
