@@ -38,11 +38,12 @@ lint: install  ## Run the linters (luacheck is the Debian package lua-check).
 	$(BIN)/mypy tests perf
 	$(BIN)/python tests/lint_lua.py
 
-perf: install  ## Measure against peers (needs wrk; webdis and redis-benchmark are used where installed).
+perf: install  ## Measure against peers, in under 10 minutes (needs wrk; webdis and redis-benchmark are used where installed).
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[perf]'
 	$(BIN)/python perf/compare.py
 	$(BIN)/python perf/redis_time.py
 	$(BIN)/python perf/ingest.py
+	$(BIN)/python perf/ingest_floor.py
 	$(BIN)/python perf/vectors.py
 	$(BIN)/python perf/soak.py
 

@@ -11,7 +11,7 @@ import gevent
 from gevent import Timeout, getcurrent
 
 from featurestore.http1 import Environ, Limits, Refusal, Request, RequestReader
-from featurestore.wire import send
+from featurestore.wire import send, take
 
 _RECEIVE_BYTES = 65_536
 _FIRST_BYTES = 4096  # most requests; a large buffer for each read would be cut to size by the allocator
@@ -88,6 +88,7 @@ class Connection:
         self._greenlet = getcurrent()
         self._hub = gevent.get_hub()
         self._reader = RequestReader(base, server.limits)
+        self._longest_line = server.limits.line
         self._tls = tls
         self._plain = client if tls else client._sock  # noqa: SLF001 - past gevent's wrapper, which would wait
         if tls:
@@ -222,7 +223,8 @@ class Connection:
             return
         begin = self._begin
         if begin is not None:
-            taken = self._reader.take(self._descriptor)
+            reader = self._reader
+            taken = take(self._descriptor, None if reader.begun else reader.usual, self._longest_line)
             if taken is None:
                 return
             self.waiting = False
@@ -230,7 +232,7 @@ class Connection:
                 self._asked = taken
                 if begin(taken, self._respond):
                     return
-                taken = self._reader.unparsed(taken)
+                taken = reader.unparsed(taken)
             self._received = taken
         self.waiting = False
         self._greenlet.switch()

@@ -9,7 +9,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from httptools.parser.errors import HttpParserInvalidURLError
 
-from featurestore.wire import is_plain_line, plain_path, take
+from featurestore.wire import is_plain_line, plain_path
 
 Environ = dict[str, Any]
 
@@ -117,6 +117,7 @@ class RequestReader:
         begun: Whether a request has begun that is not complete.
         refusal: Why nothing more is read; to be sent after the responses to `requests`.
         wants_continue: Whether the client waits for `100 Continue`; whoever sends that resets it.
+        usual: The header fields of an earlier plain GET, by which `repeated` knows others; None where there was none.
     """
 
     def __init__(self, base: Environ, limits: Limits) -> None:
@@ -133,7 +134,7 @@ class RequestReader:
         self._body: io.BytesIO | None = None
         self._in_head = self._http11 = self._upgrading = self._resuming = self._keep_alive = False
         self._fields = self._head_bytes = self._body_bytes = self._wire_bytes = 0
-        self._usual: bytes | None = None
+        self.usual: bytes | None = None
 
     def repeated(self, data: bytes) -> str | None:
         """Return the path when `data` is one GET whose header fields are, byte for byte, those of one before.
@@ -141,15 +142,11 @@ class RequestReader:
         Such a request need not be parsed: the parser has taken the same fields, and the path has plain characters
         alone. Otherwise return None; `data` has to be fed then.
         """
-        return None if self.begun else plain_path(data, self._usual, self._limits.line)
-
-    def take(self, descriptor: int) -> str | bytes | None:
-        """Read from a socket; return the path of a request as in `repeated`, or the bytes, as `wire.take` does."""
-        return take(descriptor, None if self.begun else self._usual, self._limits.line)
+        return None if self.begun else plain_path(data, self.usual, self._limits.line)
 
     def unparsed(self, path: str) -> bytes:
-        """Return the request whose path `take` returned."""
-        return b"GET %b HTTP/1.1%b" % (path.encode(), self._usual or b"")
+        """Return the request whose path `wire.take` returned."""
+        return b"GET %b HTTP/1.1%b" % (path.encode(), self.usual or b"")
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the client; what they complete is in `requests`, what is wrong with them in `refusal`."""
@@ -169,7 +166,7 @@ class RequestReader:
             else:
                 self._held = b""
                 self._head_bytes = 0
-                if self._usual is None and len(self.requests) == 1:
+                if self.usual is None and len(self.requests) == 1:
                     self._remember(self.requests[0])
         except Refusal as refusal:
             self.refusal = refusal
@@ -188,7 +185,7 @@ class RequestReader:
             and self._window.find(b"\r\n\r\n") == len(self._window) - 4
             and request.environ.keys().isdisjoint(_UNUSUAL)
         ):
-            self._usual = self._window[start:]
+            self.usual = self._window[start:]
 
     # Called by the parser; what they raise stops it.
 

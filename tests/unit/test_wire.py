@@ -16,7 +16,9 @@ WAYS = ("extension", "python")
 
 Pair = tuple[socket.socket, socket.socket]
 
-pieces = st.sampled_from([b"GET ", b"GET", b" HTTP/1.1", b"HTTP/1.0", b"/", b"a~", b"-._", b"?", b"%61", FIELDS, b"\r\n"])
+pieces = st.sampled_from(
+    [b"GET ", b"GET", b" HTTP/1.1", b"HTTP/1.0", b"/", b"a~", b"-._", b"?", b"%61", FIELDS, b"\r\n"]
+)
 requests = st.one_of(
     st.lists(st.one_of(pieces, st.binary(max_size=3)), max_size=8).map(b"".join),
     st.binary(max_size=20).map(lambda middle: b"GET /" + middle + b" HTTP/1.1" + FIELDS),
