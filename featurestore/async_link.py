@@ -15,28 +15,12 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
+from featurestore.sharing import Failure
 from featurestore.transport import Reply, load_commands
 
 _DEAD_AFTER_TIMEOUTS = 3.0
 _FULL_READ_BYTES = 16_384  # a read this long may have left some behind; a TLS record is not longer
 _INCOMPLETE = object()
-
-
-class Failure:
-    """Why there are no replies.
-
-    Attributes:
-        error: What to tell the caller; an exception of its own for each.
-        lost: Whether the connection broke, so that another one may serve the calls.
-        unsent: Whether the calls certainly did not reach Redis.
-    """
-
-    __slots__ = ("error", "lost", "unsent")
-
-    def __init__(self, error: FeatureStoreError, *, lost: bool = False, unsent: bool = False) -> None:
-        self.error = error
-        self.lost = lost
-        self.unsent = unsent
 
 
 class Waiter:

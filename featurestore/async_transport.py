@@ -11,24 +11,19 @@ from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from featurestore.async_link import AsyncLink, Failure
-from featurestore.backoff import Backoff
+from featurestore.async_link import AsyncLink
 from featurestore.errors import (
-    AccessDeniedError,
     ConfigurationError,
     DeadlineExceededError,
     FeatureStoreError,
-    RedisError,
     UnavailableError,
-    error_from_reply,
 )
 from featurestore.scripts import Script
-from featurestore.transport import Call, Reply, Word, address_of, pack, pack_call, reply_text
+from featurestore.sharing import Failure, Sharing, connect_error, has_code
+from featurestore.transport import Call, Reply, Word, pack, pack_call
 
-_RETIRE_AGAIN_S = 0.05
 
-
-class AsyncTransport:
+class AsyncTransport(Sharing[AsyncLink]):
     """Calls over one connection that all tasks of an event loop share.
 
     The calls of one turn of the event loop leave in one write: a round trip costs 85 us alone, 7 us when 50 share it.
@@ -53,40 +48,11 @@ class AsyncTransport:
     """
 
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
+        super().__init__(url)
         self._pool = _open_pool(url, connect_timeout)
         self._timeout, self._connect_timeout, self._max_in_flight = timeout, connect_timeout, max_in_flight
-        self.address = address_of(url)
-        self.calls = self.connections = self._earlier_writes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._link: AsyncLink | None = None
-        self._retired: set[AsyncLink] = set()
         self._attempt: asyncio.Task[AsyncLink | FeatureStoreError] | None = None
-        self._backoff = Backoff()
-        self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
-        self._retire_again_at = 0.0
-        self._cut_off = False  # whether the last connection was closed before any reply, as for want of credentials
-
-    def __repr__(self) -> str:
-        state = "connected" if self._link else "not connected"
-        return (
-            f"<AsyncTransport {self.address} {state}, {self.in_flight} in flight, "
-            f"{self.calls} calls in {self.writes} writes, {self.reconnects} reconnects>"
-        )
-
-    @property
-    def in_flight(self) -> int:
-        """Calls whose replies have not been read, those given up included."""
-        return self._link.in_flight if self._link else 0
-
-    @property
-    def writes(self) -> int:
-        """How many writes there were so far."""
-        return self._earlier_writes + sum(link.writes for link in (self._link, *self._retired) if link)
-
-    @property
-    def reconnects(self) -> int:
-        """Connections made after the first."""
-        return max(0, self.connections - 1)
 
     async def run(
         self, script: Script, keys: Sequence[Word], arguments: Sequence[Word], *, deadline: float | None = None
@@ -116,13 +82,13 @@ class AsyncTransport:
         self.calls += len(packed)
         repeatable = not script.writes
         replies = await self._replies(packed, deadline, repeatable=repeatable)
-        unknown = [index for index, reply in enumerate(replies) if _has_code(reply, "NOSCRIPT")]
+        unknown = [index for index, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
         if unknown:
             link = self._link or await self._open(deadline)
             link.load_scripts()
             again = await self._replies([packed[index] for index in unknown], deadline, repeatable=repeatable)
             for index, reply in zip(unknown, again, strict=True):
-                replies[index] = link.load_error if link.load_error and _has_code(reply, "NOSCRIPT") else reply
+                replies[index] = link.load_error if link.load_error and has_code(reply, "NOSCRIPT") else reply
         return replies
 
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:
@@ -158,7 +124,7 @@ class AsyncTransport:
             outcome = await self._exchange(packed, deadline)
         if isinstance(outcome, Failure):
             raise outcome.error
-        if any(_has_code(reply, "READONLY") for reply in outcome):
+        if any(has_code(reply, "READONLY") for reply in outcome):
             self._retire()
         return outcome
 
@@ -167,17 +133,6 @@ class AsyncTransport:
         if link is None or self._loop is not asyncio.get_running_loop():
             link = await self._open(deadline)
         return await link.exchange(b"".join(packed), len(packed), deadline)
-
-    def _retire(self) -> None:
-        """Make the next call connect anew: after a failover the address may lead to the new primary.
-
-        Where it leads to a replica still, one new connection in a while is enough.
-        """
-        if self._link and monotonic() >= self._retire_again_at:
-            self._retire_again_at = monotonic() + _RETIRE_AGAIN_S
-            link, self._link = self._link, None
-            self._retired.add(link)
-            link.retire()
 
     async def _open(self, deadline: float | None) -> AsyncLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
@@ -192,9 +147,7 @@ class AsyncTransport:
         if self._link:
             return self._link
         if self._attempt is None:
-            pause = self._backoff.left
-            if pause > 0:
-                raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
+            self._check_pause()
             # In a task of its own: those who wait for it may be cancelled.
             self._attempt = loop.create_task(self._connect())
         attempt = self._attempt
@@ -224,7 +177,7 @@ class AsyncTransport:
         try:
             dialled = await self._dial()
         except (redis.RedisError, OSError) as error:
-            refusal = _connect_error(error)
+            refusal = connect_error(error)
             self._back_off(refusal)
             return refusal
         finally:
@@ -248,21 +201,6 @@ class AsyncTransport:
             await connection.disconnect(nowait=True)
             raise
         return connection
-
-    def _back_off(self, refusal: FeatureStoreError) -> None:
-        self._backoff.grow()
-        self._refusal = refusal
-
-    def _on_lost(self, link: AsyncLink, reason: FeatureStoreError) -> None:
-        self._earlier_writes += link.writes
-        self._retired.discard(link)
-        if link is self._link:
-            self._link = None
-        self._cut_off = not link.proved
-        if link.proved:
-            self._backoff.reset()
-        else:
-            self._back_off(reason)
 
 
 def _open_pool(url: str, connect_timeout: float) -> ConnectionPool:
@@ -294,16 +232,3 @@ def _check_open(connection: Any) -> None:
     """Raise ConnectionResetError where Redis has hung up: the event loop told redis-py, and tells nobody again."""
     if connection._reader.at_eof() or connection._writer.is_closing():  # noqa: SLF001 - redis-py gives no other way
         raise ConnectionResetError("it closed the connection")
-
-
-def _has_code(reply: Reply, code: str) -> bool:
-    return isinstance(reply, RedisError) and str(reply).startswith(code)
-
-
-def _connect_error(error: Exception) -> FeatureStoreError:
-    """Return what it means that no connection came about."""
-    if isinstance(error, redis.AuthenticationError):
-        return AccessDeniedError(f"Redis refused the credentials: {error}")
-    if isinstance(error, redis.ResponseError):
-        return error_from_reply(reply_text(error))
-    return UnavailableError(f"Redis cannot be reached: {str(error) or 'it took too long'}")

@@ -11,10 +11,11 @@ from featurestore import problems
 from featurestore.errors import FeatureStoreError
 from featurestore.hotpath import PREFIX, Respond, answer_with
 from featurestore.keys import MAX_ID_BYTES
-from featurestore.link import Failure, Resume, Waiter
+from featurestore.link import Resume, Waiter
 from featurestore.plans import IDS_PER_CALL
 from featurestore.problems import Answer
 from featurestore.rendering import Renderer
+from featurestore.sharing import Failure
 from featurestore.store import FeatureStore
 from featurestore.text import encode_id
 from featurestore.transport import Reply

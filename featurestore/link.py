@@ -17,6 +17,7 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
+from featurestore.sharing import Failure
 from featurestore.transport import Reply, load_commands
 
 _READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
@@ -44,23 +45,6 @@ class NonBlockingSocket(Protocol):
 
     def close(self) -> None:
         """Close the descriptor."""
-
-
-class Failure:
-    """Why there is no reply.
-
-    Attributes:
-        error: What to tell the caller; an exception of its own for each.
-        lost: Whether the connection broke, so that another one may serve the call.
-        unsent: Whether the call certainly did not reach Redis.
-    """
-
-    __slots__ = ("error", "lost", "unsent")
-
-    def __init__(self, error: FeatureStoreError, *, lost: bool = False, unsent: bool = False) -> None:
-        self.error = error
-        self.lost = lost
-        self.unsent = unsent
 
 
 Resume = Callable[["Waiter"], object]

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import random
 import weakref
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any
 
 import gevent
@@ -13,23 +11,18 @@ import redis
 from gevent import monkey
 
 from featurestore.errors import (
-    AccessDeniedError,
     FeatureStoreError,
-    RedisError,
     UnavailableError,
-    error_from_reply,
 )
-from featurestore.link import Failure, Link, NonBlockingSocket, Resume, Waiter
+from featurestore.link import Link, NonBlockingSocket, Resume, Waiter
 from featurestore.scripts import Script
-from featurestore.transport import Call, Reply, Word, address_of, open_pool, pack, pack_call, reply_text
+from featurestore.sharing import Failure, Sharing, connect_error, has_code
+from featurestore.transport import Call, Reply, Word, open_pool, pack, pack_call
 
-_FIRST_BACKOFF_S = 0.05
-_MOST_BACKOFF_S = 1.0
-_MOST_DOUBLINGS = 10
 _TROUBLE = (FeatureStoreError, Failure)
 
 
-class MultiplexedTransport:
+class MultiplexedTransport(Sharing[Link]):
     """Calls over one connection that all greenlets of a thread share.
 
     The calls of one turn of the event loop leave in one write: a round trip costs 85 us alone, 7 us when 50 share it.
@@ -53,41 +46,12 @@ class MultiplexedTransport:
     """
 
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
+        super().__init__(url)
         self._pool = open_pool(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=1)
         self._timeout, self._max_in_flight = timeout, max_in_flight
-        self.address = address_of(url)
-        self.calls = self.connections = self._earlier_writes = 0
-        self._link: Link | None = None
-        self._retired: set[Link] = set()
         self._attempt: Any = None
         self._epoch = 0  # tells an attempt to connect that it was made for another process or closed meanwhile
-        self._failures, self._retry_at = 0, 0.0
-        self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
-        self._retire_again_at = 0.0
-        self._cut_off = False  # whether the last connection was closed before any reply, as for want of credentials
         _transports.add(self)
-
-    def __repr__(self) -> str:
-        state = "connected" if self._link else "not connected"
-        return (
-            f"<MultiplexedTransport {self.address} {state}, {self.in_flight} in flight, "
-            f"{self.calls} calls in {self.writes} writes, {self.reconnects} reconnects>"
-        )
-
-    @property
-    def in_flight(self) -> int:
-        """Calls whose replies have not been read, those given up included."""
-        return self._link.in_flight if self._link else 0
-
-    @property
-    def writes(self) -> int:
-        """How often `send` was called so far."""
-        return self._earlier_writes + sum(link.writes for link in (self._link, *self._retired) if link)
-
-    @property
-    def reconnects(self) -> int:
-        """Connections made after the first."""
-        return max(0, self.connections - 1)
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once; see `Transport.run`."""
@@ -141,7 +105,7 @@ class MultiplexedTransport:
         for link in (self._link, *self._retired):
             if link:
                 link.lose("the transport was closed", final=True)
-        self._failures, self._retry_at = 0, 0.0
+        self._backoff.reset(at_once=True)
 
     def _exchange(self, packed: list[bytes]) -> Reply | Failure:
         return (self._link or self._open()).exchange(b"".join(packed), len(packed))
@@ -154,14 +118,14 @@ class MultiplexedTransport:
         Such a call did not take place, so to repeat it is safe for writes too.
         """
         replies = self._replies(packed, outcome, repeatable=repeatable)
-        unknown = [index for index, reply in enumerate(replies) if _has_code(reply, "NOSCRIPT")]
+        unknown = [index for index, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
         if unknown:
             link = self._link or self._open()
             link.load_scripts()
             repeated = [packed[index] for index in unknown]
             again = self._replies(repeated, self._exchange(repeated), repeatable=repeatable)
             for index, reply in zip(unknown, again, strict=True):
-                replies[index] = link.load_error if link.load_error and _has_code(reply, "NOSCRIPT") else reply
+                replies[index] = link.load_error if link.load_error and has_code(reply, "NOSCRIPT") else reply
         return replies
 
     def _replies(
@@ -173,20 +137,9 @@ class MultiplexedTransport:
         if isinstance(outcome, Failure):
             raise outcome.error
         replies = outcome if len(packed) > 1 else [outcome]
-        if any(_has_code(reply, "READONLY") for reply in replies):
+        if any(has_code(reply, "READONLY") for reply in replies):
             self._retire()
         return replies
-
-    def _retire(self) -> None:
-        """Make the next call connect anew: after a failover the address may lead to the new primary.
-
-        Where it leads to a replica still, one new connection in a while is enough.
-        """
-        if self._link and monotonic() >= self._retire_again_at:
-            self._retire_again_at = monotonic() + _FIRST_BACKOFF_S
-            link, self._link = self._link, None
-            self._retired.add(link)
-            link.retire()
 
     def _open(self) -> Link:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
@@ -198,9 +151,7 @@ class MultiplexedTransport:
         if self._link:
             return self._link
         if self._attempt is None:
-            pause = self._retry_at - monotonic()
-            if pause > 0:
-                raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
+            self._check_pause()
             # In a greenlet of its own: those who wait for it may be killed.
             self._attempt = gevent.spawn(self._connect, self._epoch)
         outcome: Link | FeatureStoreError = self._attempt.get()
@@ -220,7 +171,7 @@ class MultiplexedTransport:
                 dialled.close()
             return UnavailableError("the transport was closed while it connected")
         if isinstance(dialled, Exception):
-            refusal = _connect_error(dialled)
+            refusal = connect_error(dialled)
             self._back_off(refusal)
             return refusal
         self.connections += 1
@@ -246,23 +197,6 @@ class MultiplexedTransport:
         connected, connection._sock = connection._sock, None  # noqa: SLF001 - redis-py has no way to give it away
         return _non_blocking(connected)
 
-    def _back_off(self, refusal: FeatureStoreError) -> None:
-        longest = min(_MOST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(self._failures, _MOST_DOUBLINGS))
-        self._failures += 1
-        self._retry_at = monotonic() + longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads workers, no secret
-        self._refusal = refusal
-
-    def _on_lost(self, link: Link, reason: FeatureStoreError) -> None:
-        self._earlier_writes += link.writes
-        self._retired.discard(link)
-        if link is self._link:
-            self._link = None
-        self._cut_off = not link.proved
-        if link.proved:
-            self._failures = 0
-        else:
-            self._back_off(reason)
-
     def _forget(self) -> None:
         """Leave the connections to the process that this one was forked from."""
         self._epoch += 1
@@ -284,10 +218,6 @@ def _check_access(connection: Any) -> None:
         connection.read_response()
 
 
-def _has_code(reply: Reply, code: str) -> bool:
-    return isinstance(reply, RedisError) and str(reply).startswith(code)
-
-
 def _non_blocking(connected: Any) -> NonBlockingSocket:
     """Return a plain socket's descriptor in an unpatched socket, which is quicker; a TLS socket as it is."""
     if not hasattr(connected, "pending"):
@@ -295,15 +225,6 @@ def _non_blocking(connected: Any) -> NonBlockingSocket:
     connected.setblocking(False)
     result: NonBlockingSocket = connected
     return result
-
-
-def _connect_error(error: Exception) -> FeatureStoreError:
-    """Return what it means that no connection came about."""
-    if isinstance(error, redis.AuthenticationError):
-        return AccessDeniedError(f"Redis refused the credentials: {error}")
-    if isinstance(error, redis.ResponseError):
-        return error_from_reply(reply_text(error))
-    return UnavailableError(f"Redis cannot be reached: {error}")
 
 
 _transports: weakref.WeakSet[MultiplexedTransport] = weakref.WeakSet()

@@ -16,6 +16,7 @@ from gevent.event import Event
 from support.scripted import Peer, ScriptedServer, echo, eventually, hang_up, ignore, reply_once
 from support.servers import Server
 
+from featurestore import sharing
 from featurestore.errors import (
     AccessDeniedError,
     DeadlineExceededError,
@@ -369,7 +370,9 @@ def test_everyone_is_told_at_once_when_the_server_dies_and_served_when_it_is_bac
     assert [type(greenlet.value) for greenlet in waiting] == [UnavailableError] * 100
     assert time.monotonic() - started < PATIENT_S / 4
     valkey.stop()
-    eventually(lambda: "next attempt" not in str(outcome(transport.command, "PING")) and transport._failures >= 4)
+    eventually(
+        lambda: "next attempt" not in str(outcome(transport.command, "PING")) and transport._backoff._failures >= 4
+    )
     valkey.start()
     eventually(lambda: outcome(transport.command, "PING") == b"PONG", timeout=5)
     assert transport.reconnects == 1
@@ -390,6 +393,7 @@ def test_calls_fail_fast_while_the_server_is_away(connect: Connect, monkeypatch:
         return dial()
 
     monkeypatch.setattr(transport, "_dial", counted)
+    monkeypatch.setattr(sharing, "_FIRST_S", 0.2)  # longer than a busy machine may take for the first steps
     outcomes = together(*[(transport.command, "PING") for _ in range(100)])
     assert [type(each) for each in outcomes] == [UnavailableError] * 100
     assert len(attempts) == 1
@@ -399,9 +403,9 @@ def test_calls_fail_fast_while_the_server_is_away(connect: Connect, monkeypatch:
         assert isinstance(outcome(transport.command, "PING"), UnavailableError)
         gevent.sleep(0.001)
     pauses = [later - earlier for earlier, later in pairwise(attempts)]
-    assert pauses[0] >= 0.025
-    assert pauses[1] >= 0.05
-    assert pauses[2] >= 0.1
+    assert pauses[0] >= 0.1
+    assert pauses[1] >= 0.2
+    assert pauses[2] >= 0.4
 
 
 def test_connections_cut_anywhere_never_mix_up_replies(connect: Connect) -> None:

@@ -1,0 +1,178 @@
+"""What the transports have in common that share one connection: when to connect, and what became of a call."""
+
+import random
+from time import monotonic
+from typing import Generic, Protocol, TypeVar
+
+import redis
+
+from featurestore.errors import (
+    AccessDeniedError,
+    FeatureStoreError,
+    RedisError,
+    UnavailableError,
+    error_from_reply,
+)
+from featurestore.transport import Reply, address_of, reply_text
+
+_FIRST_S = 0.05
+_MOST_S = 1.0
+_MOST_DOUBLINGS = 10
+
+
+class Backoff:
+    """How long to wait before the next attempt: at first up to 50 ms, then twice as long each time, at most 1 s.
+
+    Each pause is at random between half of that and all of it, so that the callers of a server do not all come back
+    at once.
+    """
+
+    __slots__ = ("_failures", "_until")
+
+    def __init__(self) -> None:
+        self._failures, self._until = 0, 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds of the pause that are left, 0 or less when it is over."""
+        return self._until - monotonic()
+
+    def grow(self) -> None:
+        """Begin a pause, after a failure."""
+        longest = min(_MOST_S, _FIRST_S * 2 ** min(self._failures, _MOST_DOUBLINGS))
+        self._failures += 1
+        self._until = monotonic() + longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, no secret
+
+    def reset(self, *, at_once: bool = False) -> None:
+        """Let the next pause be short again; `at_once`: end this one too."""
+        self._failures = 0
+        if at_once:
+            self._until = 0.0
+
+
+class Failure:
+    """Why there is no reply.
+
+    Attributes:
+        error: What to tell the caller; an exception of its own for each.
+        lost: Whether the connection broke, so that another one may serve the call.
+        unsent: Whether the call certainly did not reach Redis.
+    """
+
+    __slots__ = ("error", "lost", "unsent")
+
+    def __init__(self, error: FeatureStoreError, *, lost: bool = False, unsent: bool = False) -> None:
+        self.error = error
+        self.lost = lost
+        self.unsent = unsent
+
+
+class SharedLink(Protocol):
+    """A connection in use, as far as `Sharing` has to know it.
+
+    Attributes:
+        in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
+        writes: How many writes there were.
+        proved: Whether Redis has answered on it.
+    """
+
+    in_flight: int
+    writes: int
+    proved: bool
+
+    def retire(self) -> None:
+        """Come to the end once the calls under way are answered."""
+
+
+LinkT = TypeVar("LinkT", bound=SharedLink)
+
+
+class Sharing(Generic[LinkT]):
+    """A transport's connection: the one in use, those that come to their end, and the pause before the next.
+
+    Args:
+        url: Redis's address.
+
+    Attributes:
+        address: The URL without credentials and options.
+        calls: Calls taken on so far.
+        connections: Connections made so far.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address = address_of(url)
+        self.calls = self.connections = self._earlier_writes = 0
+        self._link: LinkT | None = None
+        self._retired: set[LinkT] = set()
+        self._backoff = Backoff()
+        self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
+        self._retire_again_at = 0.0
+        self._cut_off = False  # whether the last connection was closed before any reply, as for want of credentials
+
+    def __repr__(self) -> str:
+        state = "connected" if self._link else "not connected"
+        return (
+            f"<{type(self).__name__} {self.address} {state}, {self.in_flight} in flight, "
+            f"{self.calls} calls in {self.writes} writes, {self.reconnects} reconnects>"
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Calls whose replies have not been read, those given up included."""
+        return self._link.in_flight if self._link else 0
+
+    @property
+    def writes(self) -> int:
+        """How many writes there were so far."""
+        return self._earlier_writes + sum(link.writes for link in (self._link, *self._retired) if link)
+
+    @property
+    def reconnects(self) -> int:
+        """Connections made after the first."""
+        return max(0, self.connections - 1)
+
+    def _retire(self) -> None:
+        """Make the next call connect anew: after a failover the address may lead to the new primary.
+
+        Where it leads to a replica still, one new connection in a while is enough.
+        """
+        if self._link and monotonic() >= self._retire_again_at:
+            self._retire_again_at = monotonic() + _FIRST_S
+            link, self._link = self._link, None
+            self._retired.add(link)
+            link.retire()
+
+    def _check_pause(self) -> None:
+        """Raise what the last attempt met, while the pause after it lasts."""
+        pause = self._backoff.left
+        if pause > 0:
+            raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
+
+    def _back_off(self, refusal: FeatureStoreError) -> None:
+        self._backoff.grow()
+        self._refusal = refusal
+
+    def _on_lost(self, link: LinkT, reason: FeatureStoreError) -> None:
+        self._earlier_writes += link.writes
+        self._retired.discard(link)
+        if link is self._link:
+            self._link = None
+        self._cut_off = not link.proved
+        if link.proved:
+            self._backoff.reset()
+        else:
+            self._back_off(reason)
+
+
+def has_code(reply: Reply, code: str) -> bool:
+    """Return whether a reply is an error of that code."""
+    return isinstance(reply, RedisError) and str(reply).startswith(code)
+
+
+def connect_error(error: Exception) -> FeatureStoreError:
+    """Return what it means that no connection came about."""
+    if isinstance(error, redis.AuthenticationError):
+        return AccessDeniedError(f"Redis refused the credentials: {error}")
+    if isinstance(error, redis.ResponseError):
+        return error_from_reply(reply_text(error))
+    return UnavailableError(f"Redis cannot be reached: {str(error) or 'it took too long'}")
