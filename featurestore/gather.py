@@ -66,6 +66,11 @@ class Gatherer:
         if not ids:
             return
         self._ids, self._responds = [], []
+        if self._store.unsure:
+            ids.pop(0)
+            responds.pop(0)(None)  # who can wait makes sure of the schema for all
+            if not ids:
+                return
         waiter = None
         if selection is not None:
             packed = selection.packer.one(encode_id(ids[0])) if len(ids) == 1 else selection.packer.many(ids)

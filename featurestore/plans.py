@@ -85,7 +85,8 @@ class ReadPlans:
         self.keys = keys
         self.selections: dict[tuple[str, ...] | None, Selection] = {}
         self._schema: Schema | None = None
-        self._schema_read_at = 0.0
+        self._schema_read_at = self._sure_until = 0.0
+        self._checking: Selection | None = None
         self._entities: dict[str, Self] = {}
 
     # Schema
@@ -96,6 +97,7 @@ class ReadPlans:
         if schema != self._schema:
             self.selections = {}
         self._schema, self._schema_read_at = schema, time.monotonic()
+        self._sure_until = self._schema_read_at + _SCHEMA_RECHECK_S
         return schema
 
     def seen_schema(self) -> Plan[Schema]:
@@ -141,7 +143,21 @@ class ReadPlans:
                 self.selections = {}
             selection.packer = Packer(self.keys, selection.words)
             self.selections[wanted] = selection
+            if wanted is None:
+                self._checking = schema.select(None, schema.id_name(self.keys.entity), current=True)
+                self._checking.packer = Packer(self.keys, self._checking.words)
+        elif wanted is None and self.unsure and self._checking is not None:
+            self._sure_until = time.monotonic() + _SCHEMA_RECHECK_S
+            selection = self._checking
         return selection
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the next read of all features has to make sure that the schema has this layout still.
+
+        Rows that are stored under it do not tell. One read a second does that, for all others.
+        """
+        return time.monotonic() >= self._sure_until
 
     def _may_be_outdated(self) -> bool:
         return time.monotonic() - self._schema_read_at > _SCHEMA_RECHECK_S

@@ -252,7 +252,8 @@ class Selection:
         self.types = tuple(types)
         self.words = tuple(words)
         # Asked for by layout, rows come as they are stored: behind the layout, and each alone.
-        self._head = len(self.words[0]) - 1 if len(self.words) == 1 and self.words[0].startswith("@") else 0
+        *options, last = self.words or ("",)
+        self._head = len(last) - 1 if last.startswith("@") and options in ([], ["?current"]) else 0
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
         python_types = [_python_type(kind) for kind in types]
         row = tuple.__class_getitem__(tuple(python_types))
@@ -396,15 +397,21 @@ class Schema(msgspec.Struct, frozen=True):
         """Return what responses call the id of `entity`; a join key that another field of theirs has is not used."""
         return f"{entity}_id" if self.join_key is None or self.join_key in _RESPONSE_FIELDS else self.join_key
 
-    def select(self, names: Sequence[str] | None, id_name: str) -> Selection:
+    def select(self, names: Sequence[str] | None, id_name: str, *, current: bool = False) -> Selection:
         """Return the selection of `names`, or of every feature of the packed row.
+
+        Args:
+            names: The features.
+            id_name: What responses call the id.
+            current: Whether to have Redis make sure that this is its schema, also where rows of it are stored.
 
         Raises:
             UndeclaredFeatureError: A name is not declared.
         """
         if names is None:
             row = self.row
-            return Selection(list(row), list(row.values()), [f"@{self.layout}"], id_name)
+            words = ["?current"] * current + [f"@{self.layout}"]
+            return Selection(list(row), list(row.values()), words, id_name)
         for name in names:
             if name not in self.features:
                 raise UndeclaredFeatureError(f"{name} is not declared in the schema")

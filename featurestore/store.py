@@ -248,13 +248,22 @@ class FeatureStore:
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The list is empty.
         """
+        plans = self._plans
         wanted = None if features is None else tuple(dict.fromkeys(features))
-        return self._plans.selections.get(wanted) or self._run(self._plans.select(wanted))
+        selection = plans.selections.get(wanted)
+        if selection is None or (wanted is None and plans.unsure):
+            selection = self._run(plans.select(wanted))
+        return selection
 
     @property
     def known_selection(self) -> Selection | None:
         """The selection of all features, where it is known without asking Redis."""
         return self._plans.selections.get(None)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the next read of all features has to go by `select`, to make sure of the schema."""
+        return self._plans.unsure
 
     def _json_of(self, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:
         reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))

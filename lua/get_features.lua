@@ -7,14 +7,16 @@ KEYS[3]  hash      the schema
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2…] names     the features wanted; none: those of the packed row, which are all declared ones in declared order
-                   but the vectors; the one word '@' .. layout: the same, if the schema still has that layout.
+                   but the vectors; the one word '@' .. layout: the same, as rows of that layout are stored, or if the
+                   schema still has it.
                    Options, before or among them: ?service=NAME, the features that the schema lists under that name;
-                   ?max_age=MS, values older than that are nil; ?metadata, see the reply
+                   ?max_age=MS, values older than that are nil; ?metadata, see the reply; ?current, which makes sure
+                   that the schema still has the layout that is named, also where a row of it is stored
 
 Reply    nil when the id is unknown or has expired; else one msgpack array aligned with the names. A feature that is
          missing or too old, or whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a
-         whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian. By layout alone, the
-         layout's 8 bytes stand before the array.
+         whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian. By layout, with no
+         option but ?current, the layout's 8 bytes stand before the array.
          With ?metadata, an array of 5: that array; the event time in ms; its age in ms by Redis's clock; a string
          with a letter for each feature: P present, M missing, D default, S stale; an array of the features' event
          times. What is not known is nil.
@@ -29,8 +31,16 @@ end
 local known = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
 if known == 0 then return false end
 if known ~= 1 then return known end
-local wanted, found = ARGV[2], nil
-if wanted and #ARGV == 2 and string.byte(wanted, 1) == 64 then
+local wanted, by_layout, found = ARGV[2], #ARGV == 2, nil
+if wanted == '?current' and #ARGV == 3 then
+  local layout = redis.pcall('HGET', KEYS[3], '@layout')
+  if type(layout) == 'string' and ARGV[3] ~= '@' .. layout then
+    return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
+  end
+  wanted, by_layout = ARGV[3], true
+end
+by_layout = by_layout and string.byte(wanted, 1) == 64
+if by_layout then
   -- The usual read ends here, before the functions for all others are even made; include/row.lua has the format.
   found = redis.pcall('HGET', KEYS[1], '@row')
   if type(found) == 'string' and string.sub(found, 1, 8) == string.sub(wanted, 2) and string.byte(found, 9) >= 144
@@ -48,6 +58,5 @@ if not found then
   if failure then return failure end
   found = answer_of(KEYS[1], selection)
 end
--- What was asked for by layout alone is that layout's, or there was a failure.
-if found and #ARGV == 2 and layout_named(ARGV, 2) then return string.sub(wanted, 2) .. found end
-return found or false
+-- What was asked for by layout is that layout's by now, or there was a failure.
+return found and by_layout and string.sub(wanted, 2) .. found or found or false

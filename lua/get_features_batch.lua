@@ -11,18 +11,27 @@ ARGV[2…] names     the n features wanted, with options, or a layout, as get_fe
 then     ids       one for each hash, in the same order; duplicates are fine
 
 Reply    one msgpack array aligned with the ids: nil for an unknown or expired id, else an array as get_features has it.
-         By layout alone (n = 1), an array of strings aligned with the ids: nil, or the layout's 8 bytes and that array.
+         By layout, with no option but ?current in front, an array of strings aligned with the ids: nil, or the layout's
+         8 bytes and that array.
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
          another type).
 Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no more than its share of that.
 ]]
-local id_count, pcall = #KEYS - 2, redis.pcall
+local id_count, pcall, before_ids = #KEYS - 2, redis.pcall, 2
 local digest, rows, missed
-if ARGV[1] == '1' and id_count > 0 and id_count <= 5000 and #ARGV == 2 + id_count and #ARGV[2] == 9
-  and string.byte(ARGV[2]) == 64 then
+if ARGV[1] == '2' and ARGV[2] == '?current' then
+  local layout = pcall('HGET', KEYS[2], '@layout')
+  if type(layout) == 'string' and ARGV[3] ~= '@' .. layout then
+    return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
+  end
+  before_ids = 3
+end
+local named = ARGV[before_ids]
+if (ARGV[1] == '1' or before_ids == 3) and id_count > 0 and id_count <= 5000 and #ARGV == before_ids + id_count
+  and #named == 9 and string.byte(named) == 64 then
   -- The usual read ends here, before the functions for all others are even made, and hands on what is stored: in Lua it
   -- is the strings that are made that cost. include/row.lua has the format.
-  digest, rows = string.sub(ARGV[2], 2), pcall('SMISMEMBER', KEYS[1], unpack(ARGV, 3))
+  digest, rows = string.sub(named, 2), pcall('SMISMEMBER', KEYS[1], unpack(ARGV, before_ids + 1))
   if rows.err then return rows end
   local keys, sub, start = KEYS, string.sub, nil
   for position = 1, id_count do
@@ -51,7 +60,7 @@ if digest then
   for _, position in ipairs(missed) do
     local row = row_of_layout(rows[position], digest)
     if not row and not selection then
-      selection, failure = read_schema(KEYS[2], { ARGV[2] })
+      selection, failure = read_schema(KEYS[2], { named })
       if failure then return failure end
     end
     row = row or answer_of(KEYS[2 + position], selection)

@@ -79,7 +79,8 @@ end
 
 -- What a caller's words stand for, as a selection: the features named; with none, all of the packed row; with a layout,
 -- the same, as long as that is the layout still; with ?service=name, the features that the schema lists under it. Other
--- words with a ? in front set what is wanted of the answer: ?metadata, ?max_age=ms. Or nil and an error reply.
+-- words with a ? in front set what is wanted of the answer: ?metadata, ?max_age=ms; ?current asks for no more than what
+-- is looked at here. Or nil and an error reply.
 local function read_schema(key, words)
   local names, metadata, max_age, service = {}, false, nil, nil
   for position = 1, #words do
@@ -88,7 +89,7 @@ local function read_schema(key, words)
     elseif word == '?metadata' then metadata = true
     elseif find(word, '^%?max_age=%d+$') and #word < 25 then max_age = tonumber(string.sub(word, 10))
     elseif find(word, '^%?service=.') then service = string.sub(word, 10)
-    else return nil, redis.error_reply('BADARGS no such option: ' .. shown(word)) end
+    elseif word ~= '?current' then return nil, redis.error_reply('BADARGS no such option: ' .. shown(word)) end
   end
   if service then
     local stored = redis.pcall('HGET', key, '@service:' .. service)

@@ -20,6 +20,7 @@ from featurestore import (
     read_definition,
 )
 from featurestore.maintenance import diagnose, repack
+from featurestore.schema import FeatureDefinition
 from featurestore.scripts import (
     APPLY_SCHEMA,
     DELETE_ENTITY,
@@ -140,6 +141,43 @@ def test_by_layout_a_batch_has_rows_as_they_are_stored_and_makes_those_that_are_
     assert decoded == [(layout, oslo), (layout, rome), None, (layout, nothing), (layout, rome)]
     with pytest.raises(SchemaChangedError):
         transport.run(GET_FEATURES_BATCH, [*SHARED, key("u"), key("v")], ["1", "@00000000", "u", "v"])
+
+
+def test_rows_stored_under_a_layout_tell_of_another_one_only_when_they_are_asked_to(
+    declared: FeatureStore, transport: Transport
+) -> None:
+    upsert(transport, ["age"], ("u", "1.5"))
+    word = f"@{declared.schema().layout}"
+    single = [key("u"), *SHARED]
+    batch = [*SHARED, key("u")]
+    row = transport.run(GET_FEATURES, single, ["u", word])
+    assert transport.run(GET_FEATURES, single, ["u", "?current", word]) == row
+    assert transport.run(GET_FEATURES_BATCH, batch, ["2", "?current", word, "u"]) == [row]
+    declared.apply(Definition(features=FEATURES, max_age="1ms"))  # type: ignore[arg-type]
+    assert transport.run(GET_FEATURES, single, ["u", word]) == row
+    assert transport.run(GET_FEATURES_BATCH, batch, ["1", word, "u"]) == [row]
+    with pytest.raises(SchemaChangedError):
+        transport.run(GET_FEATURES, single, ["u", "?current", word])
+    with pytest.raises(SchemaChangedError):
+        transport.run(GET_FEATURES_BATCH, batch, ["2", "?current", word, "u"])
+    transport.command("DEL", "user:schema")
+    assert transport.run(GET_FEATURES, single, ["u", "?current", word]) == row
+
+
+def test_a_store_notices_another_schema_within_a_second_though_no_row_tells_of_it(
+    declared: FeatureStore, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared.upsert([("u", {"age": 1.5}), ("v", {"age": 2.5})], event_time=1)
+    other = FeatureStore(transport)
+    known = {"age": 1.5, "n": None, "vip": None, "city": None}
+    assert other.get("u") == known
+    declared.apply(Definition(features={"age": FeatureDefinition("float", max_age="1d")}))
+    assert other.get("u") == known
+    monkeypatch.setattr(other._plans, "_sure_until", 0.0)
+    assert other.get("u") == {**known, "age": None}
+    declared.apply(Definition(features={"new": "int"}))
+    monkeypatch.setattr(other._plans, "_sure_until", 0.0)
+    assert other.get_many(["u", "v"]) == [{**known, "age": None, "new": None}] * 2
 
 
 def test_many_features_are_packed_with_a_long_head(store: FeatureStore, transport: Transport) -> None:
