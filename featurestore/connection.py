@@ -101,6 +101,7 @@ class Connection:
         self._received: bytes | None = None  # in the hub, for the greenlet to take
         self._late: memoryview | None = None  # what the greenlet has to send of a response that was begun in the hub
         self._answered = False  # since `deadline` was set
+        self._pardoned = False  # whether its waiting was over once since then, and bytes were there after all
         self._begun = False  # as it was when `deadline` was set
 
     @property
@@ -185,6 +186,7 @@ class Connection:
         begun = self._reader.begun
         if self._answered:
             self.deadline = monotonic() + (self._server.request_timeout if begun else self._server.idle_timeout)
+            self._pardoned = False
         elif begun and not self._begun:
             self.deadline = monotonic() + self._server.request_timeout
         self._answered, self._begun = False, begun
@@ -282,7 +284,9 @@ class Connection:
         if self._reader.begun:
             self._refuse(Refusal(408, "the request did not arrive in time"))
             return b""
-        self.expired = False
+        if self._pardoned:
+            return b""
+        self.expired, self._pardoned = False, True
         return self._read() or b""
 
     def _refuse(self, refusal: Refusal) -> None:

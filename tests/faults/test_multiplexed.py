@@ -16,7 +16,7 @@ from gevent.event import Event
 from support.scripted import Peer, ScriptedServer, echo, eventually, hang_up, ignore, reply_once
 from support.servers import Server
 
-from featurestore import sharing
+from featurestore import link, sharing
 from featurestore.errors import (
     AccessDeniedError,
     DeadlineExceededError,
@@ -179,7 +179,10 @@ def test_a_late_reply_is_dropped_and_the_next_call_gets_its_own(connect: Connect
         assert (transport.in_flight, server.accepted) == (0, 1)
 
 
-def test_a_reply_that_has_arrived_is_not_late_because_this_process_was_busy(connect: Connect, valkey: Server) -> None:
+def test_a_reply_that_has_arrived_is_not_late_because_this_process_was_busy(
+    connect: Connect, valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_READ_BYTES", 4096)
     transport = connect(valkey.socket_url, timeout=0.1)
     transport.command("PING")
 
@@ -189,7 +192,7 @@ def test_a_reply_that_has_arrived_is_not_late_because_this_process_was_busy(conn
         while time.monotonic() < until:
             pass
 
-    words = [b"%d" % number * 10_000 for number in range(10)]  # more than one read takes
+    words = [b"%d" % number * 1000 for number in range(10)]  # more than one read takes, and less than a socket holds
     assert together(*[(transport.command, "ECHO", word) for word in words], (be_busy,)) == [*words, None]
 
 
