@@ -395,9 +395,10 @@ async def test_everyone_is_told_at_once_when_the_server_dies_and_served_when_it_
         return bool(await outcome(transport.command("PING")) == b"PONG")
 
     await eventually(long_away)
+    before = transport.connections  # a dying server may have taken one more
     valkey.start()
     await eventually(back)
-    assert transport.reconnects == 1
+    assert transport.connections == before + 1
     valkey.stop()
     await eventually(lambda: "not connected" in repr(transport))
     assert "next attempt" not in str(await outcome(transport.command("PING")))
