@@ -376,9 +376,10 @@ def test_everyone_is_told_at_once_when_the_server_dies_and_served_when_it_is_bac
     eventually(
         lambda: "next attempt" not in str(outcome(transport.command, "PING")) and transport._backoff._failures >= 4
     )
+    before = transport.connections  # a dying server may have taken one more
     valkey.start()
     eventually(lambda: outcome(transport.command, "PING") == b"PONG", timeout=5)
-    assert transport.reconnects == 1
+    assert transport.connections == before + 1
     valkey.stop()
     eventually(lambda: "not connected" in repr(transport))
     assert "next attempt" not in str(outcome(transport.command, "PING"))
