@@ -11,6 +11,8 @@ from featurestore import feast, problems
 from featurestore.access import Access
 from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import FeatureStoreError
+from featurestore.exposition import Measuring, MetricsResource
+from featurestore.metrics import Board, Meter
 from featurestore.rendering import encode
 from featurestore.schema import Fresh, Selection, Status, encodable_value, parse_duration, row_value
 from featurestore.store import FeatureStore
@@ -201,6 +203,7 @@ def create_app(
     max_batch: int = 1000,
     max_body_bytes: int = 1_048_576,
     access: Access | None = None,
+    meter: Meter | None = None,
 ) -> falcon.App[Request, Response]:
     """Return the WSGI app that serves `store`.
 
@@ -209,15 +212,17 @@ def create_app(
         max_batch: Most ids in one batch.
         max_body_bytes: Largest request body.
         access: Who may write; nobody when left out.
+        meter: What counts requests and rows; one of its own when left out.
     """
     access = access or Access()
-    app = falcon.App()
+    meter = meter or Meter(Board())
+    app = falcon.App(middleware=[Measuring(meter)])
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
     health, schema = HealthResource(store), SchemaResource(store)
     batch = BatchResource(store, max_batch=max_batch, max_body_bytes=max_body_bytes)
-    features = FeaturesResource(store, access, max_body_bytes)
-    ingest = IngestResource(store, access, max_body_bytes)
+    features = FeaturesResource(store, access, max_body_bytes, meter)
+    ingest = IngestResource(store, access, max_body_bytes, meter)
     for prefix in ("", "/entities/{entity}"):
         app.add_route(f"{prefix}/schema", schema)
         app.add_route(f"{prefix}/features/batch", batch)
@@ -225,10 +230,12 @@ def create_app(
         # Of the kind `path`, since a slash that was sent as %2F is one by now and belongs to the id.
         app.add_route(f"{prefix}/features/{{entity_id:path}}", features)
     app.add_route("/features/query", batch, suffix="query")
-    feast.add_routes(app, feast.FeastResource(store, access, max_batch=max_batch, max_body_bytes=max_body_bytes))
+    limits = {"max_batch": max_batch, "max_body_bytes": max_body_bytes}
+    feast.add_routes(app, feast.FeastResource(store, access, meter, **limits))
     app.add_route("/health", health)
     app.add_route("/readyz", health)
     app.add_route("/livez", health, suffix="live")
+    app.add_route("/metrics", MetricsResource(meter.board))
     return app
 
 

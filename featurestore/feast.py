@@ -14,6 +14,7 @@ from falcon import Request, Response
 from featurestore.access import Access
 from featurestore.bodies import decode_body, read_body
 from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError, UndeclaredFeatureError
+from featurestore.metrics import Meter
 from featurestore.rendering import encode
 from featurestore.schema import Fresh, encodable_value
 from featurestore.store import FeatureStore
@@ -89,8 +90,10 @@ class FeastError(Exception):
 class FeastResource:
     """Feast's routes over a store and the other entities beside it."""
 
-    def __init__(self, store: FeatureStore, access: Access, *, max_batch: int, max_body_bytes: int) -> None:
-        self._store, self._access = store, access
+    def __init__(
+        self, store: FeatureStore, access: Access, meter: Meter, *, max_batch: int, max_body_bytes: int
+    ) -> None:
+        self._store, self._access, self._meter = store, access, meter
         self._max_batch, self._max_body_bytes = max_batch, max_body_bytes
         self._online = msgspec.json.Decoder(OnlineRequest)
         self._write, self._push = msgspec.json.Decoder(WriteRequest), msgspec.json.Decoder(PushRequest)
@@ -204,6 +207,7 @@ class FeastResource:
         texts = [str(value) if _is_int(value) else value for value in ids]
         table = list(zip(texts, times, *columns, strict=True))
         result = store.upsert_table((EVENT_TIME, *names), table)
+        self._meter.count_rows(result.verdicts)
         if result.rejected:
             first = result.rejected[0]
             raise _unacceptable(

@@ -2,16 +2,19 @@
 
 import contextlib
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
+import falcon
 import gevent
 import msgspec
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError
-from featurestore.hotpath import PREFIX, Respond, answer_with
+from featurestore.hotpath import PREFIX, ROUTE, Respond, answer_with
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.link import Resume, Waiter
+from featurestore.metrics import Meter
 from featurestore.plans import IDS_PER_CALL
 from featurestore.problems import Answer
 from featurestore.rendering import Renderer
@@ -38,10 +41,13 @@ class Gatherer:
     Args:
         store: Where the features are.
         transport: The store's transport.
+        meter: What counts the requests.
     """
 
-    def __init__(self, store: FeatureStore, transport: Submitting) -> None:
+    def __init__(self, store: FeatureStore, transport: Submitting, meter: Meter) -> None:
         self._store, self._transport = store, transport
+        self._answered = meter.series("GET", ROUTE)
+        self._began = 0.0  # when the first of `_ids` came
         self._ids: list[str] = []
         self._responds: list[Respond] = []
 
@@ -56,6 +62,7 @@ class Gatherer:
             self._send()
         if not self._ids:
             gevent.get_hub().loop.run_callback(self._send)
+            self._began = perf_counter()
         self._ids.append(path[len(PREFIX) :])
         self._responds.append(respond)
         return True
@@ -74,24 +81,37 @@ class Gatherer:
         waiter = None
         if selection is not None:
             packed = selection.packer.one(encode_id(ids[0])) if len(ids) == 1 else selection.packer.many(ids)
-            waiter = self._transport.submit(packed, partial(self._settle, selection.renderer, ids, responds))
+            waiter = self._transport.submit(
+                packed, partial(self._settle, selection.renderer, ids, responds, self._began)
+            )
         if waiter is None:
             _tell(responds, [None] * len(ids))
 
-    def _settle(self, renderer: Renderer, ids: list[str], responds: list[Respond], waiter: Waiter) -> None:
+    def _settle(
+        self, renderer: Renderer, ids: list[str], responds: list[Respond], began: float, waiter: Waiter
+    ) -> None:
         """Hand out the answers that the outcome of the call makes."""
         outcome = waiter.outcome
         answers: list[Answer | None] = [None] * len(ids)
         if isinstance(outcome, Failure):
             if not outcome.lost:
-                answers = [problems.answer_to(outcome.error)] * len(ids)
+                answer = problems.answer_to(outcome.error)
+                answers = [answer] * len(ids)
+                self._count(answer[0], began, len(ids))
         elif not isinstance(outcome, FeatureStoreError):
             with contextlib.suppress(ValueError, msgspec.MsgspecError):  # rows of another schema
+                bodies = _bodies(renderer, ids, outcome)
                 answers = [
-                    answer_with(body, self._store, entity_id)
-                    for entity_id, body in zip(ids, _bodies(renderer, ids, outcome), strict=True)
+                    answer_with(body, self._store, entity_id) for entity_id, body in zip(ids, bodies, strict=True)
                 ]
+                unknown = bodies.count(None)
+                self._count(falcon.HTTP_OK, began, len(ids) - unknown)
+                self._count(falcon.HTTP_NOT_FOUND, began, unknown)
         _tell(responds, answers)
+
+    def _count(self, status: str, began: float, count: int) -> None:
+        if count:
+            self._answered.add(status, perf_counter() - began, count)
 
 
 def _bodies(renderer: Renderer, ids: list[str], reply: Reply) -> list[bytes | None]:

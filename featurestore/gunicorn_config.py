@@ -1,7 +1,9 @@
 """gunicorn's configuration, as `featurestore serve` and the checkout's gunicorn.conf.py use it."""
 
+from itertools import count
 from typing import Any
 
+from featurestore import metrics
 from featurestore.settings import Settings
 
 WORKER_CLASSES = {
@@ -29,7 +31,26 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "errorlog": "-",
         "proc_name": "featurestore",
         "control_socket_disable": True,
+        "on_starting": share_counts,
+        "pre_fork": choose_place,
+        "post_fork": take_place,
     }
+
+
+def share_counts(server: Any) -> None:
+    """Make the memory in which workers count: a place for each, two while they are replaced, some for SIGTTIN."""
+    metrics.share(2 * server.cfg.workers + 16)
+
+
+def choose_place(server: Any, worker: Any) -> None:
+    """Give a worker that is about to start a place for its counts that no running worker has."""
+    taken = {other.place_of_counts for other in server.WORKERS.values()}
+    worker.place_of_counts = next(place for place in count() if place not in taken)
+
+
+def take_place(_server: Any, worker: Any) -> None:
+    """Have a worker that has started count at its place."""
+    metrics.take_place(worker.place_of_counts)
 
 
 globals().update(gunicorn_settings(Settings.from_environment()))

@@ -5,12 +5,14 @@ objects. Whatever is not plainly such a request goes to the Falcon app, which an
 """
 
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import Any
 
 import falcon
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError
+from featurestore.metrics import Meter
 from featurestore.problems import Answer
 from featurestore.store import FeatureStore
 
@@ -23,6 +25,9 @@ Respond = Callable[[Answer | None], object]
 PREFIX = "/features/"
 """The path of an id starts with it."""
 
+ROUTE = "/features/{entity_id:path}"
+"""What such requests are counted under."""
+
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
 
 
@@ -32,14 +37,18 @@ class HotPath:
     Args:
         store: Where the features are.
         app: The Falcon app, for everything else.
+        meter: What counts the requests.
         begin: `Gatherer.begin`, where the transport can call Redis without anybody waiting.
 
     Attributes:
         begin: What the worker asks first, for GETs of plain paths; None where there is only `shortcut`.
     """
 
-    def __init__(self, store: FeatureStore, app: App, begin: Callable[[str, Respond], bool] | None = None) -> None:
+    def __init__(
+        self, store: FeatureStore, app: App, meter: Meter, begin: Callable[[str, Respond], bool] | None = None
+    ) -> None:
         self._store, self._app, self.begin = store, app, begin
+        self._answered = meter.series("GET", ROUTE)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -61,11 +70,13 @@ class HotPath:
         return self._answer(path[len(PREFIX) :]) if path.startswith(PREFIX) else None
 
     def _answer(self, user_id: str) -> Answer:
+        began = perf_counter()
         try:
-            body = self._store.fetch_json(user_id)
+            answer = answer_with(self._store.fetch_json(user_id), self._store, user_id)
         except FeatureStoreError as error:
-            return problems.answer_to(error)
-        return answer_with(body, self._store, user_id)
+            answer = problems.answer_to(error)
+        self._answered.add(answer[0], perf_counter() - began)
+        return answer
 
 
 def answer_with(body: bytes | None, store: FeatureStore, entity_id: str) -> Answer:

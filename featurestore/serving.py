@@ -4,6 +4,7 @@ from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.embedded import embedded_url
 from featurestore.hotpath import App, HotPath
+from featurestore.metrics import meter
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from featurestore.transport import SyncTransport
@@ -16,7 +17,7 @@ def build_app(settings: Settings | None = None) -> HotPath:
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout))
-        return HotPath(store, _app_over(store, settings))
+        return HotPath(store, _app_over(store, settings), meter())
     from featurestore.gather import Gatherer  # noqa: PLC0415
     from featurestore.multiplexed import MultiplexedTransport  # noqa: PLC0415
 
@@ -24,10 +25,14 @@ def build_app(settings: Settings | None = None) -> HotPath:
         url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight
     )
     store = FeatureStore(transport)
-    return HotPath(store, _app_over(store, settings), Gatherer(store, transport).begin)
+    return HotPath(store, _app_over(store, settings), meter(), Gatherer(store, transport, meter()).begin)
 
 
 def _app_over(store: FeatureStore, settings: Settings) -> App:
     return create_app(
-        store, max_batch=settings.max_batch, max_body_bytes=settings.max_body_bytes, access=Access(settings.write_keys)
+        store,
+        max_batch=settings.max_batch,
+        max_body_bytes=settings.max_body_bytes,
+        access=Access(settings.write_keys),
+        meter=meter(),
     )

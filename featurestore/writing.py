@@ -9,6 +9,7 @@ from falcon import Request, Response
 from featurestore.access import Access
 from featurestore.bodies import alias_decoder, decode_body, read_body
 from featurestore.errors import NoSchemaError
+from featurestore.metrics import Meter
 from featurestore.rendering import encode
 from featurestore.schema import encodable_value, row_value
 from featurestore.store import FeatureStore
@@ -82,10 +83,11 @@ class EntityWriter:
         store: The default entity's store.
         access: Who may write.
         max_body_bytes: Largest request body.
+        meter: What counts the rows.
     """
 
-    def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int) -> None:
-        self._store, self._access, self._max_body_bytes = store, access, max_body_bytes
+    def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int, meter: Meter) -> None:
+        self._store, self._access, self._max_body_bytes, self._meter = store, access, max_body_bytes, meter
         self._put, self._post = msgspec.json.Decoder(PutRequest), msgspec.json.Decoder(PostRequest)
 
     def _writable(self, req: Request, entity: str | None) -> FeatureStore:
@@ -100,6 +102,7 @@ class EntityWriter:
             raise falcon.HTTPUnprocessableEntity(description="event_time stands beside `features`, not among them")
         overwrite = request.mode == "overwrite"
         result = store.upsert([(entity_id, request.features)], event_time=request.event_time, overwrite=overwrite)
+        self._meter.count_rows(result.verdicts)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(
@@ -143,8 +146,8 @@ class EntityWriter:
 class Ingest:
     """`POST /features/ingest`: NDJSON, an outcome for each line."""
 
-    def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int) -> None:
-        self._store, self._access, self._max_body_bytes = store, access, max_body_bytes
+    def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int, meter: Meter) -> None:
+        self._store, self._access, self._max_body_bytes, self._meter = store, access, max_body_bytes, meter
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Write every line that can be written, and answer with an outcome a line, as NDJSON in the same order."""
@@ -169,6 +172,7 @@ class Ingest:
             lines.append(number)
             rows.append((entity_id, {**row.features, **time}))
         result = store.upsert(rows, overwrite=mode == "overwrite")
+        self._meter.count_rows(result.verdicts + "R" * len(outcomes))
         for number, verdict in zip(lines, result.verdicts, strict=True):
             outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}
         for rejected in result.rejected:

@@ -11,6 +11,7 @@ from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore
 from support.servers import Server
 
 from featurestore.gather import Gatherer
+from featurestore.metrics import STATUSES, Board, Meter
 from featurestore.multiplexed import MultiplexedTransport
 from featurestore.problems import Answer
 from featurestore.schema import Definition
@@ -25,7 +26,8 @@ class Reader:
     def __init__(self, url: str, **options: Any) -> None:
         self.transport = MultiplexedTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})
         self.store = FeatureStore(self.transport)
-        self.gatherer = Gatherer(self.store, self.transport)
+        self.meter = Meter(Board())
+        self.gatherer = Gatherer(self.store, self.transport, self.meter)
 
     def read(self, *ids: str) -> list[Answer | None]:
         """Begin to read every id in one turn of the event loop; return the answers in the order of the ids."""
@@ -68,6 +70,17 @@ def body_of(answer: Answer | None) -> Any:
 
 def expected(number: int) -> dict[str, Any]:
     return {"user_id": f"u{number}", "features": {"age": number, "score": number / 4}}
+
+
+def counted(reader: Reader) -> dict[str, float]:
+    (totals,) = reader.meter.board.requests()
+    return {status: count for status, count in zip(STATUSES, totals.statuses, strict=True) if count}
+
+
+def test_reads_are_counted_by_status(reader: Reader) -> None:
+    reader.read("u1", "nobody", "u2")
+    reader.read("u3")
+    assert counted(reader) == {"200": 3, "404": 1}
 
 
 def test_the_reads_of_one_turn_are_one_call_in_one_write(reader: Reader) -> None:

@@ -12,6 +12,7 @@ from featurestore import Definition, FeatureStore, SyncTransport
 from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.hotpath import HotPath
+from featurestore.metrics import Board, Meter
 
 KEY = {"X-API-Key": "right"}
 LONGEST = 2048
@@ -30,7 +31,8 @@ def store(servers: dict[str, Server]) -> Iterator[FeatureStore]:
 
 @pytest.fixture
 def client(store: FeatureStore) -> falcon.testing.TestClient:
-    return falcon.testing.TestClient(HotPath(store, create_app(store, access=Access("right"))))
+    meter = Meter(Board())
+    return falcon.testing.TestClient(HotPath(store, create_app(store, access=Access("right"), meter=meter), meter))
 
 
 def numbers(seed: int, length: int = LONGEST) -> list[float]:

@@ -12,6 +12,7 @@ from featurestore import Definition, FeatureStore, Keys, SyncTransport
 from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.hotpath import HotPath
+from featurestore.metrics import Board, Meter
 from featurestore.schema import FeatureDefinition
 from featurestore.scripts import APPLY_SCHEMA
 
@@ -39,7 +40,9 @@ def transport(servers: dict[str, Server]) -> Iterator[SyncTransport]:
 @pytest.fixture
 def client(transport: SyncTransport) -> falcon.testing.TestClient:
     store = FeatureStore(transport)
-    return falcon.testing.TestClient(HotPath(store, create_app(store, max_batch=5, access=Access("other, right"))))
+    meter = Meter(Board())
+    app = create_app(store, max_batch=5, access=Access("other, right"), meter=meter)
+    return falcon.testing.TestClient(HotPath(store, app, meter))
 
 
 def put(client: falcon.testing.TestClient, path: str, **body: Any) -> falcon.testing.Result:

@@ -1,0 +1,177 @@
+"""What workers count, in memory that all of them share; `exposition.py` tells it to Prometheus."""
+
+import mmap
+from bisect import bisect_left
+from collections.abc import Iterator
+from threading import Lock
+
+import msgspec
+
+from featurestore.upsert import VERDICTS
+
+ROUTES = (
+    "/features/{entity_id:path}", "/features/batch", "/features/ingest", "/features/query", "/schema",
+    "/entities/{entity}/features/{entity_id:path}", "/entities/{entity}/features/batch",
+    "/entities/{entity}/features/ingest", "/entities/{entity}/schema",
+    "/get-online-features", "/write-to-online-store", "/push", "/materialize", "/materialize-incremental",
+    "/health", "/readyz", "/livez", "/metrics", "other",
+)  # fmt: skip
+"""The app's paths, as Falcon has them; `other` for all paths that are none of them."""
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "other")
+STATUSES = (
+    "200", "204", "400", "401", "403", "404", "405", "408", "409", "413", "414", "415", "422", "431", "500", "501",
+    "503", "504", "other",
+)  # fmt: skip
+BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+"""Upper bounds of the durations that are told apart."""
+
+_STATUS_PLACES = {status: place for place, status in enumerate(STATUSES)}
+_OTHER_STATUS = _STATUS_PLACES["other"]
+_BUCKETS_AT = len(STATUSES)
+_SUM_AT = _BUCKETS_AT + len(BUCKETS_S) + 1
+_SERIES_CELLS = _SUM_AT + 1
+_ROWS_AT = len(ROUTES) * len(METHODS) * _SERIES_CELLS
+_USED_AT = _ROWS_AT + len(VERDICTS)
+_CELLS = _USED_AT + 1
+_CELL_BYTES = 8
+
+
+class Totals(msgspec.Struct):
+    """What the requests of one method and route add up to.
+
+    Attributes:
+        method: One of `METHODS`.
+        route: One of `ROUTES`.
+        statuses: How many requests, for each of `STATUSES`.
+        buckets: How many took no longer than each of `BUCKETS_S` and longer than the one before; last, any longer ones.
+        seconds: How long all of them took together.
+    """
+
+    method: str
+    route: str
+    statuses: list[float]
+    buckets: list[float]
+    seconds: float
+
+
+class Board:
+    """The counts of several processes, a place for each, in memory that forked processes share.
+
+    A process that takes the place of one that ended goes on counting where that one stopped, so that no count ever
+    goes back.
+
+    Args:
+        places: How many processes there may be at once.
+    """
+
+    def __init__(self, places: int = 1) -> None:
+        self._places = places
+        self._cells = memoryview(mmap.mmap(-1, places * _CELLS * _CELL_BYTES)).cast("d")
+
+    def place(self, number: int) -> "memoryview[float]":
+        """Return the cells of one process; those of the last place where there are fewer."""
+        first = min(number, self._places - 1) * _CELLS
+        return self._cells[first : first + _CELLS]
+
+    def requests(self) -> Iterator[Totals]:
+        """Yield what all processes have counted of each method and route that had requests."""
+        sums, first = self._sums(), 0
+        for route in ROUTES:
+            for method in METHODS:
+                cells = sums[first : first + _SERIES_CELLS]
+                first += _SERIES_CELLS
+                if any(cells):
+                    statuses, buckets = cells[:_BUCKETS_AT], cells[_BUCKETS_AT:_SUM_AT]
+                    yield Totals(method, route, statuses, buckets, cells[_SUM_AT])
+
+    def rows(self) -> dict[str, float]:
+        """Return how many rows all processes have counted, by the letter of their verdict."""
+        return dict(zip(VERDICTS, self._sums()[_ROWS_AT:_USED_AT], strict=True))
+
+    def _sums(self) -> list[float]:
+        places = [self.place(number) for number in range(self._places)]
+        used = [cells for cells in places if cells[_USED_AT]]
+        return list(map(sum, zip(*used, strict=True))) if used else [0.0] * _CELLS
+
+
+class Series:
+    """The requests of one method and route.
+
+    Args:
+        cells: Where this process counts.
+        first: The first of the cells that are the series'.
+        lock: Held while counting: some workers have threads.
+    """
+
+    __slots__ = ("_cells", "_first", "_lock")
+
+    def __init__(self, cells: "memoryview[float]", first: int, lock: Lock) -> None:
+        self._cells, self._first, self._lock = cells, first, lock
+
+    def add(self, status: str, seconds: float, count: int = 1) -> None:
+        """Count requests.
+
+        Args:
+            status: How they were answered: a status line, or its number.
+            seconds: How long each took.
+            count: How many there were.
+        """
+        cells, first = self._cells, self._first
+        with self._lock:
+            cells[first + _STATUS_PLACES.get(status[:3], _OTHER_STATUS)] += count
+            cells[first + _BUCKETS_AT + bisect_left(BUCKETS_S, seconds)] += count
+            cells[first + _SUM_AT] += seconds * count
+
+
+class Meter:
+    """Counts what one process does.
+
+    Args:
+        board: Where it counts, and where the other processes do.
+        number: Its place there.
+    """
+
+    def __init__(self, board: Board, number: int = 0) -> None:
+        self.board = board
+        self._cells = board.place(number)
+        self._cells[_USED_AT] = 1
+        self._lock = Lock()
+        pairs = ((method, route) for route in ROUTES for method in METHODS)
+        self._series = {
+            pair: Series(self._cells, place * _SERIES_CELLS, self._lock) for place, pair in enumerate(pairs)
+        }
+
+    def series(self, method: str, route: str | None) -> Series:
+        """Return what counts the requests of that method and route."""
+        method = method if method in METHODS else "other"
+        return self._series[method, route if route in ROUTES else "other"]
+
+    def count_rows(self, verdicts: str) -> None:
+        """Count rows that requests brought to be written; a letter each, see `VERDICTS`."""
+        with self._lock:
+            for place, letter in enumerate(VERDICTS):
+                self._cells[_ROWS_AT + place] += verdicts.count(letter)
+
+
+class _Process:
+    """Where this process counts; workers are forked from a process that has shared a board."""
+
+    board = Board()
+    meter: Meter | None = None
+
+
+def share(places: int) -> None:
+    """Make the board on which this process and those forked from it count."""
+    _Process.board, _Process.meter = Board(places), None
+
+
+def take_place(number: int) -> None:
+    """Have this process count at a place of its own."""
+    _Process.meter = Meter(_Process.board, number)
+
+
+def meter() -> Meter:
+    """Return what counts for this process."""
+    _Process.meter = _Process.meter or Meter(_Process.board)
+    return _Process.meter
