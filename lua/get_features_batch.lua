@@ -15,7 +15,8 @@ Reply    one msgpack array aligned with the ids: nil for an unknown or expired i
          8 bytes and that array.
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
          another type).
-Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no more than its share of that.
+Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no more than its share of that; where all
+         are unknown, one EXISTS of the schema.
 ]]
 local id_count, pcall, before_ids = #KEYS - 2, redis.pcall, 2
 local digest, rows, missed
@@ -47,7 +48,8 @@ if (ARGV[1] == '1' or before_ids == 3) and id_count > 0 and id_count <= 5000 and
     end
     rows[position] = row
   end
-  if not missed then return rows end
+  -- Where there is no schema nobody is known, as after a flush: that is an error, and no answer.
+  if not missed and (start or redis.call('EXISTS', KEYS[2]) == 1) then return rows end
 end
 -- @include clock
 -- @include parse
@@ -57,6 +59,10 @@ end
 -- @include answer
 local selection, failure
 if digest then
+  if not missed then
+    selection, failure = read_schema(KEYS[2], { named })
+    return failure or rows
+  end
   for _, position in ipairs(missed) do
     local row = row_of_layout(rows[position], digest)
     if not row and not selection then
