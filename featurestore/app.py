@@ -9,7 +9,14 @@ from falcon import Request, Response
 
 from featurestore import feast, problems
 from featurestore.access import Access
-from featurestore.bodies import alias_decoder, decode_body, read_body
+from featurestore.bodies import (
+    alias_decoder,
+    check_parameters,
+    decode_body,
+    read_body,
+    refuse_repeated,
+    refuse_undecodable,
+)
 from featurestore.errors import FeatureStoreError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.metrics import Board, Meter
@@ -19,6 +26,7 @@ from featurestore.store import FeatureStore
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
 _JSON = falcon.MEDIA_JSON
+_READ_PARAMETERS = frozenset({"features", "service", "metadata", "max_age"})
 
 
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,8 +77,7 @@ class EntityReader:
     def on_get(self, req: Request, resp: Response, entity_id: str = "", entity: str | None = None) -> None:
         """Answer with all features or those of `?features=a,b` or `?service=name`; `?metadata=true`, `?max_age=10m`."""
         entity_id = entity_id or req.path.rpartition("/")[2]  # an id such as `batch`
-        if "\ufffd" in entity_id:
-            _refuse_undecodable(req)
+        refuse_undecodable(req)
         store = store_of(self._store, entity)
         names, freshness = _wanted(req, store), _freshness(req)
         if freshness is None:
@@ -104,16 +111,15 @@ class BatchResource(EntityReader):
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Answer with a list in the order asked."""
+        check_parameters(req, ())
         store = store_of(self._store, entity)
         aliases = [f"{name}s" for name in id_names(store, self._store)]
         decoder = alias_decoder(BatchRequest, "ids", *aliases)
         request, ids = decode_body(decoder, read_body(req, self._max_body_bytes))
         self._check_count(len(ids), "ids", aliases[0])
-        names = request.features
-        if request.service is not None:
-            names = names or store.service(request.service)
+        names = _named(request, store)
         resp.content_type = _JSON
-        if not (request.metadata or request.max_age or request.passed):
+        if not (request.metadata or request.passed) and request.max_age is None:
             resp.data = store.fetch_many_json(ids, names)
             return
         max_age_ms = _span(request.max_age, "$.max_age")
@@ -128,9 +134,11 @@ class BatchResource(EntityReader):
 
     def on_post_query(self, req: Request, resp: Response) -> None:
         """Answer with a row of values for each row of ids, of any entities, in one round trip to Redis."""
+        check_parameters(req, ())
         request = decode_body(self._query, read_body(req, self._max_body_bytes))
         self._check_count(len(request.rows), "rows", "rows")
-        names = request.features or (self._store.service(request.service) if request.service else None)
+        refuse_repeated(request.features or ())
+        names = _named(request, self._store)
         if not names:
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
         for entity in {name.rpartition(":")[0] for name in names} - {""}:
@@ -288,18 +296,30 @@ def checked(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, An
     return values
 
 
+def _named(request: BatchRequest | QueryRequest, store: FeatureStore) -> list[str] | None:
+    """Return the names in `features`, each once, or of `service`; None where neither is there."""
+    if request.service is None:
+        return request.features and list(dict.fromkeys(request.features))
+    if request.features is not None:
+        raise falcon.HTTPUnprocessableEntity(description="want either `features` or `service`")
+    return store.service(request.service)
+
+
 def _wanted(req: Request, store: FeatureStore) -> list[str] | None:
     """Return the names in `?features=a,b` or of `?service=name`, None when there is no such parameter."""
     if not req.query_string:
         return None
+    check_parameters(req, _READ_PARAMETERS)
     service = req.get_param("service")
     values: list[str] | None = req.get_param_as_list("features")
     if values is None:
         return store.service(service) if service else None
+    if service:
+        raise falcon.HTTPUnprocessableEntity(description="want either features= or service=")
     names = [name for value in values for name in value.split(",") if name]
     if not names:
         raise falcon.HTTPUnprocessableEntity(description="features= names no feature")
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _freshness(req: Request) -> tuple[bool, int | None] | None:
@@ -316,11 +336,3 @@ def _span(text: str | None, where: str) -> int | None:
         return None if text is None else parse_duration(text)
     except ValueError as error:
         raise falcon.HTTPUnprocessableEntity(description=f"{error} - at `{where}`") from error
-
-
-def _refuse_undecodable(req: Request) -> None:
-    """Falcon puts U+FFFD in the place of bytes that are not UTF-8; refuse those, but not an id that has U+FFFD."""
-    try:
-        req.env["PATH_INFO"].encode("latin-1").decode()
-    except UnicodeDecodeError as error:
-        raise falcon.HTTPUnprocessableEntity(description="the id is not valid UTF-8") from error

@@ -109,6 +109,7 @@ class AsyncTransport(Sharing[AsyncLink]):
             attempt.cancel()
             await asyncio.wait({attempt})
         links = [link for link in (self._link, *self._retired) if link]
+        self._link = None
         for link in links:
             link.lose("the transport was closed", final=True)
         self._backoff.reset(at_once=True)
@@ -183,10 +184,10 @@ class AsyncTransport(Sharing[AsyncLink]):
         finally:
             if self._attempt is asyncio.current_task():
                 self._attempt = None
-        self.connections += 1
-        self._link = AsyncLink(dialled, timeout=self._timeout, max_in_flight=self._max_in_flight, on_lost=self._on_lost)
-        self._link.load_scripts()
-        return self._link
+        link = AsyncLink(dialled, timeout=self._timeout, max_in_flight=self._max_in_flight, on_lost=self._on_lost)
+        self._take_up(link)
+        link.load_scripts()
+        return link
 
     async def _dial(self) -> Any:
         """Return a connection of redis-py's that is ready for commands."""

@@ -1,12 +1,18 @@
 """Request bodies: read up to a limit, and decoded with errors that say what is wrong and where."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 import falcon
 import msgspec
 from falcon import Request
+
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoders raise for bytes that are no such JSON, be it for how deep they are nested."""
+
+NAME_SHOWN = 64
+"""How much of a name that is refused is shown."""
 
 T = TypeVar("T")
 Decoded_co = TypeVar("Decoded_co", covariant=True)
@@ -94,5 +100,44 @@ def decode_body(decoder: Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise falcon.HTTPUnprocessableEntity(description=str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise falcon.HTTPBadRequest(title="Malformed JSON", description=str(error)) from error
+
+
+def refuse_undecodable(req: Request) -> None:
+    """Refuse a path with bytes that are not UTF-8, in whose place Falcon puts U+FFFD; but not an id that has U+FFFD.
+
+    Raises:
+        falcon.HTTPUnprocessableEntity: The path has such bytes.
+    """
+    if "\ufffd" not in req.path:
+        return
+    try:
+        req.env["PATH_INFO"].encode("latin-1").decode()
+    except UnicodeDecodeError as error:
+        raise falcon.HTTPUnprocessableEntity(description="the id is not valid UTF-8") from error
+
+
+def refuse_repeated(names: Sequence[str]) -> None:
+    """Refuse features that are asked for twice: a short request could make a long response.
+
+    Raises:
+        falcon.HTTPUnprocessableEntity: A name is among them twice.
+    """
+    if len(set(names)) < len(names):
+        name = next(name for position, name in enumerate(names) if name in names[:position])
+        raise falcon.HTTPUnprocessableEntity(description=f"{name[:NAME_SHOWN]} is asked for twice")
+
+
+def check_parameters(req: Request, allowed: Collection[str]) -> None:
+    """Refuse a query string with parameters that nobody would heed.
+
+    Raises:
+        falcon.HTTPUnprocessableEntity: A parameter is not among those allowed, or is empty.
+    """
+    for name, value in req.params.items() if req.query_string else ():
+        if name not in allowed:
+            known = f"; known are {', '.join(sorted(allowed))}" if allowed else "; options go into the body"
+            raise falcon.HTTPUnprocessableEntity(description=f"there is no parameter {name[:NAME_SHOWN]} here{known}")
+        if not value:
+            raise falcon.HTTPUnprocessableEntity(description=f"{name}= is empty")

@@ -102,9 +102,10 @@ class MultiplexedTransport(Sharing[Link]):
         """Close the connection; calls that wait fail at once, later ones open a new one."""
         self._epoch += 1
         self._attempt = None
-        for link in (self._link, *self._retired):
-            if link:
-                link.lose("the transport was closed", final=True)
+        links = [link for link in (self._link, *self._retired) if link]
+        self._link = None
+        for link in links:
+            link.lose("the transport was closed", final=True)
         self._backoff.reset(at_once=True)
 
     def _exchange(self, packed: list[bytes]) -> Reply | Failure:
@@ -174,16 +175,16 @@ class MultiplexedTransport(Sharing[Link]):
             refusal = connect_error(dialled)
             self._back_off(refusal)
             return refusal
-        self.connections += 1
-        self._link = Link(
+        link = Link(
             dialled,
             gevent.get_hub(),
             timeout=self._timeout,
             max_in_flight=self._max_in_flight,
             on_lost=self._on_lost,
         )
-        self._link.load_scripts()
-        return self._link
+        self._take_up(link)
+        link.load_scripts()
+        return link
 
     def _dial(self) -> Any:
         """Return a connected socket, or the error that redis-py met."""

@@ -6,7 +6,7 @@ from typing import Any
 from featurestore.errors import BadArgumentsError
 from featurestore.schema import Fresh, Row, Selection, Status
 
-_ENTITY_SHOWN = 64
+_SHOWN = 64
 
 
 class Query:
@@ -25,7 +25,7 @@ class Query:
         options: What the scripts are told beside the names.
 
     Raises:
-        BadArgumentsError: A row names an entity of which no feature is wanted.
+        BadArgumentsError: A row names an entity of which no feature is wanted, or a name has a colon and no entity.
     """
 
     def __init__(
@@ -42,11 +42,13 @@ class Query:
         self.wanted: dict[str, list[str]] = {}
         for ref in self.refs:
             entity, _, feature = ref.rpartition(":")
-            self.wanted.setdefault(entity or default, []).append(feature)
+            if not entity:
+                raise BadArgumentsError(f"{ref[:_SHOWN]!r} names no entity before the colon")
+            self.wanted.setdefault(entity, []).append(feature)
         for row in rows:
             for entity in row:
                 if entity not in self.wanted:
-                    raise BadArgumentsError(f"no feature of {entity[:_ENTITY_SHOWN]!r} is asked for")
+                    raise BadArgumentsError(f"no feature of {entity[:_SHOWN]!r} is asked for")
         self.metadata = metadata
         limit = [] if max_age_ms is None else [f"?max_age={max_age_ms}"]
         self.options = (*(["?metadata"] if metadata else []), *limit)

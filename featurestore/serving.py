@@ -1,5 +1,7 @@
 """What a worker process serves: the app over a transport that suits the worker class."""
 
+import logging
+
 from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.embedded import embedded_url
@@ -13,6 +15,7 @@ from featurestore.transport import SyncTransport
 def build_app(settings: Settings | None = None) -> HotPath:
     """Return the app as the environment sets it: gunicorn calls this in every worker."""
     settings = settings or Settings.from_environment()
+    _log_as_gunicorn_does()
     url = settings.url or embedded_url(settings.data_dir)
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
@@ -26,6 +29,12 @@ def build_app(settings: Settings | None = None) -> HotPath:
     )
     store = FeatureStore(transport)
     return HotPath(store, _app_over(store, settings), meter(), Gatherer(store, transport, meter()).begin)
+
+
+def _log_as_gunicorn_does() -> None:
+    ours, gunicorns = logging.getLogger("featurestore"), logging.getLogger("gunicorn.error")
+    ours.handlers, ours.propagate = gunicorns.handlers, not gunicorns.handlers
+    ours.setLevel(gunicorns.level)
 
 
 def _app_over(store: FeatureStore, settings: Settings) -> App:

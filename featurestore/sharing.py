@@ -1,5 +1,6 @@
 """What the transports have in common that share one connection: when to connect, and what became of a call."""
 
+import logging
 import random
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -15,6 +16,7 @@ from featurestore.errors import (
 )
 from featurestore.transport import Reply, address_of, reply_text
 
+_logger = logging.getLogger("featurestore")
 _FIRST_S = 0.05
 _MOST_S = 1.0
 _MOST_DOUBLINGS = 10
@@ -107,6 +109,7 @@ class Sharing(Generic[LinkT]):
         self._backoff = Backoff()
         self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
         self._retire_again_at = 0.0
+        self._troubled = False  # whether the last line in the log about Redis is of trouble
         self._cut_off = False  # whether the last connection was closed before any reply, as for want of credentials
 
     def __repr__(self) -> str:
@@ -148,15 +151,31 @@ class Sharing(Generic[LinkT]):
         if pause > 0:
             raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
 
+    def _take_up(self, link: LinkT) -> None:
+        """Use a new connection from now on."""
+        self.connections += 1
+        self._link = link
+        if self._troubled:
+            self._troubled = False
+            _logger.warning("Redis at %s is connected again", self.address)
+
     def _back_off(self, refusal: FeatureStoreError) -> None:
         self._backoff.grow()
         self._refusal = refusal
+        self._tell(refusal)
+
+    def _tell(self, trouble: FeatureStoreError) -> None:
+        """Log what is wrong, once until it is over."""
+        if not self._troubled:
+            self._troubled = True
+            _logger.warning("Redis at %s: %s", self.address, trouble)
 
     def _on_lost(self, link: LinkT, reason: FeatureStoreError) -> None:
         self._earlier_writes += link.writes
         self._retired.discard(link)
         if link is self._link:
             self._link = None
+            self._tell(reason)
         self._cut_off = not link.proved
         if link.proved:
             self._backoff.reset()

@@ -62,6 +62,14 @@ class Upsert:
 
     A row that cannot be sent (its id, a value that is no feature's, an undeclared feature, too few values) is rejected
     here; what a value must look like is for the script to say.
+
+    Args:
+        keys: The entity's.
+        declared: The features that may be written, with their types.
+        columns: What the rows have behind their ids.
+        event_time: Of all rows that do not tell their own.
+        options: Words for the script, in front of the names.
+        verdicts: Whether its replies have a letter for each row.
     """
 
     def __init__(  # noqa: PLR0913 - what an upsert is made of
@@ -71,9 +79,8 @@ class Upsert:
         columns: Sequence[str],
         event_time: int | str | datetime | None,
         *,
-        overwrite: bool = False,
+        options: Sequence[str] = (),
         verdicts: bool = False,
-        options: bool = True,
     ) -> None:
         self.result = UpsertResult()
         self._keys = keys
@@ -86,8 +93,8 @@ class Upsert:
         self._text_positions: dict[tuple[type, ...], list[int]] = {}
         self._verdicts: dict[int, str] = {}
         self._wants_verdicts = verdicts
-        words = (" overwrite" * overwrite + " verdicts" * verdicts) if options else ""
-        self._head: list[Word] = [to_time(event_time) + words, len(names), *names]
+        words = [*options, *names]
+        self._head: list[Word] = [to_time(event_time), len(words), *words]
 
     def call(self, rows: Sequence[Sequence[Any]], start: int) -> UpsertCall:
         """Return the call that writes `rows`, the first of which is number `start` of all."""

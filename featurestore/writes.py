@@ -36,14 +36,15 @@ class Plans(ReadPlans):
     ) -> Plan[UpsertResult]:
         """Write rows that all have the same columns."""
         declared = yield from self.declared([name for name in columns if name != EVENT_TIME])
-        upsert = Upsert(self.keys, declared, columns, event_time, overwrite=overwrite, verdicts=True)
+        options = ("?verdicts", *["?overwrite"] * overwrite)
+        upsert = Upsert(self.keys, declared, columns, event_time, options=options, verdicts=True)
         return (yield from _write(UPSERT_FEATURES, upsert, rows))
 
     def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], event_time: EventTime) -> Plan[UpsertResult]:
         """Count events in the sliding windows that the schema declares."""
         columns, table = _table(events)
         fields = dict.fromkeys(columns, "float")
-        upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True, options=False)
+        upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True)
         return _write(RECORD_EVENTS, upsert, table)
 
     def increment(

@@ -7,7 +7,7 @@ import msgspec
 from falcon import Request, Response
 
 from featurestore.access import Access
-from featurestore.bodies import alias_decoder, decode_body, read_body
+from featurestore.bodies import MALFORMED, alias_decoder, decode_body, read_body, refuse_undecodable
 from featurestore.errors import NoSchemaError
 from featurestore.metrics import Meter
 from featurestore.rendering import encode
@@ -17,6 +17,7 @@ from featurestore.text import EVENT_ID, EVENT_TIME, time_of, to_time
 from featurestore.upsert import VERDICTS, RejectedRow
 
 Mode = Literal["newest", "overwrite"]
+EventTime = int | Annotated[str, msgspec.Meta(min_length=1)] | None
 
 
 class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,7 +30,7 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     features: dict[str, Any]
-    event_time: int | str | None = None
+    event_time: EventTime = None
     mode: Mode = "newest"
 
 
@@ -45,7 +46,7 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     incr: Annotated[dict[str, int | float], msgspec.Meta(min_length=1)] | None = None
     event: dict[str, int | float] | None = None
-    event_time: int | str | None = None
+    event_time: EventTime = None
     event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 
 
@@ -54,7 +55,7 @@ class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
 
     features: dict[str, Any]
     id: str | None = None
-    event_time: int | str | None = None
+    event_time: EventTime = None
 
 
 def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
@@ -92,6 +93,7 @@ class EntityWriter:
 
     def _writable(self, req: Request, entity: str | None) -> FeatureStore:
         self._access.require_write(req)
+        refuse_undecodable(req)
         return store_of(self._store, entity)
 
     def on_put(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
@@ -132,7 +134,7 @@ class EntityWriter:
         result = store.record([(entity_id, {**(request.event or {}), **identity})], event_time=request.event_time)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
-            raise falcon.HTTPConflict(description="the event is out of every window")
+            raise falcon.HTTPConflict(description="the event is out of every window, or from before a deletion")
         resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts]})
 
     def on_delete(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
@@ -165,7 +167,7 @@ class Ingest:
                 continue
             try:
                 row, entity_id = decode_line(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except MALFORMED as error:
                 outcomes[number] = _rejection(number, "BADROW", str(error))
                 continue
             time = {} if row.event_time is None else {EVENT_TIME: row.event_time}

@@ -22,14 +22,14 @@ Reply    nil when the id is unknown or has expired; else one msgpack array align
          times. What is not known is nil.
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
          another type).
-Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schema; all features by layout cost that and one HGET, if the entity has
-         a packed row of that layout.
+Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schema; all features by layout cost a
+         SISMEMBER and one HGET, if the entity has a packed row of that layout.
 ]]
 if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 5001 then
   return redis.error_reply('BADARGS want 3 keys (hash, members, schema), then id and at most 5000 names')
 end
 local known = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
-if known == 0 and redis.call('EXISTS', KEYS[3]) == 1 then return false end -- else all are unknown, as NOSCHEMA tells
+if known == 0 and redis.call('EXISTS', KEYS[3]) == 1 then return false end -- without a schema nobody would be known
 if type(known) == 'table' then return known end
 local wanted, by_layout, found = ARGV[2], #ARGV == 2, nil
 if wanted == '?current' and #ARGV == 3 then

@@ -60,7 +60,7 @@ end
 local selection, failure
 if digest then
   if not missed then
-    selection, failure = read_schema(KEYS[2], { named })
+    failure = select(2, read_schema(KEYS[2], { named }))
     return failure or rows
   end
   for _, position in ipairs(missed) do

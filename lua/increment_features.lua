@@ -19,6 +19,7 @@ Cost     O(features)
 -- @include clock
 -- @include time
 -- @include parse
+-- @include time_error
 -- @include window
 -- @include schema
 -- @include row
@@ -32,7 +33,7 @@ end
 if #id == 0 or #id > 256 then return redis.error_reply('BADID an id is 1 to 256 bytes long') end
 time = time == '' and now() or parse_time(time)
 if not time then
-  return redis.error_reply('BADARGS the event time must be ms since 1970 or ISO 8601, not ' .. shown(ARGV[2]))
+  return redis.error_reply('BADARGS ' .. time_error(ARGV[2]))
 end
 local declared, failure = read_layout(KEYS[2])
 if failure then return failure end

@@ -25,6 +25,7 @@ Cost     O(events * features). A window keeps at most 120 numbers an entity, wha
 -- @include clock
 -- @include time
 -- @include parse
+-- @include time_error
 -- @include window
 -- @include schema
 -- @include row
@@ -63,7 +64,7 @@ if not word_count or event_count < 1 or #ARGV ~= 2 + word_count + event_count * 
 end
 local given_time = ARGV[1] ~= '' and parse_time(ARGV[1])
 if given_time == nil then
-  return redis.error_reply('BADARGS the event time must be ms since 1970 or ISO 8601, not ' .. shown(ARGV[1]))
+  return redis.error_reply('BADARGS ' .. time_error(ARGV[1]))
 end
 local declared, failure = read_layout(KEYS[2])
 if failure then return failure end
@@ -108,7 +109,7 @@ for event = 1, event_count do
     if position == 1 and timed then
       if text ~= '' then time = parse_time(text) end
       if not time and not code then
-        code, reason = 'BADTIME', 'the event time must be ms since 1970 or ISO 8601, not ' .. shown(text)
+        code, reason = 'BADTIME', time_error(text)
       end
     elseif fields[position] == '@event_id' then
       if text ~= '' and text ~= '\254' then event_id = text end

@@ -8,14 +8,15 @@ KEYS[2]  hash      the schema
 KEYS[3…] hashes    the features of each row's entity
 
 ARGV[1]  time      event time of all rows, in ms since 1970 or ISO 8601; empty: now, by Redis's clock, whatever is
-                   stored. Words may follow: `overwrite` writes values that are older than the stored ones too;
-                   `verdicts` asks for the fourth part of the reply
-ARGV[2]  n         how many names follow
-ARGV[3…] names     the n features that each row gives. A first name '@' .. layout makes sure that the schema has that
-                   layout still, and alone stands for all features of it. `@event_time` before the features' names is
-                   a column with the event time of each row (empty: that of all rows)
-then     rows      for each hash: the id, then a value for each name but the layout. Two bytes that no value may be are
-                   marks: FF alone removes the feature, FE alone leaves what is stored.
+                   stored
+ARGV[2]  n         how many names and options follow
+ARGV[3…] names     the features that each row gives. Options stand before them: `?overwrite` writes values that are
+                   older than the stored ones too; `?verdicts` asks for the fourth part of the reply. A first name
+                   '@' .. layout makes sure that the schema has that layout still, and alone stands for all features
+                   of it. `@event_time` before the features' names is a column with the event time of each row (empty:
+                   that of all rows)
+then     rows      for each hash: the id, then a value for each name but options and the layout. Two bytes that no value
+                   may be are marks: FF alone removes the feature, FE alone leaves what is stored.
 
 Reply    array of 3: how many rows were written; how many were skipped because all they give is older than what is
          stored; and an array with an entry for each rejected row: its position, counted from 0, its code (BADID,
@@ -30,6 +31,7 @@ Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that
 -- @include clock
 -- @include time
 -- @include parse
+-- @include time_error
 -- @include window
 -- @include schema
 -- @include row
@@ -37,15 +39,16 @@ Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that
 -- @include touch
 local FORGET, LEAVE, NO_HASH = '\255', '\254', 'the key of the features holds no hash'
 local word_count, row_count = parse_count(ARGV[2], 2000), #KEYS - 2
-local default_time, overwrite, verdicts = '', false, nil
-for word in string.gmatch(ARGV[1] or '', '%S+') do
-  if word == 'overwrite' then overwrite = true
-  elseif word == 'verdicts' then verdicts = {}
-  else default_time = default_time .. word end
-end
 
 -- The columns of the rows: `names`, after a time where `timed`.
 local names, timed = word_count and { unpack(ARGV, 3, math.min(2 + word_count, #ARGV)) } or {}, 0
+local overwrite, verdicts = false, nil
+while names[1] and byte(names[1], 1) == 63 do
+  local option = table.remove(names, 1)
+  if option == '?overwrite' then overwrite = true
+  elseif option == '?verdicts' then verdicts = {}
+  else return redis.error_reply('BADARGS no such option: ' .. shown(option)) end
+end
 local layout = layout_named(names, 1)
 if layout then table.remove(names, 1) end
 if names[1] == '@event_time' then
@@ -67,10 +70,9 @@ if not word_count or row_count < 1 or #ARGV ~= 2 + word_count + row_count * stri
   return redis.error_reply('BADARGS want keys members, schema, hash per row; then time, n, n names, and id + n values'
     .. ' per row (n at most 2000)')
 end
-local given_time = default_time ~= '' and parse_time(default_time)
+local given_time = ARGV[1] ~= '' and parse_time(ARGV[1])
 if given_time == nil then
-  return redis.error_reply('BADARGS the event time must be ms since 1970 in at most 15 digits or ISO 8601, not '
-    .. shown(default_time))
+  return redis.error_reply('BADARGS ' .. time_error(ARGV[1]))
 end
 if not declared then
   declared, failure = read_layout(KEYS[2])
@@ -217,7 +219,7 @@ for row = 1, row_count do
     if text ~= '' then
       time, checks = last_time, not overwrite
       if not time and not code then
-        code, reason = 'BADTIME', 'the event time must be ms since 1970 or ISO 8601, not ' .. shown(text)
+        code, reason = 'BADTIME', time_error(text)
       end
     end
   end

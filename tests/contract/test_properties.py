@@ -66,9 +66,9 @@ def test_scripts_do_what_the_model_does(  # noqa: C901 - one branch a verb
             columns, rows, event_time, overwrite = details
             keys = [store.keys.members, store.keys.schema, *(store.keys.features(row[0]) for row in rows)]
             cells = [word for entity_id, texts in rows for word in (entity_id.encode(), *texts)]
-            options = f"{event_time} verdicts{' overwrite' * overwrite}"
+            names = ["?verdicts", *["?overwrite"] * overwrite, *columns]
             written, skipped, rejected, verdicts = transport.run(
-                UPSERT_FEATURES, keys, [options, len(columns), *columns, *cells]
+                UPSERT_FEATURES, keys, [event_time, len(names), *names, *cells]
             )
             codes = [(position, code.decode()) for position, code, _ in rejected]
             expected = model.upsert(columns, rows, event_time, overwrite=overwrite)

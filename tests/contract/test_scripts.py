@@ -405,6 +405,17 @@ def test_a_reader_notices_a_schema_that_was_replaced_under_it(declared: FeatureS
 # The packed row
 
 
+def test_without_a_schema_nobody_is_just_unknown(declared: FeatureStore, transport: Transport) -> None:
+    layout = f"@{declared.schema().layout}"
+    transport.command("FLUSHALL")
+    for words in (["u"], ["u", "age"], ["u", layout], ["u", "?current", layout]):
+        with pytest.raises(NoSchemaError):
+            transport.run(GET_FEATURES, [key("u"), *SHARED], words)
+    for names in ([], ["age"], [layout], ["?current", layout]):
+        with pytest.raises(NoSchemaError):
+            transport.run(GET_FEATURES_BATCH, [*SHARED, key("u"), key("v")], [len(names), *names, "u", "v"])
+
+
 def test_a_whole_read_costs_one_membership_call_and_one_field(declared: FeatureStore, transport: Transport) -> None:
     if isinstance(transport, FakeTransport):
         pytest.skip("fakeredis keeps no command statistics")

@@ -116,6 +116,37 @@ def test_http_without_a_schema_says_which_command_to_run(server: HttpServer, sto
     assert server.get("/features/u").status == 200
 
 
+def test_http_says_503_and_not_404_while_the_store_is_empty(server: HttpServer, store: FeatureStore) -> None:
+    store.transport.command("FLUSHALL")
+    for answer in (
+        *(server.get("/features/u") for _ in range(3)),
+        server.get("/features/u?features=age"),
+        server.request("POST", "/features/batch", {"user_ids": ["u", "v"]}),
+        server.request("POST", "/features/batch", {"user_ids": ["u"], "features": ["age"]}),
+    ):
+        assert (answer.status, answer.json["detail"]) == (503, "no schema is stored: run featurestore apply")
+    store.apply(read_definition())
+    assert server.get("/features/u").status == 404
+    store.upsert([("u", {"age": 1.0})])
+    assert server.get("/features/u").status == 200
+
+
+def test_the_log_tells_once_that_redis_went_away_and_that_it_is_back(
+    valkey: Server, store: FeatureStore, tmp_path: Path
+) -> None:
+    with serving(valkey.url, tmp_path, workers="1") as server:
+        assert server.get("/features/u").status == 200
+        valkey.stop()
+        assert [server.get("/features/u").status for _ in range(20)] == [503] * 20
+        valkey.start()
+        wait_until(lambda: server.get("/features/u").status == 200)
+        lines = [line for line in server.log.read_text().splitlines() if "Redis at" in line]
+    assert len(lines) == 2
+    assert "[WARNING] Redis at" in lines[0]
+    assert lines[1].endswith("is connected again")
+    assert store.count() == 1
+
+
 def test_a_database_that_does_not_exist_is_what_redis_says_it_is(valkey: Server) -> None:
     with FeatureStore(SyncTransport(f"{valkey.socket_url}?db=99", timeout=1, connect_timeout=1)) as lost:
         with pytest.raises(RedisError, match="DB index is out of range"):

@@ -4,6 +4,7 @@ import http.client
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.http import HttpServer, serving
@@ -93,7 +94,15 @@ def test_any_text_is_an_id(server: HttpServer, entity_id: str) -> None:
         ("/features/" + "x" * 257, 422, "an id is 1 to 256 bytes of UTF-8 long, not 257"),
         ("/features/", 422, "an id is 1 to 256 bytes of UTF-8 long, not 0"),
         ("/features/user00001?features=nope", 422, "nope is not declared in the schema"),
-        ("/features/user00001?features=", 422, "features= names no feature"),
+        ("/features/user00001?features=", 422, "features= is empty"),
+        ("/features/user00001?features=,", 422, "features= names no feature"),
+        ("/features/user00001?max_age=", 422, "max_age= is empty"),
+        ("/features/user00001?features=age&service=x", 422, "want either features= or service="),
+        (
+            "/features/user00001?feature=age",
+            422,
+            "there is no parameter feature here; known are features, max_age, metadata, service",
+        ),
         ("/features/a%2Fc", 404, "User a/c not found"),
         ("/features", 404, "no such resource"),
         ("/", 404, "no such resource"),
@@ -209,7 +218,7 @@ def test_a_kept_connection_gets_the_same_answers_again_and_again(server: HttpSer
 
 def calls(store: FeatureStore, counted: set[str]) -> dict[str, int]:
     """Return how often each command came from clients; the scripts' own commands and ours to ask are left out."""
-    inside = {"sismember", "smismember", "hget", "hmget", "info", "config|resetstat"}
+    inside = {"sismember", "smismember", "exists", "hget", "hmget", "info", "config|resetstat"}
     found = {}
     for line in store.transport.command("INFO", "commandstats").decode().splitlines():
         if line.startswith("cmdstat_"):
@@ -229,3 +238,16 @@ def test_a_cached_schema_learns_a_new_feature(server: HttpServer, redis_store: F
     finally:
         redis_store.transport.command("DEL", "user:schema")
         redis_store.apply(read_definition())
+
+
+def test_ids_that_are_no_text_are_refused_by_every_method(valkey: Server, tmp_path: Path) -> None:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
+        store.apply(read_definition())
+        store.upsert([("\ufffd", {"age": 1.0})])
+    with serving(valkey.url, tmp_path, write_keys="key", timeout_ms="5000") as server:
+        for method, body in (
+            ("GET", None), ("PUT", {"features": {"age": 2.0}}), ("POST", {"incr": {"n_logins": 1}}), ("DELETE", None),
+        ):  # fmt: skip
+            answer = server.request(method, "/features/%E9", body, **{"X-API-Key": "key"})
+            assert (answer.status, answer.json["detail"]) == (422, "the id is not valid UTF-8")
+        assert server.get("/features/%EF%BF%BD?features=age").json["features"] == {"age": 1.0}

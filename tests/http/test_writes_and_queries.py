@@ -94,6 +94,45 @@ def test_put_tells_what_was_written_and_not_what_was_stale(client: falcon.testin
     assert (misplaced.status_code, misplaced.json["detail"][:26]) == (422, "event_time stands beside `")
 
 
+@pytest.mark.parametrize("time", ["1000 overwrite", "?overwrite", "", "2026-01-01", "2026-08-2 1T10:00:00", 1e9])
+def test_an_event_time_is_a_time_and_no_option(client: falcon.testing.TestClient, time: Any) -> None:
+    put(client, "/features/u", features={"age": 1.0}, event_time=2000)
+    assert put(client, "/features/u", features={"age": 2.0}, event_time=time).status_code == 422
+    assert client.simulate_get("/features/u").json["features"]["age"] == 1.0
+    spaced = put(client, "/features/u", features={"age": 2.0}, event_time="2026-08-21 10:00:00")
+    assert spaced.json["verdict"] == "applied"
+
+
+def test_json_that_is_nested_too_deeply_is_malformed(client: falcon.testing.TestClient) -> None:
+    deep = "[" * 5000 + "]" * 5000
+    value = f'{{"features":{{"age":{deep}}}}}'
+    assert client.simulate_put("/features/u", body=value, headers=KEY).status_code == 400
+    batch = f'{{"user_ids":["u"],"passed":{{"age":{deep}}}}}'
+    assert client.simulate_post("/features/batch", body=batch).status_code == 400
+    lines = f'{{"user_id":"a","features":{{"age":1}}}}\n{{"user_id":"b","features":{{"age":{deep}}}}}\n'
+    answer = client.simulate_post("/features/ingest", body=lines, headers=KEY)
+    first, second = (msgspec.json.decode(line) for line in answer.content.splitlines())
+    assert (first["verdict"], second["code"]) == ("created", "BADROW")
+
+
+def test_queries_say_what_is_wrong_with_their_names(client: falcon.testing.TestClient) -> None:
+    for names, detail in (
+        ([":age"], "':age' names no entity before the colon"),
+        (["age", "n", "age"], "age is asked for twice"),
+    ):
+        answer = client.simulate_post("/features/query", json={"rows": [{"user": "u"}], "features": names})
+        assert (answer.status_code, answer.json["detail"]) == (422, detail)
+
+
+def test_options_that_nobody_would_heed_are_refused(client: falcon.testing.TestClient) -> None:
+    misplaced = client.simulate_post("/features/batch", params={"metadata": "true"}, json={"user_ids": ["u"]})
+    assert misplaced.json["detail"] == "there is no parameter metadata here; options go into the body"
+    both = client.simulate_post("/features/batch", json={"user_ids": ["u"], "features": ["age"], "service": "s"})
+    assert both.json["detail"] == "want either `features` or `service`"
+    empty = client.simulate_post("/features/batch", json={"user_ids": ["u"], "max_age": ""})
+    assert {misplaced.status_code, both.status_code, empty.status_code} == {422}
+
+
 def test_increments_and_events(client: falcon.testing.TestClient) -> None:
     counted = client.simulate_post("/features/u", json={"incr": {"n": 2}}, headers=KEY)
     assert counted.json == {"user_id": "u", "features": {"n": 9}}

@@ -46,7 +46,8 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
     expected = {"py.typed", "features.toml", "lua/get_features.lua", "lua/include/parse.lua", "ingest/commands.py"}
     assert {f"featurestore/{name}" for name in expected} <= set(names)
     if shutil.which("cc"):
-        assert [name for name in names if name.startswith("featurestore/_transcode.") and name.endswith(".so")]
+        built = {name.partition(".")[0] for name in names if name.endswith(".so")}
+        assert built == {"featurestore/_transcode", "featurestore/_wire"}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands, featurestore.scripts as s;"
         "from featurestore import read_definition; read_definition(); print(s.script_folder(), s.SCRIPTS[0].sha)"
@@ -70,7 +71,8 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"setup.py", "setup.cfg", "featurestore/_transcode.c", "lua/include/parse.lua"} <= names
+    sources = {"featurestore/_transcode.c", "featurestore/_wire.c", "lua/include/parse.lua"}
+    assert {"setup.py", "setup.cfg", *sources} <= names
 
 
 def test_the_environment_finds_the_mapped_folders() -> None:
