@@ -265,7 +265,7 @@ class Client(Caller):
         entity: str | None = None,
         timeout: float | None = None,
     ) -> dict[str, Value | None] | None:
-        """Add to numbers, and return them as they are then; None where the entity was deleted at a later time.
+        """Add to numbers, and return them as they are then; None where the entity was deleted later, or is too old.
 
         Raises:
             BadValueError: An amount is not finite.

@@ -302,7 +302,7 @@ def _line(entity_id: str, features: Mapping[str, Any], event_time: EventTime) ->
 def increment(
     entity_id: str, amounts: Mapping[str, float], event_time: EventTime, entity: str | None
 ) -> Exchange[dict[str, Value | None] | None]:
-    """Return the call that adds to counters; None where the entity was deleted at a later time."""
+    """Return the call that adds to counters; None where the entity was deleted later, or is too old."""
     row = row_body(amounts, event_time)
     row["incr"] = row.pop("features")
 

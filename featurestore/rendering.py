@@ -57,7 +57,7 @@ class Renderer:
         self._decode, self._decode_many, self._encodable = decode, decode_many, encodable
         self._entity = entity_type(id_name)
         self._transcoder = None
-        if transcoder_type is not None and all(kind.startswith(_TRANSCODED) for kind in types):
+        if transcoder_type is not None and types and all(kind.startswith(_TRANSCODED) for kind in types):
             self._transcoder = transcoder_type(names, types, id_name, head)
 
     def one(self, entity_id: str, reply: bytes) -> bytes:

@@ -127,7 +127,7 @@ class EntityWriter:
         if request.incr is not None:
             values = store.increment(entity_id, request.incr, event_time=request.event_time)
             if values is None:
-                raise falcon.HTTPConflict(description="it was deleted at a later time")
+                raise falcon.HTTPConflict(description="it was deleted at a later time, or would have expired since")
             resp.data = encode({store.id_name: entity_id, "features": values})
             return
         identity = {} if request.event_id is None else {EVENT_ID: request.event_id}

@@ -20,13 +20,14 @@ ARGV[1…]           name, type, name, type …: type is float, int, bool, strin
                    @join_key, @members   the name of the id in tables; the set of all known ids: for callers
 
 Reply    the schema's version: one more than before when something changed, else as it was.
-Errors   BADARGS (also for a name, type or option that is not allowed), TYPECHANGE, and Redis's own. After an error
-         nothing has been written.
+Errors   BADARGS (also for a name, type or option that is not allowed), TYPECHANGE, UNDECLARED (an option's
+         feature), and Redis's own. After an error nothing has been written.
 Cost     O(features)
 ]]
 -- @include parse
 -- @include window
 local MOST, NAME = 1000, '^[%a_][%w_.-]*$'
+local REFERENCE = '^[%a_][%w_.:-]*$' -- a feature, or entity:feature
 local TYPES = { float = true, int = true, bool = true, string = true }
 local TIMES = { ttl = true, max_age = true, tombstone = true }
 local PLAIN = { tombstone = true, service = true, join_key = true, members = true } -- do not matter to rows
@@ -58,7 +59,10 @@ local function option_error(word, option, name, value)
   if of_feature and not declared[name] then return 'UNDECLARED ' .. shown(name) .. ' is not declared in the schema' end
   if option == 'service' then
     local fine, names = pcall(cjson.decode, value)
-    fine = value == '' or (fine and type(names) == 'table' and #names > 0)
+    fine = value == '' or (fine and type(names) == 'table' and #names > 0 and #names <= 5000)
+    for position = 1, fine and value ~= '' and #names or 0 do
+      fine = fine and type(names[position]) == 'string' and find(names[position], REFERENCE)
+    end
     if not fine or not find(name, NAME) then
       return 'BADARGS ' .. shown(word) .. ' wants a JSON array of feature names'
     end

@@ -6,7 +6,8 @@ KEYS[2]  set       ids of all known entities
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2]  time      optional: when it was deleted, in ms since 1970 or ISO 8601; empty: now, by Redis's clock. With it, a
-                   tombstone stays at the hash's key: upserts with an event time up to that are stale
+                   tombstone stays at the hash's key, also where there was nothing or a tombstone of an earlier time:
+                   upserts with an event time up to that are stale
 ARGV[3]  keep      how long the tombstone stays, in ms; a day when left out
 
 Reply    1 when something was removed; 0 when there was nothing; -1 when what is stored is newer than the time given,
@@ -29,11 +30,12 @@ local stored = redis.pcall('HMGET', KEYS[1], '@event_time', '@row')
 local newest = not stored.err and tonumber(stored[1] or nil) or 0
 local tombstone = not stored.err and stored[2] == DELETED
 if given and newest > given and not tombstone then return -1 end
-if there == 0 and (tombstone or redis.call('EXISTS', KEYS[1]) == 0) then return 0 end
+local removed = there == 1 or (not tombstone and redis.call('EXISTS', KEYS[1]) == 1)
+if not removed and (not time or keep == '0' or (tombstone and newest >= (given or now()))) then return 0 end
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('DEL', KEYS[1])
 if time and keep ~= '0' then
   redis.call('HSET', KEYS[1], '@event_time', time_text(given or math.max(newest, now())), '@row', DELETED)
   redis.call('PEXPIRE', KEYS[1], keep)
 end
-return 1
+return removed and 1 or 0

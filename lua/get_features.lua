@@ -10,13 +10,13 @@ ARGV[2…] names     the features wanted; none: those of the packed row, which a
                    but the vectors; the one word '@' .. layout: the same, as rows of that layout are stored, or if the
                    schema still has it.
                    Options, before or among them: ?service=NAME, the features that the schema lists under that name;
-                   ?max_age=MS, values older than that are nil; ?metadata, see the reply; ?current, which makes sure
-                   that the schema still has the layout that is named, also where a row of it is stored
+                   ?max_age=MS, values older than that are nil; ?metadata, see the reply. ?current in front of a layout
+                   makes sure that the schema still has it, also where a row of it is stored
 
 Reply    nil when the id is unknown or has expired; else one msgpack array aligned with the names. A feature that is
          missing or too old, or whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a
          whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian. By layout, with no
-         option but ?current, the layout's 8 bytes stand before the array.
+         option but ?current in front, the layout's 8 bytes stand before the array.
          With ?metadata, an array of 5: that array; the event time in ms; its age in ms by Redis's clock; a string
          with a letter for each feature: P present, M missing, D default, S stale; an array of the features' event
          times. What is not known is nil.
@@ -28,17 +28,17 @@ Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schem
 if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 5001 then
   return redis.error_reply('BADARGS want 3 keys (hash, members, schema), then id and at most 5000 names')
 end
-local known = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
-if known == 0 and redis.call('EXISTS', KEYS[3]) == 1 then return false end -- without a schema nobody would be known
-if type(known) == 'table' then return known end
 local wanted, by_layout, found = ARGV[2], #ARGV == 2, nil
-if wanted == '?current' and #ARGV == 3 then
-  local layout = redis.pcall('HGET', KEYS[3], '@layout')
-  if type(layout) == 'string' and ARGV[3] ~= '@' .. layout then
+if wanted == '?current' and #ARGV == 3 and string.byte(ARGV[3], 1) == 64 then
+  local current = redis.pcall('HGET', KEYS[3], '@layout')
+  if type(current) == 'string' and ARGV[3] ~= '@' .. current then
     return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
   end
   wanted, by_layout = ARGV[3], true
 end
+local known = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
+if known == 0 and redis.call('EXISTS', KEYS[3]) == 1 then return false end -- without a schema nobody would be known
+if type(known) == 'table' then return known end
 by_layout = by_layout and string.byte(wanted, 1) == 64
 if by_layout then
   -- The usual read ends here, before the functions for all others are even made; include/row.lua has the format.

@@ -20,9 +20,9 @@ Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no
 ]]
 local id_count, pcall, before_ids = #KEYS - 2, redis.pcall, 2
 local digest, rows, missed
-if ARGV[1] == '2' and ARGV[2] == '?current' then
-  local layout = pcall('HGET', KEYS[2], '@layout')
-  if type(layout) == 'string' and ARGV[3] ~= '@' .. layout then
+if ARGV[1] == '2' and ARGV[2] == '?current' and string.byte(ARGV[3] or '', 1) == 64 then
+  local current = pcall('HGET', KEYS[2], '@layout')
+  if type(current) == 'string' and ARGV[3] ~= '@' .. current then
     return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
   end
   before_ids = 3

@@ -7,11 +7,12 @@ KEYS[3]  hash      the entity's features
 
 ARGV[1]  id        the entity's id
 ARGV[2]  time      event time in ms since 1970 or ISO 8601; empty: now, by Redis's clock. An increment counts whatever
-                   its time; the feature's event time becomes the newer one
+                   its time; each feature's event time becomes the newer one
 ARGV[3…]           name, amount, name, amount …: features of type float or int, amounts as text of that type. A feature
                    that is missing counts from its default, or from 0
 
-Reply    a msgpack array with the new value of each; nil when the entity was deleted at or after that time.
+Reply    a msgpack array with the new value of each; nil, and nothing is written, when the entity was deleted at
+         or after that time, or would have expired since.
 Errors   BADARGS, BADID, BADTYPE (also for a result beyond 2^53 or beyond a float), NOSCHEMA, UNDECLARED, and Redis's
          own (OOM, READONLY, WRONGTYPE). After an error nothing has been written.
 Cost     O(features)
@@ -42,7 +43,7 @@ if type(members) == 'table' then return members end
 local entity
 entity, failure = load_entity(KEYS[3], declared)
 if failure then return failure end
-if entity.deleted and entity.floor >= time then return false end
+if entity.floor and entity.floor >= time then return false end
 local slot_of = {}
 for slot = 1, #declared.names do slot_of[declared.names[slot]] = slot end
 
@@ -74,13 +75,12 @@ for position = 3, #ARGV, 2 do
     return redis.error_reply('BADTYPE ' .. name .. ' would be beyond what can be incremented')
   end
   local text = kind == 'int' and string.format('%.0f', value) or float_text(value)
-  entity.values[slot], given[slot] = value, true
+  given[slot] = math.max(time, time_of(entity, slot, name) or 0)
+  entity.values[slot] = value
   words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value
 end
--- Each feature keeps its own time where that is newer already.
-local newest = time
-for slot in pairs(given) do newest = math.max(newest, time_of(entity, slot, declared.names[slot]) or 0) end
-touch(entity, declared, given, newest)
+touch(entity, declared, given, time)
+if declared.ttl > 0 and entity.base + declared.ttl < now() then return false end
 failure = store_entity(KEYS[3], entity, declared, words)
 if failure then return failure end
 redis.call('SADD', KEYS[1], id)

@@ -13,12 +13,12 @@ ARGV[3…] fields    the names of the n numbers that each event has; `@event_tim
                    id is among the last 64 that the entity had
 then     events    for each hash: the id, then n numbers as text; the byte FE for one that the event has not
 
-Reply    array of 4: how many events were counted; how many were skipped, being out of every window, from before the
-         entity's deletion, or counted already; an array with an entry for each rejected event: its position, counted
-         from 0, its code (BADID, BADTIME, BADTYPE or WRONGTYPE) and the reason as text; and a letter for each event: C
-         the first thing known of the entity, A counted, S skipped, D counted already, R rejected.
-Errors   BADARGS, NOSCHEMA, UNDECLARED (the schema has no windows), and Redis's own. After an error nothing has been
-         written.
+Reply    array of 4: how many events were counted; how many were skipped, being out of every window, older than the ttl,
+         from before the entity's deletion, or counted already; an array with an entry for each rejected event: its
+         position, counted from 0, its code (BADID, BADTIME, BADTYPE or WRONGTYPE) and the reason as text; and a letter
+         for each event: C the first thing known of the entity, A counted, S skipped, D counted already, R rejected.
+Errors   BADARGS, NOSCHEMA, UNDECLARED (the schema has no windows, or none that sums a field), and Redis's own. After
+         an error nothing has been written.
 Cost     O(events * features). A window keeps at most 120 numbers an entity, whatever happens; `@seen`, the digests
          of ids, has at most 1 KiB.
 ]]
@@ -31,13 +31,17 @@ Cost     O(events * features). A window keeps at most 120 numbers an entity, wha
 -- @include row
 -- @include entity
 -- @include touch
--- The buckets after an event of `amount` at `event_time`; nil when it is out of the window already, or as far ahead.
+-- The buckets after an event of `amount` at `event_time`; nil when it is out of the window already, or as far ahead;
+-- false when they would add up to no float.
 local function add_event(window, text, event_time, amount, time)
   local number, current = math.floor(event_time / window.step), math.floor(time / window.step)
   if number <= current - BUCKETS or number >= current + BUCKETS then return nil end
-  local buckets, parts = read_buckets(window, text, time), {}
+  local buckets, parts, size = read_buckets(window, text, time), {}, 0
   buckets[number] = (buckets[number] or 0) + amount
-  for each, value in pairs(buckets) do parts[#parts + 1] = string.format('%.0f:%.17g', each, value) end
+  for each, value in pairs(buckets) do
+    parts[#parts + 1], size = string.format('%.0f:%.17g', each, value), size + math.abs(value)
+  end
+  if size == huge then return false end
   table.sort(parts)
   return table.concat(parts, ' ')
 end
@@ -71,29 +75,40 @@ if failure then return failure end
 if not declared.windows or not next(declared.windows) then
   return redis.error_reply('UNDECLARED no sliding window is declared in the schema')
 end
+local summed = { ['@event_id'] = true }
+for _, window in pairs(declared.windows) do
+  if window.field then summed[window.field] = true end
+end
+for position = timed and 2 or 1, #fields do
+  if not summed[fields[position]] then
+    return redis.error_reply('UNDECLARED ' .. shown(fields[position]) .. ' of an event is summed by no window')
+  end
+end
 local members = redis.pcall('SCARD', KEYS[1])
 if type(members) == 'table' then return members end
 
--- Count one event; return the verdict, or nil and an error reply.
+-- Count one event; return the verdict; or nil and an error reply; or nil, nil and what is wrong with the event.
 local function record(key, time, numbers, event_id)
   local entity, reply = load_entity(key, declared)
   if reply then return nil, reply end
-  if entity.deleted and entity.floor >= time then return 'S' end
+  if entity.floor and entity.floor >= time then return 'S' end
   local seen = event_id and remember(redis.call('HGET', key, '@seen') or '', event_id)
   if seen == nil and event_id then return 'D' end
-  local existed, given, words, newest = entity.base ~= nil, {}, {}, time
+  local existed, given, words = entity.base ~= nil, {}, {}
   for slot, window in pairs(declared.windows) do
     local amount = not window.field and 1 or numbers[window.field]
     local buckets = amount and add_event(window, entity.values[slot], time, amount, now())
+    if buckets == false then return nil, nil, declared.names[slot] .. ' would be beyond a float' end
     if buckets then
-      newest = math.max(newest, time_of(entity, slot, declared.names[slot]) or 0)
-      entity.values[slot], given[slot] = buckets, true
+      given[slot] = math.max(time, time_of(entity, slot, declared.names[slot]) or 0)
+      entity.values[slot] = buckets
       words[#words + 1], words[#words + 2] = declared.names[slot], buckets
     end
   end
   if #words == 0 then return 'S' end
   if seen then words[#words + 1], words[#words + 2] = '@seen', seen end
-  touch(entity, declared, given, newest)
+  touch(entity, declared, given, time)
+  if declared.ttl > 0 and entity.base + declared.ttl < now() then return 'S' end
   reply = store_entity(key, entity, declared, words)
   if reply then return nil, reply end
   return existed and 'A' or 'C'
@@ -120,8 +135,9 @@ for event = 1, event_count do
       end
     end
   end
-  local verdict, reply = 'R', nil
-  if not code then verdict, reply = record(KEYS[2 + event], time, numbers, event_id) end
+  local verdict, reply, excess = 'R', nil, nil
+  if not code then verdict, reply, excess = record(KEYS[2 + event], time, numbers, event_id) end
+  if excess then code, reason, verdict = 'BADTYPE', excess, 'R' end
   if reply then
     if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
     code, reason, verdict = 'WRONGTYPE', 'the key of the features holds no hash', 'R'

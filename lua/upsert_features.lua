@@ -56,6 +56,9 @@ if names[1] == '@event_time' then
   table.remove(names, 1)
 end
 local declared, failure
+local USAGE = 'BADARGS want keys members, schema, hash per row; then time, n, n names, and id + n values per row'
+  .. ' (n at most 2000)'
+if not word_count or row_count < 1 then return redis.error_reply(USAGE) end
 if layout then
   declared, failure = read_layout(KEYS[2])
   if failure then return failure end
@@ -66,10 +69,7 @@ if layout then
 end
 local name_count = #names
 local stride = 1 + timed + name_count
-if not word_count or row_count < 1 or #ARGV ~= 2 + word_count + row_count * stride then
-  return redis.error_reply('BADARGS want keys members, schema, hash per row; then time, n, n names, and id + n values'
-    .. ' per row (n at most 2000)')
-end
+if #ARGV ~= 2 + word_count + row_count * stride then return redis.error_reply(USAGE) end
 local given_time = ARGV[1] ~= '' and parse_time(ARGV[1])
 if given_time == nil then
   return redis.error_reply('BADARGS ' .. time_error(ARGV[1]))
@@ -92,8 +92,8 @@ for column = 1, name_count do
   if not slot then
     return redis.error_reply('UNDECLARED ' .. shown(names[column]) .. ' is not declared in the schema')
   end
-  if not covers[slot] then covered = covered + 1 end
-  slots[column], covers[slot] = slot, true
+  if covers[slot] then return redis.error_reply('BADARGS ' .. shown(names[column]) .. ' is named twice') end
+  slots[column], covers[slot], covered = slot, true, covered + 1
 end
 local whole = covered == width + #declared.extras -- rows without marks are complete, whatever is stored
 
@@ -192,18 +192,24 @@ local function replace(key, stored, time, checks)
   end
   if not head then return nil end
   if vectors then fields[2] = head .. pack_values(values, width, vectors)
+  elseif width == 0 then fields[2] = head
   else fields[2] = head .. pack(unpack(values, 1, width)) end
   if checks then
     local base = tonumber(stored[1] or nil)
     if base and (base > time or (base == time and stored[2] == DELETED)) then return nil end
-    if base == time and stored[2] == fields[2] and #declared.extras == 0 then return 'D' end
+    if base == time and stored[2] == fields[2] then
+      if #declared.extras > 0 then return nil end -- whose values are to be compared
+      return 'D'
+    end
   end
   local added = pcall('HSET', key, unpack(fields))
   if type(added) == 'table' then return nil, added end
   if ttl > 0 then redis.call('PEXPIREAT', key, time_text(time + ttl))
   -- Some of the fields were there and some were not, as where an entity was deleted: its tombstone would expire.
   elseif declared.ttl_ended or (added > 0 and added < name_count + 2) then redis.call('PERSIST', key) end
-  return added >= name_count and 'C' or 'A'
+  local existed = added < name_count
+  if checks then existed = stored[1] and stored[2] ~= DELETED end
+  return existed and 'A' or 'C'
 end
 
 local written, skipped, rejected, ids = 0, 0, {}, {}

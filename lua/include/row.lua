@@ -42,6 +42,7 @@ end
 -- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes. With `parts`, what
 -- comes before the last vector is appended there instead: to copy vectors is what costs.
 local function pack_values(values, count, vectors, parts)
+  if count == 0 then return array_head(0) end
   if not vectors then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
   local pieces, head, first = parts or {}, array_head(count), 1
   for position = 1, count do

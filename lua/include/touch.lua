@@ -1,9 +1,11 @@
--- Note that the features in `slots` were given or removed at `time`: move `base` and keep the times of the others.
+-- Note that the features in `slots` were given or removed, at the time that stands there or at `time`: move `base` and
+-- keep the times of the others.
 local function touch(entity, declared, slots, time)
   local times, base, count = {}, nil, #declared.names + #declared.extras
   for slot = 1, count do
     local name = name_of(declared, slot)
-    local known = slots[slot] and time or entity.times[name] or (entity.values[slot] ~= nil and entity.base) or nil
+    local given = slots[slot] == true and time or slots[slot]
+    local known = given or entity.times[name] or (entity.values[slot] ~= nil and entity.base) or nil
     times[name] = known
     if known and (not base or known > base) then base = known end
   end

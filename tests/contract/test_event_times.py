@@ -236,6 +236,26 @@ def test_vectors_are_stored_as_bytes_and_read_when_asked_for(store: FeatureStore
     assert store.get("u", ["n", "e"]) == {"n": 2, "e": None}
 
 
+def test_an_entity_may_have_vectors_alone(store: FeatureStore) -> None:
+    declare(store, {"e": "float32[2]"})
+    first = [("u", {"e": [1.0, 2.0]})]
+    assert [store.upsert(first, event_time=time).verdicts for time in (100, 100, 50, 200)] == ["C", "D", "S", "A"]
+    assert store.get_many(["u", "v"], ["e"]) == [{"e": [1.0, 2.0]}, None]
+    assert store.get_many(["u", "v"]) == [{}, None]
+    assert store.get("u") == {}
+    assert store.fetch_json("u") == b'{"user_id":"u","features":{}}'
+    store.upsert([("u", {"e": None})])
+    assert store.get("u", ["e"]) == {"e": None}
+
+
+def test_a_row_with_a_vector_that_is_sent_again_is_a_duplicate(store: FeatureStore) -> None:
+    declare(store, {"n": "int", "e": "float32[2]"})
+    row, other = {"n": 1, "e": [1.0, 2.0]}, {"n": 1, "e": [1.0, 3.0]}
+    verdicts = [store.upsert([("u", given)], event_time=100).verdicts for given in (row, row, other, other)]
+    assert verdicts == ["C", "D", "A", "D"]
+    assert store.get("u", ["e"]) == {"e": [1.0, 3.0]}
+
+
 def test_numpy_arrays_are_vectors(store: FeatureStore) -> None:
     declare(store, {"n": "int", "e": "float32[2]"})
     rows: list[tuple[str, dict[str, Any]]] = [
@@ -277,6 +297,51 @@ def test_increments_are_all_or_none(store: FeatureStore) -> None:
     store.delete("u")
     assert store.increment("u", {"n": 1}, event_time=1000) is None
     assert store.get("u") is None
+
+
+def test_an_increment_gives_each_feature_its_own_time(store: FeatureStore) -> None:
+    declare(store, {"a": "int", "b": "int", "c": "int"})
+    store.upsert([("u", {"a": 1})], event_time=200)
+    store.upsert([("u", {"b": 1})], event_time=100)
+    assert store.increment("u", {"a": 1, "b": 1}, event_time=150) == {"a": 2, "b": 2}
+    assert store.increment("u", {"c": 1}, event_time=120) == {"c": 1}
+    _, (fresh,) = store.fetch_fresh(["u"])
+    assert fresh is not None
+    assert fresh.event_times == (200, 150, 120)
+    assert store.upsert([("u", {"b": 9})], event_time=170).verdicts == "A"
+    assert store.upsert([("u", {"c": 9})], event_time=130).verdicts == "A"
+
+
+def test_what_was_counted_before_a_deletion_stays_deleted_when_the_entity_is_back(
+    store: FeatureStore, transport: Transport
+) -> None:
+    declare(store, {"a": "int", "spent": "sum(amount, 1h)"})
+    now = now_ms(transport)
+    event: list[tuple[str, dict[str, Any]]] = [("u", {"amount": 7.0, "@event_id": "e", "@event_time": now - 9000})]
+    assert store.record(event).verdicts == "C"
+    assert store.delete("u", event_time=now - 5000)
+    assert store.upsert([("u", {"a": 1})], event_time=now).verdicts == "C"
+    assert store.record(event).verdicts == "S"
+    assert store.increment("u", {"a": 1}, event_time=now - 6000) is None
+    assert store.get("u") == {"a": 1, "spent": 0.0}
+
+
+def test_what_would_have_expired_is_not_counted(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"n": "int", "clicks": "count(1d)"}, ttl="1h")
+    old = now_ms(transport) - 2 * 3_600_000
+    assert store.increment("u", {"n": 1}, event_time=old) is None
+    assert store.record([("v", {"@event_time": old})]).verdicts == "S"
+    assert store.count() == 0
+    store.upsert([("u", {"n": 1})])
+    assert store.increment("u", {"n": 1}, event_time=old) == {"n": 2}
+
+
+def test_an_event_that_would_make_a_sum_infinite_is_rejected(store: FeatureStore, transport: Transport) -> None:
+    declare(store, {"spent": "sum(amount, 1h)", "clicks": "count(1h)"})
+    now = now_ms(transport)
+    result = store.record([("u", {"amount": 1e308, "@event_time": now - age}) for age in (0, 0, 300_000)])
+    assert (result.verdicts, result.rejected[0].reason) == ("CRR", "spent would be beyond a float")
+    assert store.get("u") == {"spent": 1e308, "clicks": 1}
 
 
 def test_windows_count_events_and_forget_them(store: FeatureStore, transport: Transport) -> None:

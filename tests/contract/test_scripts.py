@@ -402,6 +402,28 @@ def test_a_reader_notices_a_schema_that_was_replaced_under_it(declared: FeatureS
     assert declared.get_many(["u"]) == [{"city": "Rome", "vip": None, "n": None, "age": 2.0}]
 
 
+def test_a_feature_is_named_once(declared: FeatureStore, transport: Transport) -> None:
+    with pytest.raises(BadArgumentsError, match="age is named twice"):
+        upsert(transport, ["age", "n", "age"], ("u", "1", "2", "3"))
+
+
+@pytest.mark.parametrize("names", ['[["a"]]', "[null]", '["a b"]', "[]", "{}", '"a"', '["@layout"]'])
+def test_services_are_lists_of_names(declared: FeatureStore, transport: Transport, names: str) -> None:
+    with pytest.raises(BadArgumentsError, match="wants a JSON array of feature names"):
+        transport.run(APPLY_SCHEMA, ["user:schema"], ["@service:s", names])
+    assert transport.run(APPLY_SCHEMA, ["user:schema"], ["@service:s", '["age","item:price"]']) == 2
+
+
+def test_later_deletions_count_whatever_is_stored(declared: FeatureStore) -> None:
+    declared.upsert([("u", {"age": 1.0})], event_time=100)
+    assert declared.delete("u", event_time=150)
+    assert not declared.delete("u", event_time=300)
+    assert not declared.delete("u", event_time=200)
+    assert not declared.delete("unknown", event_time=300)
+    assert declared.upsert([("u", {"age": 1.0}), ("unknown", {"age": 1.0})], event_time=250).verdicts == "SS"
+    assert declared.upsert([("u", {"age": 1.0}), ("unknown", {"age": 1.0})], event_time=350).verdicts == "CC"
+
+
 # The packed row
 
 

@@ -93,7 +93,10 @@ class Model:
 
     def delete(self, entity_id: str, time: int) -> bool:
         row = self.rows.get(entity_id)
-        if row is None or self._newest(entity_id) > time:
+        if row is None:
+            self.floors[entity_id] = max(time, self.floors.get(entity_id, -1))
+            return False
+        if self._newest(entity_id) > time:
             return False
         self.floors[entity_id] = time
         del self.rows[entity_id], self.created[entity_id]
