@@ -22,7 +22,7 @@ class Access:
 
         Raises:
             falcon.HTTPMethodNotAllowed: Writing is off.
-        falcon.HTTPForbidden: The key is none of those that may.
+            falcon.HTTPForbidden: The key is none of those that may.
             falcon.HTTPUnauthorized: There is no key.
         """
         if not self._write_keys:

@@ -207,16 +207,18 @@ class AsyncTransport(Sharing[AsyncLink]):
 def _open_pool(url: str, connect_timeout: float) -> ConnectionPool:
     """Return redis-py's pool for `url`, of which only its way with URLs is used: RESP2, no commands of its own."""
     try:
-        return ConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
-            protocol=2,
             driver_info=None,
             socket_timeout=connect_timeout,
             socket_connect_timeout=connect_timeout,
             retry=Retry(NoBackoff(), 0),
         )
-    except ValueError as error:
+        pool.connection_kwargs["protocol"] = 2  # whatever the URL says
+        pool.connection_class(**pool.connection_kwargs)  # without connecting: are the URL's options some?
+    except (ValueError, TypeError) as error:
         raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
+    return pool
 
 
 async def _check_access(connection: Any) -> None:

@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,16 @@ _ADMIN_TIMEOUT_S = 5.0
 def open_store(keys: Keys | None = None) -> FeatureStore:
     """Return a store for a command that a person waits for: more patient than serving is."""
     return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, keys=keys)
+
+
+@contextmanager
+def open_entity(name: str) -> Iterator[FeatureStore]:
+    """Yield the store of the entity of that name."""
+    with open_store() as store:
+        yield store.entity(name)
+
+
+_of_entity = click.option("--entity", default="user", show_default=True, help="Whose features.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,30 +85,35 @@ def apply(path: Path | None) -> None:
 @commands.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--features", metavar="A,B", help="Features wanted; all when left out.")
-def get(ids: tuple[str, ...], features: str | None) -> None:
+@_of_entity
+def get(ids: tuple[str, ...], features: str | None, entity: str) -> None:
     """Print the features of each ID, a JSON object a line; exit 1 when one is unknown."""
-    with open_store() as store:
+    with open_entity(entity) as store:
         rows = store.get_many(ids, features.split(",") if features else None)
+        id_name = store.id_name
     for entity_id, row in zip(ids, rows, strict=True):
-        _print_json({"user_id": entity_id, "features": row})
+        _print_json({id_name: entity_id, "features": row})
     sys.exit(1 if None in rows else 0)
 
 
 @commands.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-def delete(ids: tuple[str, ...]) -> None:
+@_of_entity
+def delete(ids: tuple[str, ...], entity: str) -> None:
     """Remove each ID with all its features; exit 1 when one was unknown."""
-    with open_store() as store:
+    with open_entity(entity) as store:
+        id_name = store.id_name
         removed = [store.delete(entity_id) for entity_id in ids]
     for entity_id, was_there in zip(ids, removed, strict=True):
-        _print_json({"user_id": entity_id, "deleted": was_there})
+        _print_json({id_name: entity_id, "deleted": was_there})
     sys.exit(0 if all(removed) else 1)
 
 
 @commands.command()
-def schema() -> None:
+@_of_entity
+def schema(entity: str) -> None:
     """Print the schema that Redis holds, as JSON."""
-    with open_store() as store:
+    with open_entity(entity) as store:
         held = store.schema()
     _print_json({"entity": store.keys.entity, "version": held.version, "features": held.features})
 
@@ -113,35 +130,38 @@ def scripts(name: str | None) -> None:
 
 
 @commands.command()
-@click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 users.")
-def repack(pause_ms: int) -> None:
+@click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 ids.")
+@_of_entity
+def repack(pause_ms: int, entity: str) -> None:
     """Build packed rows that are missing or of an older layout, in small steps beside live traffic."""
     progress = RepackProgress(0, 0, 0)
-    with open_store() as store:
+    with open_entity(entity) as store:
+        store.schema()  # without one there is nothing to do, and that is to be said
         shown = 0.0
         for progress in repack_rows(store, pause=pause_ms / 1000):
             if time.monotonic() - shown > 1:
                 shown = time.monotonic()
-                click.echo(f"{progress.seen} of {progress.total} users seen, {progress.built} rows built", err=True)
-    click.echo(f"done: {progress.seen} users seen, {progress.built} rows built", err=True)
+                click.echo(f"{progress.seen} of {progress.total} ids seen, {progress.built} rows built", err=True)
+    click.echo(f"done: {progress.seen} ids seen, {progress.built} rows built", err=True)
 
 
 @commands.command()
-@click.option("--entity", default="user", show_default=True, help="Whose ids to look at.")
+@_of_entity
 @click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 ids.")
 def sweep(entity: str, pause_ms: int) -> None:
     """Take ids whose features have expired out of the set of known ids, in small steps beside live traffic."""
     progress = SweepProgress(0, 0)
-    with open_store() as store:
-        for step in sweep_members(store.entity(entity), pause=pause_ms / 1000):
+    with open_entity(entity) as store:
+        for step in sweep_members(store, pause=pause_ms / 1000):
             progress = step
     click.echo(f"done: {progress.seen} ids seen, {progress.removed} removed", err=True)
 
 
 @commands.command()
-def doctor() -> None:
+@_of_entity
+def doctor(entity: str) -> None:
     """Check server, schema and a sample of the users; exit 1 when something is amiss."""
-    with open_store() as store:
+    with open_entity(entity) as store:
         findings = list(diagnose(store))
     for finding in findings:
         click.echo(f"{'ok  ' if finding.good else 'WARN'}  {finding.text}")

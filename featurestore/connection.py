@@ -38,7 +38,7 @@ class Server(Protocol):
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
         send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
-        begins: Whether `begin` may take requests.
+        begin: Begins to answer a GET of a plain path, in the hub; False where it has to be answered by other means.
     """
 
     alive: bool

@@ -1,4 +1,4 @@
-"""What one `GET /features/{user_id}` executes between the worker and Redis, from top to bottom.
+"""What one `GET /features/{user_id}` executes between the worker and Redis, where `gather.py` does not answer it.
 
 Nearly all requests are this one, so it has a way of its own past the framework: no routing, no request and response
 objects. Whatever is not plainly such a request goes to the Falcon app, which answers it the same way.

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
+from featurestore.keys import Keys
 from featurestore.packing import Packer
 from featurestore.rendering import Renderer
 
@@ -136,7 +137,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         """Return the definition as apply_schema takes it.
 
         Raises:
-            SchemaError: A span of time is none, or `join_key` is another field of responses.
+            SchemaError: A span of time is none, `join_key` is another field of responses, or `members` cannot be that.
         """
         words: list[str] = []
         for name, feature in self.features.items():
@@ -146,6 +147,8 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
                 words += (name, feature.type, *_option_words(name, feature))
         if self.join_key in _RESPONSE_FIELDS:
             raise SchemaError(f"join_key cannot be {self.join_key}: responses have a field of that name")
+        if self.members is not None:
+            _check_members(self.entity, self.members)
         for option in ("ttl", "max_age", "tombstone"):
             span = getattr(self, option)
             if span is not None:
@@ -156,6 +159,14 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         for service, names in self.services.items():
             words += (f"@service:{service}", msgspec.json.encode(names).decode() if names else "")
         return words
+
+
+def _check_members(entity: str, members: str) -> None:
+    default = Keys()
+    if entity == default.entity and members != default.members:
+        raise SchemaError(f"members of {entity} is {default.members}: servers and tools go by that, not {members!r}")
+    if members == Keys.of(entity).schema:
+        raise SchemaError(f"members cannot be {members}: the schema is there")
 
 
 def _option_words(name: str, feature: FeatureDefinition) -> list[str]:

@@ -1,9 +1,10 @@
 """Every setting, read from the environment: `REDIS_*` for the server's address, `FEATURESTORE_*` for the rest."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Literal, get_args, get_type_hints
 from urllib.parse import quote
 
 import msgspec
@@ -13,6 +14,9 @@ from featurestore.errors import ConfigurationError
 
 WorkerClass = Literal["featurestore", "gevent", "gthread", "sync"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+_CHOICES = {"worker_class": get_args(WorkerClass), "log_level": get_args(LogLevel)}
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
+_BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
 
 
@@ -85,8 +89,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 try:
                     values[name] = msgspec.convert(text, kind, strict=False)
                 except msgspec.ValidationError as error:
-                    raise ConfigurationError(f"{variable_of(name)}={text!r}: {error}") from error
-        return cls(**values)
+                    choices = f"; want {', '.join(_CHOICES[name])}" if name in _CHOICES else ""
+                    raise ConfigurationError(f"{variable_of(name)}={text!r}: {error}{choices}") from error
+        settings = cls(**values)
+        if not _BIND.fullmatch(settings.bind):
+            raise ConfigurationError(
+                f"{variable_of('bind')}={settings.bind!r}: want host:port, with a port up to 65535, or unix:path"
+            )
+        return settings
 
     @property
     def url(self) -> str | None:
@@ -100,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def _url_of_host(host: str, port: int, password: str | None, db: int) -> str:
     credentials = f":{quote(password, safe='')}@" if password else ""
+    host = f"[{host}]" if ":" in host else host
     return f"redis://{credentials}{host}:{port}/{db}"
 
 
@@ -109,7 +120,7 @@ def variable_of(field: str) -> str:
 
 
 def describe_settings() -> list[tuple[str, str, str]]:
-    """Return variable, default and meaning of every setting, for the documentation and `featurestore serve --help`."""
+    """Return variable, default and meaning of every setting, for the documentation and `featurestore settings`."""
     factories = {"data_dir": "~/.local/share/featurestore", "workers": "number of processors"}
     rows = []
     for field in msgspec.structs.fields(Settings):

@@ -17,6 +17,7 @@ from featurestore.keys import Keys
 from featurestore.schema import read_definition
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
+from featurestore.transport import open_pool
 
 _logger = logging.getLogger("featurestore")
 _GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:featurestore.gunicorn_config"]
@@ -27,6 +28,7 @@ _EXTRA_STOP_S = 5.0
 def serve(settings: Settings) -> int:
     """Run gunicorn until it ends; return its exit code. With a Redis of its own, this process becomes gunicorn."""
     if settings.url:
+        open_pool(settings.url, timeout=1, connect_timeout=1, max_connections=1)  # a wrong URL is told here, once
         os.execv(sys.executable, _GUNICORN)  # noqa: S606 - our own interpreter
     with EmbeddedServer(settings.data_dir) as server:
         _logger.info("embedded server with its data in %s", server.data_dir)

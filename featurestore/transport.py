@@ -99,17 +99,19 @@ def load_commands() -> list[bytes]:
 def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> ConnectionPool:
     """Return redis-py's pool for `url`: RESP2, no retries of its own, no commands beyond what the URL asks for."""
     try:
-        return ConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
-            protocol=2,
             driver_info=None,
             socket_timeout=timeout,
             socket_connect_timeout=connect_timeout,
             retry=Retry(NoBackoff(), 0),
             max_connections=max_connections,
         )
-    except ValueError as error:
+        pool.connection_kwargs["protocol"] = 2  # whatever the URL says
+        pool.connection_class(**pool.connection_kwargs)  # without connecting: are the URL's options some?
+    except (ValueError, TypeError) as error:
         raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
+    return pool
 
 
 def address_of(url: str) -> str:

@@ -67,6 +67,23 @@ def test_apply_refuses_a_changed_type(run: Run, tmp_path: Path) -> None:
     )
 
 
+def test_every_command_takes_another_entity(run: Run, tmp_path: Path, environment: dict[str, str]) -> None:
+    path = tmp_path / "item.toml"
+    path.write_text('entity = "item"\njoin_key = "sku"\nmembers = "goods"\n[features]\nprice = "float"\n')
+    item = ("--entity", "item")
+    assert run("repack", *item).stderr == "featurestore: no schema is stored: run featurestore apply\n"
+    assert run("apply", str(path)).returncode == 0
+    with EmbeddedServer(environment["FEATURESTORE_DATA_DIR"]) as server, FeatureStore.connect(server.url) as store:
+        store.entity("item").upsert([("i1", {"price": 2.5})])
+    assert run("get", "i1", *item).stdout == '{"sku":"i1","features":{"price":2.5}}\n'
+    assert run("repack", *item).stderr.endswith("done: 1 ids seen, 0 rows built\n")
+    assert "schema version 1 with 1 features" in run("doctor", *item).stdout
+    assert json.loads(run("schema", *item).stdout)["entity"] == "item"
+    assert run("sweep", *item).stderr == "done: 1 ids seen, 0 removed\n"
+    assert run("delete", "i1", *item).stdout == '{"sku":"i1","deleted":true}\n'
+    assert run("get", "user00001").returncode == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["frob"], ["get"], ["serve", "--wurkers", "3"], ["simulate", "--users", "x"], ["scripts", "nope"]],

@@ -142,16 +142,32 @@ def test_settings_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("FEATURESTORE_WORKERS", "0"), ("FEATURESTORE_WORKER_CLASS", "tornado"), ("REDIS_PORT", "x"),
-     ("FEATURESTORE_TIMEOUT_MS", "-1")],
+     ("FEATURESTORE_TIMEOUT_MS", "-1"), ("FEATURESTORE_BIND", "localhost"), ("FEATURESTORE_BIND", "localhost:x"),
+     ("FEATURESTORE_BIND", "localhost:65536"), ("FEATURESTORE_BIND", "::1:8000")],
 )  # fmt: skip
 def test_a_setting_that_does_not_fit_is_named(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{variable}='{value}'"):
         Settings.from_environment({variable: value})
 
 
-def test_a_redis_url_that_cannot_be_used_is_a_configuration_error() -> None:
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::1]:65535", ":80", "unix:/run/x.sock", "a-b.example:1"])
+def test_addresses_to_listen_on(bind: str) -> None:
+    assert Settings.from_environment({"FEATURESTORE_BIND": bind}).bind == bind
+
+
+def test_a_setting_with_choices_tells_them() -> None:
+    with pytest.raises(ConfigurationError, match="want debug, info, warning, error"):
+        Settings.from_environment({"FEATURESTORE_LOG_LEVEL": "INFO"})
+
+
+def test_a_host_by_its_ipv6_address() -> None:
+    assert Settings.from_environment({"REDIS_HOST": "::1"}).url == "redis://[::1]:6379/0"
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "redis://localhost?foo=bar", "redis://localhost:x"])
+def test_a_redis_url_that_cannot_be_used_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="Redis URL"):
-        FeatureStore.connect("http://localhost")
+        FeatureStore.connect(url)
 
 
 # Schema files
@@ -165,6 +181,8 @@ def test_a_redis_url_that_cannot_be_used_is_a_configuration_error() -> None:
         ("[features]", "declares no feature"),
         ("[features", "cannot read"),
         ("[features]\nage = 'int'\n[typo]", "typo"),
+        ("members = 'my_users'\n[features]\nage = 'int'", "members of user is all_users"),
+        ("entity = 'item'\nmembers = 'item:schema'\n[features]\nage = 'int'", "the schema is there"),
         ("join_key = 'features'\n[features]\nage = 'int'", "join_key cannot be features"),
     ],
 )
