@@ -34,6 +34,7 @@ typedef struct {
 } Writer;
 
 #define RESERVE(writer, size) ((size_t)((writer)->end - (writer)->at) >= (size_t)(size) ? 0 : grow((writer), (size)))
+#define MOST_ROOM ((size_t)1 << 24) /* made at once: unknown entities take far less than their room */
 #define PUT_LITERAL(writer, text) (memcpy((writer)->at, (text), sizeof(text) - 1), (writer)->at += sizeof(text) - 1)
 
 /* Writing */
@@ -596,8 +597,12 @@ static PyObject *Transcoder_each(Transcoder *self, PyObject *const *arguments, P
     PyObject *entities = PyList_New(number);
     for (Py_ssize_t index = 0; entities != NULL && index < number; index++) {
         /* What is called may change the lists: never go on by their old sizes. */
-        PyObject *id = index < PyList_GET_SIZE(ids) ? PyList_GET_ITEM(ids, index) : Py_None;
-        PyObject *row = index < PyList_GET_SIZE(rows) ? PyList_GET_ITEM(rows, index) : Py_None;
+        if (index >= PyList_GET_SIZE(ids) || index >= PyList_GET_SIZE(rows)) {
+            PyErr_SetString(PyExc_ValueError, "the lists were changed");
+            Py_CLEAR(entities);
+            break;
+        }
+        PyObject *id = PyList_GET_ITEM(ids, index), *row = PyList_GET_ITEM(rows, index);
         PyObject *entity = Py_None;
         Py_INCREF(id);
         Py_INCREF(row);
@@ -668,7 +673,8 @@ static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, P
     PyObject *ids = arguments[0], *replies = arguments[1];
     Py_ssize_t position = 0;
     Writer writer;
-    if (start(&writer, 64 + (size_t)PyList_GET_SIZE(ids) * (64 + self->room)) < 0)
+    size_t room = 64 + (size_t)PyList_GET_SIZE(ids) * (64 + self->room);
+    if (start(&writer, room < MOST_ROOM ? room : MOST_ROOM) < 0)
         return NULL;
     int failed = 0;
     for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(replies); index++) {

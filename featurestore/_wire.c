@@ -40,13 +40,22 @@ static int find_path(const char *data, size_t size, const char *usual, size_t us
     return 1;
 }
 
+/* Whether it is an int; where not, an exception is set: cut off it would be another descriptor. */
+static int is_descriptor(long number)
+{
+    if (number == (int)number)
+        return 1;
+    PyErr_SetString(PyExc_OverflowError, "no descriptor is that large");
+    return 0;
+}
+
 static PyObject *take(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 3 || (arguments[1] != Py_None && !PyBytes_Check(arguments[1])))
         return PyErr_Format(PyExc_TypeError, "take() wants a descriptor, header fields or None, and a length");
     long descriptor = PyLong_AsLong(arguments[0]);
     size_t longest_line = PyLong_AsSize_t(arguments[2]);
-    if (PyErr_Occurred())
+    if (PyErr_Occurred() || !is_descriptor(descriptor))
         return NULL;
     char data[READ_BYTES];
     ssize_t size = recv((int)descriptor, data, sizeof data, MSG_DONTWAIT);
@@ -80,7 +89,7 @@ static PyObject *send_pieces(PyObject *Py_UNUSED(module), PyObject *const *argum
     if (count != 2 || !PyTuple_Check(arguments[1]))
         return PyErr_Format(PyExc_TypeError, "send() wants a descriptor and a tuple of bytes");
     long descriptor = PyLong_AsLong(arguments[0]);
-    if (descriptor == -1 && PyErr_Occurred())
+    if ((descriptor == -1 && PyErr_Occurred()) || !is_descriptor(descriptor))
         return NULL;
     char data[SEND_BYTES];
     size_t size = 0;

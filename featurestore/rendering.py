@@ -69,7 +69,7 @@ class Renderer:
         if self._transcoder is not None:
             try:
                 written: bytes = self._transcoder.one(entity_id, reply)
-            except ValueError:
+            except (TypeError, ValueError):
                 pass
             else:
                 return written
@@ -80,7 +80,7 @@ class Renderer:
         if self._transcoder is not None:
             try:
                 written: list[bytes | None] = self._transcoder.each(entity_ids, rows)
-            except ValueError:
+            except (TypeError, ValueError):
                 pass
             else:
                 return written
@@ -94,7 +94,7 @@ class Renderer:
         if self._transcoder is not None:
             try:
                 written: bytes = self._transcoder.many(entity_ids, replies)
-            except ValueError:
+            except (TypeError, ValueError):
                 pass
             else:
                 return written

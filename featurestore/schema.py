@@ -19,8 +19,8 @@ from featurestore.rendering import Renderer
 FeatureType = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(float|int|bool|string|float32\[[1-9]\d{0,3}\]"
-        r"|count\(\d+[smhd]\)|sum\([A-Za-z_][\w.-]*, ?\d+[smhd]\))$"
+        pattern=r"^(float|int|bool|string|float32\[[1-9][0-9]{0,3}\]"
+        r"|count\([0-9]+[smhd]\)|sum\([A-Za-z_][\w.-]*, ?[0-9]+[smhd]\))\Z"
     ),
 ]
 """What a feature's values are: `float`; `int`, exact to 64 bits; `bool`; `string`; `float32[N]`, a vector; `count(10m)`
@@ -53,7 +53,7 @@ def parse_duration(text: str) -> int:
     Raises:
         ValueError: It is none of these.
     """
-    match = re.fullmatch(r"(\d{1,13})(ms|s|m|h|d)?", text)
+    match = re.fullmatch(r"([0-9]{1,13})(ms|s|m|h|d)?", text)
     if match is None:
         raise ValueError(f"{text!r} is no span of time such as 30d, 12h, 5m, 10s or 500ms")
     return int(match[1]) * _UNITS_MS[match[2] or "ms"]

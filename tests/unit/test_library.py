@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.fake import FakeTransport
 
@@ -20,6 +21,7 @@ from featurestore import (
     read_definition,
 )
 from featurestore.errors import error_from_reply
+from featurestore.schema import Schema
 from featurestore.settings import describe_settings
 from featurestore.text import UnsuitableValueError, to_text
 
@@ -171,6 +173,13 @@ def test_a_redis_url_that_cannot_be_used_is_a_configuration_error(url: str) -> N
 
 
 # Schema files
+
+
+@pytest.mark.parametrize("kind", ["int\n", "float32[1\u0663]", "count(\u0663m)"])
+def test_a_stored_type_that_only_looks_like_one_is_damage(kind: str) -> None:
+    features = msgspec.json.encode(["a", kind])
+    with pytest.raises(SchemaError, match="damaged"):
+        Schema.from_reply([b"@version", b"1", b"@layout", b"12345678", b"@features", features])
 
 
 @pytest.mark.parametrize(

@@ -297,3 +297,20 @@ def test_rows_of_another_schema_are_told(quick: Selection, plain: Selection) -> 
 def transcoder() -> Any:
     assert rendering.transcoder_type is not None
     return rendering.transcoder_type(NAMES, TYPES, "user_id")
+
+
+def test_other_sequences_and_buffers_are_read_by_msgspec(quick: Selection, plain: Selection) -> None:
+    row = msgspec.msgpack.encode([None] * len(quick.names))
+    for selection in (quick, plain):
+        assert selection.renderer.one("u", bytearray(row)) == selection.renderer.one("u", row)  # type: ignore[arg-type]
+        many = selection.renderer.many(("u", "v"), [b"\x92" + row + b"\xc0"])  # type: ignore[arg-type]
+        assert many == selection.renderer.many(["u", "v"], [b"\x92" + row + b"\xc0"])
+
+
+@built
+def test_many_unknown_entities_take_little_memory() -> None:
+    kinds = [f"float32[{2048}]"] * 6
+    wide = Selection([f"v{number}" for number in range(6)], kinds, [], "user_id")
+    count = 200_000
+    written = wide.renderer.many(["u"] * count, [b"\xdd" + struct.pack(">I", count) + b"\xc0" * count])
+    assert len(written) == count * len(b'{"user_id":"u","features":null},') + 1

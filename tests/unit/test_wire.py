@@ -137,4 +137,7 @@ def test_wrong_calls_are_told(pair: Pair) -> None:
     for call in wrong:
         with pytest.raises(TypeError):
             call()
+    for call in (lambda: take(descriptor + 2**32, None, 0), lambda: send(descriptor + 2**32, (b"a",))):
+        with pytest.raises(OverflowError):
+            call()
     assert take(descriptor, None, 0) is None
