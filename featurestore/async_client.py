@@ -163,17 +163,18 @@ class AsyncClient(Caller):
         """Do what `Client.increment` does."""
         return await self._send(exchanges.increment(user_id, amounts, event_time, entity), timeout)
 
-    async def record(
+    async def record(  # noqa: PLR0913 - all but the first two by name
         self,
         user_id: str,
         event: Mapping[str, float],
         *,
         event_time: EventTime = None,
+        event_id: str | None = None,
         entity: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> str:
         """Do what `Client.record` does."""
-        return await self._send(exchanges.record(user_id, event, event_time, entity), timeout)
+        return await self._send(exchanges.record(user_id, event, event_time, event_id, entity), timeout)
 
     async def delete(
         self,

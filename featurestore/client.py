@@ -274,12 +274,13 @@ class Client(Caller):
         """
         return self._send(exchanges.increment(user_id, amounts, event_time, entity), timeout)
 
-    def record(
+    def record(  # noqa: PLR0913 - all but the first two by name
         self,
         user_id: str,
         event: Mapping[str, float],
         *,
         event_time: EventTime = None,
+        event_id: str | None = None,
         entity: str | None = None,
         timeout: float | None = None,
     ) -> str:
@@ -289,18 +290,19 @@ class Client(Caller):
             user_id: Any text of up to 256 bytes in UTF-8.
             event: The event's numbers, by the names that the windows sum.
             event_time: When it was; now when left out.
+            event_id: Tells the event from others: sent again, it is not counted again.
             entity: See the class.
             timeout: See the class.
 
         Returns:
-            `applied`; `created` where it is the first thing known of the entity; `stale` where it is out of every
-            window, or from before the entity's deletion.
+            `applied`; `created` where it is the first thing known of the entity; `duplicate` where an event of that
+            id was counted already; `stale` where it is out of every window, or from before the entity's deletion.
 
         Raises:
             UndeclaredFeatureError: The schema has no sliding window.
             BadArgumentsError: The id or the event time is unusable.
         """
-        return self._send(exchanges.record(user_id, event, event_time, entity), timeout)
+        return self._send(exchanges.record(user_id, event, event_time, event_id, entity), timeout)
 
     def delete(self, user_id: str, *, entity: str | None = None, timeout: float | None = None) -> bool:
         """Remove an entity; return whether there was one."""

@@ -315,11 +315,16 @@ def increment(
     return Exchange("POST", _writable_path(entity_id, entity), read, _encode(row))
 
 
-def record(entity_id: str, event: Mapping[str, float], event_time: EventTime, entity: str | None) -> Exchange[str]:
-    """Return the call that counts an event in an entity's sliding windows."""
+def record(
+    entity_id: str, event: Mapping[str, float], event_time: EventTime, event_id: str | None, entity: str | None
+) -> Exchange[str]:
+    """Return the call that counts an event in an entity's sliding windows; with an id it may be sent again."""
     row = row_body(event, event_time)
     row["event"] = row.pop("features")
-    return Exchange("POST", _writable_path(entity_id, entity), _read_verdict, _encode(row))
+    if event_id is not None:
+        row["event_id"] = event_id
+    path = _writable_path(entity_id, entity)
+    return Exchange("POST", path, _read_verdict, _encode(row), repeats=event_id is not None)
 
 
 def delete(entity_id: str, entity: str | None) -> Exchange[bool]:

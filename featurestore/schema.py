@@ -204,7 +204,8 @@ def read_definition(path: Path | None = None) -> Definition:
         raise SchemaError(f"cannot read the schema {source}: {error}") from error
     except msgspec.ValidationError as error:
         types = "float, int, bool, string, float32[N], count(SPAN), sum(FIELD, SPAN)"
-        raise SchemaError(f"{source}: {error} (types are {types})") from error
+        where = re.sub(r" matching regex '.*?'", " of a known type", str(error), flags=re.DOTALL)
+        raise SchemaError(f"{source}: {where} (types are {types})") from error
     if not definition.features:
         raise SchemaError(f"{source}: [features] declares no feature")
     return definition

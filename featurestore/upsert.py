@@ -173,7 +173,10 @@ class Upsert:
             return to_time(value)
         # numpy's arrays have no truth value: only bytes are compared.
         is_vector = index in self._vectors and not (isinstance(value, bytes) and value == LEAVE)
-        return to_vector(value) if is_vector else to_text(value)
+        try:
+            return to_vector(value) if is_vector else to_text(value)
+        except UnsuitableValueError as error:
+            raise UnsuitableValueError(f"{self._columns[index - 1]}: {error}") from None
 
     def _reject(self, row: int, code: str, reason: str) -> list[Word]:
         """Note a rejected row; it has no words."""

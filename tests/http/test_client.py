@@ -295,7 +295,9 @@ def test_events_are_counted_in_windows(client: Any) -> None:
     assert client.record(shop, {"amount": 2.5}, entity="shop") == "created"
     assert client.record(shop, {"amount": np.float64(1)}, event_time=datetime.now(UTC), entity="shop") == "applied"
     assert client.record(shop, {"amount": 1.0}, event_time=1000, entity="shop") == "stale"
-    assert client.get(shop, entity="shop") == {"clicks": 2, "spent": 3.5}
+    verdicts = [client.record(shop, {"amount": 4.0}, event_id="e1", entity="shop") for _ in range(2)]
+    assert verdicts == ["applied", "duplicate"]
+    assert client.get(shop, entity="shop") == {"clicks": 3, "spent": 7.5}
 
 
 def test_deleting_tells_whether_there_was_one(client: Any) -> None:
