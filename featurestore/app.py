@@ -91,6 +91,8 @@ class EntityReader:
         resp.content_type = _JSON
         resp.data = body
 
+    on_head = on_get
+
 
 class FeaturesResource(EntityReader, EntityWriter):
     """`/features/{entity_id}` and `/entities/{entity}/features/{entity_id}`: one entity."""
@@ -107,7 +109,7 @@ class BatchResource(EntityReader):
         self._store, self._max_batch, self._max_body_bytes = store, max_batch, max_body_bytes
         self._query = msgspec.json.Decoder(QueryRequest)
 
-    on_get_query = EntityReader.on_get
+    on_get_query = on_head_query = EntityReader.on_get
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Answer with a list in the order asked."""
@@ -190,6 +192,8 @@ class HealthResource:
         resp.content_type = _JSON
         resp.data = b'{"status":"alive"}'
 
+    on_head, on_head_live = on_get, on_get_live
+
 
 class SchemaResource:
     """`GET /schema`, `GET /entities/{entity}/schema`: the declared features and their types."""
@@ -203,6 +207,8 @@ class SchemaResource:
         schema = store.schema()
         resp.content_type = _JSON
         resp.data = encode({"entity": store.keys.entity, "version": schema.version, "features": schema.features})
+
+    on_head = on_get
 
 
 def create_app(

@@ -16,6 +16,7 @@ from featurestore.wire import send, take
 _RECEIVE_BYTES = 65_536
 _FIRST_BYTES = 4096  # most requests; a large buffer for each read would be cut to size by the allocator
 _SLOWEST_BYTES_PER_S = 65_536
+_FAREWELL_S = 2.0
 _READABLE = 1
 
 
@@ -38,6 +39,7 @@ class Server(Protocol):
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
         send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
+        date_field: The header field with the time, and its line end.
         begin: Begins to answer a GET of a plain path, in the hub; False where it has to be answered by other means.
     """
 
@@ -47,6 +49,7 @@ class Server(Protocol):
     request_timeout: float
     send_timeout: float
     idle_timeout: float
+    date_field: bytes
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
         """Have the app answer `request`; return whether the connection may go on."""
@@ -191,6 +194,7 @@ class Connection:
             self.deadline = monotonic() + self._server.request_timeout
         self._answered, self._begun = False, begun
         if self._tls:  # which may have bytes that came with earlier ones
+            gevent.sleep(0)  # a client that always has some must not keep out the others
             data = self._read()
             if data is not None:
                 return data
@@ -292,10 +296,10 @@ class Connection:
     def _refuse(self, refusal: Refusal) -> None:
         """Answer for the app, and let the client read that before the connection goes."""
         self._server.refused(refusal, self._address)
-        self.send(refusal.response())
-        with contextlib.suppress(OSError, Timeout), Timeout(1.0):
+        self.send(refusal.response(self._server.date_field))
+        with contextlib.suppress(OSError, Timeout), Timeout(_FAREWELL_S):
             self._client.settimeout(None)
             self._client.shutdown(plain_socket.SHUT_WR)
-            for _ in range(64):  # unread bytes would make the kernel reset the connection, and the answer with it
-                if not self._client.recv(_RECEIVE_BYTES):
-                    break
+            # Unread bytes would make the kernel reset the connection, and the answer with it.
+            while self._client.recv(_RECEIVE_BYTES):
+                gevent.sleep(0)

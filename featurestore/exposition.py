@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from featurestore.metrics import BUCKETS_S, STATUSES, Board, Meter
-from featurestore.upsert import VERDICTS
+from featurestore.text import VERDICTS
 
 
 class Measuring:
@@ -42,6 +42,8 @@ class MetricsResource:
         encode, content_type = choose_encoder(req.get_header("Accept") or "")
         resp.content_type = content_type
         resp.data = encode(self._registry)
+
+    on_head = on_get
 
 
 class _Families(Collector):

@@ -1,5 +1,6 @@
 """gunicorn's configuration, as `featurestore serve` and the checkout's gunicorn.conf.py use it."""
 
+import resource
 from itertools import count
 from typing import Any
 
@@ -14,6 +15,11 @@ WORKER_CLASSES = {
 }
 """Setting → gunicorn's worker class."""
 
+CONNECTIONS = 4096
+"""Most clients of a worker at once; beyond that, our own ends idle connections, gunicorn's let clients wait."""
+
+_OTHER_FILES = 256
+
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings that follow from ours."""
@@ -25,21 +31,27 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "threads": settings.threads if settings.worker_class == "gthread" else 1,
         "graceful_timeout": settings.graceful_timeout_s,
         "keepalive": 65,
+        "worker_connections": CONNECTIONS,
         "backlog": 2048,
         "loglevel": settings.log_level,
         "accesslog": "-" if settings.access_log else None,
         "errorlog": "-",
         "proc_name": "featurestore",
         "control_socket_disable": True,
-        "on_starting": share_counts,
+        "on_starting": prepare,
         "pre_fork": choose_place,
         "post_fork": take_place,
     }
 
 
-def share_counts(server: Any) -> None:
-    """Make the memory in which workers count: a place for each, two while they are replaced, some for SIGTTIN."""
-    metrics.share(2 * server.cfg.workers + 16)
+def prepare(server: Any) -> None:
+    """Make what workers inherit: the memory in which they count, and leave to hold as many connections as they may."""
+    metrics.share(2 * server.cfg.workers + 16)  # two for each while they are replaced, and some for SIGTTIN
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + _OTHER_FILES
+    if resource.RLIM_INFINITY != soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def choose_place(server: Any, worker: Any) -> None:

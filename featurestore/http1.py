@@ -66,15 +66,15 @@ class Refusal(Exception):  # noqa: N818 - it is an answer rather than an error o
         """Status and reason, as WSGI has them."""
         return f"{self.status} {_REASONS[self.status]}"
 
-    def response(self, *, bodiless: bool = False) -> bytes:
-        """Return the whole response."""
+    def response(self, date_field: bytes, *, bodiless: bool = False) -> bytes:
+        """Return the whole response; `date_field` is the header field with the time, and its line end."""
         problem = {"title": _REASONS[self.status], "status": self.status, "detail": str(self)}
         body = msgspec.json.encode(problem)
         head = (
             f"HTTP/1.1 {self.line}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n"
         )
-        return head.encode() + (b"" if bodiless else body)
+        return head.encode() + date_field + b"\r\n" + (b"" if bodiless else body)
 
 
 class Request:
@@ -231,9 +231,10 @@ class RequestReader:
             return
         environ, method, url = self._environ, self._parser.get_method(), self._url
         # llhttp also takes RTSP, ICE and more than one space; the line is compared with what it has to be.
-        line = b"%b %b HTTP/1.1\r\n" % (method, url)
-        http11 = line in self._window
-        if not http11 and line[:-3] + b"0\r\n" not in self._window:
+        version = self._parser.get_http_version()
+        http11, line = version == "1.1", b"%b %b HTTP/%b\r\n" % (method, url, version.encode())
+        here = self._window.startswith(line) or b"\n" + line in self._window
+        if not here or version not in {"1.1", "1.0"}:
             raise Refusal(400, "the request line is a method, a target and HTTP/1.1 or HTTP/1.0, one space between")
         if len(line) - 2 > self._limits.line > 0:
             raise Refusal(414, f"the request line is longer than {self._limits.line} bytes")

@@ -7,7 +7,7 @@ from threading import Lock
 
 import msgspec
 
-from featurestore.upsert import VERDICTS
+from featurestore.text import VERDICTS
 
 ROUTES = (
     "/features/{entity_id:path}", "/features/batch", "/features/ingest", "/features/query", "/schema",
@@ -18,7 +18,7 @@ ROUTES = (
 )  # fmt: skip
 """The app's paths, as Falcon has them; `other` for all paths that are none of them."""
 
-METHODS = ("GET", "POST", "PUT", "DELETE", "other")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "other")
 STATUSES = (
     "200", "204", "400", "401", "403", "404", "405", "408", "409", "413", "414", "415", "422", "431", "500", "501",
     "503", "504", "other",

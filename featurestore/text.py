@@ -32,6 +32,9 @@ class UnsuitableValueError(ValueError):
     """A value that has no text: a list, an object, text with a lone surrogate."""
 
 
+VERDICTS = {"C": "created", "A": "applied", "P": "partly stale", "S": "stale", "D": "duplicate", "R": "rejected"}
+"""What the letters of the scripts' verdicts mean."""
+
 EVENT_TIME = "@event_time"
 """The column with the event time of each row."""
 

@@ -15,10 +15,6 @@ from featurestore.transport import Reply, Word
 _PLAIN_TYPES = frozenset({str, float, int})
 
 
-VERDICTS = {"C": "created", "A": "applied", "P": "partly stale", "S": "stale", "D": "duplicate", "R": "rejected"}
-"""What the letters of the scripts' verdicts mean."""
-
-
 class RejectedRow(msgspec.Struct, frozen=True):
     """A row that was not written.
 

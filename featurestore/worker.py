@@ -22,6 +22,7 @@ from featurestore.response import Headers, Response, head_of, whole
 from featurestore.settings import Settings
 
 _TICK_S = 0.1
+_MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as there may be
 _MOST_FIELDS = 32_768
 _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
@@ -58,6 +59,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         )
         self.idle_timeout = cfg.keepalive
         self._connections: set[Connection] = set()
+        self._servers: list[Any] = []
         self._base = {**base_environ(cfg), "SCRIPT_NAME": "", "wsgi.multithread": True}
         logs = cfg.accesslog, cfg.logconfig, cfg.logconfig_dict, cfg.logconfig_json, cfg.syslog, cfg.statsd_host
         self._logs_access = any(logs)
@@ -73,7 +75,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if self.idle_timeout and not self._logs_access:
             self._shortcut = getattr(self.wsgi, "shortcut", None)
             self.begin = getattr(self.wsgi, "begin", None)
-        servers = [self._listen(listener) for listener in self.sockets]
+        servers = self._servers = [self._listen(listener) for listener in self.sockets]
         while self.alive:
             self._tick()
         for server in servers:
@@ -197,7 +199,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         refusal = Refusal(500, "the request failed inside the server; its log says why")
         response.status, response.headers = refusal.line, []
         with contextlib.suppress(ClientGoneError):
-            send(refusal.response(bodiless=request.environ["REQUEST_METHOD"] == "HEAD"))
+            send(refusal.response(self.date_field, bodiless=request.environ["REQUEST_METHOD"] == "HEAD"))
 
     def _listen(self, listener: Any) -> Any:
         """Return a server that accepts connections from now on, as many at once as `worker_connections`."""
@@ -230,6 +232,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
         for connection in list(self._connections):
             if connection.waiting and (now > connection.deadline or (not self.alive and connection.idle)):
                 connection.expire()
+        if self.alive and any(server.pool.full() for server in self._servers):
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """End the connections that have been idle for longest, so that new clients need not wait for their time-out."""
+        idle = sorted((each for each in self._connections if each.idle), key=lambda each: each.deadline)
+        for connection in idle[:_MADE_ROOM_FOR]:
+            connection.expire()
 
     def _set_date(self) -> None:
         self.date_field = f"date: {formatdate(usegmt=True)}\r\n".encode()

@@ -13,8 +13,8 @@ from featurestore.metrics import Meter
 from featurestore.rendering import encode
 from featurestore.schema import encodable_value, row_value
 from featurestore.store import FeatureStore
-from featurestore.text import EVENT_ID, EVENT_TIME, time_of, to_time
-from featurestore.upsert import VERDICTS, RejectedRow
+from featurestore.text import EVENT_ID, EVENT_TIME, VERDICTS, time_of, to_time
+from featurestore.upsert import RejectedRow
 
 Mode = Literal["newest", "overwrite"]
 EventTime = int | Annotated[str, msgspec.Meta(min_length=1)] | None

@@ -73,6 +73,7 @@ def test_requests_are_counted_by_method_route_and_status(valkey: Server, tmp_pat
         assert buckets == sorted(buckets)
         assert buckets[-1] == 60
         assert 0 < found["featurestore_request_duration_seconds_sum", ("GET", "/features/{id}")] < 60 * 5
+        assert "Warning" not in server.log.read_text()  # as from what is imported before gevent patches it
 
 
 def test_counts_outlive_the_worker_that_made_them(valkey: Server, tmp_path: Path) -> None:

@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import gevent
 import pytest
 from support.gunicorn import GET, Gunicorn, close, read_all, read_response, request
 from support.servers import wait_until
+
+from featurestore.connection import Connection
+from featurestore.http1 import Limits
 
 
 @pytest.fixture
@@ -81,16 +85,22 @@ def test_worker_connections(tmp_path: Path) -> None:
     server = Gunicorn(tmp_path, "--worker-connections", "2", "--keep-alive", "60")
     try:
         with server.connect() as first, server.connect() as second, server.connect() as third:
-            for client in (first, second, third):
-                client.sendall(GET)
-            read_response(first)
-            read_response(second)
+            for client in (first, second):
+                client.sendall(GET + GET[:9])
+                read_response(client)
+            third.sendall(GET)
             third.settimeout(0.3)
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError):  # as both others have half a request under way
                 third.recv(1)
             third.settimeout(10)
             first.close()
             assert read_response(third)[0].startswith(b"HTTP/1.1 200 ")
+            with server.connect() as fourth:
+                fourth.sendall(GET)
+                assert read_response(fourth)[0].startswith(b"HTTP/1.1 200 ")
+                assert third.recv(1) == b""  # it was idle, and made room
+            second.sendall(GET[9:])
+            assert read_response(second)[0].startswith(b"HTTP/1.1 200 ")
     finally:
         assert server.stop() == 0
 
@@ -204,6 +214,49 @@ def test_tls(secure: Gunicorn, context: ssl.SSLContext) -> None:
         answers = read_all(client)
         assert answers.count(b"HTTP/1.1 200 ") == 501
         assert len(answers) > 20_000_000
+
+
+class Endless:
+    """A TLS client that has another request there whenever it is asked, up to a thousand."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.reads, self._descriptor = 0, descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """It never waits."""
+
+    def recv(self, _size: int) -> bytes:
+        self.reads += 1
+        return GET if self.reads <= 1000 else b""
+
+
+class Agreeable:
+    """What a connection has to know of its server, which answers every request with nothing."""
+
+    alive, begin, limits, date_field = True, None, Limits(4094, 100, 8190, 1_048_576), b""
+    request_timeout = send_timeout = idle_timeout = 10.0
+
+    def answer(self, _request: object, _send: object) -> bool:
+        return True
+
+    def shortcut(self, _path: str) -> None:
+        return None
+
+
+def test_a_tls_client_that_never_pauses_does_not_keep_out_others() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client = Endless(ours.fileno())
+        turns: list[int] = []
+        other = gevent.spawn(lambda: turns.append(client.reads))
+        Connection(Agreeable(), client, {"REMOTE_ADDR": ""}, tls=True).serve()  # type: ignore[arg-type]
+        assert client.reads == 1001
+        assert turns
+        assert turns[0] <= 1
+        other.join()
 
 
 def test_tls_clients_that_are_slow_or_speak_no_tls_are_cut_off(secure: Gunicorn, context: ssl.SSLContext) -> None:

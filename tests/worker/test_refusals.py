@@ -18,6 +18,12 @@ def chunks(body: bytes) -> bytes:
 
 
 CASES = [
+    (request("  /x", "X: GET   /x HTTP/1.1"), 400),
+    (b"GET /x RTSP/1.0\r\nHost: h\r\nX: GET /x HTTP/1.1\r\n\r\n", 400),
+    (
+        request("/x", "X: POST /x HTTP/1.1", "Transfer-Encoding: chunked", method="POST", version="1.0", body=EMPTY),
+        400,
+    ),
     (request("/x", "Content-Length: 1", "Transfer-Encoding: chunked", method="POST", body=EMPTY), 400),
     (request("/x", "Transfer-Encoding: chunked", "Content-Length: 1", method="POST", body=EMPTY), 400),
     (request("/x", "Content-Length: 1", "Content-Length: 1", method="POST", body=b"a"), 400),
