@@ -4,7 +4,9 @@ It and featurestore/async_client.py send the same exchanges (featurestore/exchan
 is sent once more; a write is not, since it may have taken place.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -49,7 +51,9 @@ class Client(Caller):
 
     def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = 1.0, **options: Any) -> None:
         super().__init__(base_url, timeout)
-        self._http: httpx.Client = self._httpx.Client(**self._options(api_key, options))
+        self._made = partial(self._httpx.Client, **self._options(api_key, options))
+        self._http: httpx.Client = self._made()
+        self._process = os.getpid()
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +67,8 @@ class Client(Caller):
 
     def _send(self, exchange: Exchange[T], timeout: float | None) -> T:
         deadline = monotonic() + (self._timeout if timeout is None else timeout)
+        if self._process != os.getpid():  # forked: the connections are the other process's, and so are their answers
+            self._http, self._process = self._made(), os.getpid()
         request = self._request(exchange) | {"extensions": {"timeout": _TimeLeft(deadline)}}
         tries = exchange.tries
         while tries:

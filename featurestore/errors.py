@@ -1,5 +1,7 @@
 """Every exception that the package raises, and the one place that maps Redis's error replies to them."""
 
+import re
+
 
 class FeatureStoreError(Exception):
     """Anything that the feature store reports; catch this to catch them all."""
@@ -90,8 +92,16 @@ _BY_CODE: dict[str, type[FeatureStoreError]] = {
 }
 
 
+_IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+ .*)", re.DOTALL)
+
+
 def error_from_reply(reply: str) -> FeatureStoreError:
-    """Return the exception that stands for the error reply `CODE text`."""
+    """Return the exception that stands for the error reply `CODE text`.
+
+    Redis before 7.0 tells errors of commands in scripts with the script's line in front.
+    """
+    inner = _IN_SCRIPT.search(reply)
+    reply = inner[1] if inner else reply
     code, _, text = reply.partition(" ")
     kind = _BY_CODE.get(code)
     if kind is None:

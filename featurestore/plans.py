@@ -144,8 +144,9 @@ class ReadPlans:
             selection.packer = Packer(self.keys, selection.words)
             self.selections[wanted] = selection
             if wanted is None:
-                self._checking = schema.select(None, schema.id_name(self.keys.entity), current=True)
-                self._checking.packer = Packer(self.keys, self._checking.words)
+                checking = schema.select(None, schema.id_name(self.keys.entity), current=True)
+                checking.packer = Packer(self.keys, checking.words)
+                self._checking = checking
         elif wanted is None and self.unsure and self._checking is not None:
             self._sure_until = time.monotonic() + _SCHEMA_RECHECK_S
             selection = self._checking

@@ -19,7 +19,9 @@ def build_app(settings: Settings | None = None) -> HotPath:
     url = settings.url or embedded_url(settings.data_dir)
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
-        store = FeatureStore(SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout))
+        store = FeatureStore(
+            SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=settings.threads)
+        )
         return HotPath(store, _app_over(store, settings), meter())
     from featurestore.gather import Gatherer  # noqa: PLC0415
     from featurestore.multiplexed import MultiplexedTransport  # noqa: PLC0415

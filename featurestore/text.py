@@ -15,6 +15,7 @@ FORGET = b"\xff"
 LEAVE = b"\xfe"
 """In a value's place: leave what is stored."""
 
+_MOST_SHOWN = 150
 _MOST_TIME = 10**15
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -55,12 +56,14 @@ def to_text(value: object) -> str | bytes:
         scalar = getattr(value, "item", None)
         writer = _WRITERS.get(type(scalar())) if scalar is not None and getattr(value, "ndim", 1) == 0 else None
         if scalar is None or writer is None:
-            raise UnsuitableValueError(f"{value!r} of type {type(value).__name__} is no feature value"[:200])
+            raise UnsuitableValueError(f"{_shown(value)} of type {type(value).__name__} is no feature value")
         value = scalar()
     try:
         return writer(value)
     except UnicodeEncodeError:
         raise UnsuitableValueError(f"{ascii(value)[:64]} is not valid unicode") from None
+    except ValueError:
+        raise UnsuitableValueError(f"{_shown(value)} is no feature value") from None
 
 
 def to_vector(value: object) -> bytes:
@@ -76,10 +79,18 @@ def to_vector(value: object) -> bytes:
     try:
         numbers = array("f", value.tolist() if hasattr(value, "tolist") else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise UnsuitableValueError(f"{value!r} of type {type(value).__name__} is no vector of numbers"[:200]) from None
+        raise UnsuitableValueError(f"{_shown(value)} of type {type(value).__name__} is no vector of numbers") from None
     if sys.byteorder != "little":
-        raise UnsuitableValueError(f"{value!r} is no vector of numbers"[:200])
+        raise UnsuitableValueError(f"{_shown(value)} is no vector of numbers")
     return numbers.tobytes()
+
+
+def _shown(value: object) -> str:
+    """Return what messages say of a value."""
+    try:
+        return repr(value)[:_MOST_SHOWN]
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def to_time(value: object) -> str:
@@ -90,14 +101,14 @@ def to_time(value: object) -> str:
     """
     if value is None or value == LEAVE:
         return ""
-    if isinstance(value, str):
+    if isinstance(value, str) and value and value.isascii():
         return value
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise BadTimeError(f"the event time {value} has no time zone")
         value = _ms_of(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_TIME:
-        raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {value!r}")
+        raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {_shown(value)}")
     return str(value)
 
 

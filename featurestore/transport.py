@@ -1,5 +1,6 @@
 """How calls of scripts reach Redis: the interface, and the blocking transport for libraries, tools and threads."""
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import redis
 from hiredis import pack_command
 from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool
+from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.retry import Retry
 
 from featurestore.errors import (
@@ -21,6 +22,7 @@ from featurestore.errors import (
     FeatureStoreError,
     OverloadedError,
     UnavailableError,
+    WriteRefusedError,
     error_from_reply,
 )
 from featurestore.scripts import SCRIPTS, Script
@@ -108,10 +110,24 @@ def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connectio
             max_connections=max_connections,
         )
         pool.connection_kwargs["protocol"] = 2  # whatever the URL says
+        if issubclass(pool.connection_class, SSLConnection):
+            pool.connection_kwargs["redis_connect_func"] = _greet
         pool.connection_class(**pool.connection_kwargs)  # without connecting: are the URL's options some?
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
     return pool
+
+
+def _greet(connection: Any) -> None:
+    """Do what redis-py does with a new connection, then read a reply.
+
+    TLS 1.3 sends tickets behind its handshake. Where nothing has been read yet, redis-py takes them for a reply that
+    nobody waits for, and the connection for unusable.
+    """
+    connection.on_connect()
+    connection.send_command("PING", check_health=False)
+    with contextlib.suppress(redis.ResponseError):
+        connection.read_response()
 
 
 def address_of(url: str) -> str:
@@ -227,11 +243,12 @@ class SyncTransport:
         try:
             replies = _send_and_read(connection, packed, self._deadline)
             _repair(connection, packed, replies, self._deadline)
-            if any(isinstance(reply, redis.ReadOnlyError) for reply in replies):
+            mapped = [_mapped(reply) for reply in replies]
+            if any(isinstance(reply, WriteRefusedError) and str(reply).startswith("READONLY") for reply in mapped):
                 connection.disconnect()  # demoted by a failover: the address may lead to the new primary by now
         finally:
             self._pool.release(connection)
-        return [_mapped(reply) for reply in replies]
+        return mapped
 
 
 def _send_and_read(connection: Connection, packed: list[bytes], deadline: float | None = None) -> list[Reply]:

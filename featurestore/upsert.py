@@ -13,6 +13,7 @@ from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id
 from featurestore.transport import Reply, Word
 
 _PLAIN_TYPES = frozenset({str, float, int})
+_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
 
 class RejectedRow(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ class Upsert:
         known = [index for index, name in enumerate(columns, 1) if name in declared or (self._timed and index == 1)]
         self._undeclared = [index for index in range(1, len(columns) + 1) if index not in known]
         names = [columns[index - 1] for index in known]
-        self._text_positions: dict[tuple[type, ...], list[int]] = {}
+        self._positions: dict[tuple[type, ...], tuple[list[int], list[int]]] = {}
         self._verdicts: dict[int, str] = {}
         self._wants_verdicts = verdicts
         words = [*options, *names]
@@ -131,10 +132,14 @@ class Upsert:
 
         The packer writes floats and ints as `to_text` does.
         """
-        texts = self._text_positions.get(tuple(map(type, row)))
-        if texts is None:
+        positions = self._positions.get(tuple(map(type, row)))
+        if positions is None:
             return None
         words = list(row)
+        texts, ints = positions
+        for index in ints:
+            if not _LEAST_INT <= words[index] <= _MOST_INT:  # the packer does not survive very long ones
+                return None
         try:
             for index in texts:
                 words[index] = words[index].encode()
@@ -161,7 +166,8 @@ class Upsert:
                 return self._reject(position, "UNDECLARED", reason)
         types = tuple(map(type, row))
         if not self._undeclared and not self._vectors and _PLAIN_TYPES.issuperset(types):
-            self._text_positions[types] = [index for index, kind in enumerate(types) if kind is str]
+            texts = [index for index, kind in enumerate(types) if kind is str]
+            self._positions[types] = texts, [index for index, kind in enumerate(types) if kind is int]
         return [entity_id, *values]
 
     def _text_of(self, index: int, value: object) -> str | bytes:

@@ -8,7 +8,7 @@ from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError
 from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, ReadPlans, call
 from featurestore.schema import Value
 from featurestore.scripts import DELETE_ENTITY, INCREMENT_FEATURES, RECORD_EVENTS, UPSERT_FEATURES, Script
-from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
+from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
 from featurestore.transport import pack_call
 from featurestore.upsert import Upsert, UpsertResult
 
@@ -42,7 +42,7 @@ class Plans(ReadPlans):
 
     def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], event_time: EventTime) -> Plan[UpsertResult]:
         """Count events in the sliding windows that the schema declares."""
-        columns, table = _table(events)
+        columns, table = _table((entity_id, _without_no_id(event)) for entity_id, event in events)
         fields = dict.fromkeys(columns, "float")
         upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True)
         return _write(RECORD_EVENTS, upsert, table)
@@ -91,6 +91,13 @@ def _write(script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> Pla
         for each, reply in zip(sent, replies, strict=True):
             upsert.settle(each, reply)
     return upsert.finish()
+
+
+def _without_no_id(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an event without its id where that is None: as a value, None would stand for removal."""
+    if EVENT_ID in event and event[EVENT_ID] is None:
+        return {name: value for name, value in event.items() if name != EVENT_ID}
+    return event
 
 
 def _table(rows: Rows) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:

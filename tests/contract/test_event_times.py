@@ -384,6 +384,13 @@ def test_an_event_with_an_id_counts_once(store: FeatureStore, transport: Transpo
     assert store.record([("u", {"@event_id": "late"})]).verdicts == "A"  # it was not counted the first time
 
 
+def test_an_event_whose_id_is_none_has_none(store: FeatureStore) -> None:
+    declare(store, {"clicks": "count(1h)"})
+    for _ in range(2):
+        assert store.record([("u", {"@event_id": None}), ("u", {"@event_id": "a"})]).written > 0
+    assert store.get("u") == {"clicks": 3}
+
+
 def test_the_last_64_ids_of_events_are_remembered(store: FeatureStore, transport: Transport) -> None:
     declare(store, {"clicks": "count(1h)"})
     for number in range(70):

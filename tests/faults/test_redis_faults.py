@@ -36,6 +36,12 @@ def server(request: pytest.FixtureRequest, valkey: Server, store: FeatureStore, 
         yield running
 
 
+def test_every_new_connection_by_tls_is_usable_at_once(tls_url: str) -> None:
+    for number in range(30):
+        with FeatureStore(SyncTransport(tls_url, timeout=10, connect_timeout=10)) as store:
+            assert store.transport.command("INCR", "n") == number + 1
+
+
 def test_scripts_that_were_flushed_are_loaded_again(store: FeatureStore) -> None:
     for call in (
         lambda: store.get("u"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import sys
@@ -304,6 +305,17 @@ def test_deleting_tells_whether_there_was_one(client: Any) -> None:
     client.upsert("d", {"age": 1.0})
     assert [client.delete("d"), client.delete("d")] == [True, False]
     assert client.get("d") is None
+
+
+def test_a_forked_process_has_connections_of_its_own(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(url, timeout=10) as client:
+        before = client._http
+        assert client.health().status == "healthy"
+        assert client._http is before
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert client.health().status == "healthy"
+        assert client._http is not before
+        before.close()
 
 
 def test_other_entities_have_paths_of_their_own(client: Any) -> None:

@@ -20,7 +20,7 @@ from featurestore import (
     UndeclaredFeatureError,
     read_definition,
 )
-from featurestore.errors import error_from_reply
+from featurestore.errors import BadTimeError, WriteRefusedError, error_from_reply
 from featurestore.schema import Schema
 from featurestore.settings import describe_settings
 from featurestore.text import UnsuitableValueError, to_text
@@ -127,6 +127,36 @@ def test_reads_refuse_what_cannot_be_asked(store: FeatureStore) -> None:
         store.get("u", [])
     with pytest.raises(UndeclaredFeatureError, match="nope"):
         store.get("u", ["nope"])
+
+
+@pytest.mark.parametrize("number", [10**30, 10**5000, -(10**5000)], ids=["long", "very long", "negative"])
+def test_a_number_that_is_too_long_is_rejected_alone(number: int) -> None:
+    store = FeatureStore(FakeTransport())
+    store.apply(Definition(features={"n": "int"}))
+    rows: list[tuple[str, dict[str, Any]]] = [("u", {"n": 1}), ("v", {"n": number}), ("w", {"n": 2})]
+    for given in (rows, rows[::-1], rows[1:2]):
+        result = store.upsert(given)
+        assert [rejected.code for rejected in result.rejected] == ["BADTYPE"]
+        assert result.written == len(given) - 1
+
+
+def test_an_event_time_is_not_empty(store: FeatureStore) -> None:
+    with pytest.raises(BadTimeError):
+        store.upsert([("u", {"age": 1.0})], event_time="")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "READONLY You can't write against a read only replica.",
+        "@user_script: 504: -READONLY You can't write against a read only replica.",
+        "ERR Error running script (call to f_0): @user_script:39: @user_script: 39: -READONLY You can't write.",
+    ],
+)
+def test_errors_of_commands_in_scripts_are_known_on_every_redis(reply: str) -> None:
+    error = error_from_reply(reply)
+    assert isinstance(error, WriteRefusedError)
+    assert str(error).startswith("READONLY You can't write")
 
 
 # Settings
