@@ -23,6 +23,9 @@ from featurestore.store import FeatureStore
 from featurestore.text import encode_id
 from featurestore.transport import Reply
 
+_MOST_UNDER_WAY = 3
+"""Calls after which reads wait for one to be answered: fewer and larger calls cost both sides less for each read."""
+
 
 class Submitting(Protocol):
     """A transport that takes calls without anybody waiting, as `MultiplexedTransport` does."""
@@ -34,9 +37,10 @@ class Submitting(Protocol):
 class Gatherer:
     """Answers reads of all features of one entity each, without a greenlet that waits for each.
 
-    The more reads come in a turn of the event loop, the less each costs Redis and this process: one get_features for a
-    single one, one get_features_batch for several. What goes wrong, but for time, is left to the reader to meet again:
-    scripts that Redis has lost, another schema, a broken connection.
+    The more reads come in a turn of the event loop, the less each costs Redis and this process: one get_features for
+    a single one, one get_features_batch for several. While a few calls are under way, further reads wait until one of
+    them is answered or given up, so that the time-out counts for a read twice at most. What goes wrong, but for time,
+    is left to the reader to meet again: scripts that Redis has lost, another schema, a broken connection.
 
     Args:
         store: Where the features are.
@@ -48,6 +52,7 @@ class Gatherer:
         self._store, self._transport = store, transport
         self._answered = meter.series("GET", ROUTE)
         self._began = 0.0  # when the first of `_ids` came
+        self._under_way = 0
         self._ids: list[str] = []
         self._responds: list[Respond] = []
 
@@ -70,7 +75,7 @@ class Gatherer:
     def _send(self) -> None:
         """Send the call for what was gathered."""
         ids, responds, selection = self._ids, self._responds, self._store.known_selection
-        if not ids:
+        if not ids or (self._under_way >= _MOST_UNDER_WAY and len(ids) < IDS_PER_CALL):
             return
         self._ids, self._responds = [], []
         if self._store.unsure:
@@ -84,13 +89,17 @@ class Gatherer:
             waiter = self._transport.submit(
                 packed, partial(self._settle, selection.renderer, ids, responds, self._began)
             )
+            self._under_way += waiter is not None
         if waiter is None:
             _tell(responds, [None] * len(ids))
 
     def _settle(
         self, renderer: Renderer, ids: list[str], responds: list[Respond], began: float, waiter: Waiter
     ) -> None:
-        """Hand out the answers that the outcome of the call makes."""
+        """Hand out the answers that the outcome of the call makes, and have what has waited for that sent."""
+        self._under_way -= 1
+        if self._ids:
+            gevent.get_hub().loop.run_callback(self._send)
         outcome = waiter.outcome
         answers: list[Answer | None] = [None] * len(ids)
         if isinstance(outcome, Failure):

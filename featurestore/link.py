@@ -115,6 +115,7 @@ class Link:
         self._queued = self._touched = 0  # bytes ever put into the outbox, and ever shown to the kernel
         self._flushing = False
         self._timer: Any = None
+        self._timer_at = 0.0
         # Watching for the end of the stream must not keep a program alive; the timer of a waiting call does.
         self._readable = self._loop.io(connected.fileno(), _READABLE, ref=False)
         self._writable = self._loop.io(connected.fileno(), _WRITABLE)
@@ -195,14 +196,15 @@ class Link:
         self.in_flight = 0
 
     def _submit(self, resume: Resume | None, packed: bytes, count: int) -> Waiter:
-        waiter = Waiter(resume, monotonic() + self._timeout, self._queued, count)
+        deadline = monotonic() + self._timeout
+        waiter = Waiter(resume, deadline, self._queued, count)
         self._waiters.append(waiter)
         self._outbox.append(packed)
         self._queued += len(packed)
         if not self._flushing:
             self._flushing = True
             self._loop.run_callback(self._flush)
-        if self._timer is None:
+        if self._timer is None or self._timer_at > deadline:  # as while only calls given up were waited for
             self._start_timer(self._timeout)
         return waiter
 
@@ -310,7 +312,9 @@ class Link:
             self._hub.handle_error(resume, *sys.exc_info())
 
     def _start_timer(self, seconds: float) -> None:
-        self._timer = self._loop.timer(seconds)
+        if self._timer is not None:
+            self._timer.close()
+        self._timer, self._timer_at = self._loop.timer(seconds), monotonic() + seconds
         self._timer.start(self._on_timer, update=True)
 
     def _on_timer(self) -> None:

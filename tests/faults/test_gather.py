@@ -168,6 +168,24 @@ def test_reads_that_take_too_long_say_so(reader: Reader) -> None:
         slow.transport.close()
 
 
+def test_reads_wait_while_three_calls_are_under_way_and_are_then_one_call(reader: Reader) -> None:
+    with ScriptedServer(ignore) as server:
+        slow = Reader(server.url, timeout=0.1)
+        slow.learn_from(reader)
+        gevent.spawn(slow.transport._open).join()
+        answers: list[Answer | None] = []
+        before = slow.transport.calls
+        for number in range(6):
+            assert slow.gatherer.begin(f"/features/u{number}", answers.append)
+            gevent.sleep(0)
+            gevent.sleep(0)
+            assert slow.transport.calls == before + min(number + 1, 3)
+        eventually(lambda: len(answers) == 6)
+        assert slow.transport.calls == before + 4
+        assert [answer and answer[0] for answer in answers] == ["504 Gateway Timeout"] * 6
+        slow.transport.close()
+
+
 def test_too_many_calls_in_flight_give_the_reads_back(reader: Reader) -> None:
     with ScriptedServer(ignore) as server:
         full = Reader(server.url, max_in_flight=1)

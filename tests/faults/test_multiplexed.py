@@ -212,6 +212,15 @@ def test_calls_of_different_age_expire_each_in_its_time(connect: Connect) -> Non
         assert all(1.0 <= each < 1.25 for each in elapsed[1:]), elapsed
 
 
+def test_a_call_behind_others_that_were_given_up_expires_in_its_time(connect: Connect) -> None:
+    with ScriptedServer(ignore) as server:
+        transport = connect(server.url, timeout=0.3)
+        assert isinstance(outcome(transport.command, "PING"), DeadlineExceededError)
+        started = time.monotonic()
+        assert isinstance(outcome(transport.command, "PING"), DeadlineExceededError)
+        assert 0.3 <= time.monotonic() - started < 0.8  # it is after 1.2 s that the connection is given up
+
+
 def test_a_connection_that_stays_silent_is_replaced(connect: Connect) -> None:
     with ScriptedServer(ignore, echo) as server:
         transport = connect(server.url, timeout=0.05)
