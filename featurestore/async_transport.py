@@ -13,14 +13,13 @@ from redis.backoff import NoBackoff
 
 from featurestore.async_link import AsyncLink
 from featurestore.errors import (
-    ConfigurationError,
     DeadlineExceededError,
     FeatureStoreError,
     UnavailableError,
 )
 from featurestore.scripts import Script
-from featurestore.sharing import Failure, Sharing, connect_error, has_code
-from featurestore.transport import Call, Reply, Word, pack, pack_call
+from featurestore.sharing import Failure, Sharing, connect_error
+from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call, pool_of
 
 
 class AsyncTransport(Sharing[AsyncLink]):
@@ -49,7 +48,8 @@ class AsyncTransport(Sharing[AsyncLink]):
 
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
         super().__init__(url)
-        self._pool = _open_pool(url, connect_timeout)
+        retry = Retry(NoBackoff(), 0)
+        self._pool = pool_of(ConnectionPool.from_url, url, connect_timeout, connect_timeout, retry=retry)
         self._timeout, self._connect_timeout, self._max_in_flight = timeout, connect_timeout, max_in_flight
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: asyncio.Task[AsyncLink | FeatureStoreError] | None = None
@@ -202,23 +202,6 @@ class AsyncTransport(Sharing[AsyncLink]):
             await connection.disconnect(nowait=True)
             raise
         return connection
-
-
-def _open_pool(url: str, connect_timeout: float) -> ConnectionPool:
-    """Return redis-py's pool for `url`, of which only its way with URLs is used: RESP2, no commands of its own."""
-    try:
-        pool = ConnectionPool.from_url(
-            url,
-            driver_info=None,
-            socket_timeout=connect_timeout,
-            socket_connect_timeout=connect_timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
-        pool.connection_kwargs["protocol"] = 2  # whatever the URL says
-        pool.connection_class(**pool.connection_kwargs)  # without connecting: are the URL's options some?
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
-    return pool
 
 
 async def _check_access(connection: Any) -> None:

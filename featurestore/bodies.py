@@ -11,7 +11,7 @@ from falcon import Request
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoders raise for bytes that are no such JSON, be it for how deep they are nested."""
 
-NAME_SHOWN = 64
+_NAME_SHOWN = 64
 """How much of a name that is refused is shown."""
 
 T = TypeVar("T")
@@ -124,9 +124,11 @@ def refuse_repeated(names: Sequence[str]) -> None:
     Raises:
         falcon.HTTPUnprocessableEntity: A name is among them twice.
     """
-    if len(set(names)) < len(names):
-        name = next(name for position, name in enumerate(names) if name in names[:position])
-        raise falcon.HTTPUnprocessableEntity(description=f"{name[:NAME_SHOWN]} is asked for twice")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise falcon.HTTPUnprocessableEntity(description=f"{name[:_NAME_SHOWN]} is asked for twice")
+        seen.add(name)
 
 
 def check_parameters(req: Request, allowed: Collection[str]) -> None:
@@ -138,6 +140,6 @@ def check_parameters(req: Request, allowed: Collection[str]) -> None:
     for name, value in req.params.items() if req.query_string else ():
         if name not in allowed:
             known = f"; known are {', '.join(sorted(allowed))}" if allowed else "; options go into the body"
-            raise falcon.HTTPUnprocessableEntity(description=f"there is no parameter {name[:NAME_SHOWN]} here{known}")
+            raise falcon.HTTPUnprocessableEntity(description=f"there is no parameter {name[:_NAME_SHOWN]} here{known}")
         if not value:
             raise falcon.HTTPUnprocessableEntity(description=f"{name}= is empty")

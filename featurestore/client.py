@@ -51,8 +51,8 @@ class Client(Caller):
 
     def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = 1.0, **options: Any) -> None:
         super().__init__(base_url, timeout)
-        self._made = partial(self._httpx.Client, **self._options(api_key, options))
-        self._http: httpx.Client = self._made()
+        self._make_http = partial(self._httpx.Client, **self._options(api_key, options))
+        self._http: httpx.Client = self._make_http()
         self._process = os.getpid()
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Client(Caller):
     def _send(self, exchange: Exchange[T], timeout: float | None) -> T:
         deadline = monotonic() + (self._timeout if timeout is None else timeout)
         if self._process != os.getpid():  # forked: the connections are the other process's, and so are their answers
-            self._http, self._process = self._made(), os.getpid()
+            self._http, self._process = self._make_http(), os.getpid()
         request = self._request(exchange) | {"extensions": {"timeout": _TimeLeft(deadline)}}
         tries = exchange.tries
         while tries:

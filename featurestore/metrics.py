@@ -76,7 +76,7 @@ class Board:
 
     def requests(self) -> Iterator[Totals]:
         """Yield what all processes have counted of each method and route that had requests."""
-        sums, first = self._sums(), 0
+        sums, first = self._sums(0, _ROWS_AT), 0
         for route in ROUTES:
             for method in METHODS:
                 cells = sums[first : first + _SERIES_CELLS]
@@ -87,12 +87,13 @@ class Board:
 
     def rows(self) -> dict[str, float]:
         """Return how many rows all processes have counted, by the letter of their verdict."""
-        return dict(zip(VERDICTS, self._sums()[_ROWS_AT:_USED_AT], strict=True))
+        return dict(zip(VERDICTS, self._sums(_ROWS_AT, _USED_AT), strict=True))
 
-    def _sums(self) -> list[float]:
+    def _sums(self, first: int, end: int) -> list[float]:
+        """Return the sums over all processes of the cells from `first` to before `end`."""
         places = [self.place(number) for number in range(self._places)]
-        used = [cells for cells in places if cells[_USED_AT]]
-        return list(map(sum, zip(*used, strict=True))) if used else [0.0] * _CELLS
+        used = [cells[first:end] for cells in places if cells[_USED_AT]]
+        return list(map(sum, zip(*used, strict=True))) if used else [0.0] * (end - first)
 
 
 class Series:

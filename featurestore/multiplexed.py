@@ -16,8 +16,8 @@ from featurestore.errors import (
 )
 from featurestore.link import Link, NonBlockingSocket, Resume, Waiter
 from featurestore.scripts import Script
-from featurestore.sharing import Failure, Sharing, connect_error, has_code
-from featurestore.transport import Call, Reply, Word, open_pool, pack, pack_call
+from featurestore.sharing import Failure, Sharing, connect_error
+from featurestore.transport import Call, Reply, Word, has_code, open_pool, pack, pack_call
 
 _TROUBLE = (FeatureStoreError, Failure)
 

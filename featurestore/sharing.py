@@ -10,11 +10,10 @@ import redis
 from featurestore.errors import (
     AccessDeniedError,
     FeatureStoreError,
-    RedisError,
     UnavailableError,
     error_from_reply,
 )
-from featurestore.transport import Reply, address_of, reply_text
+from featurestore.transport import address_of, reply_text
 
 _logger = logging.getLogger("featurestore")
 _FIRST_S = 0.05
@@ -181,11 +180,6 @@ class Sharing(Generic[LinkT]):
             self._backoff.reset()
         else:
             self._back_off(reason)
-
-
-def has_code(reply: Reply, code: str) -> bool:
-    """Return whether a reply is an error of that code."""
-    return isinstance(reply, RedisError) and str(reply).startswith(code)
 
 
 def connect_error(error: Exception) -> FeatureStoreError:

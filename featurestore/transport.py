@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from time import monotonic
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 import redis
@@ -21,11 +21,13 @@ from featurestore.errors import (
     DeadlineExceededError,
     FeatureStoreError,
     OverloadedError,
+    RedisError,
     UnavailableError,
-    WriteRefusedError,
     error_from_reply,
 )
 from featurestore.scripts import SCRIPTS, Script
+
+PoolT = TypeVar("PoolT")
 
 Word = str | bytes | int
 """One word of a command; text goes out as UTF-8."""
@@ -99,23 +101,30 @@ def load_commands() -> list[bytes]:
 
 
 def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> ConnectionPool:
-    """Return redis-py's pool for `url`: RESP2, no retries of its own, no commands beyond what the URL asks for."""
+    """Return redis-py's pool for `url`; see `pool_of`."""
+    retry = Retry(NoBackoff(), 0)
+    pool = pool_of(ConnectionPool.from_url, url, timeout, connect_timeout, retry=retry, max_connections=max_connections)
+    if issubclass(pool.connection_class, SSLConnection):
+        pool.connection_kwargs["redis_connect_func"] = _greet
+    return pool
+
+
+def pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeout: float, **options: Any) -> PoolT:
+    """Return what `kind`, a `from_url` of redis-py's pools, makes: RESP2, no commands beyond what the URL asks for.
+
+    Raises:
+        ConfigurationError: The URL, or an option in it, is none of redis-py's.
+    """
     try:
-        pool = ConnectionPool.from_url(
-            url,
-            driver_info=None,
-            socket_timeout=timeout,
-            socket_connect_timeout=connect_timeout,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=max_connections,
+        pool: Any = kind(
+            url, driver_info=None, socket_timeout=timeout, socket_connect_timeout=connect_timeout, **options
         )
         pool.connection_kwargs["protocol"] = 2  # whatever the URL says
-        if issubclass(pool.connection_class, SSLConnection):
-            pool.connection_kwargs["redis_connect_func"] = _greet
         pool.connection_class(**pool.connection_kwargs)  # without connecting: are the URL's options some?
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
-    return pool
+    made: PoolT = pool
+    return made
 
 
 def _greet(connection: Any) -> None:
@@ -244,7 +253,7 @@ class SyncTransport:
             replies = _send_and_read(connection, packed, self._deadline)
             _repair(connection, packed, replies, self._deadline)
             mapped = [_mapped(reply) for reply in replies]
-            if any(isinstance(reply, WriteRefusedError) and str(reply).startswith("READONLY") for reply in mapped):
+            if any(has_code(reply, "READONLY") for reply in mapped):
                 connection.disconnect()  # demoted by a failover: the address may lead to the new primary by now
         finally:
             self._pool.release(connection)
@@ -317,6 +326,11 @@ def _mapped(reply: Reply) -> Reply | FeatureStoreError:
 def reply_text(error: redis.RedisError) -> str:
     """Return an error reply as Redis sent it; redis-py takes the codes it knows off the text."""
     return f"{error.status_code} {error}" if error.status_code else str(error)
+
+
+def has_code(reply: Reply, code: str) -> bool:
+    """Return whether a reply is an error of that code."""
+    return isinstance(reply, RedisError) and str(reply).startswith(code)
 
 
 def _link_error(error: Exception) -> FeatureStoreError:

@@ -1,5 +1,6 @@
 """Reads that nobody waits for: gathered, answered together, and given back when something is wrong."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,6 +46,16 @@ class Reader:
         """Know what the other knows of the schema, for as long as the test takes."""
         self.store._plans.selections = other.store._plans.selections
         self.store._plans._sure_until = float("inf")
+
+    @classmethod
+    @contextlib.contextmanager
+    def connected(cls, url: str, other: "Reader", **options: Any) -> "Iterator[Reader]":
+        """A reader with a connection to `url`, that knows what the other knows; closed afterwards."""
+        made = cls(url, **options)
+        gevent.spawn(made.transport._open).join()
+        made.learn_from(other)
+        yield made
+        made.transport.close()
 
     def calls(self) -> tuple[int, int]:
         """Return how many calls and how many writes there were so far."""
@@ -150,29 +161,18 @@ def test_what_nobody_knows_yet_is_given_back(valkey: Server) -> None:
 
 
 def test_reads_on_a_connection_that_breaks_are_given_back_at_once(reader: Reader) -> None:
-    with ScriptedServer(hang_up, echo) as server:
-        broken = Reader(server.url)
-        gevent.spawn(broken.transport._open).join()
-        broken.learn_from(reader)
+    with ScriptedServer(hang_up, echo) as server, Reader.connected(server.url, reader) as broken:
         assert broken.read("u1", "u2") == [None, None]
-        broken.transport.close()
 
 
 def test_reads_that_take_too_long_say_so(reader: Reader) -> None:
-    with ScriptedServer(ignore) as server:
-        slow = Reader(server.url, timeout=0.02)
-        slow.learn_from(reader)
-        gevent.spawn(slow.transport._open).join()
+    with ScriptedServer(ignore) as server, Reader.connected(server.url, reader, timeout=0.02) as slow:
         answers = slow.read("u1", "u2")
         assert [answer and answer[0] for answer in answers] == ["504 Gateway Timeout"] * 2
-        slow.transport.close()
 
 
 def test_reads_wait_while_three_calls_are_under_way_and_are_then_one_call(reader: Reader) -> None:
-    with ScriptedServer(ignore) as server:
-        slow = Reader(server.url, timeout=0.1)
-        slow.learn_from(reader)
-        gevent.spawn(slow.transport._open).join()
+    with ScriptedServer(ignore) as server, Reader.connected(server.url, reader, timeout=0.1) as slow:
         answers: list[Answer | None] = []
         before = slow.transport.calls
         for number in range(6):
@@ -183,14 +183,10 @@ def test_reads_wait_while_three_calls_are_under_way_and_are_then_one_call(reader
         eventually(lambda: len(answers) == 6)
         assert slow.transport.calls == before + 4
         assert [answer and answer[0] for answer in answers] == ["504 Gateway Timeout"] * 6
-        slow.transport.close()
 
 
 def test_too_many_calls_in_flight_give_the_reads_back(reader: Reader) -> None:
-    with ScriptedServer(ignore) as server:
-        full = Reader(server.url, max_in_flight=1)
-        full.learn_from(reader)
-        gevent.spawn(full.transport._open).join()
+    with ScriptedServer(ignore) as server, Reader.connected(server.url, reader, max_in_flight=1) as full:
         waiting: list[Answer | None] = []
         assert full.gatherer.begin("/features/u1", waiting.append)
         eventually(lambda: full.transport.in_flight == 1)
