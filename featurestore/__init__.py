@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TypeChangeError,
         UnavailableError,
         UndeclaredFeatureError,
+        UnknownEntityError,
         WriteRefusedError,
     )
     from featurestore.keys import Keys
@@ -67,6 +68,7 @@ __all__ = [
     "TypeChangeError",
     "UnavailableError",
     "UndeclaredFeatureError",
+    "UnknownEntityError",
     "UpsertResult",
     "WriteRefusedError",
     "read_definition",
@@ -94,6 +96,7 @@ _HOMES = {
     "TypeChangeError": "errors",
     "UnavailableError": "errors",
     "UndeclaredFeatureError": "errors",
+    "UnknownEntityError": "errors",
     "WriteRefusedError": "errors",
     "Keys": "keys",
     "Description": "results",

@@ -1,6 +1,5 @@
 """The responses that the HTTP clients hear, and what their statuses mean."""
 
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TypeVar
@@ -16,8 +15,10 @@ from featurestore.errors import (
     FeatureStoreError,
     NoSchemaError,
     OverloadedError,
+    SchemaChangedError,
     UnavailableError,
     UndeclaredFeatureError,
+    UnknownEntityError,
 )
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ T = TypeVar("T")
 class _Problem(msgspec.Struct):
     title: str
     detail: str = ""
+    code: str = ""
 
 
 _problem = msgspec.json.Decoder(_Problem)
@@ -66,13 +68,15 @@ _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: UnavailableError,
     HTTPStatus.GATEWAY_TIMEOUT: DeadlineExceededError,
 }
+_NO_ENTITY = "NOENTITY"
 _BY_CODE: Mapping[str, type[FeatureStoreError]] = {
     "BADTIME": BadTimeError,
     "BADTYPE": BadValueError,
+    "NOSCHEMA": NoSchemaError,
+    "SCHEMA_CHANGED": SchemaChangedError,
     "UNDECLARED": UndeclaredFeatureError,
+    _NO_ENTITY: UnknownEntityError,
 }
-_UNDECLARED = re.compile(r"\S+ is not declared in the schema|no (service .*|sliding window) is declared in the schema")
-_NO_ENTITY = re.compile(r"no entity .* has a schema", re.DOTALL)
 _NO_RESOURCE = "no such resource"
 
 
@@ -80,15 +84,7 @@ def error_of(answer: Answer) -> FeatureStoreError:
     """Return the exception that stands for an error response, with its detail as the text."""
     problem = _problem_of(answer)
     detail = problem.detail or problem.title if problem else repr(answer.body[:80])
-    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        code, _, reason = detail.partition(" ")
-        if code in _BY_CODE:
-            return _BY_CODE[code](reason)
-        if _UNDECLARED.fullmatch(detail):
-            return UndeclaredFeatureError(detail)
-    if answer.status == HTTPStatus.NOT_FOUND and _NO_ENTITY.fullmatch(detail):
-        return NoSchemaError(detail)
-    kind = _BY_STATUS.get(answer.status)
+    kind = (_BY_CODE.get(problem.code) if problem else None) or _BY_STATUS.get(answer.status)
     return FeatureStoreError(f"the server answered {answer.status}: {detail}") if kind is None else kind(detail)
 
 
@@ -101,7 +97,7 @@ def check(answer: Answer) -> None:
 def tells_of_no_such_entity(answer: Answer) -> bool:
     """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
     problem = _problem_of(answer) if answer.status == HTTPStatus.NOT_FOUND else None
-    return problem is not None and problem.detail != _NO_RESOURCE and not _NO_ENTITY.fullmatch(problem.detail)
+    return problem is not None and problem.detail != _NO_RESOURCE and problem.code != _NO_ENTITY
 
 
 def _problem_of(answer: Answer) -> _Problem | None:

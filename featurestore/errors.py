@@ -19,6 +19,10 @@ class NoSchemaError(FeatureStoreError):
     """Redis holds no schema for the entity yet; `featurestore apply` writes one."""
 
 
+class UnknownEntityError(NoSchemaError):
+    """A request names an entity that has no schema, beside others that may have one."""
+
+
 class SchemaChangedError(FeatureStoreError):
     """The schema in Redis has another layout than the caller knows; reading the schema again helps."""
 

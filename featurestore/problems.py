@@ -1,12 +1,14 @@
 """Errors as HTTP says them: `application/problem+json` (RFC 9457), with one table from exceptions to statuses."""
 
 import logging
+from collections.abc import Mapping
 
 import falcon
 import msgspec
 
 from featurestore.errors import (
     BadArgumentsError,
+    BadTimeError,
     BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
@@ -14,6 +16,7 @@ from featurestore.errors import (
     RedisError,
     SchemaChangedError,
     UndeclaredFeatureError,
+    UnknownEntityError,
 )
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -28,6 +31,7 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     # The first that fits counts.
     (DeadlineExceededError, falcon.HTTP_GATEWAY_TIMEOUT),
     (RedisError, falcon.HTTP_SERVICE_UNAVAILABLE),
+    (UnknownEntityError, falcon.HTTP_NOT_FOUND),
     (NoSchemaError, falcon.HTTP_SERVICE_UNAVAILABLE),
     (SchemaChangedError, falcon.HTTP_SERVICE_UNAVAILABLE),
     (UndeclaredFeatureError, falcon.HTTP_UNPROCESSABLE_ENTITY),
@@ -37,28 +41,50 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
 )
 
 
+CODES: Mapping[type[FeatureStoreError], str] = {
+    # What a caller can act on is named by the scripts' codes (lua/README.md); the rest, the status tells.
+    BadArgumentsError: "BADARGS",
+    BadTimeError: "BADTIME",
+    BadValueError: "BADTYPE",
+    NoSchemaError: "NOSCHEMA",
+    SchemaChangedError: "SCHEMA_CHANGED",
+    UndeclaredFeatureError: "UNDECLARED",
+    UnknownEntityError: "NOENTITY",
+}
+
+
 class Problem(msgspec.Struct, omit_defaults=True):
     """The body of an error response."""
 
     title: str
     status: int
     detail: str | None = None
+    code: str | None = None
     type: str = "about:blank"
 
 
-def answer(status: str, detail: str) -> Answer:
-    """Return an error response."""
-    code, _, title = status.partition(" ")
+class RowRefusedError(falcon.HTTPUnprocessableEntity):
+    """The one row that a request writes was rejected, for the reason that `code` names (lua/upsert_features.lua)."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        """Take what a rejected row says."""
+        super().__init__(description=reason)
+        self.reason_code = code
+
+
+def answer(status: str, detail: str, code: str | None = None) -> Answer:
+    """Return an error response; `code` says for programs what is wrong."""
+    number, _, title = status.partition(" ")
     headers = [("content-type", MEDIA_PROBLEM)]
     if status == falcon.HTTP_SERVICE_UNAVAILABLE:
         headers.append(("retry-after", str(_RETRY_AFTER_S)))
-    return status, headers, msgspec.json.encode(Problem(title, int(code), detail))
+    return status, headers, msgspec.json.encode(Problem(title, int(number), detail, code))
 
 
 def answer_to(error: FeatureStoreError) -> Answer:
     """Return what `answer` does for the status that stands for `error`."""
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    return answer(status, str(error))
+    return answer(status, str(error), CODES.get(type(error)))
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -76,7 +102,8 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
         detail = f"{request.method} is not allowed here"
     response.content_type = MEDIA_PROBLEM
     title = error.title.removeprefix(f"{error.status_code} ")  # Falcon's own titles start with the status
-    response.data = msgspec.json.encode(Problem(title, error.status_code, detail))
+    code = error.reason_code if isinstance(error, RowRefusedError) else None
+    response.data = msgspec.json.encode(Problem(title, error.status_code, detail, code))
 
 
 def _answer_store_error(

@@ -8,8 +8,9 @@ from falcon import Request, Response
 
 from featurestore.access import Access
 from featurestore.bodies import MALFORMED, alias_decoder, decode_body, read_body, refuse_undecodable
-from featurestore.errors import NoSchemaError
+from featurestore.errors import NoSchemaError, UnknownEntityError
 from featurestore.metrics import Meter
+from featurestore.problems import RowRefusedError
 from featurestore.rendering import encode
 from featurestore.schema import encodable_value, row_value
 from featurestore.store import FeatureStore
@@ -67,14 +68,14 @@ def store_of(store: FeatureStore, entity: str | None) -> FeatureStore:
     """Return the store of the entity that a path names; `store` where it names none.
 
     Raises:
-        falcon.HTTPNotFound: No entity of that name has a schema.
+        UnknownEntityError: No entity of that name has a schema.
     """
     if entity is None:
         return store
     try:
         return store.entity(entity)
     except NoSchemaError:
-        raise falcon.HTTPNotFound(description=f"no entity {entity} has a schema") from None
+        raise UnknownEntityError(f"no entity {entity} has a schema") from None
 
 
 class EntityWriter:
@@ -210,4 +211,4 @@ def _as_served(store: FeatureStore, name: str, value: Any) -> Any:
 
 def _refuse_rejected(rejected: list[RejectedRow]) -> None:
     if rejected:
-        raise falcon.HTTPUnprocessableEntity(description=f"{rejected[0].code} {rejected[0].reason}")
+        raise RowRefusedError(rejected[0].code, rejected[0].reason)

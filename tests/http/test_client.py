@@ -37,9 +37,11 @@ from featurestore import (
     Keys,
     NoSchemaError,
     Outcome,
+    SchemaChangedError,
     SyncTransport,
     UnavailableError,
     UndeclaredFeatureError,
+    UnknownEntityError,
     read_definition,
 )
 from featurestore.errors import BadTimeError, OverloadedError
@@ -240,7 +242,7 @@ def test_no_ids_are_an_empty_table_without_a_request(connect: Callable[..., Any]
         (lambda client: client.upsert("u", {"age": 1.0}, event_time=1.5), BadTimeError, "ms since 1970"),
         (lambda client: client.upsert_many([("u", {})], event_time=-1), BadTimeError, "ms since 1970"),
         (lambda client: client.upsert_many([("u", {"city": "x" * 2**20})]), BadArgumentsError, "at most 1048576 bytes"),
-        (lambda client: client.increment("u", {"n": 1.5}), BadArgumentsError, "n"),
+        (lambda client: client.increment("u", {"n": 1.5}), BadValueError, "n is int, not 1.5"),
         (lambda client: client.increment("u", {"nope": 1}), UndeclaredFeatureError, "nope is not declared"),
     ],
 )
@@ -547,6 +549,29 @@ def test_statuses_become_the_packages_own_errors(
         with pytest.raises(FeatureStoreError, match="what was wrong") as caught:
             call()
         assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (422, "UNDECLARED", UndeclaredFeatureError),
+        (422, "BADTYPE", BadValueError),
+        (422, "BADTIME", BadTimeError),
+        (422, "BADARGS", BadArgumentsError),
+        (422, "a later server's", BadArgumentsError),
+        (404, "NOENTITY", UnknownEntityError),
+        (503, "NOSCHEMA", NoSchemaError),
+        (503, "SCHEMA_CHANGED", SchemaChangedError),
+    ],
+)
+def test_codes_become_the_packages_own_errors(
+    connect: Callable[..., Any], status: int, code: str, error: type[Exception]
+) -> None:
+    problem = msgspec.json.encode({"title": "T", "status": status, "detail": "whatever the words", "code": code})
+    client = connect("http://x", transport=answering(status, problem))
+    with pytest.raises(error, match=r"^whatever the words$") as caught:
+        client.get("u")
+    assert type(caught.value) is error
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_the_longest_vectors_are_written_and_read_end_to_end(client: falcon.test
     assert answer.text.endswith('"small":[1.0,2.5,-3e-7]}}')
     for wrong in (vector[1:], [*vector, 1.0], "text", [*vector[1:], 1e39], [*vector[1:], None]):
         refused = client.simulate_put("/features/u", json={"features": {"embedding": wrong}}, headers=KEY)
-        assert (refused.status_code, refused.json["detail"][:7]) == (422, "BADTYPE")
+        assert (refused.status_code, refused.json["code"]) == (422, "BADTYPE")
     query = {"rows": [{"user": "u"}, {"user": "x"}], "features": ["n", "embedding"]}
     assert client.simulate_post("/features/query", json=query).json["rows"] == [[None, vector], [None, None]]
 
