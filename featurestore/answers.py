@@ -7,17 +7,13 @@ from typing import TypeVar
 import msgspec
 
 from featurestore.errors import (
+    BY_CODE,
     AccessDeniedError,
     BadArgumentsError,
-    BadTimeError,
-    BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
-    NoSchemaError,
     OverloadedError,
-    SchemaChangedError,
     UnavailableError,
-    UndeclaredFeatureError,
     UnknownEntityError,
 )
 
@@ -27,7 +23,7 @@ T = TypeVar("T")
 class _Problem(msgspec.Struct):
     title: str
     detail: str = ""
-    code: str = ""
+    code: str | None = None
 
 
 _problem = msgspec.json.Decoder(_Problem)
@@ -68,15 +64,6 @@ _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: UnavailableError,
     HTTPStatus.GATEWAY_TIMEOUT: DeadlineExceededError,
 }
-_NO_ENTITY = "NOENTITY"
-_BY_CODE: Mapping[str, type[FeatureStoreError]] = {
-    "BADTIME": BadTimeError,
-    "BADTYPE": BadValueError,
-    "NOSCHEMA": NoSchemaError,
-    "SCHEMA_CHANGED": SchemaChangedError,
-    "UNDECLARED": UndeclaredFeatureError,
-    _NO_ENTITY: UnknownEntityError,
-}
 _NO_RESOURCE = "no such resource"
 
 
@@ -84,7 +71,7 @@ def error_of(answer: Answer) -> FeatureStoreError:
     """Return the exception that stands for an error response, with its detail as the text."""
     problem = _problem_of(answer)
     detail = problem.detail or problem.title if problem else repr(answer.body[:80])
-    kind = (_BY_CODE.get(problem.code) if problem else None) or _BY_STATUS.get(answer.status)
+    kind = (BY_CODE.get(problem.code) if problem else None) or _BY_STATUS.get(answer.status)
     return FeatureStoreError(f"the server answered {answer.status}: {detail}") if kind is None else kind(detail)
 
 
@@ -97,7 +84,7 @@ def check(answer: Answer) -> None:
 def tells_of_no_such_entity(answer: Answer) -> bool:
     """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
     problem = _problem_of(answer) if answer.status == HTTPStatus.NOT_FOUND else None
-    return problem is not None and problem.detail != _NO_RESOURCE and problem.code != _NO_ENTITY
+    return problem is not None and problem.detail != _NO_RESOURCE and problem.code != UnknownEntityError.code
 
 
 def _problem_of(answer: Answer) -> _Problem | None:

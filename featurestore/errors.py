@@ -1,10 +1,18 @@
 """Every exception that the package raises, and the one place that maps Redis's error replies to them."""
 
 import re
+from collections.abc import Mapping
 
 
 class FeatureStoreError(Exception):
-    """Anything that the feature store reports; catch this to catch them all."""
+    """Anything that the feature store reports; catch this to catch them all.
+
+    Attributes:
+        code: What the scripts' error replies (lua/README.md) and HTTP's problem documents call it; None where they do
+            not name it.
+    """
+
+    code: str | None = None
 
 
 class ConfigurationError(FeatureStoreError):
@@ -18,33 +26,49 @@ class SchemaError(FeatureStoreError):
 class NoSchemaError(FeatureStoreError):
     """Redis holds no schema for the entity yet; `featurestore apply` writes one."""
 
+    code = "NOSCHEMA"
+
 
 class UnknownEntityError(NoSchemaError):
     """A request names an entity that has no schema, beside others that may have one."""
+
+    code = "NOENTITY"
 
 
 class SchemaChangedError(FeatureStoreError):
     """The schema in Redis has another layout than the caller knows; reading the schema again helps."""
 
+    code = "SCHEMA_CHANGED"
+
 
 class TypeChangeError(FeatureStoreError):
     """The new schema gives a declared feature another type, which stored values would contradict."""
+
+    code = "TYPECHANGE"
 
 
 class UndeclaredFeatureError(FeatureStoreError):
     """A feature was named that the schema does not declare."""
 
+    code = "UNDECLARED"
+
 
 class BadArgumentsError(FeatureStoreError):
     """A script was called with arguments that do not fit its contract, or an id or a row is malformed."""
+
+    code = "BADARGS"
 
 
 class BadTimeError(BadArgumentsError):
     """An event time is neither ms since 1970 nor ISO 8601 nor an aware datetime."""
 
+    code = "BADTIME"
+
 
 class BadValueError(FeatureStoreError):
     """A value, or an amount to add, does not fit the feature's type."""
+
+    code = "BADTYPE"
 
 
 class RedisError(FeatureStoreError):
@@ -71,15 +95,24 @@ class WriteRefusedError(RedisError):
     """Redis takes no writes now: it is a replica, is out of memory or cannot persist."""
 
 
-_BY_CODE: dict[str, type[FeatureStoreError]] = {
-    # The scripts' own codes (lua/README.md).
-    "BADARGS": BadArgumentsError,
+BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
+    kind.code: kind
+    for kind in (
+        BadArgumentsError,
+        BadTimeError,
+        BadValueError,
+        NoSchemaError,
+        SchemaChangedError,
+        TypeChangeError,
+        UndeclaredFeatureError,
+        UnknownEntityError,
+    )
+}
+"""The exceptions that have a code, by it."""
+
+_BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
+    **BY_CODE,
     "BADID": BadArgumentsError,
-    "BADTYPE": BadValueError,
-    "NOSCHEMA": NoSchemaError,
-    "SCHEMA_CHANGED": SchemaChangedError,
-    "TYPECHANGE": TypeChangeError,
-    "UNDECLARED": UndeclaredFeatureError,
     # Redis's codes.
     "BUSY": UnavailableError,
     "CLUSTERDOWN": UnavailableError,
@@ -107,7 +140,7 @@ def error_from_reply(reply: str) -> FeatureStoreError:
     inner = _IN_SCRIPT.search(reply)
     reply = inner[1] if inner else reply
     code, _, text = reply.partition(" ")
-    kind = _BY_CODE.get(code)
+    kind = _BY_REPLY.get(code)
     if kind is None:
         return RedisError(reply)
     return kind(reply if issubclass(kind, RedisError) else text)

@@ -1,14 +1,12 @@
 """Errors as HTTP says them: `application/problem+json` (RFC 9457), with one table from exceptions to statuses."""
 
 import logging
-from collections.abc import Mapping
 
 import falcon
 import msgspec
 
 from featurestore.errors import (
     BadArgumentsError,
-    BadTimeError,
     BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
@@ -27,6 +25,16 @@ _RETRY_AFTER_S = 1
 
 MEDIA_PROBLEM = "application/problem+json"
 
+
+class RowRefusedError(FeatureStoreError):
+    """The one row that a request writes was rejected."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        """Take what a rejected row says (lua/upsert_features.lua)."""
+        super().__init__(reason)
+        self.code = code
+
+
 _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     # The first that fits counts.
     (DeadlineExceededError, falcon.HTTP_GATEWAY_TIMEOUT),
@@ -37,20 +45,9 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     (UndeclaredFeatureError, falcon.HTTP_UNPROCESSABLE_ENTITY),
     (BadArgumentsError, falcon.HTTP_UNPROCESSABLE_ENTITY),
     (BadValueError, falcon.HTTP_UNPROCESSABLE_ENTITY),
+    (RowRefusedError, falcon.HTTP_UNPROCESSABLE_ENTITY),
     (FeatureStoreError, falcon.HTTP_INTERNAL_SERVER_ERROR),
 )
-
-
-CODES: Mapping[type[FeatureStoreError], str] = {
-    # What a caller can act on is named by the scripts' codes (lua/README.md); the rest, the status tells.
-    BadArgumentsError: "BADARGS",
-    BadTimeError: "BADTIME",
-    BadValueError: "BADTYPE",
-    NoSchemaError: "NOSCHEMA",
-    SchemaChangedError: "SCHEMA_CHANGED",
-    UndeclaredFeatureError: "UNDECLARED",
-    UnknownEntityError: "NOENTITY",
-}
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
@@ -61,15 +58,6 @@ class Problem(msgspec.Struct, omit_defaults=True):
     detail: str | None = None
     code: str | None = None
     type: str = "about:blank"
-
-
-class RowRefusedError(falcon.HTTPUnprocessableEntity):
-    """The one row that a request writes was rejected, for the reason that `code` names (lua/upsert_features.lua)."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        """Take what a rejected row says."""
-        super().__init__(description=reason)
-        self.reason_code = code
 
 
 def answer(status: str, detail: str, code: str | None = None) -> Answer:
@@ -84,7 +72,7 @@ def answer(status: str, detail: str, code: str | None = None) -> Answer:
 def answer_to(error: FeatureStoreError) -> Answer:
     """Return what `answer` does for the status that stands for `error`."""
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    return answer(status, str(error), CODES.get(type(error)))
+    return answer(status, str(error), error.code)
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -102,8 +90,7 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
         detail = f"{request.method} is not allowed here"
     response.content_type = MEDIA_PROBLEM
     title = error.title.removeprefix(f"{error.status_code} ")  # Falcon's own titles start with the status
-    code = error.reason_code if isinstance(error, RowRefusedError) else None
-    response.data = msgspec.json.encode(Problem(title, error.status_code, detail, code))
+    response.data = msgspec.json.encode(Problem(title, error.status_code, detail))
 
 
 def _answer_store_error(

@@ -58,8 +58,6 @@ def main() -> None:
                 "get_features_batch of 100, packed rows": ("evalsha", lambda: store.get_many(ids)),
                 "get_features_batch of 100, names": ("evalsha", lambda: store.get_many(ids, names)),
             }
-            for _, call in reads.values():
-                call()
             times: dict[str, list[float]] = {name: [] for name in reads}
             for _ in range(ROUNDS):
                 for name, (command, call) in reads.items():
