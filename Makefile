@@ -12,7 +12,7 @@ help:  ## Show the targets.
 
 install: $(INSTALLED)  ## Make .venv with the package and what tests and linters need.
 
-$(INSTALLED): setup.cfg setup.py pyproject.toml featurestore/_transcode.c featurestore/_wire.c
+$(INSTALLED): setup.cfg setup.py pyproject.toml $(wildcard featurestore/_*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	touch $@

@@ -7,9 +7,10 @@ setup(
         Extension(
             f"featurestore.{name}",
             [f"featurestore/{name}.c"],
+            depends=["featurestore/_writer.h"],
             extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
             optional=True,
         )
-        for name in ("_transcode", "_wire")
+        for name in ("_dump", "_transcode", "_wire")
     ]
 )

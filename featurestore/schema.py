@@ -348,6 +348,9 @@ class Schema(msgspec.Struct, frozen=True):
         join_key: What tables and responses call the id; None for `<entity>_id`.
         members: The set of all known ids; None for `all_<entity>s`.
         tombstone_ms: How long a deleted entity is guarded against late events.
+        ttl_ms: How long after its newest event time an entity is known; 0 for ever.
+        max_ages_ms: Feature → how old its values may be to be served, where it has its own; under no name, for the
+            others.
     """
 
     features: dict[str, FeatureType]
@@ -358,6 +361,8 @@ class Schema(msgspec.Struct, frozen=True):
     join_key: str | None = None
     members: str | None = None
     tombstone_ms: int = _UNITS_MS["d"]
+    ttl_ms: int = 0
+    max_ages_ms: dict[str, int] = {}
 
     @classmethod
     def from_reply(cls, reply: Sequence[bytes]) -> "Schema":
@@ -386,6 +391,12 @@ class Schema(msgspec.Struct, frozen=True):
                 stored.get("@join_key"),
                 stored.get("@members"),
                 int(stored.get("@tombstone", _UNITS_MS["d"])),
+                int(dict(zip(rules[::2], rules[1::2], strict=True)).get("@ttl", 0)),
+                {
+                    word.partition(":")[2]: int(ms)
+                    for word, ms in zip(rules[::2], rules[1::2], strict=True)
+                    if word.partition(":")[0] == "@max_age"
+                },
             )
         except (ValueError, msgspec.MsgspecError) as error:
             raise SchemaError(f"the stored schema is damaged: {error}") from error
@@ -394,6 +405,18 @@ class Schema(msgspec.Struct, frozen=True):
     def row(self) -> dict[str, FeatureType]:
         """The features of the packed row: all but the vectors that are read only when asked for."""
         return {name: kind for name, kind in self.features.items() if name in self.always or not vector_length(kind)}
+
+    @property
+    def scalar(self) -> bool:
+        """Whether every feature is a scalar: no vector, no sliding window."""
+        return _SCALARS.keys() >= set(self.features.values())
+
+    @property
+    def least_max_age_ms(self) -> int | None:
+        """How old a complete row may get before one of its values is not to be served; None for any age."""
+        ages = [self.max_ages_ms.get(name, self.max_ages_ms.get("")) for name in self.row]
+        known = [age for age in (*ages, self.ttl_ms or None) if age is not None]
+        return min(known, default=None)
 
     def service(self, name: str) -> list[str]:
         """Return the features of a service.

@@ -58,6 +58,7 @@ def load_script(name: str, *, writes: bool) -> Script:
 GET_FEATURES = load_script("get_features", writes=False)
 GET_FEATURES_BATCH = load_script("get_features_batch", writes=False)
 UPSERT_FEATURES = load_script("upsert_features", writes=True)
+LOAD_ENTITIES = load_script("load_entities", writes=True)
 DELETE_ENTITY = load_script("delete_entity", writes=True)
 REPACK_ROWS = load_script("repack_rows", writes=True)
 INCREMENT_FEATURES = load_script("increment_features", writes=True)
@@ -69,6 +70,7 @@ SCRIPTS = (
     GET_FEATURES,
     GET_FEATURES_BATCH,
     UPSERT_FEATURES,
+    LOAD_ENTITIES,
     INCREMENT_FEATURES,
     RECORD_EVENTS,
     DELETE_ENTITY,

@@ -198,19 +198,20 @@ class SyncTransport:
             raise reply
         return reply
 
-    def stream(self, script: Script, calls: Iterable[Call], *, in_flight: int) -> Iterator[Reply | FeatureStoreError]:
-        """Call `script` for each of `calls` in order on one connection and yield their replies in order.
+    def stream(self, calls: Iterable[bytes | None], *, in_flight: int) -> Iterator[Reply | FeatureStoreError]:
+        """Send packed calls of scripts in order on one connection and yield their replies in order.
 
         A call is sent as soon as fewer than `in_flight` wait for their replies, so that Redis works while the caller
-        makes the next one.
+        makes the next one. None in a call's place: the next one is asked for when all replies so far have been yielded.
         """
         connection = self._connect()
         try:
             waiting: deque[bytes] = deque()
-            for keys, arguments in calls:
-                waiting.append(pack_call(script, keys, arguments))
-                connection.send_packed_command([waiting[-1]], check_health=False)
-                if len(waiting) >= in_flight:
+            for call in calls:
+                if call is not None:
+                    waiting.append(call)
+                    connection.send_packed_command([call], check_health=False)
+                while len(waiting) >= in_flight or (call is None and waiting):
                     yield from _settle(connection, waiting)
             while waiting:
                 yield from _settle(connection, waiting)

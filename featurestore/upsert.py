@@ -93,13 +93,13 @@ class Upsert:
         words = [*options, *names]
         self._head: list[Word] = [to_time(event_time), len(words), *words]
 
-    def call(self, rows: Sequence[Sequence[Any]], start: int) -> UpsertCall:
-        """Return the call that writes `rows`, the first of which is number `start` of all."""
+    def call(self, rows: Sequence[Sequence[Any]], among: Sequence[int]) -> UpsertCall:
+        """Return the call that writes `rows`, which have these positions among all rows."""
         keys: list[Word] = [self._keys.members, self._keys.schema]
         arguments = self._head.copy()
         positions = []
         key_of = self._keys.features
-        for position, row in enumerate(rows, start):
+        for position, row in zip(among, rows, strict=True):
             words = self._plain_words(row) or self._words(position, row)
             if words:
                 keys.append(key_of(row[0]))

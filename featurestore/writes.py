@@ -82,10 +82,11 @@ class Plans(ReadPlans):
 
 def _write(script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> Plan[UpsertResult]:
     for first in range(0, len(rows), ROWS_PER_WRITE):
-        calls = [
-            upsert.call(rows[start : start + IDS_PER_CALL], start)
+        parts = (
+            range(start, min(start + IDS_PER_CALL, len(rows)))
             for start in range(first, min(first + ROWS_PER_WRITE, len(rows)), IDS_PER_CALL)
-        ]
+        )
+        calls = [upsert.call(rows[part.start : part.stop], part) for part in parts]
         sent = [call for call in calls if call.positions]
         replies = yield Calls(script, [pack_call(script, call.keys, call.arguments) for call in sent])
         for each, reply in zip(sent, replies, strict=True):

@@ -1,7 +1,8 @@
-"""Compare loading users through the upsert script with a plain redis-py loop, in turn, on the same server.
+"""Compare writing users by the bulk writer with a plain redis-py loop, in turn, on the same server.
 
 The plain loop is what people write: HSET and SADD in pipelines of 1,000 users. Rows are made beforehand and are the
-same for both. Prints users/s of every run and the ratio of the medians.
+same for both. Each run writes users who are new, then new values for the same users. Prints users/s of every run and
+the ratios of the medians.
 """
 
 import argparse
@@ -33,26 +34,33 @@ def load_plainly(url: str, rows: list[tuple[Any, ...]]) -> None:
     client.close()
 
 
-def load_by_script(url: str, rows: list[tuple[Any, ...]]) -> None:
-    """Write `rows` through the upsert script."""
+def load_by_writer(url: str, rows: list[tuple[Any, ...]]) -> None:
+    """Write `rows` with the bulk writer."""
     writer = BulkWriter(url)
     result = writer.write(COLUMNS, rows)
     assert (result.written, result.rejected) == (len(rows), [])
     writer.close()
 
 
-def measure(load: Callable[[str, list[tuple[Any, ...]]], None], url: str, rows: list[tuple[Any, ...]]) -> float:
-    """Return users/s of one load into an empty server that has the schema."""
+LOADS = {"plain redis-py": load_plainly, "bulk writer": load_by_writer}
+
+
+def measure(
+    load: Callable[[str, list[tuple[Any, ...]]], None], url: str, tables: list[list[tuple[Any, ...]]]
+) -> list[float]:
+    """Return users/s of the load of each table, the first into an empty server that has the schema."""
     client = redis.Redis.from_url(url)
     client.flushall()
+    client.close()
+    rates = []
     with FeatureStore.connect(url, timeout=5) as store:
         store.apply(read_definition())
-        started = time.perf_counter()
-        load(url, rows)
-        elapsed = time.perf_counter() - started
-        assert store.count() == len(rows)
-    client.close()
-    return len(rows) / elapsed
+        for rows in tables:
+            started = time.perf_counter()
+            load(url, rows)
+            rates.append(len(rows) / (time.perf_counter() - started))
+            assert store.count() == len(rows)
+    return rates
 
 
 def main() -> None:
@@ -62,18 +70,19 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    rows = list(Simulator(arguments.users, seed=7).everyone())
-    figures: dict[str, list[float]] = {"plain redis-py": [], "upsert script": []}
+    tables = [list(Simulator(arguments.users, seed).everyone()) for seed in (7, 8)]
     print(f"{arguments.users} users of {len(COLUMNS)} features, {arguments.runs} runs each in turn")
     with contextlib.ExitStack() as stack:
         url = arguments.url or f"redis://127.0.0.1:{stack.enter_context(redis_server())}/0"
-        for _ in range(arguments.runs):
-            figures["plain redis-py"].append(measure(load_plainly, url, rows))
-            figures["upsert script"].append(measure(load_by_script, url, rows))
-    for name, values in figures.items():
-        print(f"{name:15} {statistics.median(values):9,.0f} users/s   (" + " ".join(f"{v:,.0f}" for v in values) + ")")
-    ratio = statistics.median(figures["upsert script"]) / statistics.median(figures["plain redis-py"])
-    print(f"ratio           {ratio:9.2f}")
+        runs = [{name: measure(load, url, tables) for name, load in LOADS.items()} for _ in range(arguments.runs)]
+    for position, what in enumerate(("new users", "known users")):
+        print(what)
+        medians = []
+        for name in LOADS:
+            values = [run[name][position] for run in runs]
+            medians.append(statistics.median(values))
+            print(f"  {name:15} {medians[-1]:9,.0f} users/s   (" + " ".join(f"{value:,.0f}" for value in values) + ")")
+        print(f"  ratio           {medians[1] / medians[0]:9.2f}")
 
 
 if __name__ == "__main__":

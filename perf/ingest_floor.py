@@ -1,8 +1,9 @@
 """Where Redis's time goes when new users are written: what each part of an upsert costs its one thread, in us a row.
 
-Each script below does a little more than the one before it, on the same arguments; the last one is the upsert itself.
-The first line is the commands of the plain loop (perf/ingest.py), packed beforehand, so that Python costs nothing.
-Redis cannot take more rows a second than these times permit, however quick the client is.
+Each script below does a little more than the one before it, on the same arguments; the last of them is the upsert
+itself. load_entities has arguments of its own: hashes that the client has made. The first line is the commands of the
+plain loop (perf/ingest.py), packed beforehand, so that Python costs nothing. Redis cannot take more rows a second than
+these times permit, however quick the client is.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 
 import hiredis
 import redis
+from featurestore.ingest.loader import loader_for
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from servers import redis_server
 
@@ -60,12 +62,13 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = list(Simulator(arguments.users, seed=7).everyone())
     with redis_server() as port:
+        url = f"redis://127.0.0.1:{port}/0"
         client = redis.Redis(port=port)
         least: dict[str, float] = {}
         for _ in range(arguments.rounds):
-            for name, packed, replies in workloads(client, rows):
+            for name, packed, replies in workloads(client, url, rows):
                 client.flushall()
-                with FeatureStore.connect(f"redis://127.0.0.1:{port}/0", timeout=5) as store:
+                with FeatureStore.connect(url, timeout=5) as store:
                     store.apply(read_definition())
                 before = spent(client)
                 send(port, packed, replies)
@@ -76,7 +79,7 @@ def main() -> None:
         client.close()
 
 
-def workloads(client: redis.Redis, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[bytes], int]]:
+def workloads(client: redis.Redis, url: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[bytes], int]]:
     """Yield for each workload its name, what to send, and how many replies come."""
     plain = []
     for entity_id, *values in rows:
@@ -94,6 +97,13 @@ def workloads(client: redis.Redis, rows: Sequence[tuple[Any, ...]]) -> Iterator[
                 pack(("EVALSHA", sha, 2 + len(part), "all_users", "user:schema", *keys, "", 10, *COLUMNS, *words))
             )
         yield name, calls, len(calls)
+    with FeatureStore.connect(url, timeout=5) as store:
+        loader = loader_for(store.keys, store.schema(), COLUMNS, "1700000000000", lambda: 0)
+    if loader is not None:
+        calls = [
+            loader.pack(rows[first : first + ROWS_PER_CALL]) or b"" for first in range(0, len(rows), ROWS_PER_CALL)
+        ]
+        yield "load_entities: hashes made by the client", calls, len(calls)
 
 
 def send(port: int, packed: list[bytes], replies: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from featurestore.scripts import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
-TRACKED = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "featurestore", "ingest", "lua")
+TRACKED = ("setup.cfg", "setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "featurestore", "ingest", "lua")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
     assert {f"featurestore/{name}" for name in expected} <= set(names)
     if shutil.which("cc"):
         built = {name.partition(".")[0] for name in names if name.endswith(".so")}
-        assert built == {"featurestore/_transcode", "featurestore/_wire"}
+        assert built == {"featurestore/_dump", "featurestore/_transcode", "featurestore/_wire"}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands, featurestore.scripts as s;"
         "from featurestore import read_definition; read_definition(); print(s.script_folder(), s.SCRIPTS[0].sha)"
@@ -71,7 +71,8 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    sources = {"featurestore/_transcode.c", "featurestore/_wire.c", "lua/include/parse.lua"}
+    extensions = {"_dump.c", "_transcode.c", "_wire.c", "_writer.h"}
+    sources = {*(f"featurestore/{name}" for name in extensions), "lua/include/parse.lua"}
     assert {"setup.py", "setup.cfg", *sources} <= names
 
 

@@ -1,0 +1,595 @@
+/* Complete rows of features into what DUMP would say of their hashes, as words of a call of load_entities.
+ *
+ * A hash is byte for byte what upsert_features makes of the same row: the fields in the same order, the same text, the
+ * same packed row. A row that is anything but plain (a value of another Python type than its feature's, text as long as
+ * MOST_TEXT, an unusual id) is not for this: the caller sends it through upsert_features, which judges it.
+ *
+ * The form is Redis's own, of its RDB files: a listpack (redis/src/listpack.c) in a string, then the version of the
+ * form and a CRC-64. Redis from 7.0 on and Valkey read it.
+ */
+#include "_writer.h"
+#include <float.h>
+#include <stdio.h>
+
+#define MOST_ID 256
+#define MOST_TEXT 1024
+#define MOST_TIME 1000000000000000 /* 10^15 ms, which no event time reaches */
+#define HASH_LISTPACK 16
+#define FORM_VERSION 10
+#define ROOM_FOR_NUMBER 48         /* a word of a number: 20 digits, its length, and line ends */
+
+typedef struct {
+    PyObject_HEAD
+    Py_ssize_t columns;  /* of a row, without its id and its event time */
+    char *kinds;         /* the first letter of each column's type */
+    Py_ssize_t *order;   /* the column of each value of the packed row */
+    PyObject **names;    /* each column's name as an element of a listpack */
+    PyObject *layout;    /* the first bytes of a packed row */
+    PyObject *before, *after; /* what stands around an id in a key */
+    int timed;           /* whether rows have their event time behind the id */
+    int64_t limit;       /* how many ms after its event time a row may not be served as it is any more; -1 for never */
+    int64_t ttl;         /* how many ms after its event time an entity expires; 0 for never */
+} Dumper;
+
+/* Functions that return int give 0; -1 when an exception is set; NOT_PLAIN where a row is not for this. */
+#define NOT_PLAIN 1
+
+/* CRC-64 as Redis has it (Jones's polynomial, reflected), eight bytes at a time. */
+
+static uint64_t crc_table[8][256];
+
+static void make_crc_table(void)
+{
+    for (unsigned byte = 0; byte < 256; byte++) {
+        uint64_t crc = byte;
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ 0x95ac9329ac4bc9b5 : crc >> 1;
+        crc_table[0][byte] = crc;
+    }
+    for (unsigned byte = 0; byte < 256; byte++)
+        for (int ahead = 1; ahead < 8; ahead++)
+            crc_table[ahead][byte] = crc_table[ahead - 1][byte] >> 8 ^ crc_table[0][crc_table[ahead - 1][byte] & 0xff];
+}
+
+static uint64_t crc_of(const unsigned char *at, size_t size)
+{
+    uint64_t crc = 0;
+    for (; size >= 8; size -= 8, at += 8) {
+        uint64_t next = 0;
+        for (int byte = 7; byte >= 0; byte--)
+            next = next << 8 | at[byte];
+        crc ^= next;
+        next = 0;
+        for (int byte = 0; byte < 8; byte++)
+            next ^= crc_table[7 - byte][crc >> 8 * byte & 0xff];
+        crc = next;
+    }
+    for (; size > 0; size--, at++)
+        crc = crc >> 8 ^ crc_table[0][(crc ^ *at) & 0xff];
+    return crc;
+}
+
+/* Numbers, whose room the caller has made */
+
+static void put_little(Writer *writer, uint64_t number, int size)
+{
+    for (; size > 0; size--, number >>= 8)
+        *writer->at++ = (char)(number & 0xff);
+}
+
+static void put_big(Writer *writer, unsigned char tag, uint64_t number, int size)
+{
+    *writer->at++ = (char)tag;
+    while (size-- > 0)
+        *writer->at++ = (char)(number >> 8 * size & 0xff);
+}
+
+/* Words */
+
+static int put(Writer *writer, const char *at, size_t size)
+{
+    if (RESERVE(writer, size) < 0)
+        return -1;
+    memcpy(writer->at, at, size);
+    writer->at += size;
+    return 0;
+}
+
+static int put_integer(Writer *writer, int64_t number)
+{
+    return put_decimal(writer, number < 0, number < 0 ? 0 - (uint64_t)number : (uint64_t)number, 0);
+}
+
+/* Write what stands before the bytes of a word. */
+static int start_word(Writer *writer, size_t size)
+{
+    if (RESERVE(writer, ROOM_FOR_NUMBER) < 0)
+        return -1;
+    *writer->at++ = '$';
+    return put_integer(writer, (int64_t)size) < 0 ? -1 : put(writer, "\r\n", 2);
+}
+
+static int end_word(Writer *writer)
+{
+    return put(writer, "\r\n", 2);
+}
+
+/* Elements of a listpack */
+
+/* The number that `text` is, if it is one as Redis would write it. */
+static int is_integer(const char *text, size_t size, int64_t *number)
+{
+    size_t at = size > 0 && text[0] == '-';
+    uint64_t digits = 0, most = (uint64_t)INT64_MAX + at;
+    if (size == 1 && text[0] == '0') {
+        *number = 0;
+        return 1;
+    }
+    if (size > 20 || at == size || text[at] < '1' || text[at] > '9')
+        return 0;
+    for (; at < size; at++) {
+        unsigned digit = (unsigned)(text[at] - '0');
+        if (digit > 9 || digits > (most - digit) / 10)
+            return 0;
+        digits = digits * 10 + digit;
+    }
+    *number = text[0] == '-' ? (int64_t)(0 - digits) : (int64_t)digits;
+    return 1;
+}
+
+/* Write how long an element is, from its end. */
+static int end_element(Writer *writer, size_t size)
+{
+    if (RESERVE(writer, 5) < 0)
+        return -1;
+    int bytes = size < 128 ? 1 : size < 16383 ? 2 : size < 2097151 ? 3 : size < 268435455 ? 4 : 5;
+    for (int byte = bytes - 1; byte >= 0; byte--)
+        *writer->at++ = (char)((size >> 7 * byte & 127) | (byte < bytes - 1 ? 128 : 0));
+    return 0;
+}
+
+static int put_integer_element(Writer *writer, int64_t number)
+{
+    uint64_t bits = (uint64_t)number;
+    size_t size = 1;
+    if (RESERVE(writer, 9) < 0)
+        return -1;
+    if (number >= 0 && number <= 127)
+        *writer->at++ = (char)number;
+    else if (number >= -4096 && number <= 4095) {
+        put_big(writer, (unsigned char)(0xc0 | (bits >> 8 & 0x1f)), bits & 0xff, 1);
+        size = 2;
+    } else {
+        int width = number >= INT16_MIN && number <= INT16_MAX ? 2 : number >= -8388608 && number <= 8388607 ? 3
+            : number >= INT32_MIN && number <= INT32_MAX ? 4 : 8;
+        *writer->at++ = (char)(width == 8 ? 0xf4 : 0xf1 + width - 2);
+        put_little(writer, bits, width);
+        size = (size_t)width + 1;
+    }
+    return end_element(writer, size);
+}
+
+static int put_element(Writer *writer, const char *text, size_t size)
+{
+    int64_t number;
+    if (is_integer(text, size, &number))
+        return put_integer_element(writer, number);
+    if (RESERVE(writer, 5) < 0)
+        return -1;
+    size_t head = 1;
+    if (size < 64)
+        *writer->at++ = (char)(0x80 | size);
+    else if (size < 4096) {
+        put_big(writer, (unsigned char)(0xe0 | size >> 8), size & 0xff, 1);
+        head = 2;
+    } else {
+        *writer->at++ = (char)0xf0;
+        put_little(writer, size, 4);
+        head = 5;
+    }
+    return put(writer, text, size) < 0 ? -1 : end_element(writer, head + size);
+}
+
+/* Values of the packed row, as cmsgpack packs Lua's */
+
+static int pack_integer(Writer *writer, int64_t number)
+{
+    uint64_t bits = (uint64_t)number;
+    if (RESERVE(writer, 9) < 0)
+        return -1;
+    if (number >= -32 && number <= 127)
+        *writer->at++ = (char)number;
+    else if (number >= 0) {
+        int step = bits <= UINT8_MAX ? 0 : bits <= UINT16_MAX ? 1 : bits <= UINT32_MAX ? 2 : 3;
+        put_big(writer, (unsigned char)(0xcc + step), bits, 1 << step);
+    } else {
+        int step = number >= INT8_MIN ? 0 : number >= INT16_MIN ? 1 : number >= INT32_MIN ? 2 : 3;
+        put_big(writer, (unsigned char)(0xd0 + step), bits, 1 << step);
+    }
+    return 0;
+}
+
+static int pack_double(Writer *writer, double value)
+{
+    if (value >= -9223372036854775808.0 && value < 9223372036854775808.0 && value == (double)(int64_t)value)
+        return pack_integer(writer, (int64_t)value);
+    if (RESERVE(writer, 9) < 0)
+        return -1;
+    uint64_t bits;
+    float narrow = fabs(value) <= FLT_MAX ? (float)value : 0;
+    if (narrow == value) {
+        uint32_t narrow_bits;
+        memcpy(&narrow_bits, &narrow, 4);
+        put_big(writer, 0xca, narrow_bits, 4);
+    } else {
+        memcpy(&bits, &value, 8);
+        put_big(writer, 0xcb, bits, 8);
+    }
+    return 0;
+}
+
+static int pack_text(Writer *writer, const char *text, size_t size)
+{
+    if (RESERVE(writer, 3) < 0)
+        return -1;
+    if (size < 32)
+        *writer->at++ = (char)(0xa0 | size);
+    else if (size <= UINT8_MAX)
+        put_big(writer, 0xd9, size, 1);
+    else
+        put_big(writer, 0xda, size, 2);
+    return put(writer, text, size);
+}
+
+/* Rows */
+
+#define EXACT 9007199254740992 /* 2^53: Lua's numbers are exact below it */
+
+/* Find the text in UTF-8 of a string that is short enough. */
+static int text_of(PyObject *value, size_t most, const char **text, size_t *size)
+{
+    Py_ssize_t found;
+    if (!PyUnicode_CheckExact(value))
+        return NOT_PLAIN;
+    *text = PyUnicode_AsUTF8AndSize(value, &found);
+    if (*text == NULL) { /* a lone surrogate */
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            return -1;
+        PyErr_Clear();
+        return NOT_PLAIN;
+    }
+    *size = (size_t)found;
+    return (size_t)found > most ? NOT_PLAIN : 0;
+}
+
+static int integer_of(PyObject *value, int64_t *number)
+{
+    int overflow;
+    if (!PyLong_CheckExact(value))
+        return NOT_PLAIN;
+    *number = PyLong_AsLongLongAndOverflow(value, &overflow);
+    return overflow ? NOT_PLAIN : 0;
+}
+
+/* Write one value of the packed row. */
+static int pack_value(Writer *writer, char kind, PyObject *value)
+{
+    const char *text;
+    size_t size;
+    int64_t number;
+    int failed;
+    if (kind == 'f' && PyFloat_CheckExact(value)) {
+        double wide = PyFloat_AS_DOUBLE(value);
+        return isfinite(wide) ? pack_double(writer, wide) : NOT_PLAIN;
+    }
+    switch (kind) {
+    case 'b':
+        if (!PyBool_Check(value))
+            return NOT_PLAIN;
+        return put(writer, value == Py_True ? "\xc3" : "\xc2", 1);
+    case 's':
+        failed = text_of(value, MOST_TEXT, &text, &size);
+        return failed ? failed : pack_text(writer, text, size);
+    case 'f':
+        failed = integer_of(value, &number);
+        return failed ? failed : pack_double(writer, (double)number);
+    default:
+        failed = integer_of(value, &number);
+        if (failed || (number > -EXACT && number < EXACT))
+            return failed ? failed : pack_integer(writer, number);
+        char digits[ROOM_FOR_NUMBER];
+        return pack_text(writer, digits, (size_t)sprintf(digits, "%lld", (long long)number));
+    }
+}
+
+/* Write the text of a float as an element. There is no text that Python would write otherwise. */
+static int put_float_element(Writer *writer, Writer *scratch, double value)
+{
+    double size = fabs(value);
+    scratch->at = PyBytes_AS_STRING(scratch->bytes);
+    if (size == 0) /* there is no negative zero in a packed row */
+        return signbit(value) ? put_integer_element(writer, 0) : put_element(writer, "0.0", 3);
+    int left = size >= 1e-4 && size < (double)EXACT ? put_shortest(scratch, value) : 1;
+    if (left < 0)
+        return -1;
+    if (left == 0) {
+        const char *text = PyBytes_AS_STRING(scratch->bytes);
+        return put_element(writer, text, (size_t)(scratch->at - text));
+    }
+    char *text = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+    if (text == NULL)
+        return -1;
+    int failed = put_element(writer, text, strlen(text));
+    PyMem_Free(text);
+    return failed;
+}
+
+/* Write one field's value; pack_value has seen that it is plain. */
+static int put_value(Writer *writer, Writer *scratch, char kind, PyObject *value)
+{
+    if (kind == 's') {
+        Py_ssize_t size;
+        const char *text = PyUnicode_AsUTF8AndSize(value, &size);
+        return put_element(writer, text, (size_t)size);
+    }
+    if (kind == 'b')
+        return value == Py_True ? put_element(writer, "true", 4) : put_element(writer, "false", 5);
+    if (PyFloat_CheckExact(value))
+        return put_float_element(writer, scratch, PyFloat_AS_DOUBLE(value));
+    return put_integer_element(writer, PyLong_AsLongLong(value));
+}
+
+typedef struct {
+    Writer keys, words, row, listpack, scratch;
+} Work;
+
+/* Write the packed row into work->row. */
+static int pack_row(Dumper *self, Work *work, PyObject **values, int64_t time)
+{
+    Writer *row = &work->row;
+    row->at = PyBytes_AS_STRING(row->bytes);
+    if (put_bytes(row, self->layout) < 0 || RESERVE(row, 3 + ROOM_FOR_NUMBER) < 0)
+        return -1;
+    if (self->limit >= 0 && (put_integer(row, time + self->limit) < 0 || put(row, "|||", 3) < 0 || RESERVE(row, 3) < 0))
+        return -1;
+    if (self->columns < 16)
+        *row->at++ = (char)(0x90 | self->columns);
+    else
+        put_big(row, 0xdc, (uint64_t)self->columns, 2);
+    int failed = 0;
+    for (Py_ssize_t slot = 0; !failed && slot < self->columns; slot++)
+        failed = pack_value(row, self->kinds[self->order[slot]], values[self->order[slot]]);
+    return failed;
+}
+
+/* Write the row's hash into work->listpack. */
+static int put_hash(Dumper *self, Work *work, PyObject **values, int64_t time)
+{
+    Writer *hash = &work->listpack;
+    hash->at = PyBytes_AS_STRING(hash->bytes) + 6;
+    const char *row = PyBytes_AS_STRING(work->row.bytes);
+    if (put_element(hash, "@row", 4) < 0 || put_element(hash, row, (size_t)(work->row.at - row)) < 0
+        || put_element(hash, "@event_time", 11) < 0 || put_integer_element(hash, time) < 0)
+        return -1;
+    for (Py_ssize_t column = 0; column < self->columns; column++)
+        if (put_bytes(hash, self->names[column]) < 0
+            || put_value(hash, &work->scratch, self->kinds[column], values[column]) < 0)
+            return -1;
+    if (put(hash, "\xff", 1) < 0)
+        return -1;
+    Writer head = {.at = PyBytes_AS_STRING(hash->bytes)};
+    put_little(&head, (uint64_t)(hash->at - head.at), 4);
+    put_little(&head, 2 * (uint64_t)self->columns + 4, 2);
+    return 0;
+}
+
+/* Write the word of the dump of work->listpack. */
+static int put_dump(Work *work)
+{
+    const char *listpack = PyBytes_AS_STRING(work->listpack.bytes);
+    size_t size = (size_t)(work->listpack.at - listpack), head = size < 64 ? 1 : size < 16384 ? 2 : 5;
+    Writer *words = &work->words;
+    if (start_word(words, 1 + head + size + 10) < 0 || RESERVE(words, 1 + head + size + 12) < 0)
+        return -1;
+    char *first = words->at;
+    *words->at++ = HASH_LISTPACK;
+    if (head == 1)
+        *words->at++ = (char)size;
+    else if (head == 2)
+        put_big(words, (unsigned char)(0x40 | size >> 8), size & 0xff, 1);
+    else
+        put_big(words, 0x80, size, 4);
+    memcpy(words->at, listpack, size);
+    words->at += size;
+    put_little(words, FORM_VERSION, 2);
+    put_little(words, crc_of((const unsigned char *)first, (size_t)(words->at - first)), 8);
+    return end_word(words);
+}
+
+static int put_row(Dumper *self, Work *work, PyObject *row, int64_t time, int64_t oldest)
+{
+    const char *id;
+    size_t size;
+    int64_t expiry = 0;
+    if ((!PyTuple_CheckExact(row) && !PyList_CheckExact(row))
+        || PySequence_Fast_GET_SIZE(row) != 1 + self->timed + self->columns)
+        return NOT_PLAIN;
+    PyObject **values = PySequence_Fast_ITEMS(row);
+    int failed = text_of(values[0], MOST_ID, &id, &size);
+    if (!failed && self->timed)
+        failed = integer_of(values[1], &time);
+    if (failed || size == 0 || time < oldest || time < 0 || time >= MOST_TIME)
+        return failed < 0 ? -1 : NOT_PLAIN;
+    values += 1 + self->timed;
+    failed = pack_row(self, work, values, time);
+    if (failed)
+        return failed;
+    size_t around = (size_t)(PyBytes_GET_SIZE(self->before) + PyBytes_GET_SIZE(self->after));
+    Writer *keys = &work->keys, *words = &work->words;
+    if (start_word(keys, size + around) < 0 || put_bytes(keys, self->before) < 0 || put(keys, id, size) < 0
+        || put_bytes(keys, self->after) < 0 || end_word(keys) < 0
+        || start_word(words, size) < 0 || put(words, id, size) < 0 || end_word(words) < 0)
+        return -1;
+    if (self->ttl > 0) {
+        char text[ROOM_FOR_NUMBER];
+        expiry = time + self->ttl;
+        size = (size_t)sprintf(text, "%lld", (long long)expiry);
+        if (start_word(words, size) < 0 || put(words, text, size) < 0 || end_word(words) < 0)
+            return -1;
+    }
+    return put_hash(self, work, values, time) < 0 ? -1 : put_dump(work);
+}
+
+static int shorten(Writer *writer)
+{
+    return _PyBytes_Resize(&writer->bytes, writer->at - PyBytes_AS_STRING(writer->bytes));
+}
+
+static PyObject *Dumper_dump(Dumper *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_CheckExact(arguments[0]))
+        return PyErr_Format(PyExc_TypeError, "dump() wants a list of rows, their event time, and the oldest allowed");
+    int64_t time = PyLong_AsLongLong(arguments[1]), oldest = PyLong_AsLongLong(arguments[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    size_t rows = (size_t)PyList_GET_SIZE(arguments[0]), wide = 64 + 32 * (size_t)self->columns;
+    Work work = {0};
+    int failed = rows > 1 << 16 ? NOT_PLAIN : 0;
+    if (!failed && (start(&work.keys, 64 * rows) < 0 || start(&work.words, (wide + 64) * rows) < 0
+        || start(&work.row, wide) < 0 || start(&work.listpack, wide) < 0 || start(&work.scratch, 64) < 0))
+        failed = -1;
+    for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(arguments[0]); index++)
+        failed = put_row(self, &work, PyList_GET_ITEM(arguments[0], index), time, oldest);
+    PyObject *both = NULL;
+    if (!failed && shorten(&work.keys) == 0 && shorten(&work.words) == 0)
+        both = PyTuple_Pack(2, work.keys.bytes, work.words.bytes);
+    Py_XDECREF(work.keys.bytes);
+    Py_XDECREF(work.words.bytes);
+    Py_XDECREF(work.row.bytes);
+    Py_XDECREF(work.listpack.bytes);
+    Py_XDECREF(work.scratch.bytes);
+    if (failed == NOT_PLAIN)
+        Py_RETURN_NONE;
+    return both;
+}
+
+/* The type */
+
+static void Dumper_dealloc(Dumper *self)
+{
+    for (Py_ssize_t column = 0; self->names != NULL && column < self->columns; column++)
+        Py_XDECREF(self->names[column]);
+    PyMem_Free(self->names);
+    PyMem_Free(self->kinds);
+    PyMem_Free(self->order);
+    Py_XDECREF(self->layout);
+    Py_XDECREF(self->before);
+    Py_XDECREF(self->after);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *name_element(PyObject *name)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &size);
+    Writer writer;
+    if (text == NULL || start(&writer, (size_t)size + 16) < 0)
+        return NULL;
+    if (put_element(&writer, text, (size_t)size) < 0 || shorten(&writer) < 0)
+        Py_CLEAR(writer.bytes);
+    return writer.bytes;
+}
+
+/* Take the columns of rows and the order of the packed row: name → type. Both must have the same names. */
+static int set_columns(Dumper *self, PyObject *columns, PyObject *features)
+{
+    self->columns = PyTuple_GET_SIZE(columns);
+    size_t count = (size_t)self->columns;
+    if (count < 1 || count > UINT16_MAX / 4 || PyDict_GET_SIZE(features) != self->columns) {
+        PyErr_SetString(PyExc_ValueError, "want every feature as a column, once");
+        return -1;
+    }
+    self->kinds = PyMem_Calloc(count, 1);
+    self->order = PyMem_Calloc(count, sizeof *self->order);
+    self->names = PyMem_Calloc(count, sizeof *self->names);
+    if (self->kinds == NULL || self->order == NULL || self->names == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    PyObject *name, *type;
+    for (Py_ssize_t position = 0, slot = 0; PyDict_Next(features, &position, &name, &type); slot++) {
+        Py_ssize_t column = PySequence_Index(columns, name);
+        const char *kind = PyUnicode_AsUTF8(type);
+        if (column < 0 || kind == NULL)
+            return -1;
+        if (strcmp(kind, "float") && strcmp(kind, "int") && strcmp(kind, "bool") && strcmp(kind, "string")) {
+            PyErr_Format(PyExc_ValueError, "no type of this dumper: %R", type);
+            return -1;
+        }
+        self->order[slot] = column;
+        self->kinds[column] = kind[0];
+        if (self->names[column] == NULL && (self->names[column] = name_element(name)) == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *Dumper_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    static char *words[] = {"columns", "features", "layout", "before", "after", "timed", "limit", "ttl", NULL};
+    PyObject *columns, *features, *layout, *before, *after;
+    long long limit, ttl;
+    int timed;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!SSSpLL", words, &PyTuple_Type, &columns, &PyDict_Type,
+                                     &features, &layout, &before, &after, &timed, &limit, &ttl))
+        return NULL;
+    Dumper *self = (Dumper *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    Py_INCREF(layout);
+    Py_INCREF(before);
+    Py_INCREF(after);
+    self->layout = layout;
+    self->before = before;
+    self->after = after;
+    self->timed = timed;
+    self->limit = limit;
+    self->ttl = ttl;
+    if (set_columns(self, columns, features) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static PyMethodDef Dumper_methods[] = {
+    {"dump", (PyCFunction)(void (*)(void))Dumper_dump, METH_FASTCALL,
+     "dump(rows, time, oldest): the words of a call for the rows' keys, and those for the rows; None where one of them\n"
+     "is not plain, or older than the oldest event time allowed. Rows without an event time of their own are of `time`."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject Dumper_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "featurestore._dump.Dumper",
+    .tp_doc = "Turns rows with one set of columns into dumps of hashes.",
+    .tp_basicsize = sizeof(Dumper),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = Dumper_new,
+    .tp_dealloc = (destructor)Dumper_dealloc,
+    .tp_methods = Dumper_methods,
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "featurestore._dump",
+    .m_doc = "Rows of features as dumps of their hashes.",
+    .m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__dump(void)
+{
+    make_crc_table();
+    PyObject *made = PyModule_Create(&module);
+    if (made != NULL && PyModule_AddType(made, &Dumper_type) < 0)
+        Py_CLEAR(made);
+    return made;
+}

@@ -1,0 +1,15 @@
+from typing import Any, Self
+
+class Dumper:
+    def __new__(
+        cls,
+        columns: tuple[str, ...],
+        features: dict[str, str],
+        layout: bytes,
+        before: bytes,
+        after: bytes,
+        timed: bool,
+        limit: int,
+        ttl: int,
+    ) -> Self: ...
+    def dump(self, rows: list[Any], time: int, oldest: int, /) -> tuple[bytes, bytes] | None: ...
