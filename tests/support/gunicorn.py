@@ -18,14 +18,19 @@ GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 
 class Gunicorn:
     def __init__(
-        self, folder: Path, *options: str, worker: str = "featurestore.worker.Worker", **settings: str
+        self,
+        folder: Path,
+        *options: str,
+        worker: str = "featurestore.worker.Worker",
+        before: tuple[str, ...] = (),
+        **settings: str,
     ) -> None:
         self.port = free_port()
         self.log = folder / f"gunicorn-{self.port}.log"
         environment = {**os.environ, "PYTHONPATH": str(APPS), **settings}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", worker, "-w", "1",
+                [*before, sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", worker, "-w", "1",
                  "-b", f"127.0.0.1:{self.port}", *options, "probe_app:app"],
                 env=environment, stdout=log, stderr=log,
             )  # fmt: skip

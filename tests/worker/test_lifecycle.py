@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -37,6 +39,20 @@ def test_slow_clients_are_cut_off(impatient: Gunicorn) -> None:
         assert read_all(idle) == b""
         assert read_all(silent) == b""
     assert impatient.exchange(close("/x")).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux only")
+@pytest.mark.parametrize(("chosen", "kept"), [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")])
+def test_workers_are_batch_processes_unless_another_policy_was_chosen(tmp_path: Path, chosen: str, kept: str) -> None:
+    choose = "import os, sys; os.sched_setscheduler(0, os.%s, os.sched_param(0)); os.execv(sys.argv[1], sys.argv[1:])"
+    server = Gunicorn(tmp_path, before=(sys.executable, "-c", choose % chosen))
+    try:
+        assert server.exchange(close("/x")).startswith(b"HTTP/1.1 200")
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+        assert [os.sched_getscheduler(int(pid)) for pid in children.split()] == [getattr(os, kept)]
+        assert os.sched_getscheduler(server.process.pid) == getattr(os, chosen)
+    finally:
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("drop", [b"x", b"\r\n"])
