@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from featurestore.async_store import AsyncFeatureStore
     from featurestore.async_transport import AsyncTransport
     from featurestore.client import Client
+    from featurestore.definition import Definition, read_definition
     from featurestore.embedded import EmbeddedServer
     from featurestore.errors import (
         AccessDeniedError,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     )
     from featurestore.keys import Keys
     from featurestore.results import Description, Health, Outcome
-    from featurestore.schema import Definition, Schema, read_definition
+    from featurestore.schema import Schema
     from featurestore.settings import Settings
     from featurestore.store import FeatureStore
     from featurestore.table import FeatureTable
@@ -81,6 +82,8 @@ _HOMES = {
     "AsyncTransport": "async_transport",
     "AsyncClient": "async_client",
     "Client": "client",
+    "Definition": "definition",
+    "read_definition": "definition",
     "EmbeddedServer": "embedded",
     "AccessDeniedError": "errors",
     "BadArgumentsError": "errors",
@@ -102,9 +105,7 @@ _HOMES = {
     "Description": "results",
     "Health": "results",
     "Outcome": "results",
-    "Definition": "schema",
     "Schema": "schema",
-    "read_definition": "schema",
     "Settings": "settings",
     "FeatureStore": "store",
     "FeatureTable": "table",

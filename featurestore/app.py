@@ -21,8 +21,10 @@ from featurestore.errors import FeatureStoreError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.metrics import Board, Meter
 from featurestore.rendering import encode
-from featurestore.schema import Fresh, Selection, Status, encodable_value, parse_duration, row_value
+from featurestore.selection import Fresh, Selection
 from featurestore.store import FeatureStore
+from featurestore.text import parse_duration
+from featurestore.values import Status, encodable_value, row_value
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
 _JSON = falcon.MEDIA_JSON

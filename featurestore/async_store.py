@@ -5,14 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from featurestore.async_transport import AsyncTransport
+from featurestore.definition import Definition
 from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
 from featurestore.plans import Calls, Plan
 from featurestore.query import Table
 from featurestore.results import Description, MaxAge
-from featurestore.schema import Definition, Schema, Value
+from featurestore.schema import Schema
 from featurestore.settings import Settings
 from featurestore.upsert import UpsertResult
+from featurestore.values import Value
 from featurestore.writes import EventTime, Plans, Rows
 
 T = TypeVar("T")

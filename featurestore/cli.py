@@ -14,13 +14,13 @@ import click
 import msgspec
 
 from featurestore import supervisor
+from featurestore.definition import read_definition
 from featurestore.embedded import exit_on_signals
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import Keys
 from featurestore.maintenance import RepackProgress, SweepProgress, diagnose
 from featurestore.maintenance import repack as repack_rows
 from featurestore.maintenance import sweep as sweep_members
-from featurestore.schema import read_definition
 from featurestore.scripts import SCRIPTS
 from featurestore.settings import Settings, describe_settings
 from featurestore.store import FeatureStore

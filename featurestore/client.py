@@ -15,8 +15,8 @@ from featurestore.answers import Answer
 from featurestore.calling import Caller
 from featurestore.exchanges import Exchange, Wanted
 from featurestore.results import Description, Health, MaxAge, Outcome
-from featurestore.schema import Value
 from featurestore.table import FeatureTable, TableRow
+from featurestore.values import Value
 from featurestore.writes import EventTime, Rows
 
 if TYPE_CHECKING:

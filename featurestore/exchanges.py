@@ -11,9 +11,9 @@ from featurestore.answers import Answer, check, tells_of_no_such_entity
 from featurestore.errors import BadArgumentsError, BadTimeError, BadValueError, FeatureStoreError
 from featurestore.plain import plain_values, row_body
 from featurestore.results import Description, Health, MaxAge, Outcome, milliseconds
-from featurestore.schema import Status, Value
 from featurestore.table import FeatureTable, TableRow
 from featurestore.text import encode_id, to_time
+from featurestore.values import Status, Value
 from featurestore.writes import EventTime, Rows
 
 T = TypeVar("T")

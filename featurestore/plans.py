@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from featurestore.definition import Definition
 from featurestore.errors import (
     BadArgumentsError,
     FeatureStoreError,
@@ -21,10 +22,12 @@ from featurestore.keys import Keys
 from featurestore.packing import Packer
 from featurestore.query import Query, Table
 from featurestore.results import Description, MaxAge, milliseconds
-from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
+from featurestore.schema import Schema
 from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
+from featurestore.selection import Fresh, Selection
 from featurestore.text import encode_id
 from featurestore.transport import Reply, Word, pack_call
+from featurestore.values import Row, Value
 
 IDS_PER_CALL = 100
 """Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurestore.errors import BadArgumentsError
-from featurestore.schema import Fresh, Row, Selection, Status
+from featurestore.selection import Fresh, Selection
+from featurestore.values import Row, Status
 
 _SHOWN = 64
 

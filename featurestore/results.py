@@ -3,7 +3,8 @@
 import msgspec
 
 from featurestore.errors import BadArgumentsError
-from featurestore.schema import Status, Value, parse_duration
+from featurestore.text import parse_duration
+from featurestore.values import Status, Value
 
 MaxAge = str | int | None
 """How old a value may be: digits and `ms`, `s`, `m`, `h` or `d`, such as `10m`; or ms. None: as the schema says."""

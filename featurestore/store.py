@@ -3,18 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
+from featurestore.definition import Definition
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
 from featurestore.plans import OUTDATED, Calls, Plan, checked, packed_batches
 from featurestore.query import Table
 from featurestore.results import Description, MaxAge
-from featurestore.schema import Definition, Fresh, Row, Schema, Selection, Value
+from featurestore.schema import Schema
 from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
+from featurestore.selection import Fresh, Selection
 from featurestore.settings import Settings
 from featurestore.text import encode_id
 from featurestore.transport import SyncTransport, Timed, Transport
 from featurestore.upsert import UpsertResult
+from featurestore.values import Row, Value
 from featurestore.writes import EventTime, Plans, Rows
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from featurestore.definition import read_definition
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import FeatureStoreError
 from featurestore.keys import Keys
-from featurestore.schema import read_definition
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
 from featurestore.transport import open_pool

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from featurestore.errors import BadArgumentsError, BadValueError, ConfigurationError, UndeclaredFeatureError
-from featurestore.schema import Value
+from featurestore.values import Value
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,5 +1,6 @@
 """How ids and values become the text that the scripts take."""
 
+import re
 import sys
 from array import array
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ LEAVE = b"\xfe"
 
 _MOST_SHOWN = 150
 _MOST_TIME = 10**15
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
@@ -118,6 +120,18 @@ def time_of(text: str) -> int:
         return int(text)
     moment = datetime.fromisoformat(text)
     return _ms_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def parse_duration(text: str) -> int:
+    """Return the ms in `30d`, `12h`, `5m`, `10s`, `500ms` or plain digits (ms).
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    match = re.fullmatch(r"([0-9]{1,13})(ms|s|m|h|d)?", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no span of time such as 30d, 12h, 5m, 10s or 500ms")
+    return int(match[1]) * _UNITS_MS[match[2] or "ms"]
 
 
 def _ms_of(moment: datetime) -> int:

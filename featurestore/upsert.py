@@ -8,9 +8,9 @@ import msgspec
 
 from featurestore.errors import BadArgumentsError, BadTimeError, FeatureStoreError
 from featurestore.keys import MAX_ID_BYTES, Keys
-from featurestore.schema import vector_length
 from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time, to_vector
 from featurestore.transport import Reply, Word
+from featurestore.values import vector_length
 
 _PLAIN_TYPES = frozenset({str, float, int})
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1

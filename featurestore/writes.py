@@ -6,11 +6,11 @@ from typing import Any
 
 from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError
 from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, ReadPlans, call
-from featurestore.schema import Value
 from featurestore.scripts import DELETE_ENTITY, INCREMENT_FEATURES, RECORD_EVENTS, UPSERT_FEATURES, Script
 from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
 from featurestore.transport import pack_call
 from featurestore.upsert import Upsert, UpsertResult
+from featurestore.values import Value
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""

@@ -12,10 +12,10 @@ from featurestore.errors import NoSchemaError, UnknownEntityError
 from featurestore.metrics import Meter
 from featurestore.problems import RowRefusedError
 from featurestore.rendering import encode
-from featurestore.schema import encodable_value, row_value
 from featurestore.store import FeatureStore
 from featurestore.text import EVENT_ID, EVENT_TIME, VERDICTS, time_of, to_time
 from featurestore.upsert import RejectedRow
+from featurestore.values import encodable_value, row_value
 
 Mode = Literal["newest", "overwrite"]
 EventTime = int | Annotated[str, msgspec.Meta(min_length=1)] | None

@@ -21,7 +21,7 @@ from featurestore import (
     NoSchemaError,
     UndeclaredFeatureError,
 )
-from featurestore.schema import FeatureDefinition
+from featurestore.definition import FeatureDefinition
 
 FEATURES: dict[str, Any] = {
     "age": "float",

@@ -11,9 +11,9 @@ from support.fake import FakeTransport
 from support.servers import wait_until
 
 from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, Transport
+from featurestore.definition import FeatureDefinition
 from featurestore.errors import BadValueError, UndeclaredFeatureError
 from featurestore.maintenance import repack, sweep
-from featurestore.schema import FeatureDefinition
 from featurestore.scripts import GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "city": "string"}

@@ -23,8 +23,8 @@ from featurestore import (
     UpsertResult,
     WriteRefusedError,
 )
+from featurestore.definition import FeatureDefinition
 from featurestore.errors import FeatureStoreError
-from featurestore.schema import FeatureDefinition
 from featurestore.scripts import LOAD_ENTITIES
 
 pytestmark = pytest.mark.skipif(loader.dumper_type is None, reason="the extension was not built")

@@ -11,11 +11,11 @@ import pytest
 from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore
 from support.servers import Server
 
+from featurestore.definition import Definition
 from featurestore.gather import Gatherer
 from featurestore.metrics import STATUSES, Board, Meter
 from featurestore.multiplexed import MultiplexedTransport
 from featurestore.problems import Answer
-from featurestore.schema import Definition
 from featurestore.store import FeatureStore
 
 FEATURES = {"age": "int", "score": "float"}

@@ -17,6 +17,7 @@ from support.scripted import Peer, ScriptedServer, echo, eventually, hang_up, ig
 from support.servers import Server
 
 from featurestore import link, sharing
+from featurestore.definition import Definition
 from featurestore.errors import (
     AccessDeniedError,
     DeadlineExceededError,
@@ -27,7 +28,6 @@ from featurestore.errors import (
     WriteRefusedError,
 )
 from featurestore.multiplexed import MultiplexedTransport
-from featurestore.schema import Definition
 from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, SCRIPTS
 from featurestore.store import FeatureStore
 

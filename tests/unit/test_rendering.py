@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from featurestore import rendering
-from featurestore.schema import Selection
+from featurestore.selection import Selection
 
 NAMES = ["float", "a/b c", "bool", "é😀"]
 TYPES = ["float", "int", "bool", "string"]

@@ -1,0 +1,127 @@
+"""Features that are asked for together: what the scripts are told, and how replies become rows and JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from featurestore.packing import Packer
+from featurestore.rendering import Renderer
+from featurestore.values import Row, Status, Value, encodable_value, numbers_of, python_type, vector_length
+
+_STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT", "S": "STALE"}
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """An entity's row with what is known of its age, by Redis's clock.
+
+    Attributes:
+        values: The row.
+        event_time: The newest event time of its features, in ms since 1970.
+        age_ms: How long ago that was.
+        statuses: PRESENT, MISSING, DEFAULT or STALE for each value.
+        event_times: The event time of each value, in ms since 1970, None where there is none.
+    """
+
+    values: Row
+    event_time: int | None
+    age_ms: int | None
+    statuses: tuple[Status, ...]
+    event_times: tuple[int | None, ...]
+
+
+class Selection:
+    """Features that are asked for together: their names, what the scripts are told, and the decoders of the replies.
+
+    Attributes:
+        names: The features, in the order of every row.
+        types: Their types.
+        words: The names as the scripts take them.
+        vectors: The positions of those that are vectors; there rows hold bytes, which `values` and `encodable` turn.
+        vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
+            object with the features' own names.
+        renderer: Makes JSON of the replies; it calls the id `id_name`.
+        packer: Makes calls; set by the store whose keys it has.
+    """
+
+    __slots__ = (
+        "_fresh",
+        "_head",
+        "_one",
+        "_rows",
+        "names",
+        "packer",
+        "renderer",
+        "types",
+        "vector_type",
+        "vectors",
+        "words",
+    )
+
+    packer: Packer
+
+    def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str], id_name: str) -> None:
+        self.names = tuple(names)
+        self.types = tuple(types)
+        self.words = tuple(words)
+        # Asked for by layout, rows come as they are stored: behind the layout, and each alone.
+        *options, last = self.words or ("",)
+        self._head = len(last) - 1 if last.startswith("@") and options in ([], ["?current"]) else 0
+        self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
+        python_types = [python_type(kind) for kind in types]
+        row = tuple.__class_getitem__(tuple(python_types))
+        # Not strict: an int beyond 2^53 travels as a decimal string. Text stays text, `null` and `1e5` included.
+        self._one = msgspec.msgpack.Decoder(row, strict=False)
+        self._rows = msgspec.msgpack.Decoder(list[row | None], strict=False)  # type: ignore[valid-type]
+        fresh = tuple[row, int | None, int | None, str, tuple[int | None, ...]]  # type: ignore[valid-type]
+        self._fresh = msgspec.msgpack.Decoder(list[fresh | None], strict=False)
+        fields = [f"feature_{index}" for index in range(len(self.names))]
+        self.vector_type = msgspec.defstruct(
+            "Features",
+            list(zip(fields, python_types, strict=True)),
+            rename=dict(zip(fields, self.names, strict=True)),
+            gc=False,
+        )
+        self.renderer = Renderer(
+            self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, id_name, self._head
+        )
+
+    def decode(self, reply: bytes) -> Row:
+        """Return the row in a reply of get_features.
+
+        Raises:
+            msgspec.ValidationError: The reply was made under another schema.
+        """
+        row: Row = self._one.decode(reply[self._head :] if self._head else reply)
+        return row
+
+    def decode_many(self, reply: bytes | list[bytes | None]) -> list[Row | None]:
+        """Return the rows in a reply of get_features_batch, None for an unknown id; errors as in `decode`."""
+        if isinstance(reply, list):
+            return [None if row is None else self.decode(row) for row in reply]
+        rows: list[Row | None] = self._rows.decode(reply)
+        return rows
+
+    def decode_fresh(self, reply: bytes) -> list[Fresh | None]:
+        """Return what a reply of get_features_batch with metadata holds; errors as in `decode`."""
+        return [
+            entry and Fresh(*entry[:3], tuple(_STATUSES[letter] for letter in entry[3]), entry[4])
+            for entry in self._fresh.decode(reply)
+        ]
+
+    def values(self, row: Row) -> dict[str, Value | None]:
+        """Return the row's values by name, vectors as lists of numbers."""
+        if self.vectors:
+            row = tuple(numbers_of(value) if isinstance(value, bytes) else value for value in row)
+        return dict(zip(self.names, row, strict=True))
+
+    def encodable(self, row: Row) -> Any:
+        """Return what encodes to a JSON object of the row's values by name."""
+        if self.vectors:
+            row = tuple(map(encodable_value, row))
+        return self.vector_type(*row)
+
+
+def _rendered_types(kinds: Sequence[str]) -> list[str]:
+    """Return the types of the values in replies: a window's are counts or sums."""
+    return ["int" if kind.startswith("count(") else "float" if kind.startswith("sum(") else kind for kind in kinds]
