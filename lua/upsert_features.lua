@@ -138,12 +138,13 @@ local function merge(key, stored, time, checks)
   local entity, reply = load_entity(key, declared, stored)
   if reply then return nil, reply end
   local existed, stale, applied, changed = entity.base ~= nil, 0, 0, false
+  local buried = checks and entity.floor and time <= entity.floor -- what a deletion took away stays away
   local given, words, forgotten = {}, {}, {}
   for column = 1, name_count do
     local text, slot = fields[4 + 2 * column], slots[column]
     if text ~= LEAVE then
       local known, value = time_of(entity, slot, names[column]), values[slot]
-      if checks and known and (known > time or (entity.deleted and known == time)) then stale = stale + 1
+      if buried or (checks and known and known > time) then stale = stale + 1
       else
         applied = applied + 1
         given[slot] = true
@@ -160,7 +161,7 @@ local function merge(key, stored, time, checks)
     end
   end
   local empty = applied == 0 and stale == 0
-  if empty and entity.deleted and checks and time <= entity.floor then return 'S' end
+  if empty and entity.deleted and buried then return 'S' end
   if stale > 0 and applied == 0 then return 'S' end
   local repeated = existed and (empty or not changed) and checks
   if repeated and row_of_layout(stored[2], declared.layout) then return 'D' end -- else the schema's ttl may be another

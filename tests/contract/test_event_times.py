@@ -100,6 +100,18 @@ def test_a_deleted_entity_does_not_come_back_by_late_events(store: FeatureStore,
     assert store.get("u", ["n"]) == {"n": 3}
 
 
+def test_a_write_of_the_time_of_a_deletion_is_stale_whenever_it_arrives(store: FeatureStore) -> None:
+    declare(store)
+    store.delete("u", event_time=2000)
+    assert store.upsert([("u", {"n": 1})], event_time=2000).verdicts == "S"
+    assert store.upsert([("u", {"age": 1.0})], event_time=2001).verdicts == "C"
+    assert store.upsert([("u", {"n": 1})], event_time=2000).verdicts == "S"
+    assert store.upsert([("u", {"n": 1, "age": 2.0})], event_time=1999).verdicts == "S"
+    assert store.get("u", ["n", "age"]) == {"n": None, "age": 1.0}
+    assert store.upsert([("u", {"n": 1})], event_time=2000, overwrite=True).verdicts == "A"
+    assert store.get("u", ["n"]) == {"n": 1}
+
+
 def test_a_late_deletion_leaves_what_is_newer(store: FeatureStore) -> None:
     declare(store)
     store.upsert([("u", {"n": 1})], event_time=2000)

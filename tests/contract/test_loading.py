@@ -391,6 +391,21 @@ def test_a_redis_that_takes_no_writes_says_so(valkey: Server, state: Sequence[An
     writer.close()
 
 
+def test_loaded_rows_survive_a_crash_with_an_append_only_file(valkey: Server) -> None:
+    writer = BulkWriter(valkey.url)
+    writer.store.apply(Definition(features=FEATURES, ttl="1h"))
+    table = [(f"u{index}", *PLAIN) for index in range(ROWS_PER_CALL)]
+    assert writer.write(COLUMNS, table).written == len(table)
+    assert calls_of(writer.store)["restore"] == len(table)
+    before = writer.store.get_many(["u0", "u7"]), writer.store.transport.command("PEXPIRETIME", "user:u7:features")
+    valkey.stop()
+    valkey.start()
+    after = writer.store.get_many(["u0", "u7"]), writer.store.transport.command("PEXPIRETIME", "user:u7:features")
+    assert after == before
+    assert writer.store.count() == len(table)
+    writer.close()
+
+
 def test_an_untimed_row_has_the_time_of_its_writing_by_redis_clock(loading: BulkWriter) -> None:
     def late() -> Iterator[Any]:
         yield ("u", *PLAIN)

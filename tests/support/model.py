@@ -73,7 +73,9 @@ class Model:
                 return "S"
         else:
             taken = {
-                name: value for name, value in given.items() if overwrite or row.get(name, (None, floor))[1] <= time
+                name: value
+                for name, value in given.items()
+                if overwrite or (row.get(name, (None, floor))[1] <= time and floor < time)
             }
             if given and not taken:
                 return "S"
