@@ -14,7 +14,7 @@ from featurestore.errors import (
     FeatureStoreError,
     OverloadedError,
     UnavailableError,
-    UnknownEntityError,
+    UnknownIdError,
 )
 
 T = TypeVar("T")
@@ -64,7 +64,6 @@ _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: UnavailableError,
     HTTPStatus.GATEWAY_TIMEOUT: DeadlineExceededError,
 }
-_NO_RESOURCE = "no such resource"
 
 
 def error_of(answer: Answer) -> FeatureStoreError:
@@ -84,7 +83,7 @@ def check(answer: Answer) -> None:
 def tells_of_no_such_entity(answer: Answer) -> bool:
     """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
     problem = _problem_of(answer) if answer.status == HTTPStatus.NOT_FOUND else None
-    return problem is not None and problem.detail != _NO_RESOURCE and problem.code != UnknownEntityError.code
+    return problem is not None and problem.code == UnknownIdError.code
 
 
 def _problem_of(answer: Answer) -> _Problem | None:

@@ -17,7 +17,7 @@ from featurestore.bodies import (
     refuse_repeated,
     refuse_undecodable,
 )
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.metrics import Board, Meter
 from featurestore.rendering import encode
@@ -89,7 +89,7 @@ class EntityReader:
             selection, (fresh,) = store.fetch_fresh([entity_id], names, max_age_ms=max_age_ms)
             body = encode(described(store.id_name, entity_id, selection, fresh, metadata=metadata)) if fresh else None
         if body is None:
-            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {entity_id} not found")
+            raise UnknownIdError(store.keys.entity, entity_id)
         resp.content_type = _JSON
         resp.data = body
 

@@ -114,17 +114,18 @@ class AsyncClient(Caller):
         wanted = Wanted(features, service, max_age, metadata=True, passed=passed)
         return await self._send(exchanges.describe_many(ids, wanted, entity), timeout)
 
-    async def query(
+    async def query(  # noqa: PLR0913 - likewise
         self,
         rows: Sequence[Mapping[str, str]],
         features: Sequence[str] | None = None,
         *,
         service: str | None = None,
+        max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> FeatureTable:
         """Do what `Client.query` does."""
-        return await self._send(exchanges.query(rows, Wanted(features, service, passed=passed)), timeout)
+        return await self._send(exchanges.query(rows, Wanted(features, service, max_age, passed=passed)), timeout)
 
     async def upsert(  # noqa: PLR0913 - what a write is made of
         self,

@@ -176,12 +176,13 @@ class Client(Caller):
         wanted = Wanted(features, service, max_age, metadata=True, passed=passed)
         return self._send(exchanges.describe_many(ids, wanted, entity), timeout)
 
-    def query(
+    def query(  # noqa: PLR0913 - likewise
         self,
         rows: Sequence[Mapping[str, str]],
         features: Sequence[str] | None = None,
         *,
         service: str | None = None,
+        max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> FeatureTable:
@@ -192,6 +193,7 @@ class Client(Caller):
                 there, as they are for an unknown id.
             features: `entity:feature`, or the feature alone for the server's default entity.
             service: In their place, what that entity's schema lists under this name.
+            max_age: As in `get`.
             passed: As in `get_many`, by the names of `features`.
             timeout: See the class.
 
@@ -203,7 +205,7 @@ class Client(Caller):
             NoSchemaError: An entity has no schema.
             BadArgumentsError: A row names an entity of which no feature is wanted, or an argument cannot be used.
         """
-        return self._send(exchanges.query(rows, Wanted(features, service, passed=passed)), timeout)
+        return self._send(exchanges.query(rows, Wanted(features, service, max_age, passed=passed)), timeout)
 
     def upsert(  # noqa: PLR0913 - what a write is made of
         self,

@@ -35,6 +35,16 @@ class UnknownEntityError(NoSchemaError):
     code = "NOENTITY"
 
 
+class UnknownIdError(FeatureStoreError):
+    """A request over HTTP is for an id that is not known; stores and clients return None instead."""
+
+    code = "UNKNOWN"
+
+    def __init__(self, entity: str, entity_id: str) -> None:
+        """Say whose id it is."""
+        super().__init__(f"{entity.capitalize()} {entity_id} not found")
+
+
 class SchemaChangedError(FeatureStoreError):
     """The schema in Redis has another layout than the caller knows; reading the schema again helps."""
 

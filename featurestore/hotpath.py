@@ -11,7 +11,7 @@ from typing import Any
 import falcon
 
 from featurestore import problems
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.metrics import Meter
 from featurestore.problems import Answer
 from featurestore.store import FeatureStore
@@ -82,5 +82,5 @@ class HotPath:
 def answer_with(body: bytes | None, store: FeatureStore, entity_id: str) -> Answer:
     """Return the answer to a read; `body` is None for an unknown id."""
     if body is None:
-        return problems.answer(falcon.HTTP_NOT_FOUND, f"{store.keys.entity.capitalize()} {entity_id} not found")
+        return problems.answer_to(UnknownIdError(store.keys.entity, entity_id))
     return falcon.HTTP_OK, _HEADERS, body

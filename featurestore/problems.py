@@ -15,6 +15,7 @@ from featurestore.errors import (
     SchemaChangedError,
     UndeclaredFeatureError,
     UnknownEntityError,
+    UnknownIdError,
 )
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -40,6 +41,7 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     (DeadlineExceededError, falcon.HTTP_GATEWAY_TIMEOUT),
     (RedisError, falcon.HTTP_SERVICE_UNAVAILABLE),
     (UnknownEntityError, falcon.HTTP_NOT_FOUND),
+    (UnknownIdError, falcon.HTTP_NOT_FOUND),
     (NoSchemaError, falcon.HTTP_SERVICE_UNAVAILABLE),
     (SchemaChangedError, falcon.HTTP_SERVICE_UNAVAILABLE),
     (UndeclaredFeatureError, falcon.HTTP_UNPROCESSABLE_ENTITY),

@@ -8,7 +8,7 @@ from falcon import Request, Response
 
 from featurestore.access import Access
 from featurestore.bodies import MALFORMED, alias_decoder, decode_body, read_body, refuse_undecodable
-from featurestore.errors import NoSchemaError, UnknownEntityError
+from featurestore.errors import NoSchemaError, UnknownEntityError, UnknownIdError
 from featurestore.metrics import Meter
 from featurestore.problems import RowRefusedError
 from featurestore.rendering import encode
@@ -142,7 +142,7 @@ class EntityWriter:
         """Remove the features and the membership: 204, or 404 when there was nothing."""
         store = self._writable(req, entity)
         if not store.delete(entity_id):
-            raise falcon.HTTPNotFound(description=f"{store.keys.entity.capitalize()} {entity_id} not found")
+            raise UnknownIdError(store.keys.entity, entity_id)
         resp.status = falcon.HTTP_NO_CONTENT
 
 

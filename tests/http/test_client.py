@@ -161,6 +161,7 @@ def test_services_and_ages(client: Any) -> None:
     assert isinstance(found, Description)
     assert (found.features, found.event_time) == ({"n": 7, "age": None, "city": None}, now - 1_000)
     assert found.statuses == {"n": "PRESENT", "age": "STALE", "city": "MISSING"}
+    assert client.query([{"user": "s"}], ["n", "age"], max_age="10m")[0] == {"n": 7, "age": None}
     assert found.age_ms is not None
     assert 1_000 <= found.age_ms < 60_000
     assert client.describe("nope") is None
@@ -583,6 +584,7 @@ def test_codes_become_the_packages_own_errors(
         (302, b""),
         (404, b"<html>not here</html>"),
         (404, b'{"title":"Not Found","status":404,"detail":"no such resource"}'),
+        (404, b'{"title":"Not Found","status":404,"detail":"User u not found"}'),  # by another service
     ],
 )
 def test_a_url_that_leads_elsewhere_is_no_unknown_user(connect: Callable[..., Any], status: int, body: bytes) -> None:
