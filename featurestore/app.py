@@ -198,7 +198,7 @@ class HealthResource:
 
 
 class SchemaResource:
-    """`GET /schema`, `GET /entities/{entity}/schema`: the declared features and their types."""
+    """`GET /schema`, `GET /entities/{entity}/schema`: the declared features with their types, and all options."""
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
@@ -206,9 +206,8 @@ class SchemaResource:
     def on_get(self, _req: Request, resp: Response, entity: str | None = None) -> None:
         """Answer with what Redis holds now."""
         store = store_of(self._store, entity)
-        schema = store.schema()
         resp.content_type = _JSON
-        resp.data = encode({"entity": store.keys.entity, "version": schema.version, "features": schema.features})
+        resp.data = encode(store.schema().shown(store.keys.entity))
 
     on_head = on_get
 

@@ -114,8 +114,7 @@ def delete(ids: tuple[str, ...], entity: str) -> None:
 def schema(entity: str) -> None:
     """Print the schema that Redis holds, as JSON."""
     with open_entity(entity) as store:
-        held = store.schema()
-    _print_json({"entity": store.keys.entity, "version": held.version, "features": held.features})
+        _print_json(store.schema().shown(store.keys.entity))
 
 
 @commands.command()

@@ -1,13 +1,14 @@
 """What Redis holds about an entity's features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from featurestore.definition import RESPONSE_FIELDS
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
 from featurestore.selection import Selection
-from featurestore.values import SCALARS, FeatureType, vector_length
+from featurestore.values import SCALARS, FeatureType, Value, row_value, vector_length
 
 _DAY_MS = 86_400_000
 
@@ -27,6 +28,7 @@ class Schema(msgspec.Struct, frozen=True):
         ttl_ms: How long after its newest event time an entity is known; 0 for ever.
         max_ages_ms: Feature → how old its values may be to be served, where it has its own; under no name, for the
             others.
+        defaults: Feature → what is served where it has no value.
     """
 
     features: dict[str, FeatureType]
@@ -39,6 +41,7 @@ class Schema(msgspec.Struct, frozen=True):
     tombstone_ms: int = _DAY_MS
     ttl_ms: int = 0
     max_ages_ms: dict[str, int] = {}
+    defaults: dict[str, Value] = {}
 
     @classmethod
     def from_reply(cls, reply: Sequence[bytes]) -> "Schema":
@@ -52,29 +55,23 @@ class Schema(msgspec.Struct, frozen=True):
             stored = {field.decode(): value.decode() for field, value in zip(reply[::2], reply[1::2], strict=True)}
             if not stored.keys() >= {"@version", "@layout", "@features"}:
                 raise NoSchemaError("no schema is stored: run featurestore apply")
-            words = msgspec.json.decode(stored["@features"], type=list[str])
-            rules = msgspec.json.decode(stored.get("@rules", "[]"), type=list[str])
+            features = msgspec.convert(_pairs(stored["@features"]), dict[str, FeatureType])
+            rules = _pairs(stored.get("@rules", "[]"))
+            services = _of(stored, "@service")
             return cls(
-                msgspec.convert(dict(zip(words[::2], words[1::2], strict=True)), dict[str, FeatureType]),
+                features,
                 int(stored["@version"]),
                 stored["@layout"],
-                frozenset(word.partition(":")[2] for word in rules[::2] if word.startswith("@always:")),
-                {
-                    field.partition(":")[2]: msgspec.json.decode(text, type=list[str])
-                    for field, text in stored.items()
-                    if field.startswith("@service:")
-                },
+                frozenset(_of(rules, "@always")),
+                {name: msgspec.json.decode(text, type=list[str]) for name, text in services.items()},
                 stored.get("@join_key"),
                 stored.get("@members"),
                 int(stored.get("@tombstone", _DAY_MS)),
-                int(dict(zip(rules[::2], rules[1::2], strict=True)).get("@ttl", 0)),
-                {
-                    word.partition(":")[2]: int(ms)
-                    for word, ms in zip(rules[::2], rules[1::2], strict=True)
-                    if word.partition(":")[0] == "@max_age"
-                },
+                int(rules.get("@ttl", 0)),
+                {name: int(text) for name, text in _of(rules, "@max_age").items()},
+                {name: _value_of(features[name], text) for name, text in _of(rules, "@default").items()},
             )
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise SchemaError(f"the stored schema is damaged: {error}") from error
 
     @property
@@ -93,6 +90,28 @@ class Schema(msgspec.Struct, frozen=True):
         ages = [self.max_ages_ms.get(name, self.max_ages_ms.get("")) for name in self.row]
         known = [age for age in (*ages, self.ttl_ms or None) if age is not None]
         return min(known, default=None)
+
+    def shown(self, entity: str) -> dict[str, Any]:
+        """Return it for people to read, as JSON can have it; options only where there are any. Times are in ms."""
+        options: dict[str, dict[str, Any]] = {}
+        for name in self.features:
+            option = {"default": self.defaults.get(name), "max_age_ms": self.max_ages_ms.get(name)}
+            if name in self.always:
+                option["always"] = True
+            option = {key: value for key, value in option.items() if value is not None}
+            if option:
+                options[name] = option
+        rest = {
+            "options": options or None,
+            "max_age_ms": self.max_ages_ms.get(""),
+            "ttl_ms": self.ttl_ms or None,
+            "tombstone_ms": self.tombstone_ms if self.tombstone_ms != _DAY_MS else None,
+            "services": self.services or None,
+            "join_key": self.join_key,
+            "members": self.members,
+        }
+        known = {key: value for key, value in rest.items() if value is not None}
+        return {"entity": entity, "version": self.version, "features": self.features, **known}
 
     def service(self, name: str) -> list[str]:
         """Return the features of a service.
@@ -127,3 +146,26 @@ class Schema(msgspec.Struct, frozen=True):
             if name not in self.features:
                 raise UndeclaredFeatureError(f"{name} is not declared in the schema")
         return Selection(names, [self.features[name] for name in names], names, id_name)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Return a JSON array of word, value … as a mapping."""
+    words = msgspec.json.decode(text, type=list[str])
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _of(words: Mapping[str, str], option: str) -> dict[str, str]:
+    """Return what stands for `option`, by the name behind its colon; under no name where there is no colon."""
+    parts = ((*word.partition(":"), value) for word, value in words.items())
+    return {name: value for word, _, name, value in parts if word == option}
+
+
+def _value_of(kind: str, text: str) -> Value:
+    """Return the value of a default; its text where only Lua would read it, such as `5.`."""
+    if kind == "string":
+        return text
+    try:
+        value: Value = row_value(kind, text, strict=False)
+    except msgspec.ValidationError:
+        return text
+    return value

@@ -54,7 +54,7 @@ def _update(writer: BulkWriter, rows: list[SimulatedRow]) -> None:
         _report(result)
         total = writer.store.count()
     except RedisError as error:
-        _logger.warning("update of %d users not written: %s", len(rows), error)
+        _logger.warning("an update of %d users failed, some may be written: %s", len(rows), error)
         time.sleep(_RETRY_S)
     else:
         _logger.info("Ingested/Updated %d features. Total unique users: %d", result.written, total)

@@ -1,6 +1,7 @@
 """The Python side by itself: values and ids as text, settings, schema files, rows that cannot be sent."""
 
 import enum
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,37 @@ def test_a_malformed_schema_file_is_told_why(tmp_path: Path, text: str, message:
     path.write_text(text)
     with pytest.raises(SchemaError, match=message):
         read_definition(path)
+
+
+def test_a_schema_is_shown_with_its_options() -> None:
+    rules = ["@default:ok", "true", "@default:n", "5", "@default:f", "5.", "@default:s", "true", "@max_age", "1000",
+             "@max_age:n", "0", "@ttl", "5000", "@always:e", "1"]  # fmt: skip
+    features = ["ok", "bool", "n", "int", "f", "float", "s", "string", "e", "float32[2]"]
+    stored = {
+        "@version": "3", "@layout": "0123abcd", "@features": json.dumps(features), "@rules": json.dumps(rules),
+        "@service:ads": '["n","item:price"]', "@join_key": "uid", "@tombstone": "60000", "n": "int",
+    }  # fmt: skip
+    schema = Schema.from_reply([word.encode() for pair in stored.items() for word in pair])
+    assert schema.shown("user") == {
+        "entity": "user",
+        "version": 3,
+        "features": dict(zip(features[::2], features[1::2], strict=True)),
+        "options": {
+            "ok": {"default": True},
+            "n": {"default": 5, "max_age_ms": 0},
+            "f": {"default": "5."},
+            "s": {"default": "true"},
+            "e": {"always": True},
+        },
+        "max_age_ms": 1000,
+        "ttl_ms": 5000,
+        "tombstone_ms": 60000,
+        "services": {"ads": ["n", "item:price"]},
+        "join_key": "uid",
+    }
+    assert schema.least_max_age_ms == 0
+    plain = Schema({"n": "int"}, 1, "0123abcd")
+    assert plain.shown("item") == {"entity": "item", "version": 1, "features": {"n": "int"}}
 
 
 def test_a_missing_schema_file_is_told(tmp_path: Path) -> None:
