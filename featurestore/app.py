@@ -19,6 +19,7 @@ from featurestore.bodies import (
 )
 from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.exposition import Measuring, MetricsResource
+from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.metrics import Board, Meter
 from featurestore.rendering import encode
 from featurestore.selection import Fresh, Selection
@@ -83,7 +84,7 @@ class EntityReader:
         store = store_of(self._store, entity)
         names, freshness = _wanted(req, store), _freshness(req)
         if freshness is None:
-            body: bytes | None = store.fetch_json(entity_id, names)
+            body: bytes | None = fetch_json(store, entity_id, names)
         else:
             metadata, max_age_ms = freshness
             selection, (fresh,) = store.fetch_fresh([entity_id], names, max_age_ms=max_age_ms)
@@ -124,7 +125,7 @@ class BatchResource(EntityReader):
         names = _named(request, store)
         resp.content_type = _JSON
         if not (request.metadata or request.passed) and request.max_age is None:
-            resp.data = store.fetch_many_json(ids, names)
+            resp.data = fetch_many_json(store, ids, names)
             return
         max_age_ms = _span(request.max_age, "$.max_age")
         selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)

@@ -12,6 +12,7 @@ import falcon
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError, UnknownIdError
+from featurestore.json_reads import fetch_json
 from featurestore.metrics import Meter
 from featurestore.problems import Answer
 from featurestore.store import FeatureStore
@@ -72,7 +73,7 @@ class HotPath:
     def _answer(self, user_id: str) -> Answer:
         began = perf_counter()
         try:
-            answer = answer_with(self._store.fetch_json(user_id), self._store, user_id)
+            answer = answer_with(fetch_json(self._store, user_id), self._store, user_id)
         except FeatureStoreError as error:
             answer = problems.answer_to(error)
         self._answered.add(answer[0], perf_counter() - began)

@@ -7,14 +7,12 @@ from featurestore.definition import Definition
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
-from featurestore.plans import OUTDATED, Calls, Plan, checked, packed_batches
+from featurestore.plans import Calls, Plan
 from featurestore.query import Table
 from featurestore.results import Description, MaxAge
 from featurestore.schema import Schema
-from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.selection import Fresh, Selection
 from featurestore.settings import Settings
-from featurestore.text import encode_id
 from featurestore.transport import SyncTransport, Timed, Transport
 from featurestore.upsert import UpsertResult
 from featurestore.values import Row, Value
@@ -217,33 +215,6 @@ class FeatureStore:
         """
         return self._run(self._plans.fetch_fresh_of(wanted))
 
-    # The server's way, which does without plans: it is asked thousands of times a second.
-
-    def fetch_json(self, entity_id: str, features: Sequence[str] | None = None) -> bytes | None:
-        """Return an entity's features as the JSON of a response, None when the id is unknown.
-
-        Arguments and errors are those of `get`.
-        """
-        raw_id = encode_id(entity_id)
-        selection = self.select(features)
-        try:
-            return self._json_of(selection, entity_id, raw_id)
-        except OUTDATED:
-            self.schema()
-            return self._json_of(self.select(features), entity_id, raw_id)
-
-    def fetch_many_json(self, entity_ids: list[str], features: Sequence[str] | None = None) -> bytes:
-        """Return many entities' features as the JSON of a response: a list, with null features for an unknown id.
-
-        Arguments and errors are those of `get_many`.
-        """
-        selection = self.select(features)
-        try:
-            return self._many_json_of(selection, entity_ids)
-        except OUTDATED:
-            self.schema()
-            return self._many_json_of(self.select(features), entity_ids)
-
     def select(self, features: Sequence[str] | None = None) -> Selection:
         """Return the selection of `features`, all declared ones when left out; asks Redis only when it must.
 
@@ -267,15 +238,6 @@ class FeatureStore:
     def unsure(self) -> bool:
         """Whether the next read of all features has to go by `select`, to make sure of the schema."""
         return self._plans.unsure
-
-    def _json_of(self, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:
-        reply = self.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))
-        return None if reply is None else selection.renderer.one(entity_id, reply)
-
-    def _many_json_of(self, selection: Selection, entity_ids: list[str]) -> bytes:
-        packed = packed_batches(selection.packer, entity_ids)
-        replies = checked(self.transport.run_many_packed(GET_FEATURES_BATCH, packed))
-        return selection.renderer.many(entity_ids, replies)
 
     def query(
         self,

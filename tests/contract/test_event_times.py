@@ -13,6 +13,7 @@ from support.servers import wait_until
 from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, Transport
 from featurestore.definition import FeatureDefinition
 from featurestore.errors import BadValueError, UndeclaredFeatureError
+from featurestore.json_reads import fetch_json
 from featurestore.maintenance import repack, sweep
 from featurestore.scripts import GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 
@@ -255,7 +256,7 @@ def test_an_entity_may_have_vectors_alone(store: FeatureStore) -> None:
     assert store.get_many(["u", "v"], ["e"]) == [{"e": [1.0, 2.0]}, None]
     assert store.get_many(["u", "v"]) == [{}, None]
     assert store.get("u") == {}
-    assert store.fetch_json("u") == b'{"user_id":"u","features":{}}'
+    assert fetch_json(store, "u") == b'{"user_id":"u","features":{}}'
     store.upsert([("u", {"e": None})])
     assert store.get("u", ["e"]) == {"e": None}
 

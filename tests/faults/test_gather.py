@@ -13,6 +13,7 @@ from support.servers import Server
 
 from featurestore.definition import Definition
 from featurestore.gather import Gatherer
+from featurestore.json_reads import fetch_json
 from featurestore.metrics import STATUSES, Board, Meter
 from featurestore.multiplexed import MultiplexedTransport
 from featurestore.problems import Answer
@@ -111,7 +112,7 @@ def test_more_reads_than_a_call_may_have_are_several_calls_in_one_write(reader: 
 def test_a_single_read_is_answered_as_the_store_renders_it(reader: Reader) -> None:
     for entity_id in ("u7", "nobody"):
         (answer,) = reader.read(entity_id)
-        alone = reader.store.fetch_json(entity_id)
+        alone = fetch_json(reader.store, entity_id)
         assert answer is not None
         assert (answer[0], answer[2]) == ("200 OK", alone) if alone else answer[0] == "404 Not Found"
 
@@ -132,12 +133,12 @@ def test_lost_scripts_and_another_schema_give_the_reads_back(reader: Reader) -> 
     reader.store.transport.command("SCRIPT", "FLUSH")
     assert reader.read("u1", "u2") == [None, None]
     assert reader.read("u1") == [None]
-    assert reader.store.fetch_json("u1")  # which loads them again
+    assert fetch_json(reader.store, "u1")  # which loads them again
     assert None not in reader.read("u1", "u2")
     FeatureStore(reader.transport).apply(Definition({"n": "int"}))
     reader.store.upsert([("u1", {"age": 1})])
     assert reader.read("u1", "u2") == [None, None]
-    assert reader.store.fetch_json("u1")  # which reads the schema again
+    assert fetch_json(reader.store, "u1")  # which reads the schema again
     assert body_of(reader.read("u1")[0])["features"] == {"age": 1, "score": 0.25, "n": None}
 
 
@@ -148,7 +149,7 @@ def test_once_a_second_a_read_is_given_back_to_make_sure_of_the_schema(reader: R
     assert (first, None in others) == (None, False)
     assert reader.read("u1") == [None]
     calls, _ = reader.calls()
-    assert reader.store.fetch_json("u1")
+    assert fetch_json(reader.store, "u1")
     assert reader.calls()[0] == calls + 1
     assert not reader.store.unsure
     assert None not in reader.read("u1", "u2")
