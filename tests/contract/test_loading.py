@@ -20,6 +20,7 @@ from featurestore import (
     RedisError,
     SchemaChangedError,
     Transport,
+    UnavailableError,
     UpsertResult,
     WriteRefusedError,
 )
@@ -344,6 +345,42 @@ def test_a_few_known_among_new_ones_do_not_stop_the_loading(loading: BulkWriter)
     assert loading.write(COLUMNS, [*table, ("u7", "newest", *PLAIN[1:])]).written == count + 1
     assert calls_of(store)["hset"] == 3
     assert store.get_many(["u5", "u1500", "u7"], ["s"]) == [{"s": "x"}, {"s": "x"}, {"s": "newest"}]
+
+
+@pytest.mark.parametrize("name", ["redis62", "redis7", "valkey9"])
+def test_every_server_takes_bulk_writes(servers: dict[str, Server], name: str) -> None:
+    if name not in servers:
+        pytest.skip(f"this machine has no {name}")
+    writer = BulkWriter(servers[name].socket_url)
+    writer.store.transport.command("FLUSHALL")
+    writer.store.apply(Definition(features=FEATURES))
+    table = [(f"u{index}", *PLAIN) for index in range(3 * ROWS_PER_CALL)]
+    for _ in range(2):
+        result = writer.write(COLUMNS, [*table, ("", *PLAIN)], event_time=TIME)
+        assert (result.written, [row.row for row in result.rejected]) == (len(table), [len(table)])
+    assert writer.store.count() == len(table)
+    assert writer.store.get("u7") == {"f": 1.5, "i": 7, "b": True, "s": "x", "f.2": 2.0}
+    writer.close()
+
+
+def test_a_write_whose_link_broke_may_start_again(valkey: Server) -> None:
+    writer = BulkWriter(valkey.url)
+    writer.store.apply(Definition(features=FEATURES))
+    table = [(f"u{index}", *PLAIN) for index in range(8 * ROWS_PER_CALL)]
+
+    def broken() -> Iterator[Any]:
+        for number, row in enumerate(table):
+            if number == 6 * ROWS_PER_CALL:
+                valkey.stop()
+            yield row
+
+    with pytest.raises(UnavailableError):
+        writer.write(COLUMNS, broken())
+    valkey.start()
+    assert 0 < writer.store.count() < len(table)
+    assert writer.write(COLUMNS, table).written == len(table)
+    assert writer.store.count() == len(table)
+    writer.close()
 
 
 def test_a_user_who_may_not_restore_upserts(loading: BulkWriter, servers: dict[str, Server]) -> None:
