@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featurestore.async_client import AsyncClient
     from featurestore.async_store import AsyncFeatureStore
     from featurestore.async_transport import AsyncTransport
-    from featurestore.client import Client
+    from featurestore.clients.async_client import AsyncClient
+    from featurestore.clients.client import Client
     from featurestore.definition import Definition, read_definition
     from featurestore.embedded import EmbeddedServer
     from featurestore.errors import (
@@ -80,8 +80,8 @@ __all__ = [
 _HOMES = {
     "AsyncFeatureStore": "async_store",
     "AsyncTransport": "async_transport",
-    "AsyncClient": "async_client",
-    "Client": "client",
+    "AsyncClient": "clients.async_client",
+    "Client": "clients.client",
     "Definition": "definition",
     "read_definition": "definition",
     "EmbeddedServer": "embedded",

@@ -43,7 +43,14 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
         archive.extractall(installed)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"featurestore"}
-    expected = {"py.typed", "features.toml", "lua/get_features.lua", "lua/include/parse.lua", "ingest/commands.py"}
+    expected = {
+        "py.typed",
+        "features.toml",
+        "lua/get_features.lua",
+        "lua/include/parse.lua",
+        "ingest/commands.py",
+        "clients/client.py",
+    }
     assert {f"featurestore/{name}" for name in expected} <= set(names)
     if shutil.which("cc"):
         built = {name.partition(".")[0] for name in names if name.endswith(".so")}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from featurestore.clients.exchanges import Exchange
 from featurestore.errors import ConfigurationError, DeadlineExceededError, UnavailableError
-from featurestore.exchanges import Exchange
 
 _MOST_CONNECTIONS = 100
 _IDLE_S = 30.0

@@ -1,13 +1,13 @@
-"""The client for services that ask over HTTP under asyncio, on httpx; see featurestore/client.py."""
+"""The client for services that ask over HTTP under asyncio, on httpx; see client.py."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from featurestore import exchanges
-from featurestore.answers import Answer
-from featurestore.calling import Caller
-from featurestore.exchanges import Exchange, Wanted
+from featurestore.clients import exchanges
+from featurestore.clients.answers import Answer
+from featurestore.clients.calling import Caller
+from featurestore.clients.exchanges import Exchange, Wanted
 from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.table import FeatureTable, TableRow
 from featurestore.values import Value

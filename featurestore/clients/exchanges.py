@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from featurestore.answers import Answer, check, tells_of_no_such_entity
+from featurestore.clients.answers import Answer, check, tells_of_no_such_entity
+from featurestore.clients.plain import plain_values, row_body
 from featurestore.errors import BadArgumentsError, BadTimeError, BadValueError, FeatureStoreError
-from featurestore.plain import plain_values, row_body
 from featurestore.results import Description, Health, MaxAge, Outcome, milliseconds
 from featurestore.table import FeatureTable, TableRow
 from featurestore.text import encode_id, to_time

@@ -1,0 +1,1 @@
+"""The clients for services that ask over HTTP: blocking and asyncio."""
