@@ -15,7 +15,6 @@ import msgspec
 
 from featurestore import supervisor
 from featurestore.definition import read_definition
-from featurestore.embedded import exit_on_signals
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import Keys
 from featurestore.maintenance import RepackProgress, SweepProgress, diagnose
@@ -51,7 +50,7 @@ def commands() -> None:
     The server's address is REDIS_URL, or REDIS_HOST and REDIS_PORT; with neither, an embedded server keeps the data in
     FEATURESTORE_DATA_DIR.
     """
-    exit_on_signals()
+    supervisor.exit_on_signals()
 
 
 @commands.command()

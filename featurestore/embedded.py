@@ -4,7 +4,6 @@ import atexit
 import fcntl
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -141,16 +140,3 @@ def embedded_url(data_dir: str) -> str:
         atexit.register(server.stop)
     server.start()
     return server.url
-
-
-def exit_on_signals() -> None:
-    """Make SIGTERM and SIGINT end this process in order, so that an embedded server is stopped with it.
-
-    Shells start background jobs with SIGINT ignored, which would leave no way to stop them by it.
-    """
-
-    def leave(_number: int, _frame: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, signal.default_int_handler)

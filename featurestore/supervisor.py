@@ -25,6 +25,19 @@ _START_TIMEOUT_S = 30.0
 _EXTRA_STOP_S = 5.0
 
 
+def exit_on_signals() -> None:
+    """Make SIGTERM and SIGINT end this process in order, so that an embedded server is stopped with it.
+
+    Shells start background jobs with SIGINT ignored, which would leave no way to stop them by it.
+    """
+
+    def leave(_number: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def serve(settings: Settings) -> int:
     """Run gunicorn until it ends; return its exit code. With a Redis of its own, this process becomes gunicorn."""
     if settings.url:
