@@ -11,6 +11,6 @@ setup(
             extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
             optional=True,
         )
-        for name in ("_dump", "_transcode", "_wire")
+        for name in ("_rows", "_transcode", "_wire")
     ]
 )

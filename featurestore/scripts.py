@@ -59,6 +59,7 @@ GET_FEATURES = load_script("get_features", writes=False)
 GET_FEATURES_BATCH = load_script("get_features_batch", writes=False)
 UPSERT_FEATURES = load_script("upsert_features", writes=True)
 LOAD_ENTITIES = load_script("load_entities", writes=True)
+REPLACE_ROWS = load_script("replace_rows", writes=True)
 DELETE_ENTITY = load_script("delete_entity", writes=True)
 REPACK_ROWS = load_script("repack_rows", writes=True)
 INCREMENT_FEATURES = load_script("increment_features", writes=True)
@@ -71,6 +72,7 @@ SCRIPTS = (
     GET_FEATURES_BATCH,
     UPSERT_FEATURES,
     LOAD_ENTITIES,
+    REPLACE_ROWS,
     INCREMENT_FEATURES,
     RECORD_EVENTS,
     DELETE_ENTITY,

@@ -1,4 +1,4 @@
-"""Calls of load_entities: rows of entities that may be new, made into their hashes here rather than in Redis."""
+"""Calls that write plain rows: what upsert_features would make of them in Redis is made here."""
 
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -6,7 +6,7 @@ from typing import Any
 
 from featurestore.keys import Keys
 from featurestore.schema import Schema
-from featurestore.scripts import LOAD_ENTITIES
+from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS, Script
 from featurestore.text import EVENT_TIME
 from featurestore.transport import Word, pack
 
@@ -14,15 +14,15 @@ _MARK = b"\xff"  # which no name has: it is not UTF-8
 _TIME_DIGITS = 15
 _MARGIN_MS = 1000  # rows that near their end are for Redis to judge
 
-dumper_type: Callable[..., Any] | None
+packer_type: Callable[..., Any] | None
 """The extension's type; None where it was not built, for want of a compiler."""
 
 try:
-    from featurestore._dump import Dumper
+    from featurestore._rows import RowPacker
 except ImportError:
-    dumper_type = None
+    packer_type = None
 else:
-    dumper_type = Dumper
+    packer_type = RowPacker
 
 
 def loader_for(
@@ -40,49 +40,68 @@ def loader_for(
     features = columns[1:] if EVENT_TIME in columns[:1] else columns
     whole = len(features) == len(schema.features) and schema.features.keys() == set(features)
     in_ms = not event_time or (event_time.isdigit() and len(event_time) <= _TIME_DIGITS)
-    if dumper_type is None or not whole or not schema.scalar or not in_ms:
+    if packer_type is None or not whole or not schema.scalar or not in_ms:
         return None
-    dumper = dumper_type(
+    packer = packer_type(
         tuple(features), schema.features, schema.layout.encode(), *keys.features_of_raw(_MARK).split(_MARK),
         len(features) < len(columns), -1 if schema.least_max_age_ms is None else schema.least_max_age_ms,
         schema.ttl_ms,
     )  # fmt: skip
-    return Loader(dumper, keys, schema, int(event_time) if event_time else None, now())
+    return Loader(packer, keys, schema, columns, int(event_time) if event_time else None, now())
 
 
 class Loader:
     """Packs calls for rows that have the same columns, and follows Redis's clock.
 
     Args:
-        dumper: Makes the hashes.
+        packer: Makes the rows' words.
         keys: The entity's keys.
         schema: Its schema.
-        time: The event time of rows that have none of their own, in ms since 1970; None: when they are packed.
+        columns: What the rows have behind their ids.
+        time: The event time of rows that have none of their own, in ms since 1970; None: when they are written.
         now: Redis's time, in ms since 1970.
     """
 
-    def __init__(self, dumper: Any, keys: Keys, schema: Schema, time: int | None, now: int) -> None:
-        self._dumper, self._keys, self._time = dumper, keys, time
+    def __init__(  # noqa: PLR0913, PLR0917 - what a call is made of
+        self, packer: Any, keys: Keys, schema: Schema, columns: Sequence[str], time: int | None, now: int
+    ) -> None:
+        self._packer, self._keys, self._time = packer, keys, time
         self._lives = schema.least_max_age_ms
-        self._stride = 3 if schema.ttl_ms else 2
-        self._options = _words(schema.layout, self._stride)
+        timed = EVENT_TIME in columns[:1]
+        features = columns[1:] if timed else columns
+        given = "@" if timed else "" if time is None else time
+        self._load_stride = 3 if schema.ttl_ms else 2
+        self._load_options = (schema.layout, self._load_stride)
+        self._replace_options = (schema.layout, given, len(features), *features)
+        self._replace_stride = 2 + timed + len(features)
         self.follow(now)
 
     def follow(self, now: int) -> None:
         """Take what Redis's clock shows, in ms since 1970."""
         self._ahead = now - monotonic() * 1000
 
-    def pack(self, rows: list[Any]) -> bytes | None:
-        """Return the call; None where a row is not plain: such rows are for upsert_features to judge."""
+    def load(self, rows: list[Any]) -> bytes | None:
+        """Return the call that brings in those that are new; None where a row is not plain, or near its end.
+
+        Such rows are for upsert_features to judge.
+        """
         now = int(monotonic() * 1000 + self._ahead)
         oldest = 0 if self._lives is None else now + _MARGIN_MS - self._lives
-        dumped = self._dumper.dump(rows, now if self._time is None else self._time, oldest)
-        if dumped is None:
-            return None
-        hashes, words = dumped
-        count = len(rows)
-        fixed = _words("EVALSHA", LOAD_ENTITIES.sha, 2 + count, self._keys.members, self._keys.schema)
-        return b"*%d\r\n%b%b%b%b" % (7 + (1 + self._stride) * count, fixed, hashes, self._options, words)
+        words = self._packer.dump(rows, now if self._time is None else self._time, oldest)
+        return words and self._call(LOAD_ENTITIES, len(rows), self._load_stride, self._load_options, words)
+
+    def replace(self, rows: list[Any]) -> bytes | None:
+        """Return the call that writes them where nothing is in their way; None where a row is not plain."""
+        words = self._packer.fields(rows)
+        return words and self._call(REPLACE_ROWS, len(rows), self._replace_stride, self._replace_options, words)
+
+    def _call(
+        self, script: Script, count: int, stride: int, options: tuple[Word, ...], words: tuple[bytes, bytes]
+    ) -> bytes:
+        hashes, rows = words
+        fixed = _words("EVALSHA", script.sha, 2 + count, self._keys.members, self._keys.schema)
+        total = 5 + len(options) + (1 + stride) * count
+        return b"*%d\r\n%b%b%b%b" % (total, fixed, hashes, _words(*options), rows)
 
 
 def _words(*words: Word) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from featurestore.errors import FeatureStoreError, SchemaChangedError
 from featurestore.keys import Keys
-from featurestore.scripts import UPSERT_FEATURES
+from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS, UPSERT_FEATURES, Script
 from featurestore.store import FeatureStore
 from featurestore.text import to_time
 from featurestore.transport import Reply, SyncTransport, pack_call
@@ -31,9 +31,10 @@ CALLS_IN_FLIGHT = 4
 class BulkWriter:
     """Writes tables of any length.
 
-    The rows go out in order; while Redis works on some, the next are made. Complete rows of plain values go through
-    load_entities, which takes those of new entities; all others, and those that it leaves, through upsert_features. A
-    link that breaks raises `UnavailableError`; rows may be written again, so the caller starts again where it likes.
+    The rows go out in order; while Redis works on some, the next are made. Complete rows of plain values are made into
+    what is stored here: those of new entities go through load_entities, of known ones through replace_rows. All others,
+    and what these two leave, go through upsert_features; the result is the same. A link that breaks raises
+    `UnavailableError`; rows may be written again, so the caller starts again where it likes.
 
     Args:
         url: Redis's address.
@@ -52,10 +53,8 @@ class BulkWriter:
         """Write `rows`, each an id followed by a value for each of `columns`; see `FeatureStore.upsert_table`."""
         keys, schema = self.store.keys, self.store.schema()
         upsert = Upsert(keys, schema.features, columns, event_time)
-        loader = None
-        if self._loads:
-            loader = loader_for(keys, schema, columns, to_time(event_time), self._now)
-        writing = _Writing(upsert, loader)
+        loader = loader_for(keys, schema, columns, to_time(event_time), self._now)
+        writing = _Writing(upsert, loader, loads=self._loads)
         for reply in self._transport.stream(writing.calls(rows), in_flight=CALLS_IN_FLIGHT):
             writing.settle(reply)
         self._loads = not writing.refused
@@ -70,77 +69,113 @@ class BulkWriter:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-class _Load(msgspec.Struct, frozen=True):
-    """A call of load_entities under way."""
+_Row = tuple[int, Sequence[Any]]
+"""A row and its position among all."""
 
-    rows: list[Sequence[Any]]
-    positions: Sequence[int]
+
+class _Quick(msgspec.Struct, frozen=True):
+    """A call of load_entities or replace_rows under way."""
+
+    script: Script
+    rows: list[_Row]
 
 
 class _Writing:
     """One write under way: which calls are out, and which rows wait for theirs.
 
+    What one script leaves waits in a queue for the next script, and so do all later rows of the same entity, so that
+    an entity's rows keep their order. Rows that do not begin with the first script wait until the queues are empty.
+
     Attributes:
         refused: Whether the server takes no dumps.
     """
 
-    def __init__(self, upsert: Upsert, loader: Loader | None) -> None:
+    def __init__(self, upsert: Upsert, loader: Loader | None, *, loads: bool) -> None:
         self.refused = False
-        self._upsert, self._loader = upsert, loader
-        self._sent: deque[UpsertCall | _Load] = deque()
-        self._left: list[tuple[int, Sequence[Any]]] = []  # rows that load_entities did not take, in order
+        self._upsert, self._loader, self._loads = upsert, loader, loads
+        self._sent: deque[UpsertCall | _Quick] = deque()
+        self._known: list[_Row] = []  # for replace_rows
+        self._odd: list[_Row] = []  # for upsert_features
 
     def calls(self, rows: Iterable[Sequence[Any]]) -> Iterator[bytes | None]:
         """Yield the calls for `rows`, packed; None to have all replies settled first."""
-        source, start = iter(rows), 0
+        source = enumerate(rows)
         while part := list(islice(source, ROWS_PER_CALL)):
-            positions = range(start, start + len(part))
-            start += len(part)
-            packed = self._loader and self._loader.pack(part)
-            if packed:
-                self._sent.append(_Load(part, positions))
-                yield packed
-                if len(self._left) >= ROWS_PER_CALL:
-                    yield from self._upsert_left()
+            script = LOAD_ENTITIES if self._loads else REPLACE_ROWS
+            packed = self._packed(script, part)
+            if packed is None or (script is REPLACE_ROWS and (self._known or self._is_out(LOAD_ENTITIES))):
+                yield from self._rest()
+            if packed is None:
+                yield from self._upserted(part)
             else:
-                # An entity may be among those that are left too, and its rows have an order.
-                yield from self._upsert_all_left()
-                yield from self._upserted(part, positions)
-        yield from self._upsert_all_left()
+                self._sent.append(_Quick(script, part))
+                yield packed
+            yield from self._replaced(ROWS_PER_CALL)
+            yield from self._odd_upserted(ROWS_PER_CALL)
+        yield from self._rest()
 
     def settle(self, reply: Reply | FeatureStoreError) -> None:
         """Take the reply to the oldest call that is out."""
         call = self._sent.popleft()
-        if not isinstance(call, _Load):
+        if isinstance(call, UpsertCall):
             self._upsert.settle(call, reply)
             return
+        loading = call.script is LOAD_ENTITIES
+        queue = self._known if loading else self._odd
         if isinstance(reply, FeatureStoreError):
             # If it matters to these rows, upsert_features says so again.
-            _logger.info("rows are not loaded as hashes, but upserted: %s", reply)
-            self.refused, self._loader = not isinstance(reply, SchemaChangedError), None
-            self._left += zip(call.positions, call.rows, strict=True)
+            _logger.info("%s takes no rows, which go another way: %s", call.script.name, reply)
+            self._loads = False
+            self.refused |= loading and not isinstance(reply, SchemaChangedError)
+            if not loading:
+                self._loader = None
+            queue += call.rows
             return
-        taken, now, left = reply
-        self._upsert.result.written += taken
-        self._left += [(call.positions[row], call.rows[row]) for row in left]
-        if self._loader:
-            self._loader.follow(now)
-            if len(left) > taken:
-                self._loader = None  # these entities are known: it would be for nothing
+        written, left = reply[0], reply[-1]
+        self._upsert.result.written += written
+        queue += [call.rows[position] for position in left]
+        if loading and self._loader:
+            self._loader.follow(reply[1])
+            self._loads &= len(left) <= written  # else these entities are known: it would be for nothing
 
-    def _upsert_all_left(self) -> Iterator[bytes | None]:
-        if any(isinstance(call, _Load) for call in self._sent):
+    def _packed(self, script: Script, part: list[_Row]) -> bytes | None:
+        """Return the call of `script` for these rows; None where they are not for it."""
+        if self._loader is None:
+            return None
+        rows = [row for _, row in part]
+        return self._loader.load(rows) if script is LOAD_ENTITIES else self._loader.replace(rows)
+
+    def _is_out(self, *scripts: Script) -> bool:
+        return any(isinstance(call, _Quick) and call.script in scripts for call in self._sent)
+
+    def _rest(self) -> Iterator[bytes | None]:
+        """Yield the calls for all rows that wait, now or after what is out."""
+        if self._is_out(LOAD_ENTITIES, REPLACE_ROWS):
             yield None
-        yield from self._upsert_left()
+        yield from self._replaced(1)
+        if self._is_out(REPLACE_ROWS):
+            yield None
+        yield from self._odd_upserted(1)
 
-    def _upsert_left(self) -> Iterator[bytes]:
-        left, self._left = self._left, []
-        for first in range(0, len(left), ROWS_PER_CALL):
-            part = left[first : first + ROWS_PER_CALL]
-            yield from self._upserted([row for _, row in part], [position for position, _ in part])
+    def _replaced(self, least: int) -> Iterator[bytes]:
+        """Yield calls of replace_rows as long as so many rows wait for one."""
+        while len(self._known) >= least:
+            part, self._known = self._known[:ROWS_PER_CALL], self._known[ROWS_PER_CALL:]
+            packed = self._packed(REPLACE_ROWS, part)
+            if packed is None:
+                self._odd += part
+            else:
+                self._sent.append(_Quick(REPLACE_ROWS, part))
+                yield packed
 
-    def _upserted(self, rows: Sequence[Sequence[Any]], positions: Sequence[int]) -> Iterator[bytes]:
-        call = self._upsert.call(rows, positions)
+    def _odd_upserted(self, least: int) -> Iterator[bytes]:
+        """Yield calls of upsert_features as long as so many rows wait for one."""
+        while len(self._odd) >= least:
+            part, self._odd = self._odd[:ROWS_PER_CALL], self._odd[ROWS_PER_CALL:]
+            yield from self._upserted(part)
+
+    def _upserted(self, part: list[_Row]) -> Iterator[bytes]:
+        call = self._upsert.call([row for _, row in part], [position for position, _ in part])
         if call.positions:
             self._sent.append(call)
             yield pack_call(UPSERT_FEATURES, call.keys, call.arguments)

@@ -35,6 +35,7 @@ Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that
 -- @include window
 -- @include schema
 -- @include row
+-- @include head
 -- @include entity
 -- @include touch
 local FORGET, LEAVE, NO_HASH = '\255', '\254', 'the key of the features holds no hash'
@@ -96,13 +97,6 @@ for column = 1, name_count do
   slots[column], covers[slot], covered = slot, true, covered + 1
 end
 local whole = covered == width + #declared.extras -- rows without marks are complete, whatever is stored
-
--- How old the first value of a row may grow before the row must not be served as it is; nil for any age.
-local least_limit
-for slot = 1, declared.limits and width or 0 do
-  local limit = declared.limits[slot]
-  if limit and (not least_limit or limit < least_limit) then least_limit = limit end
-end
 
 -- Values of texts that were found good in a column: many columns hold few different ones. A column that turns out to
 -- hold many is not remembered (false).
@@ -172,23 +166,16 @@ local function merge(key, stored, time, checks)
 end
 
 local arguments, keys, pcall, pack = ARGV, KEYS, redis.pcall, cmsgpack.pack -- locals are quicker than globals
-local vectors, ttl = declared.vectors, declared.ttl
+local vectors, ttl, least_limit = declared.vectors, declared.ttl, least_limit_of(declared)
 local heads, array = {}, array_head(width) -- event time → what a complete row starts with
-
--- What a complete row of that event time starts with; false when it would be too old already to be served as it is.
-local function head_at(time)
-  local limit = least_limit and time + least_limit
-  if limit and limit < now() then return false end
-  local head = limit and declared.layout .. time_text(limit) .. '|||' or declared.layout
-  return vectors and head or head .. array
-end
 
 -- Write one complete row where nothing stored is in its way; nil where something may be. Return the verdict, or nil and
 -- an error reply.
 local function replace(key, stored, time, checks)
   local head = heads[time]
   if head == nil then
-    head = head_at(time)
+    head = head_at(time, declared, least_limit)
+    if head and not vectors then head = head .. array end
     heads[time] = head
   end
   if not head then return nil end

@@ -1,9 +1,9 @@
 """Where Redis's time goes when new users are written: what each part of an upsert costs its one thread, in us a row.
 
 Each script below does a little more than the one before it, on the same arguments; the last of them is the upsert
-itself. load_entities has arguments of its own: hashes that the client has made. The first line is the commands of the
-plain loop (perf/ingest.py), packed beforehand, so that Python costs nothing. Redis cannot take more rows a second than
-these times permit, however quick the client is.
+itself. The last two have arguments of their own, what the client has made of the rows. The first line is the commands
+of the plain loop (perf/ingest.py), packed beforehand, so that Python costs nothing. Redis cannot take more rows a
+second than these times permit, however quick the client is.
 """
 
 import argparse
@@ -98,12 +98,14 @@ def workloads(client: redis.Redis, url: str, rows: Sequence[tuple[Any, ...]]) ->
             )
         yield name, calls, len(calls)
     with FeatureStore.connect(url, timeout=5) as store:
-        loader = loader_for(store.keys, store.schema(), COLUMNS, "1700000000000", lambda: 0)
+        loader = loader_for(store.keys, store.schema(), COLUMNS, "", lambda: 0)
     if loader is not None:
-        calls = [
-            loader.pack(rows[first : first + ROWS_PER_CALL]) or b"" for first in range(0, len(rows), ROWS_PER_CALL)
-        ]
-        yield "load_entities: hashes made by the client", calls, len(calls)
+        parts = [rows[first : first + ROWS_PER_CALL] for first in range(0, len(rows), ROWS_PER_CALL)]
+        for name, make in (
+            ("replace_rows: rows made by the client", loader.replace),
+            ("load_entities: hashes made by the client", loader.load),
+        ):
+            yield name, [make(part) or b"" for part in parts], len(parts)
 
 
 def send(port: int, packed: list[bytes], replies: int) -> None:

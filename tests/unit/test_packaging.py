@@ -54,7 +54,7 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
     assert {f"featurestore/{name}" for name in expected} <= set(names)
     if shutil.which("cc"):
         built = {name.partition(".")[0] for name in names if name.endswith(".so")}
-        assert built == {"featurestore/_dump", "featurestore/_transcode", "featurestore/_wire"}
+        assert built == {"featurestore/_rows", "featurestore/_transcode", "featurestore/_wire"}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands, featurestore.scripts as s;"
         "from featurestore import read_definition; read_definition(); print(s.script_folder(), s.SCRIPTS[0].sha)"
@@ -78,7 +78,7 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    extensions = {"_dump.c", "_transcode.c", "_wire.c", "_writer.h"}
+    extensions = {"_rows.c", "_transcode.c", "_wire.c", "_writer.h"}
     sources = {*(f"featurestore/{name}" for name in extensions), "lua/include/parse.lua"}
     assert {"setup.py", "setup.cfg", *sources} <= names
 

@@ -1,11 +1,12 @@
-/* Complete rows of features into what DUMP would say of their hashes, as words of a call of load_entities.
+/* Complete rows of features into words of calls: of load_entities, as what DUMP would say of their hashes; and of
+ * replace_rows, as packed arrays and texts.
  *
- * A hash is byte for byte what upsert_features makes of the same row: the fields in the same order, the same text, the
- * same packed row. A row that is anything but plain (a value of another Python type than its feature's, text as long as
+ * Both are byte for byte what upsert_features makes of the same rows: the fields in the same order, the same text, the
+ * same packed row. A row that is anything but plain (a value of another Python type than its feature's, text longer than
  * MOST_TEXT, an unusual id) is not for this: the caller sends it through upsert_features, which judges it.
  *
- * The form is Redis's own, of its RDB files: a listpack (redis/src/listpack.c) in a string, then the version of the
- * form and a CRC-64. Redis from 7.0 on and Valkey read it.
+ * The form of dumps is Redis's own, of its RDB files: a listpack (redis/src/listpack.c) in a string, then the version of
+ * the form and a CRC-64. Redis from 7.0 on and Valkey read it.
  */
 #include "_writer.h"
 #include <float.h>
@@ -29,7 +30,7 @@ typedef struct {
     int timed;           /* whether rows have their event time behind the id */
     int64_t limit;       /* how many ms after its event time a row may not be served as it is any more; -1 for never */
     int64_t ttl;         /* how many ms after its event time an entity expires; 0 for never */
-} Dumper;
+} RowPacker;
 
 /* Functions that return int give 0; -1 when an exception is set; NOT_PLAIN where a row is not for this. */
 #define NOT_PLAIN 1
@@ -302,55 +303,56 @@ static int pack_value(Writer *writer, char kind, PyObject *value)
     }
 }
 
-/* Write the text of a float as an element. There is no text that Python would write otherwise. */
-static int put_float_element(Writer *writer, Writer *scratch, double value)
+/* Write the text of a float, as Python would. */
+static int put_float(Writer *writer, double value)
 {
     double size = fabs(value);
-    scratch->at = PyBytes_AS_STRING(scratch->bytes);
     if (size == 0) /* there is no negative zero in a packed row */
-        return signbit(value) ? put_integer_element(writer, 0) : put_element(writer, "0.0", 3);
-    int left = size >= 1e-4 && size < (double)EXACT ? put_shortest(scratch, value) : 1;
-    if (left < 0)
-        return -1;
-    if (left == 0) {
-        const char *text = PyBytes_AS_STRING(scratch->bytes);
-        return put_element(writer, text, (size_t)(scratch->at - text));
-    }
+        return signbit(value) ? put(writer, "0", 1) : put(writer, "0.0", 3);
+    int left = size >= 1e-4 && size < (double)EXACT ? put_shortest(writer, value) : 1;
+    if (left <= 0)
+        return left;
     char *text = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
     if (text == NULL)
         return -1;
-    int failed = put_element(writer, text, strlen(text));
+    int failed = put(writer, text, strlen(text));
     PyMem_Free(text);
     return failed;
 }
 
-/* Write one field's value; pack_value has seen that it is plain. */
-static int put_value(Writer *writer, Writer *scratch, char kind, PyObject *value)
+/* Find the text of one field's value, which is in `scratch` afterwards where it had to be written. pack_value has seen
+ * that the value is plain.
+ */
+static int field_text(Writer *scratch, char kind, PyObject *value, const char **text, size_t *size)
 {
     if (kind == 's') {
-        Py_ssize_t size;
-        const char *text = PyUnicode_AsUTF8AndSize(value, &size);
-        return put_element(writer, text, (size_t)size);
+        Py_ssize_t found;
+        *text = PyUnicode_AsUTF8AndSize(value, &found);
+        *size = (size_t)found;
+        return 0;
     }
-    if (kind == 'b')
-        return value == Py_True ? put_element(writer, "true", 4) : put_element(writer, "false", 5);
-    if (PyFloat_CheckExact(value))
-        return put_float_element(writer, scratch, PyFloat_AS_DOUBLE(value));
-    return put_integer_element(writer, PyLong_AsLongLong(value));
+    if (kind == 'b') {
+        *text = value == Py_True ? "true" : "false";
+        *size = strlen(*text);
+        return 0;
+    }
+    scratch->at = PyBytes_AS_STRING(scratch->bytes);
+    int failed = PyFloat_CheckExact(value) ? put_float(scratch, PyFloat_AS_DOUBLE(value))
+        : put_integer(scratch, PyLong_AsLongLong(value));
+    *text = PyBytes_AS_STRING(scratch->bytes);
+    *size = (size_t)(scratch->at - *text);
+    return failed;
 }
 
 typedef struct {
     Writer keys, words, row, listpack, scratch;
 } Work;
 
-/* Write the packed row into work->row. */
-static int pack_row(Dumper *self, Work *work, PyObject **values, int64_t time)
+/* Write the packed row into work->row, from its array on; `head` has what stands before that. */
+static int pack_array(RowPacker *self, Work *work, PyObject **values)
 {
     Writer *row = &work->row;
-    row->at = PyBytes_AS_STRING(row->bytes);
-    if (put_bytes(row, self->layout) < 0 || RESERVE(row, 3 + ROOM_FOR_NUMBER) < 0)
-        return -1;
-    if (self->limit >= 0 && (put_integer(row, time + self->limit) < 0 || put(row, "|||", 3) < 0 || RESERVE(row, 3) < 0))
+    if (RESERVE(row, 3) < 0)
         return -1;
     if (self->columns < 16)
         *row->at++ = (char)(0x90 | self->columns);
@@ -362,18 +364,29 @@ static int pack_row(Dumper *self, Work *work, PyObject **values, int64_t time)
     return failed;
 }
 
+/* Write what stands before the array of a packed row into work->row. */
+static int pack_head(RowPacker *self, Work *work, int64_t time)
+{
+    Writer *row = &work->row;
+    if (put_bytes(row, self->layout) < 0 || RESERVE(row, ROOM_FOR_NUMBER) < 0)
+        return -1;
+    return self->limit >= 0 && (put_integer(row, time + self->limit) < 0 || put(row, "|||", 3) < 0) ? -1 : 0;
+}
+
 /* Write the row's hash into work->listpack. */
-static int put_hash(Dumper *self, Work *work, PyObject **values, int64_t time)
+static int put_hash(RowPacker *self, Work *work, PyObject **values, int64_t time)
 {
     Writer *hash = &work->listpack;
     hash->at = PyBytes_AS_STRING(hash->bytes) + 6;
-    const char *row = PyBytes_AS_STRING(work->row.bytes);
-    if (put_element(hash, "@row", 4) < 0 || put_element(hash, row, (size_t)(work->row.at - row)) < 0
+    const char *text = PyBytes_AS_STRING(work->row.bytes);
+    size_t size = (size_t)(work->row.at - text);
+    if (put_element(hash, "@row", 4) < 0 || put_element(hash, text, size) < 0
         || put_element(hash, "@event_time", 11) < 0 || put_integer_element(hash, time) < 0)
         return -1;
     for (Py_ssize_t column = 0; column < self->columns; column++)
         if (put_bytes(hash, self->names[column]) < 0
-            || put_value(hash, &work->scratch, self->kinds[column], values[column]) < 0)
+            || field_text(&work->scratch, self->kinds[column], values[column], &text, &size) < 0
+            || put_element(hash, text, size) < 0)
             return -1;
     if (put(hash, "\xff", 1) < 0)
         return -1;
@@ -406,38 +419,55 @@ static int put_dump(Work *work)
     return end_word(words);
 }
 
-static int put_row(Dumper *self, Work *work, PyObject *row, int64_t time, int64_t oldest)
+static int put_word(Writer *writer, const char *text, size_t size)
 {
-    const char *id;
+    return start_word(writer, size) < 0 || put(writer, text, size) < 0 ? -1 : end_word(writer);
+}
+
+static int put_number_word(Writer *writer, int64_t number)
+{
+    char text[ROOM_FOR_NUMBER];
+    return put_word(writer, text, (size_t)sprintf(text, "%lld", (long long)number));
+}
+
+/* Write the words of one row: as a dump, or with `dumped` 0 as its packed array and its fields' texts. */
+static int put_row(RowPacker *self, Work *work, PyObject *row, int64_t time, int64_t oldest, int dumped)
+{
+    const char *text;
     size_t size;
-    int64_t expiry = 0;
     if ((!PyTuple_CheckExact(row) && !PyList_CheckExact(row))
         || PySequence_Fast_GET_SIZE(row) != 1 + self->timed + self->columns)
         return NOT_PLAIN;
     PyObject **values = PySequence_Fast_ITEMS(row);
-    int failed = text_of(values[0], MOST_ID, &id, &size);
+    int failed = text_of(values[0], MOST_ID, &text, &size);
     if (!failed && self->timed)
         failed = integer_of(values[1], &time);
     if (failed || size == 0 || time < oldest || time < 0 || time >= MOST_TIME)
         return failed < 0 ? -1 : NOT_PLAIN;
     values += 1 + self->timed;
-    failed = pack_row(self, work, values, time);
-    if (failed)
-        return failed;
+    work->row.at = PyBytes_AS_STRING(work->row.bytes);
+    if ((dumped && pack_head(self, work, time) < 0) || (failed = pack_array(self, work, values)))
+        return failed ? failed : -1;
     size_t around = (size_t)(PyBytes_GET_SIZE(self->before) + PyBytes_GET_SIZE(self->after));
     Writer *keys = &work->keys, *words = &work->words;
-    if (start_word(keys, size + around) < 0 || put_bytes(keys, self->before) < 0 || put(keys, id, size) < 0
-        || put_bytes(keys, self->after) < 0 || end_word(keys) < 0
-        || start_word(words, size) < 0 || put(words, id, size) < 0 || end_word(words) < 0)
+    if (start_word(keys, size + around) < 0 || put_bytes(keys, self->before) < 0 || put(keys, text, size) < 0
+        || put_bytes(keys, self->after) < 0 || end_word(keys) < 0 || put_word(words, text, size) < 0)
         return -1;
-    if (self->ttl > 0) {
-        char text[ROOM_FOR_NUMBER];
-        expiry = time + self->ttl;
-        size = (size_t)sprintf(text, "%lld", (long long)expiry);
-        if (start_word(words, size) < 0 || put(words, text, size) < 0 || end_word(words) < 0)
+    if (dumped) {
+        if (self->ttl > 0 && put_number_word(words, time + self->ttl) < 0)
             return -1;
+        return put_hash(self, work, values, time) < 0 ? -1 : put_dump(work);
     }
-    return put_hash(self, work, values, time) < 0 ? -1 : put_dump(work);
+    if (self->timed && put_number_word(words, time) < 0)
+        return -1;
+    text = PyBytes_AS_STRING(work->row.bytes);
+    if (put_word(words, text, (size_t)(work->row.at - text)) < 0)
+        return -1;
+    for (Py_ssize_t column = 0; column < self->columns; column++)
+        if (field_text(&work->scratch, self->kinds[column], values[column], &text, &size) < 0
+            || put_word(words, text, size) < 0)
+            return -1;
+    return 0;
 }
 
 static int shorten(Writer *writer)
@@ -445,21 +475,17 @@ static int shorten(Writer *writer)
     return _PyBytes_Resize(&writer->bytes, writer->at - PyBytes_AS_STRING(writer->bytes));
 }
 
-static PyObject *Dumper_dump(Dumper *self, PyObject *const *arguments, Py_ssize_t count)
+/* Return the words for the rows' keys and for the rows, or None where a row is not plain. */
+static PyObject *put_rows(RowPacker *self, PyObject *rows, int64_t time, int64_t oldest, int dumped)
 {
-    if (count != 3 || !PyList_CheckExact(arguments[0]))
-        return PyErr_Format(PyExc_TypeError, "dump() wants a list of rows, their event time, and the oldest allowed");
-    int64_t time = PyLong_AsLongLong(arguments[1]), oldest = PyLong_AsLongLong(arguments[2]);
-    if (PyErr_Occurred())
-        return NULL;
-    size_t rows = (size_t)PyList_GET_SIZE(arguments[0]), wide = 64 + 32 * (size_t)self->columns;
+    size_t count = (size_t)PyList_GET_SIZE(rows), wide = 64 + 32 * (size_t)self->columns;
     Work work = {0};
-    int failed = rows > 1 << 16 ? NOT_PLAIN : 0;
-    if (!failed && (start(&work.keys, 64 * rows) < 0 || start(&work.words, (wide + 64) * rows) < 0
+    int failed = count > 1 << 16 ? NOT_PLAIN : 0;
+    if (!failed && (start(&work.keys, 64 * count) < 0 || start(&work.words, (wide + 64) * count) < 0
         || start(&work.row, wide) < 0 || start(&work.listpack, wide) < 0 || start(&work.scratch, 64) < 0))
         failed = -1;
-    for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(arguments[0]); index++)
-        failed = put_row(self, &work, PyList_GET_ITEM(arguments[0], index), time, oldest);
+    for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(rows); index++)
+        failed = put_row(self, &work, PyList_GET_ITEM(rows, index), time, oldest, dumped);
     PyObject *both = NULL;
     if (!failed && shorten(&work.keys) == 0 && shorten(&work.words) == 0)
         both = PyTuple_Pack(2, work.keys.bytes, work.words.bytes);
@@ -473,9 +499,24 @@ static PyObject *Dumper_dump(Dumper *self, PyObject *const *arguments, Py_ssize_
     return both;
 }
 
+static PyObject *RowPacker_dump(RowPacker *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_CheckExact(arguments[0]))
+        return PyErr_Format(PyExc_TypeError, "dump() wants a list of rows, their event time, and the oldest allowed");
+    int64_t time = PyLong_AsLongLong(arguments[1]), oldest = PyLong_AsLongLong(arguments[2]);
+    return PyErr_Occurred() ? NULL : put_rows(self, arguments[0], time, oldest, 1);
+}
+
+static PyObject *RowPacker_fields(RowPacker *self, PyObject *rows)
+{
+    if (!PyList_CheckExact(rows))
+        return PyErr_Format(PyExc_TypeError, "fields() wants a list of rows");
+    return put_rows(self, rows, 0, 0, 0);
+}
+
 /* The type */
 
-static void Dumper_dealloc(Dumper *self)
+static void RowPacker_dealloc(RowPacker *self)
 {
     for (Py_ssize_t column = 0; self->names != NULL && column < self->columns; column++)
         Py_XDECREF(self->names[column]);
@@ -501,7 +542,7 @@ static PyObject *name_element(PyObject *name)
 }
 
 /* Take the columns of rows and the order of the packed row: name → type. Both must have the same names. */
-static int set_columns(Dumper *self, PyObject *columns, PyObject *features)
+static int set_columns(RowPacker *self, PyObject *columns, PyObject *features)
 {
     self->columns = PyTuple_GET_SIZE(columns);
     size_t count = (size_t)self->columns;
@@ -523,7 +564,7 @@ static int set_columns(Dumper *self, PyObject *columns, PyObject *features)
         if (column < 0 || kind == NULL)
             return -1;
         if (strcmp(kind, "float") && strcmp(kind, "int") && strcmp(kind, "bool") && strcmp(kind, "string")) {
-            PyErr_Format(PyExc_ValueError, "no type of this dumper: %R", type);
+            PyErr_Format(PyExc_ValueError, "no type of this packer: %R", type);
             return -1;
         }
         self->order[slot] = column;
@@ -534,7 +575,7 @@ static int set_columns(Dumper *self, PyObject *columns, PyObject *features)
     return 0;
 }
 
-static PyObject *Dumper_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+static PyObject *RowPacker_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *words[] = {"columns", "features", "layout", "before", "after", "timed", "limit", "ttl", NULL};
     PyObject *columns, *features, *layout, *before, *after;
@@ -543,7 +584,7 @@ static PyObject *Dumper_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!SSSpLL", words, &PyTuple_Type, &columns, &PyDict_Type,
                                      &features, &layout, &before, &after, &timed, &limit, &ttl))
         return NULL;
-    Dumper *self = (Dumper *)type->tp_alloc(type, 0);
+    RowPacker *self = (RowPacker *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     Py_INCREF(layout);
@@ -560,36 +601,38 @@ static PyObject *Dumper_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     return (PyObject *)self;
 }
 
-static PyMethodDef Dumper_methods[] = {
-    {"dump", (PyCFunction)(void (*)(void))Dumper_dump, METH_FASTCALL,
+static PyMethodDef RowPacker_methods[] = {
+    {"dump", (PyCFunction)(void (*)(void))RowPacker_dump, METH_FASTCALL,
      "dump(rows, time, oldest): the words of a call for the rows' keys, and those for the rows; None where one of them\n"
      "is not plain, or older than the oldest event time allowed. Rows without an event time of their own are of `time`."},
+    {"fields", (PyCFunction)RowPacker_fields, METH_O,
+     "fields(rows): the same with the packed array and the text of each field in place of a dump."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject Dumper_type = {
+static PyTypeObject RowPacker_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "featurestore._dump.Dumper",
-    .tp_doc = "Turns rows with one set of columns into dumps of hashes.",
-    .tp_basicsize = sizeof(Dumper),
+    .tp_name = "featurestore._rows.RowPacker",
+    .tp_doc = "Turns rows with one set of columns into words of calls.",
+    .tp_basicsize = sizeof(RowPacker),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = Dumper_new,
-    .tp_dealloc = (destructor)Dumper_dealloc,
-    .tp_methods = Dumper_methods,
+    .tp_new = RowPacker_new,
+    .tp_dealloc = (destructor)RowPacker_dealloc,
+    .tp_methods = RowPacker_methods,
 };
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "featurestore._dump",
-    .m_doc = "Rows of features as dumps of their hashes.",
+    .m_name = "featurestore._rows",
+    .m_doc = "Rows of features as words of calls that write them.",
     .m_size = -1,
 };
 
-PyMODINIT_FUNC PyInit__dump(void)
+PyMODINIT_FUNC PyInit__rows(void)
 {
     make_crc_table();
     PyObject *made = PyModule_Create(&module);
-    if (made != NULL && PyModule_AddType(made, &Dumper_type) < 0)
+    if (made != NULL && PyModule_AddType(made, &RowPacker_type) < 0)
         Py_CLEAR(made);
     return made;
 }

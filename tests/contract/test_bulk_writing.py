@@ -1,4 +1,4 @@
-"""Rows that are loaded as hashes: byte for byte what the upsert makes of them, and what becomes of all others."""
+"""Rows that the bulk writer makes: byte for byte what the upsert makes of them, and what becomes of all others."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,9 +26,9 @@ from featurestore import (
 )
 from featurestore.definition import FeatureDefinition
 from featurestore.errors import FeatureStoreError
-from featurestore.scripts import LOAD_ENTITIES
+from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS
 
-pytestmark = pytest.mark.skipif(loader.dumper_type is None, reason="the extension was not built")
+pytestmark = pytest.mark.skipif(loader.packer_type is None, reason="the extension was not built")
 
 FEATURES: dict[str, Any] = {"f": "float", "i": "int", "b": "bool", "s": "string", "f.2": "float"}
 COLUMNS = ("s", "f", "f.2", "i", "b")  # not in the schema's order
@@ -87,8 +87,17 @@ def load(store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = 
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     packer = loader_for(store.keys, store.schema(), columns, event_time, now)
-    packed = packer and packer.pack(list(table))
+    packed = packer and packer.load(list(table))
     return store.transport.run_packed(LOAD_ENTITIES, packed) if packed else None
+
+
+def replace(
+    store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = ""
+) -> Any:
+    """Return the reply to a call of replace_rows, None where the rows are not for it."""
+    packer = loader_for(store.keys, store.schema(), columns, event_time, lambda: 0)
+    packed = packer and packer.replace(list(table))
+    return store.transport.run_packed(REPLACE_ROWS, packed) if packed else None
 
 
 def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
@@ -120,6 +129,10 @@ def test_a_loaded_hash_is_what_the_upsert_makes_of_the_row(
     store.transport.command("DEL", "all_users", *map(store.keys.features, [row[0] for row in table]))
     reply = load(store, table, event_time=str(event_time))
     assert (reply[0], reply[2]) == (len(table), [])
+    assert dumps(store, table) == expected
+    assert sorted(store.transport.command("SMEMBERS", "all_users")) == members
+    store.transport.command("DEL", "all_users", *map(store.keys.features, [row[0] for row in table]))
+    assert replace(store, table, event_time=str(event_time)) == [len(table), []]
     assert dumps(store, table) == expected
     assert sorted(store.transport.command("SMEMBERS", "all_users")) == members
 
@@ -170,9 +183,17 @@ def test_rules_of_the_schema_hold_for_loaded_rows(loading: BulkWriter, options: 
     store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
     assert load(store, table, columns=columns, event_time=str(now))[0] == 2
     assert dumps(store, table) == expected
+    for _ in range(2):
+        assert replace(store, table, columns=columns, event_time=str(now)) == [2, []]
+        assert dumps(store, table) == expected
+        store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
     store.apply(Definition(features=FEATURES, ttl="none"))
     assert load(store, [("w", "x", 1.5, 2.0, 7, True)])[0] == 1
     assert store.transport.command("PTTL", "user:w:features") == -1
+    expiry = now + 100_000_000
+    store.transport.command("PEXPIREAT", "user:w:features", expiry)
+    assert replace(store, [("w", "y", 1.5, 2.0, 7, True)])[0] == 1
+    assert store.transport.command("PEXPIRETIME", "user:w:features") == (-1 if "ttl" in options else expiry)
 
 
 @pytest.mark.parametrize("limit", ["ttl", "max_age"])
@@ -223,11 +244,50 @@ def test_what_does_not_fit_is_refused_and_nothing_written(loading: BulkWriter) -
     refused([layout, 2, "u", "x"], RedisError, ["user:schema", "user:schema", "user:u:features"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [], ["L"], ["L", "", 0], ["L", "x", 1, "n", "u", "a", "1"], ["L", "", 1, "n", "u", "a"],
+        ["L", "", 1, "m", "u", "a", "1"], ["L", "@", 1, "n", "u", "a", "1"], ["L", "", "?", "n", "u", "a", "1"],
+        ["L", "", 2, "n", "n", "u", "a", "1", "1"], ["L", "", 2, "n", "x", "u", "a", "1", "1"],
+    ],
+)  # fmt: skip
+def test_replace_rows_refuses_arguments_that_do_not_fit(transport: Transport, words: list[Any]) -> None:
+    store = FeatureStore(transport)
+    layout = (store.apply(Definition(features={"n": "int"})), store.schema().layout)[1]
+    words = [layout if word == "L" else word for word in words]
+    with pytest.raises(BadArgumentsError, match="want keys members"):
+        transport.run(REPLACE_ROWS, ["all_users", "user:schema", "user:u:features"], words)
+    assert transport.command("EXISTS", "user:u:features", "all_users") == 0
+
+
+def test_rows_are_replaced_on_every_backend_and_the_others_left(transport: Transport) -> None:
+    store = FeatureStore(transport)
+    store.apply(Definition(features=FEATURES))
+    table = [(name, "x", 1.5, 2.0, 7, True) for name in ("new", "older", "newer", "odd", "gone", "same")]
+    store.upsert([("older", {"i": 1})], event_time=TIME - 1)
+    store.upsert([("newer", {"i": 1})], event_time=TIME + 1)
+    store.delete("gone", event_time=TIME)
+    store.upsert_table(COLUMNS, table[-1:], event_time=TIME)
+    transport.command("SET", "user:odd:features", "x")
+    assert replace(store, table, event_time=str(TIME)) == [3, [2, 3, 4]]
+    whole = {"s": "x", "f": 1.5, "f.2": 2.0, "i": 7, "b": True}
+    assert store.get_many(["new", "older", "same"]) == [whole] * 3
+    assert store.get_many(["newer", "gone"], ["i", "s"]) == [{"i": 1, "s": None}, None]
+    assert replace(store, table) == [5, [3]]  # without a time, whatever is stored
+    assert store.get_many([row[0] for row in table if row[0] != "odd"]) == [whole] * 5
+    other: list[Any] = [store.schema().layout[::-1], "", 5, *COLUMNS, "u", "", "x", "1", "2", "3", "true"]
+    with pytest.raises(SchemaChangedError):
+        transport.run(REPLACE_ROWS, ["all_users", "user:schema", "user:u:features"], other)
+    with pytest.raises(NoSchemaError):
+        transport.run(REPLACE_ROWS, ["all_users", "user:none", "user:u:features"], other)
+
+
 def test_a_server_that_reads_no_such_dumps_says_so_and_writes_nothing(transport: Transport) -> None:
     store = FeatureStore(transport)
     store.apply(Definition(features=FEATURES))
     packer = loader_for(store.keys, store.schema(), COLUMNS, "1", lambda: 1)
-    packed = packer and packer.pack([("u", "x", 1.5, 2.0, 7, True)])
+    packed = packer and packer.load([("u", "x", 1.5, 2.0, 7, True)])
     assert packed
     if "valkey" in repr(transport) or "redis7" in repr(transport):
         assert transport.run_packed(LOAD_ENTITIES, packed)[0] == 1
@@ -281,17 +341,29 @@ cells = st.tuples(
 )  # fmt: skip
 
 
+deletions = st.tuples(st.sampled_from("abcd"), st.integers(0, 4))
+
+
 @given(
-    st.lists(st.lists(cells, max_size=14), max_size=4), st.sampled_from([1, 2, 5]), st.sampled_from([None, TIME, "own"])
+    st.lists(st.one_of(st.lists(cells, max_size=14), deletions), max_size=6),
+    st.sampled_from([1, 2, 5]),
+    st.sampled_from([None, TIME, "own"]),
+    st.booleans(),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
-    loading: BulkWriter, writes: list[list[Any]], per_call: int, event_time: Any
+    loading: BulkWriter,
+    steps: list[Any],
+    per_call: int,
+    event_time: Any,
+    restores: bool,  # noqa: FBT001 - drawn
 ) -> None:
     store, columns = loading.store, [*COLUMNS]
     if event_time == "own":
         columns = ["@event_time", *COLUMNS]
-        writes = [[(row[0], TIME + row[4], *row[1:]) for row in table] for table in writes]
+        steps = [
+            [(row[0], TIME + row[4], *row[1:]) for row in step] if isinstance(step, list) else step for step in steps
+        ]
 
     def outcome(result: UpsertResult) -> Any:
         return result.written, result.skipped, [(row.row, row.code) for row in result.rejected]
@@ -307,15 +379,18 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
     results = []
     for bulk in (True, False):
         empty(store)
-        outcomes = []
+        outcomes: list[Any] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("featurestore.ingest.writer.ROWS_PER_CALL", per_call)
-            for table in writes:
-                given_time = None if event_time == "own" else event_time
-                if bulk:
-                    outcomes.append(outcome(loading.write(columns, table, event_time=given_time)))
+            patch.setattr(loading, "_loads", restores)
+            given_time = None if event_time == "own" else event_time
+            for step in steps:
+                if isinstance(step, tuple):
+                    outcomes.append(store.delete(step[0], event_time=event_time and TIME + step[1]))
+                elif bulk:
+                    outcomes.append(outcome(loading.write(columns, step, event_time=given_time)))
                 else:
-                    outcomes.append(outcome(store.upsert_table(columns, table, event_time=given_time)))
+                    outcomes.append(outcome(store.upsert_table(columns, step, event_time=given_time)))
         results.append((outcomes, stored()))
     assert results[0] == results[1]
 
@@ -332,8 +407,8 @@ def test_new_entities_cost_one_command_each_and_known_ones_one_vain_call(loading
     assert loading.write(COLUMNS, table).written == count
     calls = calls_of(store)
     assert calls["hset"] == count
-    assert "restore" not in calls
-    assert calls["evalsha"] <= 8 + 4  # those that were under way before the first reply
+    assert {"restore", "hmget"} & calls.keys() == {"hmget"}  # of the schema
+    assert calls["evalsha"] == calls["hmget"] + 4  # those that were under way before the first reply
     assert store.count() == count
 
 

@@ -1,6 +1,6 @@
 from typing import Any, Self
 
-class Dumper:
+class RowPacker:
     def __new__(
         cls,
         columns: tuple[str, ...],
@@ -12,4 +12,5 @@ class Dumper:
         limit: int,
         ttl: int,
     ) -> Self: ...
+    def fields(self, rows: list[Any], /) -> tuple[bytes, bytes] | None: ...
     def dump(self, rows: list[Any], time: int, oldest: int, /) -> tuple[bytes, bytes] | None: ...
