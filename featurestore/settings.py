@@ -51,6 +51,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_class: Annotated[WorkerClass, Meta(description="kind of worker: featurestore, gevent, gthread or sync")] = (
         "featurestore"
     )
+    batch_scheduling: Annotated[
+        bool,
+        Meta(
+            description="whether workers are batch processes to Linux: more requests/s where processors are busy; "
+            "false where others compute on them"
+        ),
+    ] = True
     threads: Annotated[int, Meta(ge=1, le=1024, description="threads a worker, for gthread")] = 8
     timeout_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="how long a request waits for Redis's reply, in ms")

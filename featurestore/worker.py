@@ -51,12 +51,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Set what all connections share, then run."""
-        cfg = self.cfg
+        cfg, settings = self.cfg, Settings.from_environment()
         self.limits = Limits(
             cfg.limit_request_line,
             min(cfg.limit_request_fields or _MOST_FIELDS, _MOST_FIELDS),
             cfg.limit_request_field_size or _FIELD_BYTES,
-            Settings.from_environment().max_body_bytes,
+            settings.max_body_bytes,
         )
         self.idle_timeout = cfg.keepalive
         self._connections: set[Connection] = set()
@@ -68,7 +68,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._shortcut: Callable[[str], Answer | None] | None = None
         self._prepared: tuple[str, Headers, bytes] = "", [], b""
         self._set_date()
-        _be_a_batch_process()
+        if settings.batch_scheduling:
+            _be_a_batch_process()
         super().init_process()
 
     def run(self) -> None:

@@ -42,10 +42,19 @@ def test_slow_clients_are_cut_off(impatient: Gunicorn) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux only")
-@pytest.mark.parametrize(("chosen", "kept"), [("SCHED_OTHER", "SCHED_BATCH"), ("SCHED_IDLE", "SCHED_IDLE")])
-def test_workers_are_batch_processes_unless_another_policy_was_chosen(tmp_path: Path, chosen: str, kept: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "chosen", "kept"),
+    [
+        ("", "SCHED_OTHER", "SCHED_BATCH"),
+        ("true", "SCHED_IDLE", "SCHED_IDLE"),
+        ("false", "SCHED_OTHER", "SCHED_OTHER"),
+    ],
+)
+def test_workers_are_batch_processes_unless_another_policy_was_chosen(
+    tmp_path: Path, setting: str, chosen: str, kept: str
+) -> None:
     choose = "import os, sys; os.sched_setscheduler(0, os.%s, os.sched_param(0)); os.execv(sys.argv[1], sys.argv[1:])"
-    server = Gunicorn(tmp_path, before=(sys.executable, "-c", choose % chosen))
+    server = Gunicorn(tmp_path, before=(sys.executable, "-c", choose % chosen), FEATURESTORE_BATCH_SCHEDULING=setting)
     try:
         assert server.exchange(close("/x")).startswith(b"HTTP/1.1 200")
         children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
