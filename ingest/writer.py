@@ -57,7 +57,7 @@ class BulkWriter:
         writing = _Writing(upsert, loader, loads=self._loads)
         for reply in self._transport.stream(writing.calls(rows), in_flight=CALLS_IN_FLIGHT):
             writing.settle(reply)
-        self._loads = not writing.refused
+        self._loads &= not writing.refused
         return upsert.finish()
 
     def close(self) -> None:

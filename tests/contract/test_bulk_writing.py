@@ -458,16 +458,17 @@ def test_a_write_whose_link_broke_may_start_again(valkey: Server) -> None:
     writer.close()
 
 
-def test_a_user_who_may_not_restore_upserts(loading: BulkWriter, servers: dict[str, Server]) -> None:
+def test_a_user_who_may_not_restore_does_without(loading: BulkWriter) -> None:
     store = loading.store
     store.transport.command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-restore")
     socket_url = store.transport.address.removeprefix("unix://")
     limited = BulkWriter(f"unix://limited:secret@{socket_url}")
     table = [(f"u{index}", *PLAIN) for index in range(3 * ROWS_PER_CALL)]
     assert limited.write(COLUMNS, table).written == len(table)
-    store.transport.command("CONFIG", "RESETSTAT")
-    assert limited.write(COLUMNS, table).written == len(table)
-    assert calls_of(store)["evalsha"] == 3  # it is not tried again
+    for _ in range(3):
+        store.transport.command("CONFIG", "RESETSTAT")
+        assert limited.write(COLUMNS, table).written == len(table)
+        assert calls_of(store)["evalsha"] == 3  # it is not tried again
     assert store.count() == len(table)
     limited.close()
     store.transport.command("ACL", "DELUSER", "limited")
