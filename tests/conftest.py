@@ -9,11 +9,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from featurestore.ingest.writer import BulkWriter
 from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
 from support.servers import Server, binaries
+from support.whole_rows import FEATURES
 
-from featurestore import FeatureStore, SyncTransport, Transport
+from featurestore import Definition, FeatureStore, SyncTransport, Transport
 
 collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
 
@@ -59,6 +61,23 @@ def transport(shared_transport: Transport) -> Iterator[Transport]:
 def store(transport: Transport) -> FeatureStore:
     """A store over an empty server."""
     return FeatureStore(transport)
+
+
+@pytest.fixture(params=["valkey9", "redis7"])
+def loading(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[BulkWriter]:
+    """A writer to an empty server that takes dumps, with the schema."""
+    if request.param not in servers:
+        pytest.skip(f"this machine has no {request.param}")
+    writer = BulkWriter(servers[request.param].socket_url)
+    command = writer.store.transport.command
+    command("FLUSHALL")
+    before = command("CONFIG", "GET", "hash-max-listpack-value")
+    command("CONFIG", "SET", "hash-max-listpack-value", 1 << 20)  # or the upsert's hashes would be no listpacks
+    writer.store.apply(Definition(features=FEATURES))
+    yield writer
+    command("CONFIG", "SET", *before)
+    command("CONFIG", "RESETSTAT")
+    writer.close()
 
 
 @pytest.fixture

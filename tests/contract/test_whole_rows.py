@@ -1,0 +1,293 @@
+"""load_entities and replace_rows with rows that the loader packs: byte for byte what the upsert makes of them."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from featurestore.ingest import loader
+from featurestore.ingest.loader import loader_for
+from featurestore.ingest.writer import BulkWriter
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, empty
+
+from featurestore import (
+    BadArgumentsError,
+    Definition,
+    FeatureStore,
+    NoSchemaError,
+    RedisError,
+    SchemaChangedError,
+    Transport,
+)
+from featurestore.definition import FeatureDefinition
+from featurestore.errors import FeatureStoreError
+from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS
+
+pytestmark = pytest.mark.skipif(loader.packer_type is None, reason="the extension was not built")
+
+floats = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.builds(lambda digits, power: float(f"{digits}e{power}"), st.integers(-(10**17), 10**17), st.integers(-24, 4)),
+    st.integers(-(2**63), 2**63 - 1),
+)
+near_ends = st.builds(
+    lambda power, sign, off: max(-(2**63), min(2**63 - 1, sign * 2**power + off)),
+    st.integers(0, 63), st.sampled_from([1, -1]), st.integers(-2, 2),
+)  # fmt: skip
+ints = st.one_of(st.integers(-(2**63), 2**63 - 1), near_ends)
+texts = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    ints.map(str), st.sampled_from(["", "0", "-0", "00", "-", "1.0", "9223372036854775808", "-9223372036854775809"]),
+    st.builds(lambda letter, count: letter * count, st.sampled_from("aé😀"), st.integers(0, 256)),
+)  # fmt: skip
+ids = st.one_of(texts, st.sampled_from(["u", "user:*", "a/b", " "])).filter(lambda text: 0 < len(text.encode()) <= 256)
+rows = st.lists(
+    st.tuples(ids, texts, floats, floats, ints, st.booleans()), min_size=1, max_size=6, unique_by=lambda row: row[0]
+)
+
+
+def load(store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = "") -> Any:
+    """Return the reply to a call of the script alone, None where the rows are not for it."""
+
+    def now() -> int:
+        seconds, microseconds = store.transport.command("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    packer = loader_for(store.keys, store.schema(), columns, event_time, now)
+    packed = packer and packer.load(list(table))
+    return store.transport.run_packed(LOAD_ENTITIES, packed) if packed else None
+
+
+def replace(
+    store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = ""
+) -> Any:
+    """Return the reply to a call of replace_rows, None where the rows are not for it."""
+    packer = loader_for(store.keys, store.schema(), columns, event_time, lambda: 0)
+    packed = packer and packer.replace(list(table))
+    return store.transport.run_packed(REPLACE_ROWS, packed) if packed else None
+
+
+def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
+    """Return the hash of each row as Redis has it, and when it expires."""
+    command = store.transport.command
+    keys = [store.keys.features(row[0]) for row in table]
+    return [(command("DUMP", key), command("PEXPIRETIME", key)) for key in keys]
+
+
+@given(rows, st.sampled_from([TIME, 0, 127, 128, 999_999_999_999_999]))
+@example([("u", "x" * 1024, 0.0, -0.0, 2**53, True), ("v", "", 1e-4, 9007199254740993.0, -(2**53), False)], TIME)
+@example([("u", "a" * 63, 5e-324, 1.7976931348623157e308, 2**53 - 1, True)], TIME)
+@example([("u", "é" * 128, 3.4028235677973366e38, 2.0**63, 1 - 2**53, True)], TIME)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_loaded_hash_is_what_the_upsert_makes_of_the_row(
+    loading: BulkWriter, table: list[Any], event_time: int
+) -> None:
+    store = loading.store
+    empty(store)
+    assert store.upsert_table(COLUMNS, table, event_time=event_time).verdicts == "C" * len(table)
+    expected, members = dumps(store, table), sorted(store.transport.command("SMEMBERS", "all_users"))
+    store.transport.command("DEL", "all_users", *map(store.keys.features, [row[0] for row in table]))
+    reply = load(store, table, event_time=str(event_time))
+    assert (reply[0], reply[2]) == (len(table), [])
+    assert dumps(store, table) == expected
+    assert sorted(store.transport.command("SMEMBERS", "all_users")) == members
+    store.transport.command("DEL", "all_users", *map(store.keys.features, [row[0] for row in table]))
+    assert replace(store, table, event_time=str(event_time)) == [len(table), []]
+    assert dumps(store, table) == expected
+    assert sorted(store.transport.command("SMEMBERS", "all_users")) == members
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 300])
+def test_schemas_of_any_width_are_loaded(loading: BulkWriter, count: int) -> None:
+    store = loading.store
+    store.transport.command("FLUSHALL")
+    names = [f"f{index}" for index in range(count)]
+    store.apply(Definition(features=dict.fromkeys(names, "int")))
+    table = [("u", *range(count)), ("v", *range(-count, 0))]
+    store.upsert_table(names, table, event_time=TIME)
+    expected = store.get_many(["u", "v"])
+    encodings = [store.transport.command("OBJECT", "ENCODING", "user:u:features")]
+    store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
+    assert load(store, table, columns=names)[0] == 2
+    assert store.get_many(["u", "v"]) == expected
+    assert store.get_many(["u", "v"], names) == expected
+    assert [store.transport.command("OBJECT", "ENCODING", "user:u:features")] == encodings
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_age": "1h"},
+        {"ttl": "2h"},
+        {"ttl": "2h", "max_age": "3h"},
+        {
+            "features": {
+                **FEATURES,
+                "f": FeatureDefinition("float", max_age="30m"),
+                "s": FeatureDefinition("string", "x"),
+            }
+        },
+        {"features": {**FEATURES, "s": FeatureDefinition("string", "x")}},
+    ],
+)
+def test_rules_of_the_schema_hold_for_loaded_rows(loading: BulkWriter, options: Any, *, timed: bool) -> None:
+    store = loading.store
+    store.apply(Definition(**{"features": FEATURES, **options}))
+    now = int(time.time() * 1000)
+    columns = ("@event_time", *COLUMNS) if timed else COLUMNS
+    times = [[now], [now - 60_000]] if timed else [[], []]
+    table = [(entity_id, *own, "x", 1.5, -2.0, 7, True) for entity_id, own in zip("uv", times, strict=True)]
+    store.upsert_table(columns, table, event_time=now)
+    expected = dumps(store, table)
+    store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
+    assert load(store, table, columns=columns, event_time=str(now))[0] == 2
+    assert dumps(store, table) == expected
+    for _ in range(2):
+        assert replace(store, table, columns=columns, event_time=str(now)) == [2, []]
+        assert dumps(store, table) == expected
+        store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
+    store.apply(Definition(features=FEATURES, ttl="none"))
+    assert load(store, [("w", "x", 1.5, 2.0, 7, True)])[0] == 1
+    assert store.transport.command("PTTL", "user:w:features") == -1
+    expiry = now + 100_000_000
+    store.transport.command("PEXPIREAT", "user:w:features", expiry)
+    assert replace(store, [("w", "y", 1.5, 2.0, 7, True)])[0] == 1
+    assert store.transport.command("PEXPIRETIME", "user:w:features") == (-1 if "ttl" in options else expiry)
+
+
+@pytest.mark.parametrize("limit", ["ttl", "max_age"])
+def test_rows_near_their_end_are_for_redis_to_judge(loading: BulkWriter, limit: str) -> None:
+    loading.store.apply(Definition(features=FEATURES, **{limit: "1h"}))  # type: ignore[arg-type]
+    row = ("u", "x", 1.5, 2.0, 7, True)
+    now = int(time.time() * 1000)
+    assert load(loading.store, [row], event_time=str(now - 3_600_500)) is None
+    assert load(loading.store, [row], event_time=str(now - 3_500_000))[0] == 1
+    result = loading.write(COLUMNS, [("v", *row[1:])], event_time=now - 3_700_000)
+    assert (result.written, result.skipped) == ((0, 1) if limit == "ttl" else (1, 0))
+
+
+def test_what_is_stored_stays_be_it_a_tombstone_or_no_hash(loading: BulkWriter) -> None:
+    store = loading.store
+    store.upsert([("known", {"i": 1})], event_time=TIME)
+    store.delete("gone", event_time=TIME)
+    store.transport.command("SET", "user:odd:features", "x")
+    names = ["new", "known", "gone", "new", "odd", "other"]
+    reply = load(store, [(name, "x", 1.5, 2.0, 7, True) for name in names])
+    assert (reply[0], reply[2]) == (2, [1, 2, 3, 4])
+    assert abs(reply[1] - time.time() * 1000) < 60_000
+    assert store.get("known", ["i", "f"]) == {"i": 1, "f": None}
+    assert store.get("gone") is None
+    assert sorted(store.transport.command("SMEMBERS", "all_users")) == [b"known", b"new", b"other"]
+    again = load(store, [(name, "x", 1.5, 2.0, 7, True) for name in names])
+    assert (again[0], again[2]) == (0, [0, 1, 2, 3, 4, 5])
+    store.transport.command("DEL", "user:odd:features")
+
+
+def test_what_does_not_fit_is_refused_and_nothing_written(loading: BulkWriter) -> None:
+    store, keys = loading.store, ["all_users", "user:schema", "user:u:features"]
+    layout = store.schema().layout
+
+    def refused(words: Sequence[Any], kind: type[FeatureStoreError], of: Sequence[str] = keys) -> None:
+        with pytest.raises(kind):
+            store.transport.run(LOAD_ENTITIES, of, words)
+        assert store.transport.command("EXISTS", "user:u:features", "all_users") == 0
+
+    refused([], BadArgumentsError)
+    refused([layout, 2], BadArgumentsError)
+    refused([layout, 4, "u", "x", "x", "x"], BadArgumentsError)
+    refused([layout, 2, "u", "x"], BadArgumentsError, keys[:2])
+    refused(["00000000", 2, "u", "x"], SchemaChangedError)
+    refused([layout, 2, "u", b"no dump"], RedisError)
+    refused([layout, 3, "u", "soon", b"no dump"], RedisError)
+    refused([layout, 2, "u", "x"], NoSchemaError, ["all_users", "user:none", "user:u:features"])
+    refused([layout, 2, "u", "x"], RedisError, ["user:schema", "user:schema", "user:u:features"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [], ["L"], ["L", "", 0], ["L", "x", 1, "n", "u", "a", "1"], ["L", "", 1, "n", "u", "a"],
+        ["L", "", 1, "m", "u", "a", "1"], ["L", "@", 1, "n", "u", "a", "1"], ["L", "", "?", "n", "u", "a", "1"],
+        ["L", "", 2, "n", "n", "u", "a", "1", "1"], ["L", "", 2, "n", "x", "u", "a", "1", "1"],
+    ],
+)  # fmt: skip
+def test_replace_rows_refuses_arguments_that_do_not_fit(transport: Transport, words: list[Any]) -> None:
+    store = FeatureStore(transport)
+    layout = (store.apply(Definition(features={"n": "int"})), store.schema().layout)[1]
+    words = [layout if word == "L" else word for word in words]
+    with pytest.raises(BadArgumentsError, match="want keys members"):
+        transport.run(REPLACE_ROWS, ["all_users", "user:schema", "user:u:features"], words)
+    assert transport.command("EXISTS", "user:u:features", "all_users") == 0
+
+
+def test_rows_are_replaced_on_every_backend_and_the_others_left(transport: Transport) -> None:
+    store = FeatureStore(transport)
+    store.apply(Definition(features=FEATURES))
+    table = [(name, "x", 1.5, 2.0, 7, True) for name in ("new", "older", "newer", "odd", "gone", "same")]
+    store.upsert([("older", {"i": 1})], event_time=TIME - 1)
+    store.upsert([("newer", {"i": 1})], event_time=TIME + 1)
+    store.delete("gone", event_time=TIME)
+    store.upsert_table(COLUMNS, table[-1:], event_time=TIME)
+    transport.command("SET", "user:odd:features", "x")
+    assert replace(store, table, event_time=str(TIME)) == [3, [2, 3, 4]]
+    whole = {"s": "x", "f": 1.5, "f.2": 2.0, "i": 7, "b": True}
+    assert store.get_many(["new", "older", "same"]) == [whole] * 3
+    assert store.get_many(["newer", "gone"], ["i", "s"]) == [{"i": 1, "s": None}, None]
+    assert replace(store, table) == [5, [3]]  # without a time, whatever is stored
+    assert store.get_many([row[0] for row in table if row[0] != "odd"]) == [whole] * 5
+    other: list[Any] = [store.schema().layout[::-1], "", 5, *COLUMNS, "u", "", "x", "1", "2", "3", "true"]
+    with pytest.raises(SchemaChangedError):
+        transport.run(REPLACE_ROWS, ["all_users", "user:schema", "user:u:features"], other)
+    with pytest.raises(NoSchemaError):
+        transport.run(REPLACE_ROWS, ["all_users", "user:none", "user:u:features"], other)
+
+
+def test_a_server_that_reads_no_such_dumps_says_so_and_writes_nothing(transport: Transport) -> None:
+    store = FeatureStore(transport)
+    store.apply(Definition(features=FEATURES))
+    packer = loader_for(store.keys, store.schema(), COLUMNS, "1", lambda: 1)
+    packed = packer and packer.load([("u", "x", 1.5, 2.0, 7, True)])
+    assert packed
+    if "valkey" in repr(transport) or "redis7" in repr(transport):
+        assert transport.run_packed(LOAD_ENTITIES, packed)[0] == 1
+        return
+    with pytest.raises(RedisError, match=r"DUMP payload|Bad data format|syntax error"):
+        transport.run_packed(LOAD_ENTITIES, packed)
+    assert store.count() == 0
+    assert transport.command("EXISTS", "user:u:features") == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ("", *PLAIN), ("x" * 257, *PLAIN), (5, *PLAIN), ("\ud800", *PLAIN), ("u", *PLAIN, 1), ("u", *PLAIN[:4]),
+        "uabcde", ("u", "\udfff", *PLAIN[1:]), ("u", "x" * 1025, *PLAIN[1:]), ("u", b"x", *PLAIN[1:]),
+        ("u", None, *PLAIN[1:]),
+        ("u", "x", float("nan"), *PLAIN[2:]), ("u", "x", float("inf"), *PLAIN[2:]), ("u", "x", "1.5", *PLAIN[2:]),
+        ("u", "x", True, *PLAIN[2:]), ("u", "x", 2**63, *PLAIN[2:]), ("u", "x", None, *PLAIN[2:]),
+        ("u", "x", 1.5, 2.0, 2**63, True), ("u", "x", 1.5, 2.0, -(2**63) - 1, True), ("u", "x", 1.5, 2.0, 1.0, True),
+        ("u", "x", 1.5, 2.0, True, True), ("u", "x", 1.5, 2.0, 7, 1), ("u", "x", 1.5, 2.0, 7, "true"), 5, None,
+    ],
+)  # fmt: skip
+def test_a_row_that_is_not_plain_is_not_loaded(loading: BulkWriter, odd: Any) -> None:
+    fine = ("v", *PLAIN)
+    assert load(loading.store, [fine, odd]) is None
+    assert load(loading.store, [odd, fine]) is None
+    assert load(loading.store, [list(fine)])[0] == 1
+
+
+@pytest.mark.parametrize("event_time", ["-1", "1e3", "2026-01-01T00:00:00Z", "9" * 16, "9" * 40])
+def test_other_times_and_columns_are_for_the_upsert(loading: BulkWriter, event_time: str) -> None:
+    store = loading.store
+    assert load(store, [("u", *PLAIN)], event_time=event_time) is None
+    assert load(store, [("u", *PLAIN[1:])], columns=COLUMNS[1:]) is None
+    assert load(store, [("u", *PLAIN, 1.0)], columns=(*COLUMNS, "f")) is None
+    timed = ("@event_time", *COLUMNS)
+    for own in (-1, 10**15, 2**70, "5", None, 1.0, True):
+        assert load(store, [("u", own, *PLAIN)], columns=timed) is None
+    store.apply(Definition(features={"e": "float32[2]"}))
+    assert load(store, [("u", *PLAIN, b"12345678")], columns=(*COLUMNS, "e")) is None
