@@ -17,7 +17,7 @@
 #define MOST_TIME 1000000000000000 /* 10^15 ms, which no event time reaches */
 #define HASH_LISTPACK 16
 #define FORM_VERSION 10
-#define ROOM_FOR_NUMBER 48         /* a word of a number: 20 digits, its length, and line ends */
+#define ROOM_FOR_NUMBER 48         /* 20 digits and a sign are the most */
 
 typedef struct {
     PyObject_HEAD
@@ -83,36 +83,6 @@ static void put_big(Writer *writer, unsigned char tag, uint64_t number, int size
     *writer->at++ = (char)tag;
     while (size-- > 0)
         *writer->at++ = (char)(number >> 8 * size & 0xff);
-}
-
-/* Words */
-
-static int put(Writer *writer, const char *at, size_t size)
-{
-    if (RESERVE(writer, size) < 0)
-        return -1;
-    memcpy(writer->at, at, size);
-    writer->at += size;
-    return 0;
-}
-
-static int put_integer(Writer *writer, int64_t number)
-{
-    return put_decimal(writer, number < 0, number < 0 ? 0 - (uint64_t)number : (uint64_t)number, 0);
-}
-
-/* Write what stands before the bytes of a word. */
-static int start_word(Writer *writer, size_t size)
-{
-    if (RESERVE(writer, ROOM_FOR_NUMBER) < 0)
-        return -1;
-    *writer->at++ = '$';
-    return put_integer(writer, (int64_t)size) < 0 ? -1 : put(writer, "\r\n", 2);
-}
-
-static int end_word(Writer *writer)
-{
-    return put(writer, "\r\n", 2);
 }
 
 /* Elements of a listpack */
@@ -348,7 +318,7 @@ typedef struct {
     Writer keys, words, row, listpack, scratch;
 } Work;
 
-/* Write the packed row into work->row, from its array on; `head` has what stands before that. */
+/* Write the array of the packed row into work->row. */
 static int pack_array(RowPacker *self, Work *work, PyObject **values)
 {
     Writer *row = &work->row;
@@ -368,7 +338,7 @@ static int pack_array(RowPacker *self, Work *work, PyObject **values)
 static int pack_head(RowPacker *self, Work *work, int64_t time)
 {
     Writer *row = &work->row;
-    if (put_bytes(row, self->layout) < 0 || RESERVE(row, ROOM_FOR_NUMBER) < 0)
+    if (put_bytes(row, self->layout) < 0)
         return -1;
     return self->limit >= 0 && (put_integer(row, time + self->limit) < 0 || put(row, "|||", 3) < 0) ? -1 : 0;
 }
@@ -419,7 +389,7 @@ static int put_dump(Work *work)
     return end_word(words);
 }
 
-static int put_word(Writer *writer, const char *text, size_t size)
+static int put_text_word(Writer *writer, const char *text, size_t size)
 {
     return start_word(writer, size) < 0 || put(writer, text, size) < 0 ? -1 : end_word(writer);
 }
@@ -427,7 +397,7 @@ static int put_word(Writer *writer, const char *text, size_t size)
 static int put_number_word(Writer *writer, int64_t number)
 {
     char text[ROOM_FOR_NUMBER];
-    return put_word(writer, text, (size_t)sprintf(text, "%lld", (long long)number));
+    return put_text_word(writer, text, (size_t)sprintf(text, "%lld", (long long)number));
 }
 
 /* Write the words of one row: as a dump, or with `dumped` 0 as its packed array and its fields' texts. */
@@ -448,10 +418,8 @@ static int put_row(RowPacker *self, Work *work, PyObject *row, int64_t time, int
     work->row.at = PyBytes_AS_STRING(work->row.bytes);
     if ((dumped && pack_head(self, work, time) < 0) || (failed = pack_array(self, work, values)))
         return failed ? failed : -1;
-    size_t around = (size_t)(PyBytes_GET_SIZE(self->before) + PyBytes_GET_SIZE(self->after));
-    Writer *keys = &work->keys, *words = &work->words;
-    if (start_word(keys, size + around) < 0 || put_bytes(keys, self->before) < 0 || put(keys, text, size) < 0
-        || put_bytes(keys, self->after) < 0 || end_word(keys) < 0 || put_word(words, text, size) < 0)
+    Writer *words = &work->words;
+    if (put_word(&work->keys, self->before, text, size, self->after) < 0 || put_text_word(words, text, size) < 0)
         return -1;
     if (dumped) {
         if (self->ttl > 0 && put_number_word(words, time + self->ttl) < 0)
@@ -461,18 +429,13 @@ static int put_row(RowPacker *self, Work *work, PyObject *row, int64_t time, int
     if (self->timed && put_number_word(words, time) < 0)
         return -1;
     text = PyBytes_AS_STRING(work->row.bytes);
-    if (put_word(words, text, (size_t)(work->row.at - text)) < 0)
+    if (put_text_word(words, text, (size_t)(work->row.at - text)) < 0)
         return -1;
     for (Py_ssize_t column = 0; column < self->columns; column++)
         if (field_text(&work->scratch, self->kinds[column], values[column], &text, &size) < 0
-            || put_word(words, text, size) < 0)
+            || put_text_word(words, text, size) < 0)
             return -1;
     return 0;
-}
-
-static int shorten(Writer *writer)
-{
-    return _PyBytes_Resize(&writer->bytes, writer->at - PyBytes_AS_STRING(writer->bytes));
 }
 
 /* Return the words for the rows' keys and for the rows, or None where a row is not plain. */

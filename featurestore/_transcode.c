@@ -38,9 +38,7 @@ static PyObject *finish(Writer *writer, int failed)
             PyErr_SetString(PyExc_ValueError, "the reply is no row of these features, or an id is none");
         return NULL;
     }
-    if (_PyBytes_Resize(&writer->bytes, writer->at - PyBytes_AS_STRING(writer->bytes)) < 0)
-        return NULL;
-    return writer->bytes;
+    return shorten(writer) < 0 ? NULL : writer->bytes;
 }
 
 /* How many bytes the character at `at` has in UTF-8 (RFC 3629); 0 where that is none. Only for bytes from 0x80. */
@@ -349,7 +347,7 @@ static int transcode_int(Reader *reader, Writer *writer, unsigned char tag)
     if (take_text(reader, tag, &text, &size) < 0) {
         if (take_int(reader, tag, &number) < 0)
             return -1;
-        return put_decimal(writer, number < 0, number < 0 ? 0 - (uint64_t)number : (uint64_t)number, 0);
+        return put_integer(writer, number);
     }
     size_t negative = size > 0 && text[0] == '-', count = size - negative;
     if (count < 1 || count > 19 || text[negative] < '1')
@@ -566,26 +564,6 @@ static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, P
 }
 
 /* Packing */
-
-/* Write one word of a command: `before`, `size` bytes of text, `after`. */
-static int put_word(Writer *writer, PyObject *before, const char *text, size_t size, PyObject *after)
-{
-    size_t whole = size + (size_t)PyBytes_GET_SIZE(before) + (size_t)PyBytes_GET_SIZE(after);
-    if (RESERVE(writer, whole + 32) < 0)
-        return -1;
-    *writer->at++ = '$';
-    if (put_decimal(writer, 0, whole, 0) < 0 || RESERVE(writer, whole + 4) < 0)
-        return -1;
-    PUT_LITERAL(writer, "\r\n");
-    if (put_bytes(writer, before) < 0 || RESERVE(writer, size) < 0)
-        return -1;
-    memcpy(writer->at, text, size);
-    writer->at += size;
-    if (put_bytes(writer, after) < 0 || RESERVE(writer, 2) < 0)
-        return -1;
-    PUT_LITERAL(writer, "\r\n");
-    return 0;
-}
 
 /* Write a word for each id; an id of another size than 1 to 256 bytes does not fit. */
 static PyObject *pack_words(PyObject *ids, PyObject *before, PyObject *after)

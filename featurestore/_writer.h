@@ -44,14 +44,24 @@ static int grow(Writer *writer, size_t size)
     return 0;
 }
 
-static int put_bytes(Writer *writer, PyObject *bytes)
+/* Cut the bytes to what was written. */
+static int shorten(Writer *writer)
 {
-    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+    return _PyBytes_Resize(&writer->bytes, writer->at - PyBytes_AS_STRING(writer->bytes));
+}
+
+static int put(Writer *writer, const char *at, size_t size)
+{
     if (RESERVE(writer, size) < 0)
         return -1;
-    memcpy(writer->at, PyBytes_AS_STRING(bytes), size);
+    memcpy(writer->at, at, size);
     writer->at += size;
     return 0;
+}
+
+static int put_bytes(Writer *writer, PyObject *bytes)
+{
+    return put(writer, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
 }
 
 /* Write `digits` with the last `decimals` of them behind a point; without a point for 0. */
@@ -75,6 +85,31 @@ static int put_decimal(Writer *writer, int negative, uint64_t digits, int decima
     memcpy(writer->at, first, size);
     writer->at += size;
     return 0;
+}
+
+static int put_integer(Writer *writer, int64_t number)
+{
+    return put_decimal(writer, number < 0, number < 0 ? 0 - (uint64_t)number : (uint64_t)number, 0);
+}
+
+/* Write what stands before the bytes of one word of a command, and behind them. */
+static int start_word(Writer *writer, size_t size)
+{
+    return put(writer, "$", 1) < 0 || put_integer(writer, (int64_t)size) < 0 ? -1 : put(writer, "\r\n", 2);
+}
+
+static int end_word(Writer *writer)
+{
+    return put(writer, "\r\n", 2);
+}
+
+/* Write one word of a command: `before`, `size` bytes of text, `after`. */
+static int put_word(Writer *writer, PyObject *before, const char *text, size_t size, PyObject *after)
+{
+    size_t whole = size + (size_t)PyBytes_GET_SIZE(before) + (size_t)PyBytes_GET_SIZE(after);
+    if (start_word(writer, whole) < 0 || put_bytes(writer, before) < 0 || put(writer, text, size) < 0)
+        return -1;
+    return put_bytes(writer, after) < 0 ? -1 : end_word(writer);
 }
 
 #ifdef __SIZEOF_INT128__

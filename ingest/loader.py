@@ -42,12 +42,13 @@ def loader_for(
     in_ms = not event_time or (event_time.isdigit() and len(event_time) <= _TIME_DIGITS)
     if packer_type is None or not whole or not schema.scalar or not in_ms:
         return None
+    timed = len(features) < len(columns)
     packer = packer_type(
-        tuple(features), schema.features, schema.layout.encode(), *keys.features_of_raw(_MARK).split(_MARK),
-        len(features) < len(columns), -1 if schema.least_max_age_ms is None else schema.least_max_age_ms,
+        tuple(features), schema.features, schema.layout.encode(), *keys.features_of_raw(_MARK).split(_MARK), timed,
+        -1 if schema.least_max_age_ms is None else schema.least_max_age_ms,
         schema.ttl_ms,
     )  # fmt: skip
-    return Loader(packer, keys, schema, columns, int(event_time) if event_time else None, now())
+    return Loader(packer, keys, schema, features, "@" if timed else event_time, now())
 
 
 class Loader:
@@ -57,23 +58,21 @@ class Loader:
         packer: Makes the rows' words.
         keys: The entity's keys.
         schema: Its schema.
-        columns: What the rows have behind their ids.
-        time: The event time of rows that have none of their own, in ms since 1970; None: when they are written.
+        features: What the rows give, in their order.
+        time: Their event time, in ms since 1970; empty: when they are written; `@`: each has its own.
         now: Redis's time, in ms since 1970.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a call is made of
-        self, packer: Any, keys: Keys, schema: Schema, columns: Sequence[str], time: int | None, now: int
+        self, packer: Any, keys: Keys, schema: Schema, features: Sequence[str], time: str, now: int
     ) -> None:
-        self._packer, self._keys, self._time = packer, keys, time
+        self._packer, self._keys = packer, keys
+        self._time = int(time) if time.isdigit() else None
         self._lives = schema.least_max_age_ms
-        timed = EVENT_TIME in columns[:1]
-        features = columns[1:] if timed else columns
-        given = "@" if timed else "" if time is None else time
         self._load_stride = 3 if schema.ttl_ms else 2
         self._load_options = (schema.layout, self._load_stride)
-        self._replace_options = (schema.layout, given, len(features), *features)
-        self._replace_stride = 2 + timed + len(features)
+        self._replace_options: tuple[Word, ...] = (schema.layout, time, len(features), *features)
+        self._replace_stride = 2 + (time == "@") + len(features)
         self.follow(now)
 
     def follow(self, now: int) -> None:

@@ -1,7 +1,7 @@
 --[[
 Brings in entities that are new, from hashes that the caller has made: what costs Redis in upsert_features is to check
 each value and to make the hash. An entity of which anything is stored, be it a tombstone, is left as it is; the caller
-sends its row through upsert_features. Needs a server that has RESTORE for hashes in a listpack: Redis 7.0, Valkey.
+sends its row through another script. Needs a server that has RESTORE for hashes in a listpack: Redis 7.0, Valkey.
 
 KEYS[1]  set       ids of all known entities
 KEYS[2]  hash      the schema
@@ -21,6 +21,7 @@ Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED (the schema has another layout), and 
 Cost     O(rows)
 ]]
 -- @include clock
+-- @include members
 local keys, arguments, pcall, count = KEYS, ARGV, redis.pcall, #KEYS - 2
 local stride = tonumber(ARGV[2] or nil)
 if count < 1 or (stride ~= 2 and stride ~= 3) or #ARGV ~= 2 + count * stride then
@@ -51,7 +52,5 @@ for row = 1, count do
   else return reply end -- Redis refuses at the first one
   base = base + stride
 end
-for first = 1, taken, 5000 do
-  redis.call('SADD', KEYS[1], unpack(ids, first, math.min(first + 4999, taken)))
-end
+add_members(KEYS[1], ids)
 return { taken, now(), left }

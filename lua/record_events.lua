@@ -31,6 +31,7 @@ Cost     O(events * features). A window keeps at most 120 numbers an entity, wha
 -- @include row
 -- @include entity
 -- @include touch
+-- @include members
 -- The buckets after an event of `amount` at `event_time`; nil when it is out of the window already, or as far ahead;
 -- false when they would add up to no float.
 local function add_event(window, text, event_time, amount, time)
@@ -149,7 +150,5 @@ for event = 1, event_count do
   if code then rejected[#rejected + 1] = { event - 1, code, reason } end
   verdicts[event] = verdict
 end
-for first = 1, counted, 5000 do
-  redis.call('SADD', KEYS[1], unpack(ids, first, math.min(first + 4999, counted)))
-end
+add_members(KEYS[1], ids)
 return { counted, skipped, rejected, table.concat(verdicts) }

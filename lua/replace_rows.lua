@@ -27,7 +27,8 @@ Cost     O(rows * n)
 -- @include parse
 -- @include window
 -- @include schema
--- @include head
+-- @include whole
+-- @include members
 local arguments, keys, pcall = ARGV, KEYS, redis.pcall -- locals are quicker than globals
 local row_count, name_count = #keys - 2, parse_count(ARGV[3], 2000)
 local USAGE = 'BADARGS want keys members, schema, hash per row; then layout, time, n, n names, and per row id, its time'
@@ -71,22 +72,19 @@ for row = 1, row_count do
     fields[2] = head .. arguments[first]
     if checks then
       local stored = pcall('HMGET', key, '@event_time', '@row')
-      local newest = tonumber(stored[1] or nil)
-      there = newest == time and stored[2] == fields[2]
-      usual = not stored.err and (not newest or newest < time or (newest == time and stored[2] ~= DELETED))
+      there = tonumber(stored[1] or nil) == time and stored[2] == fields[2]
+      usual = not stored.err and not in_the_way(stored, time)
     end
   end
   if usual and not there then
     if time ~= time_word then time_word, fields[4] = time, time_text(time) end
     for column = 1, name_count do fields[4 + 2 * column] = arguments[first + column] end
-    local added = pcall('HSET', key, unpack(fields))
+    local added = store_whole(key, fields, time, declared)
     if type(added) == 'table' then
       -- Out of memory or read-only: Redis says so at the first write, so that nothing has been written.
       if string.sub(added.err, 1, 9) ~= 'WRONGTYPE' then return added end
       usual = false
-    elseif ttl > 0 then redis.call('PEXPIREAT', key, time_text(time + ttl))
-    -- Some of the fields were there and some were not, as where an entity was deleted: its tombstone would expire.
-    elseif declared.ttl_ended or (added > 0 and added < name_count + 2) then redis.call('PERSIST', key) end
+    end
   end
   if usual then
     written = written + 1
@@ -96,7 +94,5 @@ for row = 1, row_count do
   end
   base = first + name_count
 end
-for first = 1, written, 5000 do
-  redis.call('SADD', keys[1], unpack(ids, first, math.min(first + 4999, written)))
-end
+add_members(keys[1], ids)
 return { written, left }

@@ -35,9 +35,10 @@ Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that
 -- @include window
 -- @include schema
 -- @include row
--- @include head
+-- @include whole
 -- @include entity
 -- @include touch
+-- @include members
 local FORGET, LEAVE, NO_HASH = '\255', '\254', 'the key of the features holds no hash'
 local word_count, row_count = parse_count(ARGV[2], 2000), #KEYS - 2
 
@@ -183,18 +184,14 @@ local function replace(key, stored, time, checks)
   elseif width == 0 then fields[2] = head
   else fields[2] = head .. pack(unpack(values, 1, width)) end
   if checks then
-    local base = tonumber(stored[1] or nil)
-    if base and (base > time or (base == time and stored[2] == DELETED)) then return nil end
-    if base == time and stored[2] == fields[2] then
+    if in_the_way(stored, time) then return nil end
+    if tonumber(stored[1] or nil) == time and stored[2] == fields[2] then
       if #declared.extras > 0 then return nil end -- whose values are to be compared
       return 'D'
     end
   end
-  local added = pcall('HSET', key, unpack(fields))
+  local added = store_whole(key, fields, time, declared)
   if type(added) == 'table' then return nil, added end
-  if ttl > 0 then redis.call('PEXPIREAT', key, time_text(time + ttl))
-  -- Some of the fields were there and some were not, as where an entity was deleted: its tombstone would expire.
-  elseif declared.ttl_ended or (added > 0 and added < name_count + 2) then redis.call('PERSIST', key) end
   local existed = added < name_count
   if checks then existed = stored[1] and stored[2] ~= DELETED end
   return existed and 'A' or 'C'
@@ -268,7 +265,5 @@ for row = 1, row_count do
   if verdicts then verdicts[row] = verdict end
   base = base + stride
 end
-for first = 1, written, 5000 do
-  redis.call('SADD', KEYS[1], unpack(ids, first, math.min(first + 4999, written)))
-end
+add_members(KEYS[1], ids)
 return { written, skipped, rejected, verdicts and table.concat(verdicts) }

@@ -9,7 +9,7 @@ from featurestore.ingest import loader
 from featurestore.ingest.writer import ROWS_PER_CALL, BulkWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.servers import Server
+from support.servers import Server, wait_until
 from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, calls_of, empty
 
 from featurestore import (
@@ -210,7 +210,8 @@ def test_loaded_rows_survive_a_crash_with_an_append_only_file(valkey: Server) ->
 def test_an_untimed_row_has_the_time_of_its_writing_by_redis_clock(loading: BulkWriter) -> None:
     def late() -> Iterator[Any]:
         yield ("u", *PLAIN)
-        time.sleep(0.3)
+        asked = time.monotonic()
+        wait_until(lambda: time.monotonic() - asked > 0.3, what="300 ms by the clock")
         yield ("v", *PLAIN)
 
     with pytest.MonkeyPatch.context() as patch:

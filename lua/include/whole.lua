@@ -1,0 +1,33 @@
+-- How old the first value of a complete row may grow before the row must not be served as it is; nil for any age.
+local function least_limit_of(declared)
+  local least
+  for slot = 1, declared.limits and #declared.names or 0 do
+    local limit = declared.limits[slot]
+    if limit and (not least or limit < least) then least = limit end
+  end
+  return least
+end
+
+-- What stands before the array in a complete row of that event time; false when it would be too old already.
+local function head_at(time, declared, least_limit)
+  local limit = least_limit and time + least_limit
+  if limit and limit < now() then return false end
+  return limit and declared.layout .. time_text(limit) .. '|||' or declared.layout
+end
+
+-- Whether what is stored, `@event_time` and `@row`, is in the way of a complete row of that time.
+local function in_the_way(stored, time)
+  local newest = tonumber(stored[1] or nil)
+  return newest and (newest > time or (newest == time and stored[2] == DELETED))
+end
+
+-- Write a complete row, in `fields` as HSET takes it, and set when it expires. Return how many of its fields are new,
+-- or an error reply where there is one; nothing has been written then.
+local function store_whole(key, fields, time, declared)
+  local added = redis.pcall('HSET', key, unpack(fields))
+  if type(added) == 'table' then return added end
+  if declared.ttl > 0 then redis.call('PEXPIREAT', key, time_text(time + declared.ttl))
+  -- Some of the fields were there and some were not, as where an entity was deleted: its tombstone would expire.
+  elseif declared.ttl_ended or (added > 0 and added < #fields / 2) then redis.call('PERSIST', key) end
+  return added
+end
