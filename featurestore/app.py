@@ -17,7 +17,7 @@ from featurestore.bodies import (
     refuse_repeated,
     refuse_undecodable,
 )
-from featurestore.errors import FeatureStoreError, UnknownIdError
+from featurestore.errors import FeatureStoreError, UnknownIdError, UnsuitableValueError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.metrics import Board, Meter
@@ -299,8 +299,8 @@ def checked(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, An
             raise falcon.HTTPUnprocessableEntity(description=f"{name} is not asked for - at `$.passed`")
         try:
             values[name] = row_value(types[name], value)
-        except msgspec.ValidationError as error:
-            raise falcon.HTTPUnprocessableEntity(description=f"{name}: {error} - at `$.passed`") from error
+        except UnsuitableValueError as error:
+            raise falcon.HTTPUnprocessableEntity(description=f"{name} {error} - at `$.passed`") from error
     return values
 
 

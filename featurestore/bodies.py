@@ -1,5 +1,6 @@
 """Request bodies: read up to a limit, and decoded with errors that say what is wrong and where."""
 
+import zlib
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
@@ -13,6 +14,23 @@ MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _NAME_SHOWN = 64
 """How much of a name that is refused is shown."""
+
+NDJSON_TYPES = ("application/x-ndjson", "application/jsonl", "application/json")
+"""Media types of bodies with a JSON object a line; `application/json` since a single row is that."""
+
+_UNTOLD_TYPES = frozenset(
+    {
+        "application/ndjson",
+        "application/jsonlines",
+        "application/x-jsonlines",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",  # what curl says of any body
+        "text/plain",
+    }
+)
+"""Media types under which such bodies come as well."""
+
+_GZIP = 31  # zlib's word for: gzip alone, with the largest window
 
 T = TypeVar("T")
 Decoded_co = TypeVar("Decoded_co", covariant=True)
@@ -71,22 +89,81 @@ def alias_decoder(kind: type[S], field: str, *aliases: str) -> AliasDecoder[S]:
 
 
 def read_body(req: Request, most: int) -> bytes:
-    """Return the request's body.
+    """Return the request's body, inflated where it came as gzip.
 
     Raises:
-        falcon.HTTPContentTooLarge: It has more than `most` bytes.
-        falcon.HTTPBadRequest: It did not arrive whole.
+        falcon.HTTPContentTooLarge: It has more than `most` bytes, as sent or inflated.
+        falcon.HTTPBadRequest: It did not arrive whole, or is no gzip.
+        falcon.HTTPUnsupportedMediaType: It came in another encoding.
     """
     length = req.content_length
     if length is not None and length > most:
-        raise falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
+        raise _too_large(most)
+    coding = (req.get_header("Content-Encoding") or "identity").strip().lower()
+    if coding not in {"identity", "gzip", "x-gzip"}:
+        description = f"a body is sent as it is or as gzip, not as {coding[:_NAME_SHOWN]}"
+        raise falcon.HTTPUnsupportedMediaType(description=description, headers={"Accept-Encoding": "gzip"})
     try:
         body: bytes = req.env["wsgi.input"].read(most + 1 if length is None else length)
     except OSError as error:
         raise falcon.HTTPBadRequest(description=f"the body cannot be read: {error}") from error
     if len(body) > most:
-        raise falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
-    return body
+        raise _too_large(most)
+    return body if coding == "identity" else _inflated(body, most)
+
+
+def _inflated(body: bytes, most: int) -> bytes:
+    """Return what gzip holds, member after member; never more than `most` bytes of it are made."""
+    pieces: list[bytes] = []
+    left = most
+    while body:
+        member = zlib.decompressobj(_GZIP)
+        try:
+            piece = member.decompress(body, left + 1)
+        except zlib.error as error:
+            raise falcon.HTTPBadRequest(description=f"the body is no gzip: {error}") from error
+        left -= len(piece)
+        if left < 0:
+            raise _too_large(most)
+        if not member.eof:
+            raise falcon.HTTPBadRequest(description="the body is gzip that ends too early")
+        pieces.append(piece)
+        body = member.unused_data
+    return b"".join(pieces)
+
+
+def _too_large(most: int) -> falcon.HTTPContentTooLarge:
+    return falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
+
+
+def read_lines(req: Request, most: int) -> list[bytes]:
+    """Return the lines of a body of NDJSON; errors as in `read_body`.
+
+    Whatever a client calls it, a body without a line that could be a JSON object is none: CSV, gzip that is not called
+    so, Parquet.
+
+    Raises:
+        falcon.HTTPUnsupportedMediaType: It is another kind of body.
+    """
+    kind = (req.content_type or "").partition(";")[0].strip().lower()
+    if kind and kind not in NDJSON_TYPES and kind not in _UNTOLD_TYPES:
+        raise _no_ndjson(f"the body is {kind[:_NAME_SHOWN]}")
+    body = read_body(req, most)
+    lines = body.split(b"\n")
+    if body.strip() and not any(line.lstrip().startswith(b"{") for line in lines):
+        compressed = body.startswith(b"\x1f\x8b")
+        raise _no_ndjson(
+            "the body is gzip without Content-Encoding: gzip" if compressed else "no line is a JSON object"
+        )
+    return lines
+
+
+def _no_ndjson(what: str) -> falcon.HTTPUnsupportedMediaType:
+    types = ", ".join(NDJSON_TYPES)
+    description = f"{what}: rows are taken as NDJSON, an object a line, as it is or as gzip ({types})"
+    return falcon.HTTPUnsupportedMediaType(
+        description=description, headers={"Accept": types, "Accept-Encoding": "gzip"}
+    )
 
 
 def decode_body(decoder: Decoder[T], body: bytes) -> T:

@@ -81,6 +81,10 @@ class BadValueError(FeatureStoreError):
     code = "BADTYPE"
 
 
+class UnsuitableValueError(BadValueError):
+    """A value from Python or JSON that is not of its feature's type, found before anything is sent."""
+
+
 class RedisError(FeatureStoreError):
     """Redis answered with an error that no narrower class stands for."""
 

@@ -201,8 +201,9 @@ class FeastResource:
         if key not in df or len({len(values) for values in df.values()}) != 1:
             raise _unacceptable(f"want columns of one length, {key} among them")
         names = [name for name in df if name not in {key, _TIME_COLUMN, _CREATED_COLUMN}]
-        kinds = store.declared(names)
-        columns = [[_int_of(value) for value in df[name]] if kinds.get(name) == "int" else df[name] for name in names]
+        for name in store.declared(names).keys() & {key, _TIME_COLUMN, _CREATED_COLUMN}:
+            raise _unacceptable(f"{store.keys.entity} declares a feature {name}, and these routes need that column")
+        columns = [df[name] for name in names]
         ids = [_int_of(value) for value in df[key]]
         times = df.get(_TIME_COLUMN, [None] * len(ids))
         texts = [str(value) if _is_int(value) else value for value in ids]

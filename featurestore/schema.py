@@ -8,7 +8,7 @@ import msgspec
 from featurestore.definition import RESPONSE_FIELDS
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
 from featurestore.selection import Selection
-from featurestore.values import SCALARS, FeatureType, Value, row_value, vector_length
+from featurestore.values import SCALARS, FeatureType, Value, vector_length
 
 _DAY_MS = 86_400_000
 
@@ -165,7 +165,7 @@ def _value_of(kind: str, text: str) -> Value:
     if kind == "string":
         return text
     try:
-        value: Value = row_value(kind, text, strict=False)
+        value: Value = msgspec.convert(text, SCALARS[kind], strict=False)
     except msgspec.ValidationError:
         return text
     return value

@@ -284,6 +284,16 @@ class FeatureStore:
         """
         return self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), timeout)
 
+    def put(
+        self, entity_id: str, features: Mapping[str, Any], *, event_time: EventTime = None, overwrite: bool = False
+    ) -> tuple[UpsertResult, Selection | None, Row | None]:
+        """Write features of one entity, and read them in the same round trip.
+
+        Return what became of the row, and of one that was written the selection of its features and their values, as
+        the next read would; arguments and errors are those of `upsert`.
+        """
+        return self._run(self._plans.put(entity_id, features, event_time, overwrite=overwrite))
+
     def upsert_table(
         self,
         columns: Sequence[str],

@@ -1,23 +1,28 @@
 """How ids and values become the text that the scripts take."""
 
 import re
-import sys
-from array import array
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import index
 from typing import Any
 
 from featurestore.errors import BadArgumentsError, BadTimeError
 from featurestore.keys import MAX_ID_BYTES
+from featurestore.values import held, row_value, shown
 
-FORGET = b"\xff"
+
+class Mark(bytes):
+    """Bytes that stand in a value's place and mean something else; bytes from a caller are never taken for one."""
+
+
+FORGET = Mark(b"\xff")
 """In a value's place: remove the feature."""
 
-LEAVE = b"\xfe"
+LEAVE = Mark(b"\xfe")
 """In a value's place: leave what is stored."""
 
-_MOST_SHOWN = 150
 _MOST_TIME = 10**15
+_INT64 = 2**63
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,10 +34,7 @@ _WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
     bytes: lambda value: value,
     type(None): lambda _: FORGET,
 }
-
-
-class UnsuitableValueError(ValueError):
-    """A value that has no text: a list, an object, text with a lone surrogate."""
+"""What rows hold, as the scripts take it; floats with as many digits as reproduce them bit for bit."""
 
 
 VERDICTS = {"C": "created", "A": "applied", "P": "partly stale", "S": "stale", "D": "duplicate", "R": "rejected"}
@@ -45,54 +47,19 @@ EVENT_ID = "@event_id"
 """The column with the text that tells events apart."""
 
 
-def to_text(value: object) -> str | bytes:
-    """Return what a feature's value is sent as; the script decides whether it fits the feature's type.
-
-    Floats are written with as many digits as reproduce them bit for bit. numpy's scalars count as what they hold.
+def to_text(kind: str, value: object) -> str | bytes:
+    """Return what a value of a feature of that kind is sent as; None as the mark that removes the feature.
 
     Raises:
-        UnsuitableValueError: The value cannot be any feature's.
+        UnsuitableValueError: It is not of that kind; see `row_value`.
     """
-    writer = _WRITERS.get(type(value))
-    if writer is None:
-        scalar = getattr(value, "item", None)
-        writer = _WRITERS.get(type(scalar())) if scalar is not None and getattr(value, "ndim", 1) == 0 else None
-        if scalar is None or writer is None:
-            raise UnsuitableValueError(f"{_shown(value)} of type {type(value).__name__} is no feature value")
-        value = scalar()
-    try:
-        return writer(value)
-    except UnicodeEncodeError:
-        raise UnsuitableValueError(f"{ascii(value)[:64]} is not valid unicode") from None
-    except ValueError:
-        raise UnsuitableValueError(f"{_shown(value)} is no feature value") from None
-
-
-def to_vector(value: object) -> bytes:
-    """Return a vector as it is stored: 4 bytes a number, little-endian. Bytes are taken to be that already.
-
-    Raises:
-        UnsuitableValueError: The value is no sequence of numbers.
-    """
-    if value is None:
-        return FORGET
-    if isinstance(value, bytes):
+    if isinstance(value, Mark):
         return value
-    try:
-        numbers = array("f", value.tolist() if hasattr(value, "tolist") else value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise UnsuitableValueError(f"{_shown(value)} of type {type(value).__name__} is no vector of numbers") from None
-    if sys.byteorder != "little":
-        raise UnsuitableValueError(f"{_shown(value)} is no vector of numbers")
-    return numbers.tobytes()
-
-
-def _shown(value: object) -> str:
-    """Return what messages say of a value."""
-    try:
-        return repr(value)[:_MOST_SHOWN]
-    except ValueError:
-        return "a number of thousands of digits"
+    plain = row_value(kind, value)
+    if type(plain) is float:  # the sign of a zero, and ints, are for the script to read
+        number = held(value)
+        plain = int(number) if isinstance(number, int) and -_INT64 <= number < _INT64 else float(number)
+    return _WRITERS[type(plain)](plain)
 
 
 def to_time(value: object) -> str:
@@ -101,17 +68,21 @@ def to_time(value: object) -> str:
     Raises:
         BadTimeError: It is none of these, nor an aware datetime.
     """
-    if value is None or value == LEAVE:
+    if value is None or value is LEAVE:
         return ""
     if isinstance(value, str) and value and value.isascii():
-        return value
+        return str.__str__(value)
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise BadTimeError(f"the event time {value} has no time zone")
         value = _ms_of(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_TIME:
-        raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {_shown(value)}")
-    return str(value)
+    try:
+        ms = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]  # numpy's ints have it too
+    except TypeError:
+        ms = -1
+    if not 0 <= ms < _MOST_TIME:
+        raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {shown(value)}")
+    return str(ms)
 
 
 def time_of(text: str) -> int:

@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 
-from featurestore.errors import BadArgumentsError, BadTimeError, FeatureStoreError
+from featurestore.errors import BadArgumentsError, BadTimeError, FeatureStoreError, UnsuitableValueError
 from featurestore.keys import MAX_ID_BYTES, Keys
-from featurestore.text import EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time, to_vector
+from featurestore.text import EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.transport import Reply, Word
-from featurestore.values import vector_length
 
-_PLAIN_TYPES = frozenset({str, float, int})
+_PLAIN_TYPES = {"float": (float, int), "int": (int,), "string": (str,)}
+"""Types of values that are sent as they are, by their feature's type."""
+
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
 
@@ -57,8 +58,8 @@ class UpsertCall(msgspec.Struct, frozen=True):
 class Upsert:
     """One upsert under way: makes the calls and adds up what became of their rows in `result`.
 
-    A row that cannot be sent (its id, a value that is no feature's, an undeclared feature, too few values) is rejected
-    here; what a value must look like is for the script to say.
+    A row that cannot be sent (its id, a value of another Python type than its feature's, an undeclared feature, too few
+    values) is rejected here; what the text of a value must look like is for the script to say.
 
     Args:
         keys: The entity's.
@@ -83,7 +84,7 @@ class Upsert:
         self._keys = keys
         self._columns = columns
         self._timed = EVENT_TIME in columns[:1]
-        self._vectors = {index for index, name in enumerate(columns, 1) if vector_length(declared.get(name, ""))}
+        self._kinds = [declared.get(name, "") for name in columns]
         known = [index for index, name in enumerate(columns, 1) if name in declared or (self._timed and index == 1)]
         self._undeclared = [index for index in range(1, len(columns) + 1) if index not in known]
         names = [columns[index - 1] for index in known]
@@ -102,7 +103,7 @@ class Upsert:
         for position, row in zip(among, rows, strict=True):
             words = self._plain_words(row) or self._words(position, row)
             if words:
-                keys.append(key_of(row[0]))
+                keys.append(key_of(row[0] if type(row[0]) is str else words[0].decode()))
                 arguments += words
                 positions.append(position)
         return UpsertCall(keys, arguments, positions)
@@ -127,7 +128,7 @@ class Upsert:
             self.result.verdicts = "".join(self._verdicts[row] for row in range(len(self._verdicts)))
         return self.result
 
-    def _plain_words(self, row: Sequence[Any]) -> list[Word] | None:
+    def _plain_words(self, row: Sequence[Any]) -> list[Any] | None:
         """Return a row's words when all of its values are plain ones; the common case, which must be quick.
 
         The packer writes floats and ints as `to_text` does.
@@ -136,6 +137,8 @@ class Upsert:
         if positions is None:
             return None
         words = list(row)
+        if self._timed and not words[1]:  # no text is no time
+            return None
         texts, ints = positions
         for index in ints:
             if not _LEAST_INT <= words[index] <= _MOST_INT:  # the packer does not survive very long ones
@@ -147,7 +150,7 @@ class Upsert:
             return None
         return words if 0 < len(words[0]) <= MAX_ID_BYTES else None
 
-    def _words(self, position: int, row: Sequence[Any]) -> list[Word]:
+    def _words(self, position: int, row: Sequence[Any]) -> list[Any]:
         """Return a row's words, or reject it and return none."""
         if len(row) != len(self._columns) + 1:
             return self._reject(position, "BADARGS", f"{len(row) - 1} values for {len(self._columns)} features")
@@ -161,26 +164,35 @@ class Upsert:
         except UnsuitableValueError as error:
             return self._reject(position, "BADTYPE", str(error))
         for index in reversed(self._undeclared):
-            if values.pop(index - 1) != LEAVE:
+            if values.pop(index - 1) is not LEAVE:
                 reason = f"{self._columns[index - 1]} is not declared in the schema"
                 return self._reject(position, "UNDECLARED", reason)
-        types = tuple(map(type, row))
-        if not self._undeclared and not self._vectors and _PLAIN_TYPES.issuperset(types):
+        if not self._undeclared:
+            self._remember(tuple(map(type, row)))
+        return [entity_id, *values]
+
+    def _remember(self, types: tuple[type, ...]) -> None:
+        """Have rows whose values are of these types go the quick way, where all of them are plain."""
+        for index, kind in enumerate(types[1:], 1):
+            wanted = (str, int) if self._timed and index == 1 else _PLAIN_TYPES.get(self._kinds[index - 1], ())
+            if kind not in wanted:
+                return
+        if types[0] is str:
             texts = [index for index, kind in enumerate(types) if kind is str]
             self._positions[types] = texts, [index for index, kind in enumerate(types) if kind is int]
-        return [entity_id, *values]
 
     def _text_of(self, index: int, value: object) -> str | bytes:
         if self._timed and index == 1:
             return to_time(value)
-        # numpy's arrays have no truth value: only bytes are compared.
-        is_vector = index in self._vectors and not (isinstance(value, bytes) and value == LEAVE)
+        kind = self._kinds[index - 1]
+        if not kind:  # undeclared: what matters is whether the row has a value there at all
+            return LEAVE if value is LEAVE else b""
         try:
-            return to_vector(value) if is_vector else to_text(value)
+            return to_text(kind, value)
         except UnsuitableValueError as error:
-            raise UnsuitableValueError(f"{self._columns[index - 1]}: {error}") from None
+            raise UnsuitableValueError(f"{self._columns[index - 1]} {error}") from None
 
-    def _reject(self, row: int, code: str, reason: str) -> list[Word]:
+    def _reject(self, row: int, code: str, reason: str) -> list[Any]:
         """Note a rejected row; it has no words."""
         self.result.rejected.append(RejectedRow(row, code, reason))
         return []

@@ -1,11 +1,19 @@
 """What values of features are: their types, and what they are in rows, requests and responses."""
 
 import math
+import sys
 from array import array
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Literal
 
 import msgspec
+
+from featurestore.errors import UnsuitableValueError
+
+_MOST_SHOWN = 150
+_EXACT = 2.0**53
+_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
 FeatureType = Annotated[
     str,
@@ -29,8 +37,6 @@ Status = Literal["PRESENT", "MISSING", "DEFAULT", "STALE"]
 SCALARS: Mapping[str, Any] = {"float": float | None, "int": int | None, "bool": bool | None, "string": str | None}
 """The Python types of scalars by their names in schemas, as decoders take them."""
 
-_INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
-
 
 def vector_length(kind: str) -> int | None:
     """Return how many numbers a value of this type has, None where it is no vector."""
@@ -46,21 +52,109 @@ def python_type(kind: str) -> Any:
     return int | None if kind.startswith("count(") else float | None
 
 
-def row_value(kind: str, value: Any, *, strict: bool = True) -> Any:
-    """Return a value of a request for a feature of that kind as rows have it; not strict, text of it is one too.
+def row_value(kind: str, value: object) -> Any:
+    """Return a feature's value as rows have it; None stays None.
+
+    This is the one rule of what counts as a value, for HTTP, NDJSON, Feast's routes, Python and passed values: the
+    types of JSON and of Python count, and text of a number is no number. An int is a float too. A whole float below
+    2^53 is an int too, since JSON has one kind of number. numpy's scalars and arrays count as what they hold, instances
+    of subclasses as their base type's. There is no negative zero.
+
+    Args:
+        kind: The feature's type; a window's value counts as that of an int or a float.
+        value: What a caller gives.
 
     Raises:
-        msgspec.ValidationError: It is not of that kind.
+        UnsuitableValueError: It is not of that type; the text reads well behind the feature's name.
     """
+    value = held(value)
+    if value is None:
+        return None
     length = vector_length(kind)
-    if length is None or value is None:
-        return msgspec.convert(value, _INT64 if kind == "int" else python_type(kind), strict=strict)
-    vector = array("f", msgspec.convert(value, list[float], strict=strict))
-    if len(vector) != length:
-        raise msgspec.ValidationError(f"Expected {length} numbers, got {len(vector)}")
-    if not all(map(math.isfinite, vector)):
-        raise msgspec.ValidationError("Expected numbers within float32")
-    return vector.tobytes()
+    if length is not None:
+        return _vector(kind, length, value)
+    if kind == "string":
+        found: Any = str.__str__(value) if isinstance(value, str) and is_unicode(value) else None
+    elif kind == "bool":
+        found = value if isinstance(value, bool) else None
+    elif kind == "int" or kind.startswith("count("):
+        found = _int(value)
+    else:
+        found = _float(value)
+    if found is None:
+        raise UnsuitableValueError(f"is {kind}, not {shown(value)}")
+    return found
+
+
+def shown(value: object) -> str:
+    """Return what messages say of a value: short, one line, text in quotes."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not is_unicode(value) else repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    text = " ".join(text.split())
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can hold the text: it has no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def held(value: Any) -> Any:
+    """Return what a scalar of numpy or the like holds; a time, which numpy would show as an int, as it is."""
+    scalar = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    times = getattr(getattr(value, "dtype", None), "kind", "") in {"m", "M"}
+    return value.item() if scalar and not times else value
+
+
+def _int(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and _LEAST_INT <= value <= _MOST_INT:
+        return int(value)
+    return None
+
+
+def _float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number + 0.0 if math.isfinite(number) else None
+
+
+def _vector(kind: str, length: int, value: object) -> bytes:
+    """Return a vector's numbers, 4 bytes each, little-endian. Bytes are taken to be that already."""
+    stored = isinstance(value, bytes)
+    numbers = _numbers(value)
+    if numbers is None:
+        raise UnsuitableValueError(f"is {kind}, not {shown(value)}")
+    if len(numbers) != length:
+        raise UnsuitableValueError(f"is {kind}, not {len(numbers)} numbers")
+    if not all(map(math.isfinite, numbers)):
+        raise UnsuitableValueError(f"is {kind}: its numbers are finite and within float32")
+    if sys.byteorder != "little" and not stored:
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _numbers(value: Any) -> "array[float] | None":
+    if isinstance(value, str | Mapping | AbstractSet):
+        return None
+    try:
+        if isinstance(value, bytes):
+            return array("f", value)
+        numbers = list(value.tolist() if hasattr(value, "tolist") else value)
+        return None if bool in map(type, numbers) else array("f", numbers)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def numbers_of(vector: bytes) -> list[float]:

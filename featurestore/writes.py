@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError
+from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, NoSchemaError, UnsuitableValueError
 from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, ReadPlans, call
 from featurestore.scripts import DELETE_ENTITY, INCREMENT_FEATURES, RECORD_EVENTS, UPSERT_FEATURES, Script
-from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
-from featurestore.transport import pack_call
+from featurestore.selection import Selection
+from featurestore.text import EVENT_ID, EVENT_TIME, FORGET, LEAVE, encode_id, to_text, to_time
+from featurestore.transport import Word, pack_call
 from featurestore.upsert import Upsert, UpsertResult
-from featurestore.values import Value
+from featurestore.values import Row, Value
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""
@@ -40,10 +41,36 @@ class Plans(ReadPlans):
         upsert = Upsert(self.keys, declared, columns, event_time, options=options, verdicts=True)
         return (yield from _write(UPSERT_FEATURES, upsert, rows))
 
+    def put(
+        self, entity_id: str, features: Mapping[str, Any], event_time: EventTime, *, overwrite: bool
+    ) -> Plan[tuple[UpsertResult, Selection | None, Row | None]]:
+        """Write features of one entity and read them in the same round trip, so as to answer with what is stored.
+
+        Return what became of the row, and of a row that was written the features as a read finds them: their selection
+        and their values, None where the entity is unknown by then.
+        """
+        declared = yield from self.declared([name for name in features if name != EVENT_TIME])
+        columns, table = _table([(entity_id, features)])
+        options = ("?verdicts", *["?overwrite"] * overwrite)
+        upsert = Upsert(self.keys, declared, columns, event_time, options=options, verdicts=True)
+        write = upsert.call(table, range(1))
+        if not write.positions or not features:
+            return (yield from _write(UPSERT_FEATURES, upsert, table)), None, None
+        selection = yield from self.select(list(features))
+        calls = [pack_call(UPSERT_FEATURES, write.keys, write.arguments), selection.packer.one(encode_id(entity_id))]
+        written, found = yield Calls(UPSERT_FEATURES, calls)
+        upsert.settle(write, written)
+        result = upsert.finish()
+        if not result.written:
+            return result, None, None
+        if isinstance(found, FeatureStoreError):  # the write took place; what is amiss with the read is met again
+            return result, *(yield from self.fetch(entity_id, list(features)))
+        return result, selection, None if found is None else selection.decode(found)
+
     def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], event_time: EventTime) -> Plan[UpsertResult]:
         """Count events in the sliding windows that the schema declares."""
         columns, table = _table((entity_id, _without_no_id(event)) for entity_id, event in events)
-        fields = dict.fromkeys(columns, "float")
+        fields = {**dict.fromkeys(columns, "float"), EVENT_ID: "string"}
         upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True)
         return _write(RECORD_EVENTS, upsert, table)
 
@@ -53,10 +80,11 @@ class Plans(ReadPlans):
         """Add to numeric features, all or none; None when the entity was deleted at or after that time."""
         if not amounts:
             raise BadArgumentsError("name at least one feature to add to")
-        try:
-            words = [word for name, amount in amounts.items() for word in (name, to_text(amount))]
-        except UnsuitableValueError as error:
-            raise BadValueError(str(error)) from None
+        declared = yield from self.declared(list(amounts))
+        words: list[Word] = []
+        for name, amount in amounts.items():
+            kind = declared.get(name)
+            words += (name, _amount(name, kind if kind == "int" else "float", amount))
         keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
         arguments = (encode_id(entity_id), to_time(event_time), *words)
         reply = yield from call(INCREMENT_FEATURES, pack_call(INCREMENT_FEATURES, keys, arguments))
@@ -92,6 +120,17 @@ def _write(script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> Pla
         for each, reply in zip(sent, replies, strict=True):
             upsert.settle(each, reply)
     return upsert.finish()
+
+
+def _amount(name: str, kind: str, amount: object) -> Word:
+    """Return what is to be added, as the script takes it; whether the feature can be added to is for that to say."""
+    try:
+        word = to_text(kind, amount)
+    except UnsuitableValueError as error:
+        raise BadValueError(f"{name} {error}") from None
+    if word is FORGET:
+        raise BadValueError(f"{name} is {kind}, not None")
+    return word
 
 
 def _without_no_id(event: Mapping[str, Any]) -> Mapping[str, Any]:

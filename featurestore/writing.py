@@ -1,5 +1,6 @@
 """Writes over HTTP: a partial upsert, increments and events of one entity, its deletion, and many rows as NDJSON."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import falcon
@@ -7,7 +8,7 @@ import msgspec
 from falcon import Request, Response
 
 from featurestore.access import Access
-from featurestore.bodies import MALFORMED, alias_decoder, decode_body, read_body, refuse_undecodable
+from featurestore.bodies import MALFORMED, alias_decoder, decode_body, read_body, read_lines, refuse_undecodable
 from featurestore.errors import NoSchemaError, UnknownEntityError, UnknownIdError
 from featurestore.metrics import Meter
 from featurestore.problems import RowRefusedError
@@ -15,10 +16,11 @@ from featurestore.rendering import encode
 from featurestore.store import FeatureStore
 from featurestore.text import EVENT_ID, EVENT_TIME, VERDICTS, time_of, to_time
 from featurestore.upsert import RejectedRow
-from featurestore.values import encodable_value, row_value
+from featurestore.values import encodable_value
 
 Mode = Literal["newest", "overwrite"]
 EventTime = int | Annotated[str, msgspec.Meta(min_length=1)] | None
+_RESERVED = frozenset({EVENT_TIME, EVENT_ID})
 
 
 class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,20 +103,24 @@ class EntityWriter:
         """Write some features; 409 when all of them are older than what is stored."""
         store = self._writable(req, entity)
         request = decode_body(self._put, read_body(req, self._max_body_bytes))
-        if EVENT_TIME in request.features:
-            raise falcon.HTTPUnprocessableEntity(description="event_time stands beside `features`, not among them")
-        overwrite = request.mode == "overwrite"
-        result = store.upsert([(entity_id, request.features)], event_time=request.event_time, overwrite=overwrite)
+        _refuse_reserved(request.features)
+        result, selection, row = store.put(
+            entity_id, request.features, event_time=request.event_time, overwrite=request.mode == "overwrite"
+        )
         self._meter.count_rows(result.verdicts)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(
                 description="newer values are stored for all of these features, or a later deletion, or the ttl is over"
             )
-        features = _written(store, entity_id, request) if result.verdicts == "P" else request.features
         resp.content_type = falcon.MEDIA_JSON
-        answer = {name: _as_served(store, name, value) for name, value in features.items()}
-        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts], "features": answer})
+        features = {}
+        if result.verdicts == "P":
+            features = _written(store, entity_id, request)
+        elif selection is not None:
+            row = row or (None,) * len(selection.names)  # None: somebody has deleted it since
+            features = dict(zip(selection.names, map(encodable_value, row), strict=True))
+        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts], "features": features})
 
     def on_post(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Add to counters, or count an event in the sliding windows; 409 when the entity was deleted later."""
@@ -124,6 +130,7 @@ class EntityWriter:
             raise falcon.HTTPUnprocessableEntity(description="want either `incr` or `event`")
         if request.incr is not None and request.event_id is not None:
             raise falcon.HTTPUnprocessableEntity(description="`event_id` goes with `event` alone")
+        _refuse_reserved(request.incr or request.event or {})
         resp.content_type = falcon.MEDIA_JSON
         if request.incr is not None:
             values = store.increment(entity_id, request.incr, event_time=request.event_time)
@@ -163,13 +170,16 @@ class Ingest:
         outcomes: dict[int, dict[str, Any]] = {}
         lines: list[int] = []
         rows: list[tuple[str, dict[str, Any]]] = []
-        for number, line in enumerate(read_body(req, self._max_body_bytes).split(b"\n"), 1):
+        for number, line in enumerate(read_lines(req, self._max_body_bytes), 1):
             if not line.strip():
                 continue
             try:
                 row, entity_id = decode_line(line)
             except MALFORMED as error:
                 outcomes[number] = _rejection(number, "BADROW", str(error))
+                continue
+            if EVENT_TIME in row.features:
+                outcomes[number] = _rejection(number, "BADROW", "event_time stands beside `features`, not among them")
                 continue
             time = {} if row.event_time is None else {EVENT_TIME: row.event_time}
             lines.append(number)
@@ -189,24 +199,27 @@ def _rejection(line: int, code: str, reason: str) -> dict[str, Any]:
 
 
 def _written(store: FeatureStore, entity_id: str, request: PutRequest) -> dict[str, Any]:
-    """Return, of the features of a request that was partly stale, those that no newer value kept out."""
+    """Return, of the features of a request that was partly stale, those that no newer value kept out, as stored."""
     selection, (fresh,) = store.fetch_fresh([entity_id], list(request.features))
+    if fresh is None:
+        return {}
     given, time = request.features, time_of(to_time(request.event_time))
-    times = dict(zip(selection.names, fresh.event_times, strict=True)) if fresh else {}
     return {
-        name: value
-        for name, value in given.items()
-        if ((stored := times.get(name)) is not None and stored <= time) or (stored is None and value is None)
+        name: encodable_value(value)
+        for name, value, stored in zip(selection.names, fresh.values, fresh.event_times, strict=True)
+        if (stored is not None and stored <= time) or (stored is None and given[name] is None)
     }
 
 
-def _as_served(store: FeatureStore, name: str, value: Any) -> Any:
-    """Return a value that was written as reads have it: a float is one however it was given."""
-    (kind,) = store.select([name]).types
-    try:
-        return encodable_value(row_value(kind, value, strict=False))
-    except msgspec.ValidationError:
-        return value  # text that the script took for a number, such as `5.`
+def _refuse_reserved(values: Mapping[str, Any]) -> None:
+    """Refuse names that stand for no feature: in rows of Python they mark times and ids of events.
+
+    Raises:
+        falcon.HTTPUnprocessableEntity: There is one.
+    """
+    for name in _RESERVED & values.keys():
+        description = f"{name} is no feature: {name[1:]} stands beside the features, not among them"
+        raise falcon.HTTPUnprocessableEntity(description=description)
 
 
 def _refuse_rejected(rejected: list[RejectedRow]) -> None:

@@ -250,7 +250,7 @@ def test_what_cannot_be_written_is_an_error_of_the_clients_own(client: falcon.te
         assert feast_error(post("/push", json={**push, "to": to}, headers=KEY))[:2] == (422, "FeastError")
     assert feast_error(write_to(client, "nope", user_id=[1]))[:2] == (404, "FeatureViewNotFoundException")
     wrong = write(client, user_id=[1, 2], ctr=["x", 1.0])
-    message = "1 of 2 rows were rejected; the first is row 0: BADTYPE ctr is float, not x"
+    message = "1 of 2 rows were rejected; the first is row 0: BADTYPE ctr is float, not 'x'"
     assert feast_error(wrong) == (422, "FeastError", message)
     assert feast_error(write(client, ctr=[1.0]))[0] == 422
     assert feast_error(write(client, user_id=[1], ctr=[1.0, 2.0]))[0] == 422

@@ -73,7 +73,7 @@ def test_put_tells_what_became_of_the_row(client: falcon.testing.TestClient) -> 
     wrong = put(client, "/features/u", features={"age": "x"})
     assert wrong.status_code == 422
     assert wrong.text == (
-        '{"title":"Unprocessable Entity","status":422,"detail":"age is float, not x","code":"BADTYPE"}'
+        '{"title":"Unprocessable Entity","status":422,"detail":"age is float, not \'x\'","code":"BADTYPE"}'
     )
     assert put(client, "/features/u", features={"nope": 1}).status_code == 422
     assert put(client, "/features/u", features={"age": 1.0}, event_time="soon").status_code == 422
@@ -91,10 +91,8 @@ def test_put_tells_what_was_written_and_not_what_was_stale(client: falcon.testin
     answer = put(client, "/features/u", features={"age": 6, "n": None, "e": None}, event_time="2026-08-21T10:00:00.122")
     assert answer.json == {"user_id": "u", "verdict": "partly stale", "features": {"age": 6.0}}
     assert client.simulate_get("/features/u").json["features"] == {"age": 6.0, "n": 1, "clicks": 0}
-    for text, value in (("5.", "5."), ("7", 7.0)):  # what the script takes for a number
-        assert put(client, "/features/v", features={"age": text}).json["features"] == {"age": value}
     misplaced = put(client, "/features/u", features={"age": 1.0, "@event_time": 5})
-    assert (misplaced.status_code, misplaced.json["detail"][:26]) == (422, "event_time stands beside `")
+    assert (misplaced.status_code, misplaced.json["detail"][:26]) == (422, "@event_time is no feature:")
 
 
 @pytest.mark.parametrize("time", ["1000 overwrite", "?overwrite", "", "2026-01-01", "2026-08-2 1T10:00:00", 1e9])

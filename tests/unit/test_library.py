@@ -1,6 +1,5 @@
 """The Python side by itself: values and ids as text, settings, schema files, rows that cannot be sent."""
 
-import enum
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -24,48 +23,6 @@ from featurestore import (
 from featurestore.errors import BadTimeError, WriteRefusedError, error_from_reply
 from featurestore.schema import Schema
 from featurestore.settings import describe_settings
-from featurestore.text import UnsuitableValueError, to_text
-
-
-class Scalar:
-    """Like numpy's scalars."""
-
-    ndim = 0
-
-    def __init__(self, value: object) -> None:
-        self._value = value
-
-    def item(self) -> object:
-        return self._value
-
-
-class Color(enum.IntEnum):
-    RED = 1
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.1, "0.1"),
-        (1e21, "1e+21"),
-        (69, "69"),
-        (2**63 - 1, "9223372036854775807"),
-        (True, "true"),
-        (False, "false"),
-        (None, b"\xff"),
-        ("é", "é".encode()),
-        (Scalar(1.5), "1.5"),
-        (Scalar(7), "7"),
-    ],
-)
-def test_values_as_text(value: object, text: str | bytes) -> None:
-    assert to_text(value) == text
-
-
-@pytest.mark.parametrize("value", [[1], {}, object(), "\ud800", Color.RED, Scalar([1])])
-def test_values_that_have_no_text(value: object) -> None:
-    with pytest.raises(UnsuitableValueError):
-        to_text(value)
 
 
 @pytest.fixture
