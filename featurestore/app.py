@@ -17,7 +17,7 @@ from featurestore.bodies import (
     refuse_repeated,
     refuse_undecodable,
 )
-from featurestore.errors import FeatureStoreError, UnknownIdError, UnsuitableValueError
+from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError, UnsuitableValueError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.metrics import Board, Meter
@@ -180,10 +180,10 @@ class HealthResource:
         self._store = store
 
     def on_get(self, _req: Request, resp: Response) -> None:
-        """Answer 200 when Redis answers and holds a schema, else 503 with the reason."""
+        """Answer 200 when Redis answers and holds a schema, of whichever entity, else 503 with the reason."""
         resp.content_type = _JSON
         try:
-            self._store.schema()
+            _look_for_a_schema(self._store)
         except FeatureStoreError as error:
             resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
             resp.data = encode({"status": "unhealthy", "reason": str(error)})
@@ -196,6 +196,19 @@ class HealthResource:
         resp.data = b'{"status":"alive"}'
 
     on_head, on_head_live = on_get, on_get_live
+
+
+def _look_for_a_schema(store: FeatureStore) -> None:
+    """Return when there is a schema: the default entity's, or only others'.
+
+    Raises:
+        NoSchemaError: There is none.
+    """
+    try:
+        store.schema()
+    except NoSchemaError:
+        if not store.entities():
+            raise
 
 
 class SchemaResource:

@@ -233,6 +233,10 @@ class AsyncFeatureStore:
         """Do what `FeatureStore.schema` does."""
         return await self._run(self._plans.schema())
 
+    async def entities(self) -> list[str]:
+        """Do what `FeatureStore.entities` does."""
+        return await self._run(self._plans.entities())
+
     async def apply(self, definition: Definition) -> int:
         """Do what `FeatureStore.apply` does."""
         return await self._run(self._plans.apply(definition))

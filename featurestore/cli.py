@@ -15,9 +15,10 @@ import msgspec
 
 from featurestore import supervisor
 from featurestore.definition import read_definition
+from featurestore.doctor import diagnose
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import Keys
-from featurestore.maintenance import RepackProgress, SweepProgress, diagnose
+from featurestore.maintenance import RepackProgress, SweepProgress
 from featurestore.maintenance import repack as repack_rows
 from featurestore.maintenance import sweep as sweep_members
 from featurestore.scripts import SCRIPTS
@@ -147,7 +148,7 @@ def repack(pause_ms: int, entity: str) -> None:
 @_of_entity
 @click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 ids.")
 def sweep(entity: str, pause_ms: int) -> None:
-    """Take ids whose features have expired out of the set of known ids, in small steps beside live traffic."""
+    """Take ids without features out of the set of known ids, in small steps: those that expired or were evicted."""
     progress = SweepProgress(0, 0)
     with open_entity(entity) as store:
         for step in sweep_members(store, pause=pause_ms / 1000):
@@ -156,13 +157,14 @@ def sweep(entity: str, pause_ms: int) -> None:
 
 
 @commands.command()
-@_of_entity
-def doctor(entity: str) -> None:
-    """Check server, schema and a sample of the users; exit 1 when something is amiss."""
-    with open_entity(entity) as store:
-        findings = list(diagnose(store))
-    for finding in findings:
-        click.echo(f"{'ok  ' if finding.good else 'WARN'}  {finding.text}")
+@click.option("--entity", help="Whose schema and data; those of all that have a schema when left out.")
+def doctor(entity: str | None) -> None:
+    """Check the server, its settings, the schemas and a sample of the ids; exit 1 when something is amiss."""
+    findings = []
+    with open_store() as store:
+        for finding in diagnose(store, entity):
+            findings.append(finding)
+            click.echo(f"{'ok  ' if finding.good else 'WARN'}  {finding.text}")
     sys.exit(0 if all(finding.good for finding in findings) else 1)
 
 

@@ -69,6 +69,12 @@ class BadArgumentsError(FeatureStoreError):
     code = "BADARGS"
 
 
+class BadIdError(BadArgumentsError):
+    """An id is empty, longer than 256 bytes, or no text that UTF-8 can hold."""
+
+    code = "BADID"
+
+
 class BadTimeError(BadArgumentsError):
     """An event time is neither ms since 1970 nor ISO 8601 nor an aware datetime."""
 
@@ -113,6 +119,7 @@ BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
     kind.code: kind
     for kind in (
         BadArgumentsError,
+        BadIdError,
         BadTimeError,
         BadValueError,
         NoSchemaError,
@@ -126,7 +133,6 @@ BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
 
 _BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
     **BY_CODE,
-    "BADID": BadArgumentsError,
     # Redis's codes.
     "BUSY": UnavailableError,
     "CLUSTERDOWN": UnavailableError,

@@ -5,6 +5,9 @@ import msgspec
 MAX_ID_BYTES = 256
 """Longest entity id, in bytes of UTF-8."""
 
+SCHEMAS = "featurestore:schemas"
+"""The set of the keys of all schemas."""
+
 
 class Keys(msgspec.Struct, frozen=True):
     """The keys of one entity, such as `user`.
@@ -23,6 +26,11 @@ class Keys(msgspec.Struct, frozen=True):
     def of(cls, entity: str, members: str | None = None) -> "Keys":
         """Return the keys of `entity`; `members` names its set where it is not `all_<entity>s`."""
         return cls(entity, members or f"all_{entity}s", f"{entity}:schema")
+
+    @staticmethod
+    def entity_of(schema: bytes) -> str:
+        """Return the entity whose schema has that key."""
+        return schema.decode().removesuffix(":schema")
 
     def features(self, entity_id: str) -> str:
         """Return the key of the hash that holds one entity's features."""

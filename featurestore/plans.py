@@ -18,7 +18,7 @@ from featurestore.errors import (
     SchemaChangedError,
     UndeclaredFeatureError,
 )
-from featurestore.keys import Keys
+from featurestore.keys import SCHEMAS, Keys
 from featurestore.packing import Packer
 from featurestore.query import Query, Table
 from featurestore.results import Description, MaxAge, milliseconds
@@ -109,8 +109,16 @@ class ReadPlans:
 
     def apply(self, definition: Definition) -> Plan[int]:
         """Declare the features of `definition` beside the others; return the schema's version."""
-        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema,), definition.words()))
+        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), definition.words()))
         return int(reply)
+
+    def entities(self) -> Plan[list[str]]:
+        """Return the names of all entities that have a schema."""
+        names = set()
+        for schema in (yield Command(("SMEMBERS", SCHEMAS))):
+            if (yield Command(("EXISTS", schema))):  # somebody may have deleted it
+                names.add(Keys.entity_of(schema))
+        return sorted(names)
 
     def service(self, name: str) -> Plan[list[str]]:
         """Return the features that the schema lists under that name."""

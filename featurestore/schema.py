@@ -54,7 +54,7 @@ class Schema(msgspec.Struct, frozen=True):
         try:
             stored = {field.decode(): value.decode() for field, value in zip(reply[::2], reply[1::2], strict=True)}
             if not stored.keys() >= {"@version", "@layout", "@features"}:
-                raise NoSchemaError("no schema is stored: run featurestore apply")
+                raise NoSchemaError("no schema is stored: featurestore apply FILE declares features")
             features = msgspec.convert(_pairs(stored["@features"]), dict[str, FeatureType])
             rules = _pairs(stored.get("@rules", "[]"))
             services = _of(stored, "@service")

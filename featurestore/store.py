@@ -408,6 +408,10 @@ class FeatureStore:
         """
         return self._run(self._plans.schema())
 
+    def entities(self) -> list[str]:
+        """Return the names of all entities that have a schema, be it this store's or another."""
+        return self._run(self._plans.entities())
+
     def apply(self, definition: Definition) -> int:
         """Declare the features of `definition` beside those that are declared already; return the schema's version.
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from operator import index
 from typing import Any
 
-from featurestore.errors import BadArgumentsError, BadTimeError
+from featurestore.errors import BadIdError, BadTimeError
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.values import held, row_value, shown
 
@@ -113,12 +113,12 @@ def encode_id(entity_id: str) -> bytes:
     """Return an entity's id as it is stored.
 
     Raises:
-        BadArgumentsError: It is empty, longer than 256 bytes, or no text that UTF-8 can hold.
+        BadIdError: It is empty, longer than 256 bytes, or no text that UTF-8 can hold.
     """
     try:
         raw = entity_id.encode()
     except (AttributeError, UnicodeEncodeError):
-        raise BadArgumentsError(f"an id is unicode text, not {ascii(entity_id)[:64]}") from None
+        raise BadIdError(f"an id is unicode text, not {ascii(entity_id)[:64]}") from None
     if not 0 < len(raw) <= MAX_ID_BYTES:
-        raise BadArgumentsError(f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8 long, not {len(raw)}")
+        raise BadIdError(f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8 long, not {len(raw)}")
     return raw

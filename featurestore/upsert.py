@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from featurestore.errors import BadArgumentsError, BadTimeError, FeatureStoreError, UnsuitableValueError
+from featurestore.errors import BadIdError, BadTimeError, FeatureStoreError, UnsuitableValueError
 from featurestore.keys import MAX_ID_BYTES, Keys
 from featurestore.text import EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.transport import Reply, Word
@@ -159,7 +159,7 @@ class Upsert:
             values = [self._text_of(index, value) for index, value in enumerate(row[1:], 1)]
         except BadTimeError as error:
             return self._reject(position, "BADTIME", str(error))
-        except BadArgumentsError as error:
+        except BadIdError as error:
             return self._reject(position, "BADID", str(error))
         except UnsuitableValueError as error:
             return self._reject(position, "BADTYPE", str(error))

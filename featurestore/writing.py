@@ -19,7 +19,6 @@ from featurestore.upsert import RejectedRow
 from featurestore.values import encodable_value
 
 Mode = Literal["newest", "overwrite"]
-EventTime = int | Annotated[str, msgspec.Meta(min_length=1)] | None
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})
 
 
@@ -33,7 +32,7 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     features: dict[str, Any]
-    event_time: EventTime = None
+    event_time: Any = None
     mode: Mode = "newest"
 
 
@@ -49,7 +48,7 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     incr: Annotated[dict[str, int | float], msgspec.Meta(min_length=1)] | None = None
     event: dict[str, int | float] | None = None
-    event_time: EventTime = None
+    event_time: Any = None
     event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 
 
@@ -58,7 +57,7 @@ class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
 
     features: dict[str, Any]
     id: str | None = None
-    event_time: EventTime = None
+    event_time: Any = None
 
 
 def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ change of type is refused, since stored values would contradict it. Options of a
 KEYS[1]  hash      the schema: one field a feature with its type; `@version`, a counter; `@features`, a JSON array of
                    name, type … in declared order; `@rules`, a JSON array of the options that matter to rows,
                    as word, value …; `@layout`, a digest of both; other options as fields of their own
+KEYS[2]  set       optional: the keys of all schemas, which the first one is added to, so that a server can tell what
+                   entities there are
 
 ARGV[1…]           name, type, name, type …: type is float, int, bool, string; float32[N], a vector of 1 to 2048
                    numbers; count(SPAN) or sum(FIELD, SPAN), a sliding window over events, with a SPAN such as 10m or
@@ -32,8 +34,8 @@ local TYPES = { float = true, int = true, bool = true, string = true }
 local TIMES = { ttl = true, max_age = true, tombstone = true }
 local PLAIN = { tombstone = true, service = true, join_key = true, members = true } -- do not matter to rows
 local schema = KEYS[1]
-if #KEYS ~= 1 or #ARGV == 0 or #ARGV % 2 ~= 0 then
-  return redis.error_reply('BADARGS want 1 key (schema), then name and type of each feature')
+if #KEYS < 1 or #KEYS > 2 or #ARGV == 0 or #ARGV % 2 ~= 0 then
+  return redis.error_reply('BADARGS want 1 key (schema) or 2 (and the set of all), then name and type of each feature')
 end
 local stored = redis.pcall('HGETALL', schema)
 if stored.err then return stored end
@@ -128,6 +130,10 @@ for position = #words, 1, -1 do table.insert(words, position + 1, rules[words[po
 local ruled = #words > 0 and cjson.encode(words) or nil
 if ruled ~= before['@rules'] then
   if ruled then fields[#fields + 1], fields[#fields + 2] = '@rules', ruled else removed[#removed + 1] = '@rules' end
+end
+if KEYS[2] then
+  local added = redis.pcall('SADD', KEYS[2], schema)
+  if type(added) == 'table' then return added end
 end
 local version = tonumber(before['@version'] or 0)
 if #fields > 0 or #removed > 0 then

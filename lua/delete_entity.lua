@@ -12,8 +12,8 @@ ARGV[3]  keep      how long the tombstone stays, in ms; a day when left out
 
 Reply    1 when something was removed; 0 when there was nothing; -1 when what is stored is newer than the time given,
          and stays.
-Errors   BADARGS, and Redis's own (WRONGTYPE for a members key of another type, OOM for the tombstone, READONLY). After
-         an error nothing has been removed.
+Errors   BADARGS, BADTIME, and Redis's own (WRONGTYPE for a members key of another type, OOM for the tombstone,
+         READONLY). After an error nothing has been removed.
 Cost     O(features)
 ]]
 -- @include clock
@@ -23,7 +23,7 @@ if #KEYS ~= 2 or #ARGV < 1 or #ARGV > 3 or not string.find(keep, '^%d+$') or #ke
   return redis.error_reply('BADARGS want 2 keys (hash, members), then the id, and for a tombstone its time and ms')
 end
 local given = (time or '') ~= '' and parse_time(time)
-if given == nil then return redis.error_reply('BADARGS the time must be ms since 1970 or ISO 8601') end
+if given == nil then return redis.error_reply('BADTIME the time must be ms since 1970 or ISO 8601') end
 local there = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
 if type(there) == 'table' then return there end
 local stored = redis.pcall('HMGET', KEYS[1], '@event_time', '@row')

@@ -13,10 +13,10 @@ ARGV[2…] names     the features wanted; none: those of the packed row, which a
                    ?max_age=MS, values older than that are nil; ?metadata, see the reply. ?current in front of a layout
                    makes sure that the schema still has it, also where a row of it is stored
 
-Reply    nil when the id is unknown or has expired; else one msgpack array aligned with the names. A feature that is
-         missing or too old, or whose stored text is not of its type, is nil. An int beyond 2^53 is a decimal string; a
-         whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian. By layout, with no
-         option but ?current in front, the layout's 8 bytes stand before the array.
+Reply    nil when the id is unknown, has expired or has no hash; else one msgpack array aligned with the names. A
+         feature that is missing or too old, or whose stored text is not of its type, is nil. An int beyond 2^53 is a
+         decimal string; a whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian. By
+         layout, with no option but ?current in front, the layout's 8 bytes stand before the array.
          With ?metadata, an array of 5: that array; the event time in ms; its age in ms by Redis's clock; a string
          with a letter for each feature: P present, M missing, D default, S stale; an array of the features' event
          times. What is not known is nil.

@@ -10,7 +10,7 @@ ARGV[1]  n         how many names and options follow
 ARGV[2…] names     the n features wanted, with options, or a layout, as get_features takes them; n = 0: all of the row
 then     ids       one for each hash, in the same order; duplicates are fine
 
-Reply    one msgpack array aligned with the ids: nil for an unknown or expired id, else an array as get_features has it.
+Reply    one msgpack array aligned with the ids: nil for an id that get_features answers nil to, else such an array.
          By layout, with no option but ?current in front, an array of strings aligned with the ids: nil, or the layout's
          8 bytes and that array.
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of

@@ -13,8 +13,8 @@ ARGV[3…]           name, amount, name, amount …: features of type float or i
 
 Reply    a msgpack array with the new value of each; nil, and nothing is written, when the entity was deleted at
          or after that time, or would have expired since.
-Errors   BADARGS, BADID, BADTYPE (also for a result beyond 2^53 or beyond a float), NOSCHEMA, UNDECLARED, and Redis's
-         own (OOM, READONLY, WRONGTYPE). After an error nothing has been written.
+Errors   BADARGS, BADID, BADTIME, BADTYPE (also for a result beyond 2^53 or beyond a float), NOSCHEMA, UNDECLARED, and
+         Redis's own (OOM, READONLY, WRONGTYPE). After an error nothing has been written.
 Cost     O(features)
 ]]
 -- @include clock
@@ -34,7 +34,7 @@ end
 if #id == 0 or #id > 256 then return redis.error_reply('BADID an id is 1 to 256 bytes long') end
 time = time == '' and now() or parse_time(time)
 if not time then
-  return redis.error_reply('BADARGS ' .. time_error(ARGV[2]))
+  return redis.error_reply('BADTIME ' .. time_error(ARGV[2]))
 end
 local declared, failure = read_layout(KEYS[2])
 if failure then return failure end

@@ -29,7 +29,9 @@ if count < 1 or (stride ~= 2 and stride ~= 3) or #ARGV ~= 2 + count * stride the
 end
 local layout = pcall('HGET', KEYS[2], '@layout')
 if type(layout) == 'table' then return layout end
-if not layout then return redis.error_reply('NOSCHEMA no schema is stored: run featurestore apply') end
+if not layout then
+  return redis.error_reply('NOSCHEMA no schema is stored: featurestore apply FILE declares features')
+end
 if layout ~= ARGV[1] then
   return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
 end

@@ -17,8 +17,8 @@ Reply    array of 4: how many events were counted; how many were skipped, being 
          from before the entity's deletion, or counted already; an array with an entry for each rejected event: its
          position, counted from 0, its code (BADID, BADTIME, BADTYPE or WRONGTYPE) and the reason as text; and a letter
          for each event: C the first thing known of the entity, A counted, S skipped, D counted already, R rejected.
-Errors   BADARGS, NOSCHEMA, UNDECLARED (the schema has no windows, or none that sums a field), and Redis's own. After
-         an error nothing has been written.
+Errors   BADARGS, BADTIME, NOSCHEMA, UNDECLARED (the schema has no windows, or none that sums a field), and Redis's own.
+         After an error nothing has been written.
 Cost     O(events * features). A window keeps at most 120 numbers an entity, whatever happens; `@seen`, the digests
          of ids, has at most 1 KiB.
 ]]
@@ -69,7 +69,7 @@ if not word_count or event_count < 1 or #ARGV ~= 2 + word_count + event_count * 
 end
 local given_time = ARGV[1] ~= '' and parse_time(ARGV[1])
 if given_time == nil then
-  return redis.error_reply('BADARGS ' .. time_error(ARGV[1]))
+  return redis.error_reply('BADTIME ' .. time_error(ARGV[1]))
 end
 local declared, failure = read_layout(KEYS[2])
 if failure then return failure end

@@ -1,5 +1,5 @@
 --[[
-Takes entities that have expired out of the set of known ids.
+Takes entities that have no hash out of the set of known ids: they have expired, or Redis has evicted them.
 
 KEYS[1]  set       ids of all known entities
 KEYS[2…] hashes    the features of each entity

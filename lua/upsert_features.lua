@@ -23,8 +23,8 @@ Reply    array of 3: how many rows were written; how many were skipped because a
          BADTIME, BADTYPE or WRONGTYPE) and the reason as text. On demand a fourth, a letter for each row: C created,
          A applied, P partly stale, S stale, D duplicate (the same values of the same time were there), R rejected;
          C, A, P and D count as written.
-Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (OOM, READONLY, WRONGTYPE for a members or
-         schema key of another type). After an error nothing has been written.
+Errors   BADARGS, BADTIME, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (OOM, READONLY, WRONGTYPE for a members
+         or schema key of another type). After an error nothing has been written.
 Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that give every feature need no read for
          it, others one HMGET.
 ]]
@@ -74,7 +74,7 @@ local stride = 1 + timed + name_count
 if #ARGV ~= 2 + word_count + row_count * stride then return redis.error_reply(USAGE) end
 local given_time = ARGV[1] ~= '' and parse_time(ARGV[1])
 if given_time == nil then
-  return redis.error_reply('BADARGS ' .. time_error(ARGV[1]))
+  return redis.error_reply('BADTIME ' .. time_error(ARGV[1]))
 end
 if not declared then
   declared, failure = read_layout(KEYS[2])

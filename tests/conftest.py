@@ -20,7 +20,7 @@ from featurestore import Definition, FeatureStore, SyncTransport, Transport
 collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
 
 BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
-_OWN_KEYS = (b"user:", b"all_users")
+_OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 -- The answer for a known entity, a msgpack array of the selected features; with metadata, one of values, event time,
--- age, statuses (a letter each: Present, Missing, Default, Stale) and event times. nil where the entity has expired.
--- `parts` is as in pack_values.
+-- age, statuses (a letter each: Present, Missing, Default, Stale) and event times. `parts` is as in pack_values.
+-- nil where the entity has expired, or has no hash: Redis has evicted it, or something has removed it around
+-- delete_entity. Whatever the set says, such an entity is not known; sweep_members takes it out.
 local function answer_of(key, selection, parts)
   local count = #selection.names
   local values, event_time, packed = cast_fields(key, selection)
+  if not event_time and not next(values) and redis.call('TYPE', key).ok ~= 'hash' then return nil end
   if not selection.timed and not selection.windows then return pack_values(values, count, selection.vectors, parts) end
   local base, times = tonumber(event_time), times_in_row(packed)
-  if selection.ttl > 0 and not base and not next(values) and redis.call('EXISTS', key) == 0 then return nil end
   if base and selection.ttl > 0 and now() > base + selection.ttl then return nil end
   local statuses, event_times, limits = {}, {}, selection.limits or {}
   for position = 1, count do

@@ -1,4 +1,4 @@
-local NOSCHEMA = 'NOSCHEMA no schema is stored: run featurestore apply'
+local NOSCHEMA = 'NOSCHEMA no schema is stored: featurestore apply FILE declares features'
 
 -- What `@rules` says, a JSON array of word, value …: `ttl` and `max_age` in ms for the entity, and by feature `limits`
 -- (ms), `defaults` (text) and `always` (vectors that are in the packed row). nil where there are none.

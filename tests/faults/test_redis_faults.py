@@ -10,7 +10,9 @@ from support.servers import Server, wait_until
 
 from featurestore import (
     DeadlineExceededError,
+    Definition,
     FeatureStore,
+    Keys,
     OverloadedError,
     RedisError,
     SyncTransport,
@@ -116,10 +118,28 @@ def test_http_without_a_schema_says_which_command_to_run(server: HttpServer, sto
     assert server.get("/features/u").status == 200  # its packed row says everything
     store.transport.command("HDEL", "user:u:features", "@row")
     answer = server.get("/features/u")
-    assert (answer.status, answer.json["detail"]) == (503, "no schema is stored: run featurestore apply")
-    assert server.get("/health").json["reason"] == "no schema is stored: run featurestore apply"
+    assert (answer.status, answer.json["detail"]) == (
+        503,
+        "no schema is stored: featurestore apply FILE declares features",
+    )
+    assert server.get("/health").json["reason"] == "no schema is stored: featurestore apply FILE declares features"
     store.apply(read_definition())
     assert server.get("/features/u").status == 200
+
+
+def test_http_is_ready_where_another_entity_has_a_schema(server: HttpServer, store: FeatureStore) -> None:
+    store.transport.command("FLUSHALL")
+    for target in ("/health", "/readyz"):
+        assert (server.get(target).status, server.get("/livez").status) == (503, 200)
+    item = FeatureStore(store.transport, Keys.of("item"))
+    item.apply(Definition(features={"price": "float"}, entity="item"))
+    item.upsert([("i", {"price": 1.0})])
+    for target in ("/health", "/readyz"):
+        answer = server.get(target)
+        assert (answer.status, answer.json) == (200, {"status": "healthy"})
+    assert server.get("/entities/item/features/i").json["features"] == {"price": 1.0}
+    store.transport.command("DEL", "item:schema")
+    assert server.get("/readyz").status == 503
 
 
 def test_http_says_503_and_not_404_while_the_store_is_empty(server: HttpServer, store: FeatureStore) -> None:
@@ -130,7 +150,10 @@ def test_http_says_503_and_not_404_while_the_store_is_empty(server: HttpServer, 
         server.request("POST", "/features/batch", {"user_ids": ["u", "v"]}),
         server.request("POST", "/features/batch", {"user_ids": ["u"], "features": ["age"]}),
     ):
-        assert (answer.status, answer.json["detail"]) == (503, "no schema is stored: run featurestore apply")
+        assert (answer.status, answer.json["detail"]) == (
+            503,
+            "no schema is stored: featurestore apply FILE declares features",
+        )
     store.apply(read_definition())
     assert server.get("/features/u").status == 404
     store.upsert([("u", {"age": 1.0})])

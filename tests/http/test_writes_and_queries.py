@@ -95,11 +95,20 @@ def test_put_tells_what_was_written_and_not_what_was_stale(client: falcon.testin
     assert (misplaced.status_code, misplaced.json["detail"][:26]) == (422, "@event_time is no feature:")
 
 
-@pytest.mark.parametrize("time", ["1000 overwrite", "?overwrite", "", "2026-01-01", "2026-08-2 1T10:00:00", 1e9])
+@pytest.mark.parametrize(
+    "time", ["1000 overwrite", "?overwrite", "", "2026-01-01", "2026-08-2 1T10:00:00", 1e9, -1, 10**15, True, [1]]
+)
 def test_an_event_time_is_a_time_and_no_option(client: falcon.testing.TestClient, time: Any) -> None:
     put(client, "/features/u", features={"age": 1.0}, event_time=2000)
-    assert put(client, "/features/u", features={"age": 2.0}, event_time=time).status_code == 422
+    refused = put(client, "/features/u", features={"age": 2.0}, event_time=time)
+    assert (refused.status_code, refused.json["code"]) == (422, "BADTIME")
     assert client.simulate_get("/features/u").json["features"]["age"] == 1.0
+    bodies: list[dict[str, Any]] = [{"incr": {"n": 1}}, {"event": {}}]
+    for body in bodies:
+        refused = client.simulate_post("/features/u", json={**body, "event_time": time}, headers=KEY)
+        assert (refused.status_code, refused.json["code"]) == (422, "BADTIME")
+    line = {"id": "u", "features": {"age": 2.0}, "event_time": time}
+    assert client.simulate_post("/features/ingest", json=line, headers=KEY).json["code"] == "BADTIME"
     spaced = put(client, "/features/u", features={"age": 2.0}, event_time="2026-08-21 10:00:00")
     assert spaced.json["verdict"] == "applied"
 

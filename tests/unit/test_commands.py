@@ -71,7 +71,9 @@ def test_every_command_takes_another_entity(run: Run, tmp_path: Path, environmen
     path = tmp_path / "item.toml"
     path.write_text('entity = "item"\njoin_key = "sku"\nmembers = "goods"\n[features]\nprice = "float"\n')
     item = ("--entity", "item")
-    assert run("repack", *item).stderr == "featurestore: no schema is stored: run featurestore apply\n"
+    assert (
+        run("repack", *item).stderr == "featurestore: no schema is stored: featurestore apply FILE declares features\n"
+    )
     assert run("apply", str(path)).returncode == 0
     with EmbeddedServer(environment["FEATURESTORE_DATA_DIR"]) as server, FeatureStore.connect(server.url) as store:
         store.entity("item").upsert([("i1", {"price": 2.5})])

@@ -1,0 +1,222 @@
+"""What the doctor finds, on real servers in the states that it is to tell."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.servers import Server, binaries, free_port, wait_until
+
+from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport
+from featurestore.doctor import diagnose
+from featurestore.maintenance import sweep
+
+SOUND = ("--appendonly", "yes", "--hash-max-ziplist-value", "1024")
+Start = Callable[..., FeatureStore]
+
+
+@pytest.fixture(params=["valkey9", "redis62", "redis7"])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
+    """Starts servers of one kind with the options given, and returns a store over each."""
+    running: list[Server] = []
+    links: list[SyncTransport] = []
+
+    def begin(*options: str, credentials: str = "") -> FeatureStore:
+        if not options or options[0] != "again":
+            folder = tmp_path / str(len(running))
+            folder.mkdir()
+            running.append(Server(binaries()[request.param], folder, *options))
+            while running[-1].port > 50_000:  # a cluster's bus has a port 10,000 above
+                running[-1].port = free_port()
+            running[-1].start()
+        url = f"redis://{credentials}127.0.0.1:{running[-1].port}"
+        links.append(SyncTransport(url, timeout=5, connect_timeout=5))
+        return FeatureStore(links[-1])
+
+    if request.param not in binaries():
+        pytest.skip(f"this machine has no {request.param}")
+    yield begin
+    for link in links:
+        link.close()
+    for server in running:
+        server.stop()
+
+
+def warnings(store: FeatureStore, entity: str | None = None) -> list[str]:
+    return [finding.text for finding in diagnose(store, entity) if not finding.good]
+
+
+def test_a_sound_server_has_no_findings_but_good_ones(start: Start) -> None:
+    store = start(*SOUND)
+    assert warnings(store) == ["user: no schema is stored: featurestore apply FILE declares features"]
+    store.apply(Definition(features={"city": "string", "n": "int"}))
+    store.upsert([("u", {"city": "x" * 100})])
+    findings = list(diagnose(store))
+    assert [finding.text for finding in findings if not finding.good] == []
+    told = "\n".join(finding.text for finding in findings)
+    for what in (
+        "answers at redis://127.0.0.1:",
+        "primary with 0 replicas",
+        "clock",
+        "C extensions are built",
+        "version 1",
+    ):
+        assert what in told
+    for what in (
+        "maxmemory-policy is noeviction",
+        "append-only file",
+        "may do what the scripts do",
+        "1 of 1 sampled hashes",
+    ):
+        assert what in told
+
+
+def test_all_entities_are_looked_at_or_one(start: Start) -> None:
+    store = start(*SOUND)
+    item = FeatureStore(store.transport, Keys.of("item"))
+    item.apply(Definition(features={"price": "float"}, entity="item"))
+    item.upsert([("i", {"price": 1.0})])
+    assert warnings(store) == []
+    assert warnings(store, "item") == []
+    missing = "user: no schema is stored: featurestore apply FILE declares features; there are schemas of item"
+    assert warnings(store, "user") == [missing]
+    assert store.entities() == ["item"]
+
+
+def test_eviction_and_what_it_has_taken(start: Start) -> None:
+    """A member without a hash is not known, and the doctor says where such members come from."""
+    store = start("--maxmemory", "6mb", "--maxmemory-policy", "allkeys-lru", *SOUND)
+    command, definition = store.transport.command, Definition(features={"city": "string"})
+    ids: list[str] = []
+    for first in range(0, 100_000, 1000):
+        store.apply(definition)  # which Redis may evict, as it may the set of all ids
+        with contextlib.suppress(NoSchemaError):
+            store.upsert((f"u{number}", {"city": "x" * 80}) for number in range(first, first + 1000))
+        ids = [raw_id.decode() for raw_id in command("SMEMBERS", "all_users")]
+        if sum(command("EXISTS", store.keys.features(each)) for each in ids) < len(ids):
+            break
+    text = "\n".join(warnings(store))
+    assert "maxmemory-policy is allkeys-lru: when memory is full" in text
+    assert "keys were evicted since the server started" in text
+    assert "of 6 MB (maxmemory) are used" in text
+    for option, value in (("maxmemory-policy", "noeviction"), ("maxmemory", "100mb")):
+        command("CONFIG", "SET", option, value)
+    command("CONFIG", "RESETSTAT")
+    store.apply(definition)
+    known = sum(row is not None for row in store.get_many(ids))
+    assert known == sum(command("EXISTS", store.keys.features(each)) for each in ids) < len(ids)
+    assert "sampled ids have no features: expired, evicted" in warnings(store)[0]
+    *_, progress = sweep(store)
+    assert (progress.removed, store.count()) == (len(ids) - known, known)
+    assert warnings(store) == []
+
+
+def test_memory_that_is_nearly_full(start: Start) -> None:
+    store = start(*SOUND)
+    store.apply(Definition(features={"city": "string"}, ttl="1d"))
+    store.transport.command("CONFIG", "SET", "maxmemory", "1mb")
+    (text,) = warnings(store)
+    assert "of 1 MB (maxmemory) are used: writes fail when it is full" in text
+    store.transport.command("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+    assert "maxmemory-policy is volatile-ttl, and a schema has a ttl" in warnings(store)[0]
+
+
+def test_a_server_that_keeps_nothing_on_disk(start: Start) -> None:
+    store = start("--save", "", "--hash-max-ziplist-value", "1024")
+    store.apply(Definition(features={"city": "string"}))
+    assert warnings(store) == ["nothing is kept on disk: a restart loses features and schema; set appendonly yes"]
+    store.transport.command("CONFIG", "SET", "save", "3600 1")
+    assert warnings(store) == []
+
+
+def test_rows_and_encodings(start: Start) -> None:
+    store = start("--appendonly", "yes")
+    store.apply(Definition(features={"city": "string"}))
+    store.upsert([(name, {"city": "x" * 100}) for name in "uvw"])
+    store.transport.command("HDEL", "user:v:features", "@row")
+    store.transport.command("SADD", "all_users", "ghost", "stranger")
+    store.transport.command("SET", "user:stranger:features", "text")
+    listpack, ghosts, strangers, rows, large = warnings(store)
+    assert listpack.startswith("hash-max-listpack-value is 64: packed rows are longer")
+    assert ghosts.startswith("user: 1 of 5 sampled ids have no features: expired, evicted")
+    assert strangers.startswith(
+        "user: 1 of 5 sampled ids have a key that is no hash, such as b'user:stranger:features'"
+    )
+    assert rows == "user: 2 of 3 sampled hashes have a row of this layout: run featurestore repack --entity user"
+    assert "3 of 3 in the large encoding" in large
+
+
+def test_a_replica_and_one_that_has_lost_its_primary(start: Start) -> None:
+    primary = start(*SOUND)
+    primary.apply(Definition(features={"city": "string"}))
+    port = primary.transport.address.rpartition(":")[2]  # type: ignore[attr-defined]
+    replica = start("--replicaof", "127.0.0.1", port, *SOUND)
+
+    def texts() -> list[str]:
+        return warnings(replica)
+
+    wait_until(lambda: "it is a replica of" in texts()[0], what="the replica's link")
+    (text,) = texts()
+    assert text.startswith(f"it is a replica of 127.0.0.1:{port}: reads are served, writes fail")
+    replica.transport.command("REPLICAOF", "127.0.0.1", "1")
+    assert texts()[0].startswith("it is a replica that has lost its primary 127.0.0.1:1: what it serves gets older")
+
+
+def test_a_cluster(start: Start) -> None:
+    cluster = start("--cluster-enabled", "yes", *SOUND)
+    assert warnings(cluster)[0].startswith("this is a Redis Cluster")
+
+
+def test_a_sentinel_is_told_from_a_store(tmp_path: Path) -> None:
+    server = Server(binaries()["valkey9"], tmp_path)
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text("sentinel monitor store 127.0.0.1 1 1\n")
+    server.process = subprocess.Popen(
+        [server.binary, configuration, "--sentinel", "--port", str(server.port), "--bind", "127.0.0.1"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(server.answers, what="the sentinel's answer")
+        link = SyncTransport(f"redis://127.0.0.1:{server.port}", timeout=5, connect_timeout=5)
+        (text,) = warnings(FeatureStore(link))
+        assert text.endswith(
+            "is a Sentinel, which holds no data: REDIS_URL wants the address of the primary that it watches"
+        )
+        link.close()
+    finally:
+        server.stop()
+
+
+def test_a_user_that_may_not_do_what_the_scripts_do(start: Start) -> None:
+    store = start(*SOUND)
+    store.apply(Definition(features={"city": "string"}))
+    rules = ("on", ">secret", "~*", "+@all", "-hdel", "-info", "-sadd", "-@admin")
+    store.transport.command("ACL", "SETUSER", "limited", *rules)
+    limited = start("again", credentials="limited:secret@")
+    first, *rest = warnings(limited)
+    assert first == "INFO is not permitted to this user, so the server's state is unknown: allow +info"
+    assert any("user: this user may not HDEL on all_users and user:*:features" in text for text in rest)
+    if not store.transport.command("INFO", "server").decode().partition("redis_version:")[2].startswith("6."):
+        store.transport.command("ACL", "SETUSER", "limited", "+acl|dryrun", "+acl|whoami")
+        assert any("may not HDEL, SADD on" in text for text in warnings(limited))
+
+
+def test_clocks_that_differ(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = start(*SOUND)
+    store.apply(Definition(features={"city": "string"}))
+    now = time.time
+    for ahead, words in ((60, "behind this machine's"), (-60, "ahead of this machine's")):
+        monkeypatch.setattr(time, "time", lambda ahead=ahead: now() + ahead)
+        (text,) = warnings(store)
+        assert words in text
+
+
+def test_extensions_that_are_not_built(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = start(*SOUND)
+    store.apply(Definition(features={"city": "string"}))
+    monkeypatch.setitem(sys.modules, "featurestore._wire", None)
+    (text,) = warnings(store)
+    assert text.startswith("the C extensions _wire are not built, so Python does their work, more slowly: install a C")
