@@ -109,8 +109,29 @@ class ReadPlans:
 
     def apply(self, definition: Definition) -> Plan[int]:
         """Declare the features of `definition` beside the others; return the schema's version."""
-        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema,), definition.words()))
+        words = definition.words()
+        for entity, features in definition.references().items():
+            if entity != self.keys.entity or not features.keys() <= definition.features.keys():
+                yield from self._check_references(entity, features, definition)
+        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema,), words))
         return int(reply)
+
+    def _check_references(
+        self, entity: str, features: Mapping[str, Sequence[str]], definition: Definition
+    ) -> Plan[None]:
+        """Return when an entity has the features that services name, or has no schema yet, unless it is this one."""
+        own = entity == self.keys.entity
+        declared = set(definition.features) if own else set()
+        try:
+            declared |= (yield from (yield from self.entity(entity)).schema()).features.keys()
+        except NoSchemaError:
+            if not own:
+                return
+        for feature, services in features.items():
+            if feature not in declared:
+                raise UndeclaredFeatureError(
+                    f"{entity}:{feature} of service {services[0]} is not declared in the schema of {entity}"
+                )
 
     def service(self, name: str) -> Plan[list[str]]:
         """Return the features that the schema lists under that name."""
