@@ -247,12 +247,11 @@ class FeatureStore:
             BadArgumentsError: The list is empty.
         """
         plans = self._plans
-        if isinstance(features, str):
-            plain_names(features, None)
         wanted = None if features is None else tuple(dict.fromkeys(features))
         selection = plans.selections.get(wanted)
         if selection is None or (wanted is None and plans.unsure):
-            selection = self._run(plans.select(wanted))
+            names = plain_names(features if isinstance(features, str) else wanted, None)
+            selection = self._run(plans.select(names))
         return selection
 
     @property

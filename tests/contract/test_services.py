@@ -106,6 +106,15 @@ def test_a_read_takes_a_service_that_names_its_own_entity(store: FeatureStore) -
     assert store.query([{"user": "u"}], service="ads").to_dict() == [{"user:age": 1.5, "n": 7, "age": 1.5}]
 
 
+def test_a_selection_is_of_a_list_of_names(store: FeatureStore) -> None:
+    store.apply(Definition(features=FEATURES))
+    assert store.select(name for name in ["n", "age"]).names == ("n", "age")
+    with pytest.raises(BadArgumentsError, match="not the text 'age'"):
+        store.select("age")
+    with pytest.raises(BadArgumentsError, match="at least one"):
+        store.select([])
+
+
 def test_queries_ask_for_a_service_of_any_entity(store: FeatureStore, items: FeatureStore) -> None:
     services = {"ads": ["n"], "carts": ["age", "item:price"]}
     store.apply(Definition(features=FEATURES, services=services))
