@@ -1,6 +1,6 @@
 """The HTTP interface: a Falcon app over a store. Each resource decodes with msgspec, asks the store and encodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import falcon
@@ -9,6 +9,7 @@ from falcon import Request, Response
 
 from featurestore import feast, problems
 from featurestore.access import Access
+from featurestore.arguments import passed_values, status_with
 from featurestore.bodies import (
     alias_decoder,
     check_parameters,
@@ -17,7 +18,7 @@ from featurestore.bodies import (
     refuse_repeated,
     refuse_undecodable,
 )
-from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError, UnsuitableValueError
+from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.metrics import Board, Meter
@@ -25,7 +26,7 @@ from featurestore.rendering import encode
 from featurestore.selection import Fresh, Selection
 from featurestore.store import FeatureStore
 from featurestore.text import parse_duration
-from featurestore.values import Status, encodable_value, row_value
+from featurestore.values import encodable_value
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
 _JSON = falcon.MEDIA_JSON
@@ -58,7 +59,8 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         rows: For each row the id of each entity, by the entity's name.
         features: The features wanted, as `entity:feature`, or as the name alone for the default entity.
-        service: In their place, the features that the default entity's schema lists under this name.
+        service: In their place, the features that the default entity's schema lists under this name; `item:ranking` is
+            what the schema of `item` does.
         metadata: Whether to tell the age and the status of the values.
         max_age: Values older than that span, such as `10m`, are null.
         passed: Values of the request's own context, by name as in `features`, which take the place of stored ones.
@@ -122,14 +124,14 @@ class BatchResource(EntityReader):
         decoder = alias_decoder(BatchRequest, "ids", *aliases)
         request, ids = decode_body(decoder, read_body(req, self._max_body_bytes))
         self._check_count(len(ids), "ids", aliases[0])
-        names = _named(request, store)
+        names = _named(request, store.service)
         resp.content_type = _JSON
         if not (request.metadata or request.passed) and request.max_age is None:
             resp.data = fetch_many_json(store, ids, names)
             return
         max_age_ms = _span(request.max_age, "$.max_age")
         selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)
-        passed = checked(request.passed or {}, dict(zip(selection.names, selection.types, strict=True)))
+        passed = passed_values(request.passed or {}, selection.kinds)
         resp.data = encode(
             [
                 described(store.id_name, entity_id, selection, fresh, metadata=request.metadata, passed=passed)
@@ -143,24 +145,19 @@ class BatchResource(EntityReader):
         request = decode_body(self._query, read_body(req, self._max_body_bytes))
         self._check_count(len(request.rows), "rows", "rows")
         refuse_repeated(request.features or ())
-        names = _named(request, self._store)
+        names = _named(request, self._store.query_names)
         if not names:
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
         for entity in {name.rpartition(":")[0] for name in names} - {""}:
             store_of(self._store, entity)
         max_age_ms = _span(request.max_age, "$.max_age")
-        table = self._store.query(request.rows, names, metadata=request.metadata, max_age=max_age_ms)
-        passed = checked(request.passed or {}, dict(zip(names, table.types, strict=True)))
-        for row in table.rows:
-            for position, name in enumerate(names):
-                row[position] = encodable_value(passed.get(name, row[position]))
-        answer: dict[str, Any] = {"names": names, "rows": table.rows}
+        table = self._store.query_table(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
+        table.put(request.passed or {})
+        rows = [[encodable_value(value) for value in row] for row in table.rows]
+        answer: dict[str, Any] = {"names": names, "rows": rows}
         if request.metadata:
             answer["metadata"] = [
-                {
-                    "entities": entities,
-                    "statuses": [_status(passed, *pair) for pair in zip(names, statuses, strict=True)],
-                }
+                {"entities": entities, "statuses": statuses}
                 for entities, statuses in zip(table.entities, table.statuses, strict=True)
             ]
         resp.content_type = _JSON
@@ -288,42 +285,20 @@ def described(  # noqa: PLR0913 - what a response is made of
     answer: dict[str, Any] = {id_name: entity_id, "features": values}
     if metadata:
         statuses = {
-            name: _status(passed, name, status) for name, status in zip(selection.names, fresh.statuses, strict=True)
+            name: status_with(passed, name, status)
+            for name, status in zip(selection.names, fresh.statuses, strict=True)
         }
         answer["metadata"] = {"event_time": fresh.event_time, "age_ms": fresh.age_ms, "statuses": statuses}
     return answer
 
 
-def _status(passed: Mapping[str, Any], name: str, status: Status) -> Status:
-    if name not in passed:
-        return status
-    return "MISSING" if passed[name] is None else "PRESENT"
-
-
-def checked(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values that the request brings as rows have them.
-
-    Raises:
-        falcon.HTTPUnprocessableEntity: One has not the type of its feature, or is not among the features asked for.
-    """
-    values = {}
-    for name, value in passed.items():
-        if name not in types:
-            raise falcon.HTTPUnprocessableEntity(description=f"{name} is not asked for - at `$.passed`")
-        try:
-            values[name] = row_value(types[name], value)
-        except UnsuitableValueError as error:
-            raise falcon.HTTPUnprocessableEntity(description=f"{name} {error} - at `$.passed`") from error
-    return values
-
-
-def _named(request: BatchRequest | QueryRequest, store: FeatureStore) -> list[str] | None:
-    """Return the names in `features`, each once, or of `service`; None where neither is there."""
+def _named(request: BatchRequest | QueryRequest, names_of: Callable[[str], list[str]]) -> list[str] | None:
+    """Return the names in `features`, each once, or those of `service`; None where neither is there."""
     if request.service is None:
         return request.features and list(dict.fromkeys(request.features))
     if request.features is not None:
         raise falcon.HTTPUnprocessableEntity(description="want either `features` or `service`")
-    return store.service(request.service)
+    return names_of(request.service)
 
 
 def _wanted(req: Request, store: FeatureStore) -> list[str] | None:

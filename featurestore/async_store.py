@@ -4,15 +4,16 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
+from featurestore.arguments import lasting_timeout, plain_name, plain_timeout
 from featurestore.async_transport import AsyncTransport
 from featurestore.definition import Definition
 from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
 from featurestore.plans import Calls, Plan
-from featurestore.query import Table
 from featurestore.results import Description, MaxAge
 from featurestore.schema import Schema
 from featurestore.settings import Settings
+from featurestore.table import FeatureTable
 from featurestore.upsert import UpsertResult
 from featurestore.values import Value
 from featurestore.writes import EventTime, Plans, Rows
@@ -51,7 +52,7 @@ class AsyncFeatureStore:
         settings = Settings.from_environment()
         transport = AsyncTransport(
             url or settings.url or embedded_url(settings.data_dir),
-            timeout=timeout or settings.timeout_ms / 1000,
+            timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
             connect_timeout=settings.connect_timeout_ms / 1000,
             max_in_flight=settings.max_in_flight,
         )
@@ -106,62 +107,68 @@ class AsyncFeatureStore:
     async def get(
         self,
         entity_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> dict[str, Value | None] | None:
         """Do what `FeatureStore.get` does."""
-        return await self._run(self._plans.get(entity_id, features, service, max_age), timeout)
+        return await self._run(self._plans.get(entity_id, features, service, max_age), plain_timeout(timeout))
 
-    async def get_many(
+    async def get_many(  # noqa: PLR0913 - what a read may ask for
         self,
-        entity_ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> list[dict[str, Value | None] | None]:
         """Do what `FeatureStore.get_many` does."""
-        return await self._run(self._plans.get_many(entity_ids, features, service, max_age), timeout)
+        plan = self._plans.get_many(entity_ids, features, service, max_age, passed)
+        return await self._run(plan, plain_timeout(timeout))
 
     async def describe(
         self,
         entity_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Description | None:
         """Do what `FeatureStore.describe` does."""
-        return (await self._run(self._plans.describe_many([entity_id], features, service, max_age), timeout))[0]
+        plan = self._plans.describe_many([entity_id], features, service, max_age, None)
+        return (await self._run(plan, plain_timeout(timeout)))[0]
 
-    async def describe_many(
+    async def describe_many(  # noqa: PLR0913 - what a read may ask for
         self,
-        entity_ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> list[Description | None]:
         """Do what `FeatureStore.describe_many` does."""
-        return await self._run(self._plans.describe_many(entity_ids, features, service, max_age), timeout)
+        plan = self._plans.describe_many(entity_ids, features, service, max_age, passed)
+        return await self._run(plan, plain_timeout(timeout))
 
-    async def query(
+    async def query(  # noqa: PLR0913 - what a read may ask for
         self,
-        rows: Sequence[Mapping[str, str]],
-        names: Sequence[str],
+        rows: Iterable[Mapping[str, str]],
+        features: Iterable[str] | None = None,
         *,
+        service: str | None = None,
         max_age: MaxAge = None,
-        metadata: bool = False,
+        passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> Table:
+    ) -> FeatureTable:
         """Do what `FeatureStore.query` does."""
-        return await self._run(self._plans.query(rows, names, max_age, metadata=metadata), timeout)
+        return await self._run(self._plans.query(rows, features, service, max_age, passed), plain_timeout(timeout))
 
     # Writing
 
@@ -174,19 +181,20 @@ class AsyncFeatureStore:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> UpsertResult:
         """Do what `FeatureStore.upsert` does."""
-        return await self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), timeout)
+        return await self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), plain_timeout(timeout))
 
     async def upsert_table(
         self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[Any]],
+        columns: Iterable[str],
+        rows: Iterable[Sequence[Any]],
         *,
         event_time: EventTime = None,
         overwrite: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> UpsertResult:
         """Do what `FeatureStore.upsert_table` does."""
-        return await self._run(self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite), timeout)
+        plan = self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite)
+        return await self._run(plan, plain_timeout(timeout))
 
     async def record(
         self,
@@ -196,7 +204,7 @@ class AsyncFeatureStore:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> UpsertResult:
         """Do what `FeatureStore.record` does."""
-        return await self._run(self._plans.record(events, event_time), timeout)
+        return await self._run(self._plans.record(events, event_time), plain_timeout(timeout))
 
     async def increment(
         self,
@@ -207,7 +215,7 @@ class AsyncFeatureStore:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> dict[str, Value | None] | None:
         """Do what `FeatureStore.increment` does."""
-        return await self._run(self._plans.increment(entity_id, amounts, event_time), timeout)
+        return await self._run(self._plans.increment(entity_id, amounts, event_time), plain_timeout(timeout))
 
     async def delete(
         self,
@@ -217,7 +225,7 @@ class AsyncFeatureStore:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> bool:
         """Do what `FeatureStore.delete` does."""
-        return await self._run(self._plans.delete(entity_id, event_time), timeout)
+        return await self._run(self._plans.delete(entity_id, event_time), plain_timeout(timeout))
 
     async def count(self) -> int:
         """Do what `FeatureStore.count` does."""
@@ -227,7 +235,7 @@ class AsyncFeatureStore:
 
     async def service(self, name: str) -> list[str]:
         """Do what `FeatureStore.service` does."""
-        return await self._run(self._plans.service(name))
+        return await self._run(self._plans.service(plain_name(name, "a service's name")))
 
     async def schema(self) -> Schema:
         """Do what `FeatureStore.schema` does."""

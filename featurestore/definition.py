@@ -1,23 +1,43 @@
 """A schema file: the declared features of an entity, as TOML has them and as apply_schema takes them."""
 
+import difflib
+import math
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import msgspec
 
 from featurestore.errors import SchemaError
-from featurestore.keys import Keys
+from featurestore.keys import ENTITY_NAME, Keys
 from featurestore.text import parse_duration
-from featurestore.values import FeatureType
+from featurestore.values import FeatureType, is_unicode, shown, vector_length
 
 Duration = str
 """A span of time: digits and `ms`, `s`, `m`, `h` or `d`, such as `30d`; or `none`."""
 
 RESPONSE_FIELDS = frozenset({"features", "metadata", "verdict"})
 """Fields of responses, which no id can be called by."""
+
+_BETTER_NAMES = {"event_timestamp": "event_at", "created": "created_at"}
+
+RESERVED_NAMES = frozenset(_BETTER_NAMES)
+"""Columns that Feast's client sends beside the features, which no feature can be called by."""
+
+_TYPES = "float, int, bool, string, float32[N], count(SPAN), sum(FIELD, SPAN)"
+_KNOWN_TYPES = ("float", "int", "bool", "string", "float32[N]", "count(10m)", "sum(amount, 1h)")
+_SPANS = "want a span of time in quotes, such as 30d, 12h, 5m, 10s or 500ms"
+_NAMES = "want a letter or _, then letters, digits, _ . - (128 at most)"
+
+# What apply_schema.lua takes, which has the last word; here it is told before anything is sent, and with its place.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
+_WINDOW_SPAN = re.compile(r"0*[1-9][0-9]*")
+_MOST_FEATURES, _MOST_NAMES, _MOST_NAME, _MOST_NUMBERS, _MOST_DIGITS = 1000, 5000, 128, 2048, 6
+_MOST_MS = 10**13 - 1
 
 
 class FeatureDefinition(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,7 +71,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     features: dict[str, FeatureType | FeatureDefinition]
-    entity: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][\w-]*$")] = "user"
+    entity: str = "user"
     members: str | None = None
     join_key: str | None = None
     max_age: Duration | None = None
@@ -63,18 +83,15 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         """Return the definition as apply_schema takes it.
 
         Raises:
-            SchemaError: A span of time is none, `join_key` is another field of responses, or `members` cannot be that.
+            SchemaError: Something in it is not allowed; it says what, by its key in a schema file, and what would be.
         """
+        self._check()
         words: list[str] = []
         for name, feature in self.features.items():
             if isinstance(feature, str):
                 words += (name, feature)
             else:
                 words += (name, feature.type, *_option_words(name, feature))
-        if self.join_key in RESPONSE_FIELDS:
-            raise SchemaError(f"join_key cannot be {self.join_key}: responses have a field of that name")
-        if self.members is not None:
-            _check_members(self.entity, self.members)
         for option in ("ttl", "max_age", "tombstone"):
             span = getattr(self, option)
             if span is not None:
@@ -86,6 +103,52 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
             words += (f"@service:{service}", msgspec.json.encode(names).decode() if names else "")
         return words
 
+    def references(self) -> dict[str, dict[str, list[str]]]:
+        """Return what the services name with an entity: entity → feature → the services."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for service, names in self.services.items():
+            for name in names:
+                entity, _, feature = name.rpartition(":")
+                if entity:
+                    found.setdefault(entity, {}).setdefault(feature, []).append(service)
+        return found
+
+    def _check(self) -> None:
+        """Return when all that can be known without Redis is right; errors as in `words`."""
+        if not isinstance(self.entity, str) or not ENTITY_NAME.fullmatch(self.entity):
+            raise _refusal("entity", self.entity, "want a letter or _, then letters, digits, _ - (64 at most)")
+        for key in ("members", "join_key"):
+            text = getattr(self, key)
+            if text is not None and not (isinstance(text, str) and text and text.isprintable()):
+                raise _refusal(key, text, "want printable text")
+        if self.join_key in RESPONSE_FIELDS:
+            raise SchemaError(f"join_key cannot be {self.join_key}: responses have a field of that name")
+        if self.members is not None:
+            _check_members(self.entity, self.members)
+        self._check_features()
+        if not isinstance(self.services, Mapping):
+            raise _refusal("services", self.services, 'want a table, such as ads = ["age", "item:price"]')
+        for service, names in self.services.items():
+            _check_service(service, names)
+
+    def _check_features(self) -> None:
+        if not isinstance(self.features, Mapping):
+            raise _refusal("features", self.features, 'want a table, such as age = "float"')
+        if len(self.features) > _MOST_FEATURES:
+            raise SchemaError(f"features has {len(self.features)} features: a schema has at most {_MOST_FEATURES}")
+        for name, feature in self.features.items():
+            _check_feature(name, feature, self.join_key or f"{self.entity}_id")
+
+
+def _refusal(key: str, value: object, want: str) -> SchemaError:
+    """Return what says that the value of a key is not allowed, and what is."""
+    return SchemaError(f"{key} = {_toml(value)}: {want}")
+
+
+def _toml(value: object) -> str:
+    """Return a value for messages, near to how a schema file has it."""
+    return str(value).lower() if isinstance(value, bool) else shown(value)
+
 
 def _check_members(entity: str, members: str) -> None:
     default = Keys()
@@ -95,6 +158,77 @@ def _check_members(entity: str, members: str) -> None:
         raise SchemaError(f"members cannot be {members}: the schema is there")
 
 
+def _check_feature(name: str, feature: FeatureType | FeatureDefinition, id_name: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _MOST_NAME:
+        raise SchemaError(f"features.{_toml(name)} is no name of a feature: {_NAMES}")
+    key = f"features.{name}"
+    if name in RESERVED_NAMES:
+        better = _BETTER_NAMES[name]
+        raise SchemaError(f"{key}: Feast's client sends a column of that name for itself; call it {better}, say")
+    if name == id_name:
+        raise SchemaError(f"{key}: the entity's id is called that; call the feature {name}_value, say, or set join_key")
+    if isinstance(feature, FeatureDefinition):
+        _check_type(f"{key}.type", feature.type)
+        _check_default(f"{key}.default", feature.type, feature.default)
+        if not isinstance(feature.always, bool):
+            raise _refusal(f"{key}.always", feature.always, "want true or false")
+        if feature.always and vector_length(feature.type) is None:
+            raise _refusal(f"{key}.always", feature.always, f"that is for vectors, and {name} is {feature.type}")
+    else:
+        _check_type(key, feature)
+
+
+def _check_type(key: str, kind: object) -> None:
+    try:
+        text: str = msgspec.convert(kind, FeatureType)
+    except msgspec.ValidationError:
+        hint = _meant(kind, _KNOWN_TYPES)
+        raise _refusal(key, kind, f"no such type{hint} (types are {_TYPES})") from None
+    if (vector_length(text) or 0) > _MOST_NUMBERS:
+        raise _refusal(key, text, f"a vector has at most {_MOST_NUMBERS} numbers")
+    if text.endswith(")"):
+        field, _, span = text[:-2].partition("(")[2].rpartition(",")
+        span = span.strip()
+        if not field.isascii() or len(span) > _MOST_DIGITS or not _WINDOW_SPAN.fullmatch(span):
+            raise _refusal(key, text, "a window is like count(10m) or sum(amount, 1h), with 1 to 999999 units")
+
+
+def _check_default(key: str, kind: str, default: object) -> None:
+    if default is None:
+        return
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    fits = {
+        "float": is_number and _is_finite(default),
+        "int": is_number and isinstance(default, int) and -(2**63) <= default < 2**63,
+        "bool": isinstance(default, bool),
+        "string": isinstance(default, str) and default != "" and is_unicode(default),
+    }
+    if kind not in fits:
+        raise _refusal(key, default, f"features of type {kind} have no default")
+    if not fits[kind]:
+        wants = {"float": "a finite number", "int": "an integer of 64 bits", "bool": "true or false"}
+        raise _refusal(key, default, f"a default of type {kind} is {wants.get(kind, 'text, and not empty')}")
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int beyond all floats
+        return False
+
+
+def _check_service(service: str, names: object) -> None:
+    if not isinstance(service, str) or not _NAME.fullmatch(service):
+        raise SchemaError(f"services.{_toml(service)} is no name of a service: {_NAMES}")
+    key = f"services.{service}"
+    if not isinstance(names, list | tuple) or len(names) > _MOST_NAMES:
+        raise _refusal(key, names, f'want a list of at most {_MOST_NAMES} names, such as ["age", "item:price"]')
+    for name in names:
+        entity, colon, feature = name.rpartition(":") if isinstance(name, str) else ("", ":", "")
+        if not _NAME.fullmatch(feature) or (colon and not ENTITY_NAME.fullmatch(entity)):
+            raise _refusal(key, name, "want the name of a feature, or entity:feature")
+
+
 def _option_words(name: str, feature: FeatureDefinition) -> list[str]:
     words = []
     if feature.default is not None:
@@ -102,36 +236,75 @@ def _option_words(name: str, feature: FeatureDefinition) -> list[str]:
         text = default if isinstance(default, str) else msgspec.json.encode(default).decode()
         words += [f"@default:{name}", text]
     if feature.max_age is not None:
-        words += [f"@max_age:{name}", _span_word(f"max_age of {name}", feature.max_age)]
+        words += [f"@max_age:{name}", _span_word(f"features.{name}.max_age", feature.max_age)]
     if feature.always:
         words += [f"@always:{name}", "1"]
     return words
 
 
-def _span_word(option: str, span: str) -> str:
+def _span_word(key: str, span: object) -> str:
+    if span == "none":
+        return ""
     try:
-        return "" if span == "none" else str(parse_duration(span))
-    except ValueError as error:
-        raise SchemaError(f"{option}: {error}") from error
+        ms = parse_duration(span) if isinstance(span, str) else _MOST_MS + 1
+    except ValueError:
+        ms = _MOST_MS + 1
+    if ms > _MOST_MS:
+        raise _refusal(key, span, f"{_SPANS}, or none")
+    return str(ms)
 
 
 def read_definition(path: Path | None = None) -> Definition:
     """Read a schema file; without a path, the one that ships with the package.
 
     Raises:
-        SchemaError: The file is missing, is not TOML, or does not have the shape of a `Definition`.
+        SchemaError: The file is missing, is not TOML, or does not have the shape of a `Definition`. It names the file,
+            the key, the value, and what would be right.
     """
     source = resources.files("featurestore") / "features.toml" if path is None else path
     try:
         content = tomllib.loads(source.read_text(encoding="utf-8"))
-        definition = msgspec.convert(content, Definition)
-        definition.words()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, no TOML, or absurd TOML
         raise SchemaError(f"cannot read the schema {source}: {error}") from error
-    except msgspec.ValidationError as error:
-        types = "float, int, bool, string, float32[N], count(SPAN), sum(FIELD, SPAN)"
-        where = re.sub(r" matching regex '.*?'", " of a known type", str(error), flags=re.DOTALL)
-        raise SchemaError(f"{source}: {where} (types are {types})") from error
+    try:
+        definition = _definition_of(content)
+        definition.words()
+    except SchemaError as error:
+        raise SchemaError(f"{source}: {error}") from None
     if not definition.features:
         raise SchemaError(f"{source}: [features] declares no feature")
     return definition
+
+
+def _definition_of(content: Mapping[str, Any]) -> Definition:
+    """Return what a file's content declares; its values are still to be checked."""
+    _check_keys("", content, Definition.__struct_fields__)
+    if "features" not in content:
+        raise SchemaError('[features] is missing: want a table, such as age = "float"')
+    features = content["features"]
+    if isinstance(features, Mapping):
+        features = {name: _feature_of(f"features.{name}", feature) for name, feature in features.items()}
+    return Definition(**{**content, "features": features})
+
+
+def _feature_of(key: str, feature: Any) -> Any:
+    if not isinstance(feature, Mapping):
+        return feature
+    _check_keys(f"{key}.", feature, FeatureDefinition.__struct_fields__)
+    if "type" not in feature:
+        raise SchemaError(f"{key}.type is missing: want {_TYPES}")
+    return FeatureDefinition(**feature)
+
+
+def _check_keys(prefix: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    known = tuple(known)
+    for key in table:
+        if key not in known:
+            hint = _meant(key, known)
+            raise SchemaError(f"there is no {prefix}{key}{hint} (known are {', '.join(known)})")
+
+
+def _meant(word: object, known: Iterable[str]) -> str:
+    """Return a question for what `word` may stand for, nothing where it is like none of `known`."""
+    close = difflib.get_close_matches(str(word).lower(), list(known), 1)
+    return f": did you mean {close[0]}?" if close else ""

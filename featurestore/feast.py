@@ -40,7 +40,7 @@ class OnlineRequest(msgspec.Struct):
     Attributes:
         entities: Join key → its value in each row; where it is null, no feature is found.
         features: `view:feature`.
-        feature_service: In their place, a service of the default entity's schema.
+        feature_service: In their place, a service of the default entity's schema; `item:ranking` is one of `item`'s.
         full_feature_names: Whether to answer with `view__feature` in place of `feature`.
     """
 
@@ -158,7 +158,7 @@ class FeastResource:
         if service is None:
             raise _unacceptable("want `features` or `feature_service`")
         try:
-            names = self._store.service(service)
+            names = self._store.query_names(service)
         except (NoSchemaError, UndeclaredFeatureError):
             message = f"Feature service {service} does not exist"
             raise FeastError(falcon.HTTP_NOT_FOUND, "FeatureServiceNotFoundException", message) from None

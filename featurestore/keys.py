@@ -1,5 +1,7 @@
 """Names of the keys in Redis. Nothing else in the project spells one; scripts get every key in KEYS."""
 
+import re
+
 import msgspec
 
 MAX_ID_BYTES = 256
@@ -8,24 +10,34 @@ MAX_ID_BYTES = 256
 SCHEMAS = "featurestore:schemas"
 """The set of the keys of all schemas."""
 
+ENTITY_NAME = re.compile(r"[A-Za-z_][\w-]{0,63}")
+"""What an entity may be called; it must match whole."""
+
 
 class Keys(msgspec.Struct, frozen=True):
     """The keys of one entity, such as `user`.
 
     Attributes:
         entity: The entity's name, which starts every key of it.
-        members: The set of all known ids.
-        schema: The hash with the declared features.
+        members: The set of all known ids; `all_<entity>s` when left out.
+        schema: The hash with the declared features; `<entity>:schema` when left out.
     """
 
     entity: str = "user"
-    members: str = "all_users"
-    schema: str = "user:schema"
+    members: str = ""
+    schema: str = ""
+
+    def __post_init__(self) -> None:
+        """Name what was left out, once: reads find every key ready."""
+        if not self.members:
+            msgspec.structs.force_setattr(self, "members", f"all_{self.entity}s")
+        if not self.schema:
+            msgspec.structs.force_setattr(self, "schema", f"{self.entity}:schema")
 
     @classmethod
     def of(cls, entity: str, members: str | None = None) -> "Keys":
-        """Return the keys of `entity`; `members` names its set where it is not `all_<entity>s`."""
-        return cls(entity, members or f"all_{entity}s", f"{entity}:schema")
+        """Return the keys of `entity`; `members` names its set where a schema says so, None where it does not."""
+        return cls(entity, members or "")
 
     @staticmethod
     def entity_of(schema: bytes) -> str:

@@ -3,13 +3,23 @@
 `FeatureStore` and `AsyncFeatureStore` drive the same plans, each over a transport of its kind.
 """
 
-import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import msgspec
 
+from featurestore.arguments import (
+    listed_vectors,
+    passed_values,
+    plain_id_text,
+    plain_ids,
+    plain_max_age,
+    plain_name,
+    plain_names,
+    plain_values,
+    status_with,
+)
 from featurestore.definition import Definition
 from featurestore.errors import (
     BadArgumentsError,
@@ -17,17 +27,17 @@ from featurestore.errors import (
     NoSchemaError,
     SchemaChangedError,
     UndeclaredFeatureError,
+    UnknownEntityError,
 )
-from featurestore.keys import SCHEMAS, Keys
+from featurestore.keys import ENTITY_NAME, SCHEMAS, Keys
 from featurestore.packing import Packer
-from featurestore.query import Query, Table
-from featurestore.results import Description, MaxAge, milliseconds
+from featurestore.results import Description, MaxAge
 from featurestore.schema import Schema
 from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
 from featurestore.selection import Fresh, Selection
 from featurestore.text import encode_id
 from featurestore.transport import Reply, Word, pack_call
-from featurestore.values import Row, Value
+from featurestore.values import Row, Value, shown
 
 IDS_PER_CALL = 100
 """Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
@@ -37,7 +47,6 @@ OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError)
 
 _MOST_SELECTIONS = 256
 _SCHEMA_RECHECK_S = 1.0
-_ENTITY = re.compile(r"[A-Za-z_][\w-]{0,63}")
 _MOST_ENTITIES = 256
 
 T = TypeVar("T")
@@ -109,8 +118,29 @@ class ReadPlans:
 
     def apply(self, definition: Definition) -> Plan[int]:
         """Declare the features of `definition` beside the others; return the schema's version."""
-        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), definition.words()))
+        words = definition.words()
+        for entity, features in definition.references().items():
+            if entity != self.keys.entity or not features.keys() <= definition.features.keys():
+                yield from self._check_references(entity, features, definition)
+        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
         return int(reply)
+
+    def _check_references(
+        self, entity: str, features: Mapping[str, Sequence[str]], definition: Definition
+    ) -> Plan[None]:
+        """Return when an entity has the features that services name, or has no schema yet, unless it is this one."""
+        own = entity == self.keys.entity
+        declared = set(definition.features) if own else set()
+        try:
+            declared |= (yield from (yield from self.entity(entity)).schema()).features.keys()
+        except NoSchemaError:
+            if not own:
+                return
+        for feature, services in features.items():
+            if feature not in declared:
+                raise UndeclaredFeatureError(
+                    f"{entity}:{feature} of service {services[0]} is not declared in the schema of {entity}"
+                )
 
     def entities(self) -> Plan[list[str]]:
         """Return the names of all entities that have a schema."""
@@ -121,12 +151,23 @@ class ReadPlans:
         return sorted(names)
 
     def service(self, name: str) -> Plan[list[str]]:
-        """Return the features that the schema lists under that name."""
+        """Return the features that the schema lists under that name, those of this entity without its prefix."""
+        prefix = f"{self.keys.entity}:"
+        return [feature.removeprefix(prefix) for feature in (yield from self.listed(name))]
+
+    def listed(self, name: str) -> Plan[list[str]]:
+        """Return what the schema lists under that name, as it does."""
         schema = yield from self.seen_schema()
         if self._may_be_outdated():  # no reply of the scripts tells of a list that changed
             self._schema_read_at = time.monotonic()  # one look is enough, for all who ask meanwhile
             schema = yield from self.schema()
-        return schema.service(name)
+        if name not in schema.services:
+            raise UndeclaredFeatureError(f"no service {name} is declared in the schema of {self.keys.entity}")
+        return schema.services[name]
+
+    def lists(self, service: str) -> bool:
+        """Tell whether the schema as last seen, if it ever was, has that service."""
+        return self._schema is not None and service in self._schema.services
 
     def declared(self, columns: Sequence[str]) -> Plan[Mapping[str, str]]:
         """Return the declared features' types, read anew where one of `columns` is not among those last seen."""
@@ -177,40 +218,69 @@ class ReadPlans:
     # Reading
 
     def get(
-        self, entity_id: str, features: Sequence[str] | None, service: str | None, max_age: MaxAge
+        self, entity_id: str, features: Iterable[str] | None, service: str | None, max_age: MaxAge
     ) -> Plan[dict[str, Value | None] | None]:
         """Return an entity's features by name, None when the id is unknown."""
+        entity_id = plain_id_text(entity_id)
         if max_age is not None:
-            return (yield from self.get_many([entity_id], features, service, max_age))[0]
-        names = yield from self._wanted(features, service)
+            return (yield from self.get_many([entity_id], features, service, max_age, None))[0]
+        names = yield from self._wanted(plain_names(features, service), service)
         selection, row = yield from self.fetch(entity_id, names)
         return None if row is None else selection.values(row)
 
     def get_many(
-        self, entity_ids: Sequence[str], features: Sequence[str] | None, service: str | None, max_age: MaxAge
+        self,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None,
+        service: str | None,
+        max_age: MaxAge,
+        passed: Mapping[str, Any] | None,
     ) -> Plan[list[dict[str, Value | None] | None]]:
-        """Return what `get` returns for each id."""
-        names = yield from self._wanted(features, service)
-        if max_age is None:
-            selection, rows = yield from self.fetch_many(entity_ids, names)
-            return [None if row is None else selection.values(row) for row in rows]
-        selection, entries = yield from self.fetch_fresh(entity_ids, names, milliseconds(max_age))
-        return [None if entry is None else selection.values(entry.values) for entry in entries]
+        """Return what `get` returns for each id; `passed` values take the place of stored ones."""
+        ids, names, max_age_ms = plain_ids(entity_ids), plain_names(features, service), plain_max_age(max_age)
+        given = None if passed is None else plain_values(passed, "passed")
+        if not ids:
+            return []
+        names = yield from self._wanted(names, service)
+        if max_age_ms is None:
+            selection, rows = yield from self.fetch_many(ids, names)
+        else:
+            selection, entries = yield from self.fetch_fresh(ids, names, max_age_ms)
+            rows = [None if entry is None else entry.values for entry in entries]
+        found = [None if row is None else selection.values(row) for row in rows]
+        if given:
+            values = listed_vectors(passed_values(given, selection.kinds))
+            for known in filter(None, found):
+                known.update(values)
+        return found
 
     def describe_many(
-        self, entity_ids: Sequence[str], features: Sequence[str] | None, service: str | None, max_age: MaxAge
+        self,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None,
+        service: str | None,
+        max_age: MaxAge,
+        passed: Mapping[str, Any] | None,
     ) -> Plan[list[Description | None]]:
         """Return each id's features with their age, None for an unknown id."""
-        names = yield from self._wanted(features, service)
-        selection, entries = yield from self.fetch_fresh(entity_ids, names, milliseconds(max_age))
+        ids, names, max_age_ms = plain_ids(entity_ids), plain_names(features, service), plain_max_age(max_age)
+        given = {} if passed is None else plain_values(passed, "passed")
+        if not ids:
+            return []
+        names = yield from self._wanted(names, service)
+        selection, entries = yield from self.fetch_fresh(ids, names, max_age_ms)
+        values = listed_vectors(passed_values(given, selection.kinds))
         return [
             None
             if entry is None
             else Description(
-                selection.values(entry.values),
+                selection.values(entry.values) | values,
                 entry.event_time,
                 entry.age_ms,
-                dict(zip(selection.names, entry.statuses, strict=True)),
+                {
+                    name: status_with(values, name, status)
+                    for name, status in zip(selection.names, entry.statuses, strict=True)
+                },
             )
             for entry in entries
         ]
@@ -259,85 +329,31 @@ class ReadPlans:
             selection = yield from self.select(features)
             return selection, (yield from read(selection))
 
-    def _wanted(self, features: Sequence[str] | None, service: str | None) -> Plan[Sequence[str] | None]:
-        if service is None:
-            return features
-        if features is not None:
-            raise BadArgumentsError("name the features or a service, not both")
-        return (yield from self.service(service))
+    def _wanted(self, names: list[str] | None, service: str | None) -> Plan[list[str] | None]:
+        return names if service is None else (yield from self.service(str.__str__(service)))
 
-    # Several entities
+    # Other entities
 
     def entity(self, name: str) -> Plan[Self]:
-        """Return another entity's plans, of the same class as these; NoSchemaError when it has no schema."""
+        """Return another entity's plans, of the same class as these; UnknownEntityError when it has no schema."""
+        name = plain_name(name, "an entity's name")
         if name == self.keys.entity:
             return self
         known = self._entities.get(name)
         if known is None:
-            if not _ENTITY.fullmatch(name):
-                raise NoSchemaError(f"{name[:64]!r} is no entity's name")
-            known = type(self)(Keys.of(name))
-            members = (yield from known.schema()).members
+            if not ENTITY_NAME.fullmatch(name):
+                raise UnknownEntityError(f"{shown(name)} is no entity's name")
+            known = type(self)(Keys(name))
+            try:
+                members = (yield from known.schema()).members
+            except NoSchemaError as error:
+                raise UnknownEntityError(str(error)) from None
             if members:
                 known.keys = Keys.of(name, members)
             if len(self._entities) >= _MOST_ENTITIES:
                 self._entities = {}
             self._entities[name] = known
         return known
-
-    def query(
-        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], max_age: MaxAge, *, metadata: bool
-    ) -> Plan[Table]:
-        """Return features of several entities side by side."""
-        query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=milliseconds(max_age))
-        try:
-            return (yield from self._query(query))
-        except OUTDATED:
-            for entity in query.wanted:
-                yield from (yield from self.entity(entity)).schema()
-            return (yield from self._query(query))
-
-    def _query(self, query: Query) -> Plan[Table]:
-        parts: list[tuple[str, Selection, int]] = []
-        calls: list[bytes] = []
-        for entity, features in query.wanted.items():
-            plans = yield from self.entity(entity)
-            selection = yield from plans.select(features)
-            packer = Packer(plans.keys, (*query.options, *selection.words)) if query.options else selection.packer
-            made = packed_batches(packer, query.ids_of(entity))
-            parts.append((entity, selection, len(made)))
-            calls += made
-        replies: Iterator[Reply] = iter((yield from _batches(calls)))
-        table = Table(query)
-        for entity, selection, count in parts:
-            table.add(entity, selection, [next(replies) for _ in range(count)])
-        return table
-
-    def fetch_fresh_of(
-        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
-    ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
-        """Return what `fetch_fresh` does for each entity's name, ids and features, in one round trip."""
-        try:
-            return (yield from self._fresh_of(wanted))
-        except OUTDATED:
-            for entity, _, _ in wanted:
-                yield from (yield from self.entity(entity)).schema()
-            return (yield from self._fresh_of(wanted))
-
-    def _fresh_of(
-        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
-    ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
-        selections: list[Selection] = []
-        batches: list[list[bytes]] = []
-        for entity, ids, features in wanted:
-            plans = yield from self.entity(entity)
-            selections.append((yield from plans.select(features)))
-            batches.append(packed_batches(Packer(plans.keys, ("?metadata", *selections[-1].words)), ids))
-        replies: Iterator[Reply] = iter((yield from _batches([call for calls in batches for call in calls])))
-        return [
-            (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
-            for selection, calls in zip(selections, batches, strict=True)
-        ]
 
 
 def packed_batches(packer: Packer, entity_ids: Sequence[str]) -> list[bytes]:

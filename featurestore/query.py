@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featurestore.arguments import passed_values, status_with
 from featurestore.errors import BadArgumentsError
 from featurestore.selection import Fresh, Selection
 from featurestore.values import Row, Status
@@ -21,6 +22,7 @@ class Query:
         max_age_ms: Values older than that are None.
 
     Attributes:
+        names: The names as they were given.
         refs: The names, each with its entity.
         wanted: Entity → its features.
         options: What the scripts are told beside the names.
@@ -38,7 +40,7 @@ class Query:
         metadata: bool,
         max_age_ms: int | None,
     ) -> None:
-        self.rows = rows
+        self.rows, self.names = rows, names
         self.refs = [name if ":" in name else f"{default}:{name}" for name in names]
         self.wanted: dict[str, list[str]] = {}
         for ref in self.refs:
@@ -101,6 +103,22 @@ class Table:
                 self.entities[number][entity] = {"event_time": entry.event_time, "age_ms": entry.age_ms}
                 _place(self.statuses[number], columns, entry.statuses)
             _place(self.rows[number], columns, values)
+
+    def put(self, passed: Mapping[str, Any]) -> None:
+        """Put values that a request brings, by name as asked for, in the place of stored ones, in every row.
+
+        Raises:
+            BadArgumentsError: One is not among the features asked for.
+            BadValueError: One has not the type of its feature.
+        """
+        names = self._query.names
+        values = passed_values(passed, dict(zip(names, self.types, strict=True)))
+        places = [(place, name) for place, name in enumerate(names) if name in values]
+        for place, name in places:
+            for row in self.rows:
+                row[place] = values[name]
+            for statuses in self.statuses:
+                statuses[place] = status_with(values, name, statuses[place])
 
 
 def _place(row: list[Any], columns: Sequence[Sequence[int]], values: Any) -> None:

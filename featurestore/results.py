@@ -2,8 +2,6 @@
 
 import msgspec
 
-from featurestore.errors import BadArgumentsError
-from featurestore.text import parse_duration
 from featurestore.values import Status, Value
 
 MaxAge = str | int | None
@@ -50,15 +48,3 @@ class Health(msgspec.Struct, frozen=True):
 
     status: str
     reason: str | None = None
-
-
-def milliseconds(max_age: MaxAge) -> int | None:
-    """Return the ms in a span of time.
-
-    Raises:
-        BadArgumentsError: It is none.
-    """
-    try:
-        return None if max_age is None else parse_duration(str(max_age))
-    except ValueError as error:
-        raise BadArgumentsError(f"max_age: {error}") from None

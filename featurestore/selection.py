@@ -86,6 +86,11 @@ class Selection:
             self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, id_name, self._head
         )
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The types by the features' names."""
+        return dict(zip(self.names, self.types, strict=True))
+
     def decode(self, reply: bytes) -> Row:
         """Return the row in a reply of get_features.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
+from featurestore.arguments import lasting_timeout, plain_ids, plain_name, plain_names, plain_timeout
 from featurestore.definition import Definition
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
@@ -13,6 +14,7 @@ from featurestore.results import Description, MaxAge
 from featurestore.schema import Schema
 from featurestore.selection import Fresh, Selection
 from featurestore.settings import Settings
+from featurestore.table import FeatureTable
 from featurestore.transport import SyncTransport, Timed, Transport
 from featurestore.upsert import UpsertResult
 from featurestore.values import Row, Value
@@ -50,11 +52,14 @@ class FeatureStore:
             url: Redis's address; without one, the environment's `REDIS_URL` or `REDIS_HOST`, else the embedded server.
             timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
             keys: The entity's keys.
+
+        Raises:
+            ConfigurationError: The address or the time-out cannot be used.
         """
         settings = Settings.from_environment()
         transport = SyncTransport(
             url or settings.url or embedded_url(settings.data_dir),
-            timeout=timeout or settings.timeout_ms / 1000,
+            timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
             connect_timeout=settings.connect_timeout_ms / 1000,
         )
         return cls(transport, keys)
@@ -115,7 +120,7 @@ class FeatureStore:
     def get(
         self,
         entity_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -134,24 +139,41 @@ class FeatureStore:
             UndeclaredFeatureError: A feature or the service is not declared.
             BadArgumentsError: The id is empty or too long, or an argument cannot be used.
         """
-        return self._run(self._plans.get(entity_id, features, service, max_age), timeout)
+        return self._run(self._plans.get(entity_id, features, service, max_age), plain_timeout(timeout))
 
-    def get_many(
+    def get_many(  # noqa: PLR0913 - what a read may ask for
         self,
-        entity_ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> list[dict[str, Value | None] | None]:
-        """Return what `get` returns for each id, in their order, duplicates included, in one round trip."""
-        return self._run(self._plans.get_many(entity_ids, features, service, max_age), timeout)
+        """Return what `get` returns for each id, in their order, duplicates included, in one round trip.
+
+        Args:
+            entity_ids: The ids: any iterable of text.
+            features: As in `get`.
+            service: As in `get`.
+            max_age: As in `get`.
+            passed: Values of the caller's own context by name, which take the place of stored ones in the row of every
+                id that is known.
+            timeout: See the class.
+
+        Raises:
+            UndeclaredFeatureError: A feature or the service is not declared.
+            BadArgumentsError: An id is empty or too long, or a passed value is not among the features asked for.
+            BadValueError: A passed value is not of its feature's type.
+        """
+        plan = self._plans.get_many(entity_ids, features, service, max_age, passed)
+        return self._run(plan, plain_timeout(timeout))
 
     def describe(
         self,
         entity_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -160,36 +182,38 @@ class FeatureStore:
         """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
         return self.describe_many([entity_id], features, service=service, max_age=max_age, timeout=timeout)[0]
 
-    def describe_many(
+    def describe_many(  # noqa: PLR0913 - what a read may ask for
         self,
-        entity_ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> list[Description | None]:
-        """Return what `describe` returns for each id, in one round trip."""
-        return self._run(self._plans.describe_many(entity_ids, features, service, max_age), timeout)
+        """Return what `describe` returns for each id, in one round trip; see `get_many`."""
+        plan = self._plans.describe_many(entity_ids, features, service, max_age, passed)
+        return self._run(plan, plain_timeout(timeout))
 
-    def fetch(self, entity_id: str, features: Sequence[str] | None = None) -> tuple[Selection, Row | None]:
+    def fetch(self, entity_id: str, features: Iterable[str] | None = None) -> tuple[Selection, Row | None]:
         """Return an entity's row, None when the id is unknown, and the selection that names its columns.
 
         Arguments and errors are those of `get`.
         """
-        return self._run(self._plans.fetch(entity_id, features))
+        return self._run(self._plans.fetch(entity_id, plain_names(features, None)))
 
     def fetch_many(
-        self, entity_ids: Sequence[str], features: Sequence[str] | None = None
+        self, entity_ids: Iterable[str], features: Iterable[str] | None = None
     ) -> tuple[Selection, list[Row | None]]:
         """Return a row for each id, None for an unknown one, and the selection that names their columns.
 
         Arguments and errors are those of `get_many`.
         """
-        return self._run(self._plans.fetch_many(entity_ids, features))
+        return self._run(self._plans.fetch_many(plain_ids(entity_ids), plain_names(features, None)))
 
     def fetch_fresh(
-        self, entity_ids: Sequence[str], features: Sequence[str] | None = None, *, max_age_ms: int | None = None
+        self, entity_ids: Iterable[str], features: Iterable[str] | None = None, *, max_age_ms: int | None = None
     ) -> tuple[Selection, list[Fresh | None]]:
         """Return for each id its row with the age and status of each value, by Redis's clock; None for an unknown one.
 
@@ -198,7 +222,7 @@ class FeatureStore:
             features: The features wanted; all of the packed row when left out.
             max_age_ms: Values older than that are STALE and None, as those beyond the schema's own `max_age` are.
         """
-        return self._run(self._plans.fetch_fresh(entity_ids, features, max_age_ms))
+        return self._run(self._plans.fetch_fresh(plain_ids(entity_ids), plain_names(features, None), max_age_ms))
 
     def fetch_fresh_of(
         self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
@@ -215,7 +239,7 @@ class FeatureStore:
         """
         return self._run(self._plans.fetch_fresh_of(wanted))
 
-    def select(self, features: Sequence[str] | None = None) -> Selection:
+    def select(self, features: Iterable[str] | None = None) -> Selection:
         """Return the selection of `features`, all declared ones when left out; asks Redis only when it must.
 
         Raises:
@@ -226,7 +250,8 @@ class FeatureStore:
         wanted = None if features is None else tuple(dict.fromkeys(features))
         selection = plans.selections.get(wanted)
         if selection is None or (wanted is None and plans.unsure):
-            selection = self._run(plans.select(wanted))
+            names = plain_names(features if isinstance(features, str) else wanted, None)
+            selection = self._run(plans.select(names))
         return selection
 
     @property
@@ -239,31 +264,56 @@ class FeatureStore:
         """Whether the next read of all features has to go by `select`, to make sure of the schema."""
         return self._plans.unsure
 
-    def query(
+    def query(  # noqa: PLR0913 - what a read may ask for
+        self,
+        rows: Iterable[Mapping[str, str]],
+        features: Iterable[str] | None = None,
+        *,
+        service: str | None = None,
+        max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> FeatureTable:
+        """Return features of several entities side by side, a row for each of `rows`, in one round trip.
+
+        Args:
+            rows: The id of each entity by the entity's name. Where a row has no id of an entity, its features are None
+                there, as they are for an unknown id.
+            features: `entity:feature`, or the feature alone for this entity.
+            service: In their place, what this entity's schema lists under this name; `item:ranking` is what the schema
+                of `item` does.
+            max_age: As in `get`.
+            passed: As in `get_many`, by the names of `features`; in every row.
+            timeout: See the class.
+
+        Returns:
+            A table whose columns have the names asked for, and whose ids are texts such as `user:u1 item:i9`.
+
+        Raises:
+            UndeclaredFeatureError: A feature or the service is not declared.
+            NoSchemaError: An entity has no schema.
+            BadArgumentsError: A row names an entity of which no feature is wanted, or an argument cannot be used.
+            BadValueError: A passed value is not of its feature's type.
+        """
+        return self._run(self._plans.query(rows, features, service, max_age, passed), plain_timeout(timeout))
+
+    def query_table(
         self,
         rows: Sequence[Mapping[str, str]],
         names: Sequence[str],
         *,
-        max_age: MaxAge = None,
+        max_age_ms: int | None = None,
         metadata: bool = False,
-        timeout: float | None = None,
     ) -> Table:
-        """Return features of several entities side by side, in one round trip.
+        """Return what `query` does as the HTTP server wants it: with types, statuses and ages.
 
         Args:
-            rows: For each row the id of each entity, by the entity's name. Where a row has no id of an entity, its
-                features are None there, as they are for an unknown id.
-            names: `entity:feature`, or the feature alone for this entity.
-            max_age: Values older than that are None.
+            rows: As in `query`, of plain text.
+            names: The features, as in `query`.
+            max_age_ms: Values older than that are None.
             metadata: Whether to tell the age and the status of the values.
-            timeout: See the class.
-
-        Raises:
-            UndeclaredFeatureError: A feature is not declared.
-            NoSchemaError: An entity has no schema.
-            BadArgumentsError: A row names an entity of which no feature is wanted.
         """
-        return self._run(self._plans.query(rows, names, max_age, metadata=metadata), timeout)
+        return self._run(self._plans.query_table(rows, names, max_age_ms, metadata=metadata))
 
     # Writing
 
@@ -282,7 +332,7 @@ class FeatureStore:
         Raises:
             BadArgumentsError: The event time is not usable.
         """
-        return self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), timeout)
+        return self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), plain_timeout(timeout))
 
     def put(
         self, entity_id: str, features: Mapping[str, Any], *, event_time: EventTime = None, overwrite: bool = False
@@ -296,8 +346,8 @@ class FeatureStore:
 
     def upsert_table(
         self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[Any]],
+        columns: Iterable[str],
+        rows: Iterable[Sequence[Any]],
         *,
         event_time: EventTime = None,
         overwrite: bool = False,
@@ -312,7 +362,8 @@ class FeatureStore:
             overwrite: As in `upsert`.
             timeout: See the class.
         """
-        return self._run(self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite), timeout)
+        plan = self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite)
+        return self._run(plan, plain_timeout(timeout))
 
     def record(
         self,
@@ -333,7 +384,7 @@ class FeatureStore:
             UndeclaredFeatureError: The schema has no sliding window.
             BadArgumentsError: The event time is not usable.
         """
-        return self._run(self._plans.record(events, event_time), timeout)
+        return self._run(self._plans.record(events, event_time), plain_timeout(timeout))
 
     def increment(
         self,
@@ -358,7 +409,7 @@ class FeatureStore:
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the event time is not usable, or nothing is to be added.
         """
-        return self._run(self._plans.increment(entity_id, amounts, event_time), timeout)
+        return self._run(self._plans.increment(entity_id, amounts, event_time), plain_timeout(timeout))
 
     def delete(self, entity_id: str, *, event_time: EventTime = None, timeout: float | None = None) -> bool:
         """Remove an entity's features and its membership; return whether anything was removed.
@@ -370,7 +421,7 @@ class FeatureStore:
             event_time: When it was deleted; what is newer stays. Without one, now.
             timeout: See the class.
         """
-        return self._run(self._plans.delete(entity_id, event_time), timeout)
+        return self._run(self._plans.delete(entity_id, event_time), plain_timeout(timeout))
 
     def count(self) -> int:
         """Return how many ids are known."""
@@ -389,12 +440,21 @@ class FeatureStore:
         return self._run(self._plans.seen_schema()).id_name(self.keys.entity)
 
     def service(self, name: str) -> list[str]:
-        """Return the features that the schema lists under that name.
+        """Return the features that the schema lists under that name, those of this entity without its prefix.
 
         Raises:
             UndeclaredFeatureError: There is no such service.
         """
-        return self._run(self._plans.service(name))
+        return self._run(self._plans.service(plain_name(name, "a service's name")))
+
+    def query_names(self, service: str) -> list[str]:
+        """Return what a query by that service asks for; see `query`.
+
+        Raises:
+            UndeclaredFeatureError: There is no such service.
+            NoSchemaError: The entity that is named has no schema.
+        """
+        return self._run(self._plans.query_names(plain_name(service, "a service's name")))
 
     def declared(self, names: Sequence[str]) -> Mapping[str, str]:
         """Return the declared features' types; read anew where one of `names` is not among those last seen."""
@@ -416,7 +476,10 @@ class FeatureStore:
         """Declare the features of `definition` beside those that are declared already; return the schema's version.
 
         Raises:
+            SchemaError: Something in the definition is not allowed, such as a feature's name or a default.
             TypeChangeError: A declared feature would get another type. Nothing is changed.
-            BadArgumentsError: A feature's name is not allowed, or there are too many.
+            UndeclaredFeatureError: A service lists a feature that is not declared. An entity without a schema may have
+                any.
+            BadArgumentsError: There are too many features.
         """
         return self._run(self._plans.apply(definition))

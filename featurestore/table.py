@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from featurestore.arguments import listed_columns, plain_ids
 from featurestore.errors import BadArgumentsError, BadValueError, ConfigurationError, UndeclaredFeatureError
 from featurestore.values import Value
 
@@ -59,10 +60,14 @@ class FeatureTable(Sequence[TableRow]):
                 table of unknown ids alone have columns.
 
         Raises:
-            BadArgumentsError: There are more rows than ids, or fewer.
+            BadArgumentsError: There are more rows than ids, or fewer, or an id or a name is no text.
         """
-        rows = list(rows)
-        names = dict.fromkeys(features) if features is not None else {name: None for row in rows for name in row or ()}
+        ids, rows = plain_ids(ids), list(rows)
+        names = (
+            dict.fromkeys(listed_columns(features))
+            if features is not None
+            else {name: None for row in rows for name in row or ()}
+        )
         return cls(ids, rows, names)
 
     def __repr__(self) -> str:
@@ -96,7 +101,7 @@ class FeatureTable(Sequence[TableRow]):
         """Return the rows as a list; it and its dicts are the caller's to change."""
         return [None if row is None else dict(row) for row in self._rows]
 
-    def to_numpy(self, features: Sequence[str] | None = None) -> "npt.NDArray[np.float64]":
+    def to_numpy(self, features: Iterable[str] | None = None) -> "npt.NDArray[np.float64]":
         """Return a float64 matrix of shape (rows, features).
 
         NaN stands where there is no value, and all along the row of an unknown id; a bool is 0 or 1. Ints beyond 2^53
@@ -111,7 +116,7 @@ class FeatureTable(Sequence[TableRow]):
         """
         import numpy as np  # noqa: PLC0415 - only those who want matrices pay for it
 
-        names = self.names if features is None else tuple(features)
+        names = self.names if features is None else tuple(listed_columns(features))
         matrix = np.empty((len(self), len(names)), np.float64)
         for place, name in enumerate(names):
             column = self._column(name)

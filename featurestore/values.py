@@ -11,7 +11,7 @@ import msgspec
 
 from featurestore.errors import UnsuitableValueError
 
-_MOST_SHOWN = 150
+_MOST_SHOWN = 64
 _EXACT = 2.0**53
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
@@ -90,8 +90,8 @@ def shown(value: object) -> str:
     """Return what messages say of a value: short, one line, text in quotes."""
     try:
         text = ascii(value) if isinstance(value, str) and not is_unicode(value) else repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
+    except Exception:  # noqa: BLE001 - an error must not end in another, whatever the value's own code does
+        text = f"a value of type {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 

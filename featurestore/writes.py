@@ -1,17 +1,32 @@
 """The plans of the writes, beside those of the reads: see featurestore/plans.py."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from featurestore.arguments import (
+    listed_columns,
+    listed_rows,
+    listed_values,
+    pair_of,
+    plain_event_id,
+    plain_id_text,
+    plain_mapping,
+    plain_numbers,
+    plain_time,
+    time_among,
+)
 from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, NoSchemaError, UnsuitableValueError
-from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, ReadPlans, call
+from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, call
+from featurestore.query_plans import QueryPlans
 from featurestore.scripts import DELETE_ENTITY, INCREMENT_FEATURES, RECORD_EVENTS, UPSERT_FEATURES, Script
 from featurestore.selection import Selection
-from featurestore.text import EVENT_ID, EVENT_TIME, FORGET, LEAVE, encode_id, to_text, to_time
+from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.transport import Word, pack_call
-from featurestore.upsert import Upsert, UpsertResult
-from featurestore.values import Row, Value
+from featurestore.upsert import RejectedRow, Upsert, UpsertResult
+from featurestore.values import Row, Value, is_unicode
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""
@@ -24,22 +39,47 @@ EventTime = int | str | datetime | None
 """ms since 1970, ISO 8601 text or an aware datetime; None: now."""
 
 
-class Plans(ReadPlans):
+_PLAIN_TIMES = frozenset({int, str, type(None)})
+
+
+class Given(msgspec.Struct, frozen=True):
+    """Rows as callers gave them, made plain: what can be sent, and what cannot.
+
+    Attributes:
+        rows: Those that can be sent.
+        positions: Their positions among all rows.
+        rejected: The others.
+    """
+
+    rows: Sequence[Any]
+    positions: Sequence[int]
+    rejected: Sequence[RejectedRow] = ()
+
+
+class Plans(QueryPlans):
     """The plans of all that a store of one entity does."""
 
     def upsert(self, rows: Rows, event_time: EventTime, *, overwrite: bool) -> Plan[UpsertResult]:
         """Write features of many entities; each row stands or falls by itself."""
-        columns, table = _table(rows)
-        return self.upsert_table(columns, table, event_time, overwrite=overwrite)
+        given = _given(listed_rows(rows, "pairs of id and features"), _is_plain, _plain_row)
+        columns, table = _table(given)
+        return self._upsert(columns, table, plain_time(event_time), overwrite=overwrite)
 
     def upsert_table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[Any]], event_time: EventTime, *, overwrite: bool
+        self, columns: Iterable[str], rows: Iterable[Sequence[Any]], event_time: EventTime, *, overwrite: bool
     ) -> Plan[UpsertResult]:
         """Write rows that all have the same columns."""
+        names = listed_columns(columns)
+        timed = EVENT_TIME in names[:1]
+        listed = listed_rows(rows, "rows of an id and its values")
+        table = _given(listed, _is_plain_timed if timed else _is_plain_values, _timed_values if timed else _values)
+        return self._upsert(names, table, plain_time(event_time), overwrite=overwrite)
+
+    def _upsert(self, columns: Sequence[str], table: Given, time: Any, *, overwrite: bool) -> Plan[UpsertResult]:
         declared = yield from self.declared([name for name in columns if name != EVENT_TIME])
-        options = ("?verdicts", *["?overwrite"] * overwrite)
-        upsert = Upsert(self.keys, declared, columns, event_time, options=options, verdicts=True)
-        return (yield from _write(UPSERT_FEATURES, upsert, rows))
+        options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
+        upsert = Upsert(self.keys, declared, columns, time, options=options, verdicts=True)
+        return (yield from _write(UPSERT_FEATURES, upsert, table))
 
     def put(
         self, entity_id: str, features: Mapping[str, Any], event_time: EventTime, *, overwrite: bool
@@ -50,10 +90,10 @@ class Plans(ReadPlans):
         and their values, None where the entity is unknown by then.
         """
         declared = yield from self.declared([name for name in features if name != EVENT_TIME])
-        columns, table = _table([(entity_id, features)])
-        options = ("?verdicts", *["?overwrite"] * overwrite)
+        columns, table = _table(Given([(entity_id, features)], range(1)))
+        options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
         upsert = Upsert(self.keys, declared, columns, event_time, options=options, verdicts=True)
-        write = upsert.call(table, range(1))
+        write = upsert.call(table.rows, table.positions)
         if not write.positions or not features:
             return (yield from _write(UPSERT_FEATURES, upsert, table)), None, None
         selection = yield from self.select(list(features))
@@ -69,52 +109,56 @@ class Plans(ReadPlans):
 
     def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], event_time: EventTime) -> Plan[UpsertResult]:
         """Count events in the sliding windows that the schema declares."""
-        columns, table = _table((entity_id, _without_no_id(event)) for entity_id, event in events)
+        columns, table = _table(_given(listed_rows(events, "pairs of id and event"), None, _plain_event))
         fields = {**dict.fromkeys(columns, "float"), EVENT_ID: "string"}
-        upsert = Upsert(self.keys, fields, columns, event_time, verdicts=True)
+        upsert = Upsert(self.keys, fields, columns, plain_time(event_time), verdicts=True)
         return _write(RECORD_EVENTS, upsert, table)
 
     def increment(
         self, entity_id: str, amounts: Mapping[str, float], event_time: EventTime
     ) -> Plan[dict[str, Value | None] | None]:
         """Add to numeric features, all or none; None when the entity was deleted at or after that time."""
-        if not amounts:
+        entity_id = plain_id_text(entity_id)
+        numbers = plain_numbers(amounts, "amounts")
+        if not numbers:
             raise BadArgumentsError("name at least one feature to add to")
-        declared = yield from self.declared(list(amounts))
+        declared = yield from self.declared(list(numbers))
         words: list[Word] = []
-        for name, amount in amounts.items():
-            kind = declared.get(name)
-            words += (name, _amount(name, kind if kind == "int" else "float", amount))
+        for name, amount in numbers.items():
+            words += (name, _amount(name, "int" if declared.get(name) == "int" else "float", amount))
         keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
-        arguments = (encode_id(entity_id), to_time(event_time), *words)
+        arguments = (encode_id(entity_id), to_time(time_among(amounts, event_time)), *words)
         reply = yield from call(INCREMENT_FEATURES, pack_call(INCREMENT_FEATURES, keys, arguments))
         if reply is None:
             return None
-        selection = yield from self.select(list(amounts))
+        selection = yield from self.select(list(numbers))
         return selection.values(selection.decode(reply))
 
     def delete(self, entity_id: str, event_time: EventTime) -> Plan[bool]:
         """Remove an entity's features and its membership; return whether anything was removed."""
+        entity_id = plain_id_text(entity_id)
+        raw_id, time = encode_id(entity_id), to_time(plain_time(event_time))
         try:
             keep = (yield from self.seen_schema()).tombstone_ms
         except NoSchemaError:
             keep = 0
         keys = (self.keys.features(entity_id), self.keys.members)
-        words = (encode_id(entity_id), to_time(event_time), keep)
-        return bool((yield from call(DELETE_ENTITY, pack_call(DELETE_ENTITY, keys, words))) == 1)
+        return bool((yield from call(DELETE_ENTITY, pack_call(DELETE_ENTITY, keys, (raw_id, time, keep)))) == 1)
 
     def count(self) -> Plan[int]:
         """Return how many ids are known."""
         return int((yield Command(("SCARD", self.keys.members))))
 
 
-def _write(script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> Plan[UpsertResult]:
+def _write(script: Script, upsert: Upsert, table: Given) -> Plan[UpsertResult]:
+    rows, positions = table.rows, table.positions
+    upsert.result.rejected += table.rejected
     for first in range(0, len(rows), ROWS_PER_WRITE):
         parts = (
-            range(start, min(start + IDS_PER_CALL, len(rows)))
+            slice(start, min(start + IDS_PER_CALL, first + ROWS_PER_WRITE))
             for start in range(first, min(first + ROWS_PER_WRITE, len(rows)), IDS_PER_CALL)
         )
-        calls = [upsert.call(rows[part.start : part.stop], part) for part in parts]
+        calls = [upsert.call(rows[part], positions[part]) for part in parts]
         sent = [call for call in calls if call.positions]
         replies = yield Calls(script, [pack_call(script, call.keys, call.arguments) for call in sent])
         for each, reply in zip(sent, replies, strict=True):
@@ -122,27 +166,79 @@ def _write(script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> Pla
     return upsert.finish()
 
 
-def _amount(name: str, kind: str, amount: object) -> Word:
+def _amount(name: str, kind: str, amount: float) -> Word:
     """Return what is to be added, as the script takes it; whether the feature can be added to is for that to say."""
     try:
-        word = to_text(kind, amount)
+        return to_text(kind, amount)
     except UnsuitableValueError as error:
         raise BadValueError(f"{name} {error}") from None
-    if word is FORGET:
-        raise BadValueError(f"{name} is {kind}, not None")
-    return word
 
 
-def _without_no_id(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an event without its id where that is None: as a value, None would stand for removal."""
-    if EVENT_ID in event and event[EVENT_ID] is None:
-        return {name: value for name, value in event.items() if name != EVENT_ID}
-    return event
+def _given(rows: list[Any], is_plain: Callable[[Any], bool] | None, plain_of: Callable[[Any], Any]) -> Given:
+    """Return rows made plain by `plain_of`, which need not look at them where `is_plain` holds for all."""
+    if is_plain is not None and all(map(is_plain, rows)):
+        return Given(rows, range(len(rows)))
+    plain, positions, rejected = [], [], []
+    for position, row in enumerate(rows):
+        try:
+            plain.append(plain_of(row))
+            positions.append(position)
+        except (BadArgumentsError, BadValueError) as error:
+            rejected.append(RejectedRow(position, error.code or "", str(error)))
+    return Given(plain, positions, rejected)
 
 
-def _table(rows: Rows) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+def _is_plain(row: Any) -> bool:
+    """Tell pairs of plain text and a dict, the common case, which must be quick; names are looked at later."""
+    return (
+        type(row) is tuple
+        and len(row) == 2  # noqa: PLR2004 - a pair
+        and type(row[0]) is str
+        and type(row[1]) is dict
+        and type(row[1].get(EVENT_TIME)) in _PLAIN_TIMES
+    )
+
+
+def _plain_row(row: Any) -> tuple[str, dict[str, Any]]:
+    entity_id, features = pair_of(row)
+    values = dict(plain_mapping(features, "features"))
+    if EVENT_TIME in values:
+        values[EVENT_TIME] = time_among(values, None)
+    return plain_id_text(entity_id), values
+
+
+def _plain_event(row: Any) -> tuple[str, dict[str, Any]]:
+    entity_id, event = pair_of(row)
+    values: dict[str, Any] = plain_numbers(event, "an event")
+    time, event_id = time_among(event, None), plain_event_id(event.get(EVENT_ID))
+    own = {EVENT_TIME: time, EVENT_ID: event_id}
+    return plain_id_text(entity_id), values | {name: value for name, value in own.items() if value is not None}
+
+
+def _is_plain_values(row: Any) -> bool:
+    return type(row) in {tuple, list} and bool(row) and type(row[0]) is str
+
+
+def _is_plain_timed(row: Any) -> bool:
+    return _is_plain_values(row) and len(row) > 1 and type(row[1]) in _PLAIN_TIMES
+
+
+def _values(row: Any) -> list[Any]:
+    entity_id, *values = listed_values(row)
+    return [plain_id_text(entity_id), *values]
+
+
+def _timed_values(row: Any) -> list[Any]:
+    entity_id, *values = listed_values(row)
+    return [plain_id_text(entity_id), *map(plain_time, values[:1]), *values[1:]]
+
+
+def _table(given: Given) -> tuple[tuple[str, ...], Given]:
     """Return the names that occur in the rows as columns, the event time first, and the rows with a place for each."""
-    rows = list(rows)
-    names = dict.fromkeys(name for _, values in rows for name in values)
+    names = dict.fromkeys(name for _, values in given.rows for name in values)
+    if not all(type(name) is str and is_unicode(name) for name in names):
+        again = _given(list(given.rows), None, _plain_row)
+        return _table(Given(again.rows, again.positions, again.rejected))
     columns = tuple(sorted(names, key=lambda name: name != EVENT_TIME))
-    return columns, [(entity_id, *(values.get(name, LEAVE) for name in columns)) for entity_id, values in rows]
+    rows = [(entity_id, *(values.get(name, LEAVE) for name in columns)) for entity_id, values in given.rows]
+    return columns, Given(rows, given.positions, given.rejected)

@@ -17,13 +17,15 @@ ARGV[1…]           name, type, name, type …: type is float, int, bool, strin
                    @max_age:FEATURE   the same for one feature
                    @default:FEATURE   text of the value that is served where there is none
                    @always:FEATURE    any text: this vector is in the packed row and read with the other features
-                   @service:NAME      JSON array of feature names that are read under that name
+                   @service:NAME      JSON array of feature names that are read under that name: those of this
+                                      schema, declared before or in this call, and `entity:feature`, which is not
+                                      checked here
                    @tombstone         ms that the tombstone of a deleted entity stays
                    @join_key, @members   the name of the id in tables; the set of all known ids: for callers
 
 Reply    the schema's version: one more than before when something changed, else as it was.
-Errors   BADARGS (also for a name, type or option that is not allowed), TYPECHANGE, UNDECLARED (an option's
-         feature), and Redis's own. After an error nothing has been written.
+Errors   BADARGS (also for a name, type or option that is not allowed), TYPECHANGE, UNDECLARED (the feature of an
+         option or a service), and Redis's own. After an error nothing has been written.
 Cost     O(features)
 ]]
 -- @include parse
@@ -84,6 +86,16 @@ local function option_error(word, option, name, value)
   return nil
 end
 
+-- What is wrong with the features that a service lists, or nil. Declarations may follow the service in one call.
+local function service_error(name, value)
+  for _, feature in ipairs(value ~= '' and cjson.decode(value) or {}) do
+    if not declared[feature] and not find(feature, ':', 1, true) then
+      return 'UNDECLARED ' .. shown(feature) .. ' of service ' .. shown(name) .. ' is not declared in the schema'
+    end
+  end
+  return nil
+end
+
 local fields, removed = {}, {}
 for position = 1, #ARGV, 2 do
   local name, kind = ARGV[position], ARGV[position + 1]
@@ -119,6 +131,11 @@ for position = 1, #ARGV, 2 do
     end
     for _, word in ipairs({ '@max_age:', '@default:', '@always:' }) do rules[word .. name] = nil end
   end
+end
+for position = 1, #ARGV, 2 do
+  local service = string.match(ARGV[position], '^@service:(.*)$')
+  local wrong = service and service_error(service, ARGV[position + 1])
+  if wrong then return redis.error_reply(wrong) end
 end
 if #features > 2 * MOST then
   return redis.error_reply('BADARGS a schema has at most ' .. MOST .. ' features')

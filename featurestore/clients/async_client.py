@@ -1,7 +1,7 @@
 """The client for services that ask over HTTP under asyncio, on httpx; see client.py."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from featurestore.clients import exchanges
@@ -43,12 +43,12 @@ class AsyncClient(Caller):
         request = self._request(exchange)
         tries = exchange.tries
         try:
-            async with asyncio.timeout(self._timeout if timeout is None else timeout):
+            async with asyncio.timeout(self._seconds(timeout)):
                 while tries:
                     tries -= 1
                     try:
                         response = await self._http.request(**request)
-                    except self._httpx.RequestError as error:
+                    except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                         self._judge(error, exchange, tries)
                     else:
                         return exchange.read(Answer(response.status_code, response.content))
@@ -60,7 +60,7 @@ class AsyncClient(Caller):
     async def get(  # noqa: PLR0913 - what a read may ask for
         self,
         user_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -68,12 +68,12 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> TableRow:
         """Do what `Client.get` does."""
-        return await self._send(exchanges.get(user_id, Wanted(features, service, max_age), entity), timeout)
+        return await self._send(exchanges.get(user_id, Wanted.of(features, service, max_age), entity), timeout)
 
     async def get_many(  # noqa: PLR0913 - likewise
         self,
-        ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -82,13 +82,13 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> FeatureTable:
         """Do what `Client.get_many` does."""
-        wanted = Wanted(features, service, max_age, passed=passed)
+        wanted = Wanted.of(features, service, max_age, passed=passed)
         return await self._send(exchanges.get_many(ids, wanted, entity), timeout)
 
     async def describe(  # noqa: PLR0913 - likewise
         self,
         user_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -96,13 +96,13 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Description | None:
         """Do what `Client.describe` does."""
-        wanted = Wanted(features, service, max_age, metadata=True)
+        wanted = Wanted.of(features, service, max_age, metadata=True)
         return await self._send(exchanges.describe(user_id, wanted, entity), timeout)
 
     async def describe_many(  # noqa: PLR0913 - likewise
         self,
-        ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -111,13 +111,13 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> list[Description | None]:
         """Do what `Client.describe_many` does."""
-        wanted = Wanted(features, service, max_age, metadata=True, passed=passed)
+        wanted = Wanted.of(features, service, max_age, metadata=True, passed=passed)
         return await self._send(exchanges.describe_many(ids, wanted, entity), timeout)
 
     async def query(  # noqa: PLR0913 - likewise
         self,
-        rows: Sequence[Mapping[str, str]],
-        features: Sequence[str] | None = None,
+        rows: Iterable[Mapping[str, str]],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -125,7 +125,7 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> FeatureTable:
         """Do what `Client.query` does."""
-        return await self._send(exchanges.query(rows, Wanted(features, service, max_age, passed=passed)), timeout)
+        return await self._send(exchanges.query(rows, Wanted.of(features, service, max_age, passed=passed)), timeout)
 
     async def upsert(  # noqa: PLR0913 - what a write is made of
         self,

@@ -5,34 +5,49 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from featurestore.arguments import lasting_timeout, plain_timeout
 from featurestore.clients.exchanges import Exchange
-from featurestore.errors import ConfigurationError, DeadlineExceededError, UnavailableError
+from featurestore.errors import BadArgumentsError, ConfigurationError, DeadlineExceededError, UnavailableError
+from featurestore.values import shown
 
 _MOST_CONNECTIONS = 100
 _IDLE_S = 30.0
+_DEFAULT_TIMEOUT_S = 1.0
 
 
 class Caller:
     """What both clients know of their server, and how they judge a request that failed."""
 
     def __init__(self, base_url: str, timeout: float) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
-            raise ConfigurationError(f"the base URL must be like http://host:8000, not {base_url!r}")
-        self._base_url = base_url.rstrip("/")
-        self._timeout = timeout
         self._httpx = _import_httpx()
+        if not isinstance(base_url, str) or not self._is_base(base_url):
+            raise ConfigurationError(f"the base URL must be like http://host:8000, not {shown(base_url)}")
+        self._base_url = str.__str__(base_url).rstrip("/")
+        self._timeout = lasting_timeout(timeout) or _DEFAULT_TIMEOUT_S
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._base_url}>"
+
+    def _is_base(self, url: str) -> bool:
+        try:
+            self._httpx.URL(url)
+            parts = urlsplit(url)
+            known = parts.scheme in {"http", "https"} and parts.port != 0
+        except (ValueError, self._httpx.InvalidURL):
+            return False
+        return bool(known and parts.netloc) and not (parts.query or parts.fragment)
+
+    def _seconds(self, timeout: float | None) -> float:
+        """Return how long a call may take: as it says itself, else as its client does."""
+        return self._timeout if timeout is None else (plain_timeout(timeout) or self._timeout)
 
     def _options(self, api_key: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments for httpx's client: ours, then what the caller has set."""
         headers = dict(options.get("headers") or {})
         if api_key is not None:
-            if not api_key.isascii() or not api_key.isprintable():
+            if not isinstance(api_key, str) or not api_key.isascii() or not api_key.isprintable():
                 raise ConfigurationError("an API key is printable ASCII, and this one is not")
-            headers["X-API-Key"] = api_key
+            headers["X-API-Key"] = str.__str__(api_key)
         limits = self._httpx.Limits(
             max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS, keepalive_expiry=_IDLE_S
         )
@@ -51,10 +66,13 @@ class Caller:
         """Return when the request may be sent again, else raise what `error` stands for.
 
         Raises:
+            BadArgumentsError: The names asked for are too long for a URL.
             DeadlineExceededError: It took too long.
             UnavailableError: The server cannot be reached, or broke the connection.
         """
         httpx = self._httpx
+        if isinstance(error, httpx.InvalidURL):
+            raise BadArgumentsError(f"the request cannot be sent: {error}") from error
         what = f"{exchange.method} {self._base_url}{exchange.target.partition('?')[0]}"
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         doubt = "" if exchange.repeats or unsent else "; whether the write took place is unknown"

@@ -5,7 +5,7 @@ is sent once more; a write is not, since it may have taken place.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -66,7 +66,7 @@ class Client(Caller):
         self._http.close()
 
     def _send(self, exchange: Exchange[T], timeout: float | None) -> T:
-        deadline = monotonic() + (self._timeout if timeout is None else timeout)
+        deadline = monotonic() + self._seconds(timeout)
         if self._process != os.getpid():  # forked: the connections are the other process's, and so are their answers
             self._http, self._process = self._make_http(), os.getpid()
         request = self._request(exchange) | {"extensions": {"timeout": _TimeLeft(deadline)}}
@@ -76,7 +76,7 @@ class Client(Caller):
             try:
                 with self._http.stream(**request) as response:
                     body = self._read(response.iter_bytes(), deadline)
-            except self._httpx.RequestError as error:
+            except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                 self._judge(error, exchange, tries)
             else:
                 return exchange.read(Answer(response.status_code, body))
@@ -94,7 +94,7 @@ class Client(Caller):
     def get(  # noqa: PLR0913 - what a read may ask for
         self,
         user_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -115,12 +115,12 @@ class Client(Caller):
             UndeclaredFeatureError: A feature or the service is not declared.
             BadArgumentsError: The id is empty or too long, `features` is empty, or an argument cannot be used.
         """
-        return self._send(exchanges.get(user_id, Wanted(features, service, max_age), entity), timeout)
+        return self._send(exchanges.get(user_id, Wanted.of(features, service, max_age), entity), timeout)
 
     def get_many(  # noqa: PLR0913 - likewise
         self,
-        ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -131,7 +131,7 @@ class Client(Caller):
         """Return what `get` returns for each id, in their order, duplicates included, by one request.
 
         Args:
-            ids: The ids.
+            ids: The ids: any iterable of text.
             features: As in `get`.
             service: As in `get`. When every id is unknown, the table has no columns then.
             max_age: As in `get`.
@@ -142,15 +142,16 @@ class Client(Caller):
         Raises:
             UndeclaredFeatureError: A feature or the service is not declared.
             BadArgumentsError: An id is empty or too long, there are more than the server takes at once (its
-                FEATURESTORE_MAX_BATCH), or a passed value is not asked for or not of its feature's type.
+                FEATURESTORE_MAX_BATCH), or a passed value is not asked for.
+            BadValueError: A passed value is not of its feature's type.
         """
-        wanted = Wanted(features, service, max_age, passed=passed)
+        wanted = Wanted.of(features, service, max_age, passed=passed)
         return self._send(exchanges.get_many(ids, wanted, entity), timeout)
 
     def describe(  # noqa: PLR0913 - likewise
         self,
         user_id: str,
-        features: Sequence[str] | None = None,
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -158,13 +159,13 @@ class Client(Caller):
         timeout: float | None = None,
     ) -> Description | None:
         """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
-        wanted = Wanted(features, service, max_age, metadata=True)
+        wanted = Wanted.of(features, service, max_age, metadata=True)
         return self._send(exchanges.describe(user_id, wanted, entity), timeout)
 
     def describe_many(  # noqa: PLR0913 - likewise
         self,
-        ids: Sequence[str],
-        features: Sequence[str] | None = None,
+        ids: Iterable[str],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -173,13 +174,13 @@ class Client(Caller):
         timeout: float | None = None,
     ) -> list[Description | None]:
         """Return what `describe` returns for each id, by one request; see `get_many`."""
-        wanted = Wanted(features, service, max_age, metadata=True, passed=passed)
+        wanted = Wanted.of(features, service, max_age, metadata=True, passed=passed)
         return self._send(exchanges.describe_many(ids, wanted, entity), timeout)
 
     def query(  # noqa: PLR0913 - likewise
         self,
-        rows: Sequence[Mapping[str, str]],
-        features: Sequence[str] | None = None,
+        rows: Iterable[Mapping[str, str]],
+        features: Iterable[str] | None = None,
         *,
         service: str | None = None,
         max_age: MaxAge = None,
@@ -192,7 +193,8 @@ class Client(Caller):
             rows: The id of each entity by the entity's name. Where a row has no id of an entity, its features are None
                 there, as they are for an unknown id.
             features: `entity:feature`, or the feature alone for the server's default entity.
-            service: In their place, what that entity's schema lists under this name.
+            service: In their place, what that entity's schema lists under this name; `item:ranking` is what the schema
+                of `item` does.
             max_age: As in `get`.
             passed: As in `get_many`, by the names of `features`.
             timeout: See the class.
@@ -205,7 +207,7 @@ class Client(Caller):
             NoSchemaError: An entity has no schema.
             BadArgumentsError: A row names an entity of which no feature is wanted, or an argument cannot be used.
         """
-        return self._send(exchanges.query(rows, Wanted(features, service, max_age, passed=passed)), timeout)
+        return self._send(exchanges.query(rows, Wanted.of(features, service, max_age, passed=passed)), timeout)
 
     def upsert(  # noqa: PLR0913 - what a write is made of
         self,
@@ -276,7 +278,7 @@ class Client(Caller):
         """Add to numbers, and return them as they are then; None where the entity was deleted later, or is too old.
 
         Raises:
-            BadValueError: An amount is not finite.
+            BadValueError: An amount is no finite number.
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the time is unusable, or an amount does not fit the feature's type.
         """
@@ -298,7 +300,7 @@ class Client(Caller):
             user_id: Any text of up to 256 bytes in UTF-8.
             event: The event's numbers, by the names that the windows sum.
             event_time: When it was; now when left out.
-            event_id: Tells the event from others: sent again, it is not counted again.
+            event_id: Text or an int that tells the event from others: sent again, it is not counted again.
             entity: See the class.
             timeout: See the class.
 

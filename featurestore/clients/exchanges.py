@@ -1,19 +1,35 @@
 """What the HTTP clients say and hear: each call as a request and the reading of its response, without any I/O."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from featurestore.arguments import (
+    label_of,
+    listed_rows,
+    pair_of,
+    plain_event_id,
+    plain_id,
+    plain_ids,
+    plain_mapping,
+    plain_max_age,
+    plain_name,
+    plain_names,
+    plain_query_rows,
+    plain_time,
+    plain_values,
+)
 from featurestore.clients.answers import Answer, check, tells_of_no_such_entity
-from featurestore.clients.plain import plain_values, row_body
-from featurestore.errors import BadArgumentsError, BadTimeError, BadValueError, FeatureStoreError
-from featurestore.results import Description, Health, MaxAge, Outcome, milliseconds
+from featurestore.clients.plain import numbers_body, row_body
+from featurestore.errors import BadArgumentsError, BadTimeError, BadValueError, FeatureStoreError, UnknownEntityError
+from featurestore.keys import ENTITY_NAME
+from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.table import FeatureTable, TableRow
-from featurestore.text import encode_id, to_time
-from featurestore.values import Status, Value
+from featurestore.text import EVENT_ID, to_time
+from featurestore.values import Status, Value, shown
 from featurestore.writes import EventTime, Rows
 
 T = TypeVar("T")
@@ -101,61 +117,66 @@ _health = msgspec.json.Decoder(Health)
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a read asks for.
+    """What a read asks for, as plain values.
 
     Attributes:
-        features: The features' names; all of the packed row when left out.
+        names: The features' names, each once; all of the packed row when left out.
         service: In their place, the features that the schema lists under this name.
-        max_age: How old values may be.
+        max_age_ms: How old values may be.
         metadata: Whether to tell the age and the status of the values.
         passed: Values that take the place of stored ones.
     """
 
-    features: Sequence[str] | None = None
-    service: str | None = None
-    max_age: MaxAge = None
-    metadata: bool = False
-    passed: Mapping[str, Any] | None = None
+    names: list[str] | None
+    service: str | None
+    max_age_ms: int | None
+    metadata: bool
+    passed: dict[str, Any] | None
 
-    @property
-    def names(self) -> list[str] | None:
-        """The features' names without duplicates.
+    @classmethod
+    def of(
+        cls,
+        features: Iterable[str] | None,
+        service: str | None,
+        max_age: MaxAge,
+        *,
+        metadata: bool = False,
+        passed: Mapping[str, Any] | None = None,
+    ) -> "Wanted":
+        """Return what callers ask for.
 
         Raises:
-            BadArgumentsError: There are none, or there is a service too.
+            BadArgumentsError: An argument cannot be used.
+            BadValueError: A passed value cannot be sent.
         """
-        features = self.features
-        if features is None:
-            return None
-        if self.service is not None:
-            raise BadArgumentsError("name the features or a service, not both")
-        if isinstance(features, str):
-            raise BadArgumentsError(f"features is a list of names, not the text {features!r}")
-        if not features:
-            raise BadArgumentsError("name at least one feature, or leave the names out for all")
-        return list(dict.fromkeys(features))
+        return cls(
+            plain_names(features, service),
+            None if service is None else plain_name(service, "a service's name"),
+            plain_max_age(max_age),
+            metadata,
+            None if passed is None else plain_values(passed, "passed"),
+        )
 
     def query(self) -> str:
         """Return it as the query of a URL."""
-        names, max_age_ms = self.names, milliseconds(self.max_age)
+        names = self.names
         parts = [] if names is None else ["features=" + ",".join(quote(name, safe="") for name in names)]
         if self.service is not None:
             parts.append("service=" + quote(self.service, safe=""))
-        if max_age_ms is not None:
-            parts.append(f"max_age={max_age_ms}")
+        if self.max_age_ms is not None:
+            parts.append(f"max_age={self.max_age_ms}")
         if self.metadata:
             parts.append("metadata=true")
         return "?" + "&".join(parts) if parts else ""
 
     def body(self) -> dict[str, Any]:
         """Return it as the members of a JSON object."""
-        max_age_ms = milliseconds(self.max_age)
         members = {
             "features": self.names,
             "service": self.service,
-            "max_age": None if max_age_ms is None else str(max_age_ms),
+            "max_age": None if self.max_age_ms is None else str(self.max_age_ms),
             "metadata": self.metadata or None,
-            "passed": None if self.passed is None else plain_values(self.passed),
+            "passed": self.passed,
         }
         return {name: value for name, value in members.items() if value is not None}
 
@@ -177,9 +198,9 @@ def describe(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[Des
     return Exchange("GET", _path(entity_id, entity) + wanted.query(), read, repeats=True)
 
 
-def get_many(entity_ids: Sequence[str], wanted: Wanted, entity: str | None) -> Exchange[FeatureTable]:
+def get_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> Exchange[FeatureTable]:
     """Return the call that reads many entities' features."""
-    ids, names = list(entity_ids), wanted.names
+    ids, names = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)], wanted.names
 
     def read(answer: Answer) -> FeatureTable:
         check(answer)
@@ -189,9 +210,9 @@ def get_many(entity_ids: Sequence[str], wanted: Wanted, entity: str | None) -> E
     return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=known)
 
 
-def describe_many(entity_ids: Sequence[str], wanted: Wanted, entity: str | None) -> Exchange[list[Description | None]]:
+def describe_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> Exchange[list[Description | None]]:
     """Return the call that reads many entities' features with their age."""
-    ids = list(entity_ids)
+    ids = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)]
 
     def read(answer: Answer) -> list[Description | None]:
         check(answer)
@@ -200,15 +221,13 @@ def describe_many(entity_ids: Sequence[str], wanted: Wanted, entity: str | None)
     return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=None if ids else [])
 
 
-def query(rows: Sequence[Mapping[str, str]], wanted: Wanted) -> Exchange[FeatureTable]:
+def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[FeatureTable]:
     """Return the call that reads features of several entities side by side."""
     names = wanted.names
     if names is None and wanted.service is None:
         raise BadArgumentsError("name the features or a service")
-    labels = [" ".join(f"{entity}:{entity_id}" for entity, entity_id in row.items()) for row in rows]
-    for row in rows:
-        for entity_id in row.values():
-            encode_id(entity_id)
+    plain_rows = plain_query_rows(rows)
+    labels = [label_of(row) for row in plain_rows]
 
     def read(answer: Answer) -> FeatureTable:
         check(answer)
@@ -218,16 +237,14 @@ def query(rows: Sequence[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
         except ValueError as error:
             raise FeatureStoreError(f"the server answered rows of another length than names: {error}") from error
 
-    body = _encode({"rows": [dict(row) for row in rows], **wanted.body()})
-    known = None if rows else FeatureTable((), (), names or ())
+    body = _encode({"rows": plain_rows, **wanted.body()})
+    known = None if plain_rows else FeatureTable((), (), names or ())
     return Exchange("POST", "/features/query", read, body, repeats=True, known=known)
 
 
 def _batch(
     ids: list[str], wanted: Wanted, entity: str | None, read: Callable[[Answer], T]
 ) -> tuple[str, Callable[[Answer], T], bytes]:
-    for entity_id in ids:
-        encode_id(entity_id)
     return f"{_prefix(entity)}/features/batch", read, _encode({"ids": ids, **wanted.body()})
 
 
@@ -265,11 +282,11 @@ def upsert(
 
 def upsert_many(rows: Rows, event_time: EventTime, entity: str | None, *, overwrite: bool) -> Exchange[list[Outcome]]:
     """Return the call that writes many entities' features."""
-    to_time(event_time)
+    to_time(plain_time(event_time))
     lines: list[bytes] = []
     outcomes: list[Outcome | None] = []
-    for entity_id, features in rows:
-        line = _line(entity_id, features, event_time)
+    for row in listed_rows(rows, "pairs of id and features"):
+        line = _line(row, event_time)
         if isinstance(line, bytes):
             lines.append(line)
         outcomes.append(None if isinstance(line, bytes) else line)
@@ -286,15 +303,15 @@ def upsert_many(rows: Rows, event_time: EventTime, entity: str | None, *, overwr
     return Exchange("POST", target, read, b"\n".join(lines), _NDJSON, known=None if lines else outcomes)
 
 
-def _line(entity_id: str, features: Mapping[str, Any], event_time: EventTime) -> bytes | Outcome:
+def _line(row: Any, event_time: EventTime) -> bytes | Outcome:
     """Return the line that writes a row, or the outcome of a row that cannot be sent."""
     try:
-        encode_id(entity_id)
-        return _encode({"id": entity_id, **row_body(features, event_time)})
-    except BadTimeError as error:
-        return Outcome("rejected", "BADTIME", str(error))
-    except BadValueError as error:
-        return Outcome("rejected", "BADTYPE", str(error))
+        entity_id, features = pair_of(row)
+        body = row_body(features, event_time)
+    except (BadArgumentsError, BadTimeError, BadValueError) as error:
+        return Outcome("rejected", error.code, str(error))
+    try:
+        return _encode({"id": plain_id(entity_id), **body})
     except BadArgumentsError as error:
         return Outcome("rejected", "BADID", str(error))
 
@@ -303,8 +320,9 @@ def increment(
     entity_id: str, amounts: Mapping[str, float], event_time: EventTime, entity: str | None
 ) -> Exchange[dict[str, Value | None] | None]:
     """Return the call that adds to counters; None where the entity was deleted later, or is too old."""
-    row = row_body(amounts, event_time)
-    row["incr"] = row.pop("features")
+    body = numbers_body("incr", amounts, event_time)
+    if not body["incr"]:
+        raise BadArgumentsError("name at least one feature to add to")
 
     def read(answer: Answer) -> dict[str, Value | None] | None:
         if answer.status == HTTPStatus.CONFLICT:
@@ -312,19 +330,20 @@ def increment(
         check(answer)
         return answer.decode(_entity).features
 
-    return Exchange("POST", _writable_path(entity_id, entity), read, _encode(row))
+    return Exchange("POST", _writable_path(entity_id, entity), read, _encode(body))
 
 
 def record(
     entity_id: str, event: Mapping[str, float], event_time: EventTime, event_id: str | None, entity: str | None
 ) -> Exchange[str]:
     """Return the call that counts an event in an entity's sliding windows; with an id it may be sent again."""
-    row = row_body(event, event_time)
-    row["event"] = row.pop("features")
-    if event_id is not None:
-        row["event_id"] = event_id
+    body = numbers_body("event", event, event_time)
+    among = dict(plain_mapping(event, "an event")).get(EVENT_ID)
+    identity = plain_event_id(event_id if among is None else among)
+    if identity is not None:
+        body["event_id"] = identity
     path = _writable_path(entity_id, entity)
-    return Exchange("POST", path, _read_verdict, _encode(row), repeats=event_id is not None)
+    return Exchange("POST", path, _read_verdict, _encode(body), repeats=identity is not None)
 
 
 def delete(entity_id: str, entity: str | None) -> Exchange[bool]:
@@ -349,20 +368,26 @@ def _read_verdict(answer: Answer) -> str:
 # Requests
 
 
-def _quoted(text: str | bytes) -> str:
+def _quoted(text: str) -> str:
     # Dots too: whoever normalises paths on the way takes an id `..` for the folder above.
     return quote(text, safe="").replace(".", "%2E")
 
 
 def _prefix(entity: str | None) -> str:
-    return "" if entity is None else f"/entities/{_quoted(entity)}"
+    if entity is None:
+        return ""
+    name = plain_name(entity, "an entity's name")
+    if not ENTITY_NAME.fullmatch(name):
+        raise UnknownEntityError(f"{shown(name)} is no entity's name")
+    return f"/entities/{_quoted(name)}"
 
 
 def _path(entity_id: str, entity: str | None) -> str:
-    return f"{_prefix(entity)}/features/{_quoted(encode_id(entity_id))}"
+    return f"{_prefix(entity)}/features/{_quoted(plain_id(entity_id))}"
 
 
 def _writable_path(entity_id: str, entity: str | None) -> str:
-    if entity_id in _ROUTES:
-        raise BadArgumentsError(f"the id {entity_id} can be written by upsert_many alone: its path is a route's")
-    return _path(entity_id, entity)
+    plain = plain_id(entity_id)
+    if plain in _ROUTES:
+        raise BadArgumentsError(f"the id {plain} can be written by upsert_many alone: its path is a route's")
+    return _path(plain, entity)

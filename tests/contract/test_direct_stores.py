@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from support.fake import FakeTransport
 from support.servers import Server
@@ -17,6 +18,7 @@ from featurestore import (
     Definition,
     Description,
     FeatureStore,
+    FeatureTable,
     Keys,
     NoSchemaError,
     UndeclaredFeatureError,
@@ -151,11 +153,17 @@ def test_several_entities_side_by_side(store: Any) -> None:
     assert items.get("i") == {"price": 9.5}
     store.upsert([("a", {"age": 1.5})])
     rows = [{"user": "a", "item": "i"}, {"user": "x", "item": "i"}, {"user": "a"}]
-    table = store.query(rows, store.service("carts"))
-    assert table.types == ["float", "float"]
-    assert table.rows == [[1.5, 9.5], [None, 9.5], [1.5, None]]
-    described = store.query([{"user": "a"}, {"user": "x"}], ["age"], metadata=True, max_age="1h")
-    assert described.statuses == [["PRESENT"], ["MISSING"]]
+    table = store.query(rows, service="carts")
+    assert isinstance(table, FeatureTable)
+    assert table.ids == ("user:a item:i", "user:x item:i", "user:a")
+    assert table.names == ("age", "item:price")
+    assert [list((row or {}).values()) for row in table] == [[1.5, 9.5], [None, 9.5], [1.5, None]]
+    assert store.query(rows, store.service("carts")) == table
+    store.upsert([("a", {"e": [0.5, 2.0]})])
+    passed = {"age": np.float32(2.5), "item:price": 3}
+    assert store.query(rows[1:], ["item:price", "age", "e"], passed=passed, max_age="1h").to_dict() == [
+        {"item:price": 3.0, "age": 2.5, "e": None}, {"item:price": 3.0, "age": 2.5, "e": [0.5, 2.0]}]  # fmt: skip
+    assert store.query([], ["age"]) == FeatureTable((), (), ("age",))
     assert store.writes_of(lambda: store.query(rows, ["age", "item:price"])) == 1
 
 

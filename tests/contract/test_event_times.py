@@ -10,12 +10,12 @@ import pytest
 from support.fake import FakeTransport
 from support.servers import wait_until
 
-from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, Transport
+from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, SchemaError, Transport
 from featurestore.definition import FeatureDefinition
 from featurestore.errors import BadValueError, UndeclaredFeatureError
 from featurestore.json_reads import fetch_json
 from featurestore.maintenance import repack, sweep
-from featurestore.scripts import GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
+from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "city": "string"}
 DAY = 86_400_000
@@ -444,8 +444,10 @@ def test_a_service_that_changes_is_noticed(store: FeatureStore, transport: Trans
 
 def test_options_are_checked_and_may_be_taken_back(store: FeatureStore) -> None:
     version = declare(store, {"n": FeatureDefinition("int", default=7)}).schema().version
-    with pytest.raises(BadArgumentsError, match="default of n"):
+    with pytest.raises(SchemaError, match=r"^features.n.default = 'x': a default of type int is an integer"):
         store.apply(Definition(features={"n": FeatureDefinition("int", default="x")}))
+    with pytest.raises(BadArgumentsError, match="the default of n must be int, not x"):
+        store.transport.run(APPLY_SCHEMA, ["user:schema"], ["@default:n", "x"])
     assert store.schema().version == version
     store.upsert([("u", {})])
     assert store.get("u") == {"n": 7}

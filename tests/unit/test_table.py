@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from support.fake import FakeTransport
 from featurestore import Definition, FeatureStore
 from featurestore.errors import BadArgumentsError, BadValueError, ConfigurationError, UndeclaredFeatureError
 from featurestore.table import FeatureTable
+from featurestore.values import Value
 
 ROWS: list[Any] = [
     {"age": 31.5, "n": 2**53 + 1, "premium": True, "country": "DE", "e": [0.5, 1.0]},
@@ -101,3 +103,20 @@ def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'redis-featurestore\[pandas\]'"):
         TABLE.to_pandas()
+
+
+def test_ids_and_columns_are_any_iterable_of_text_but_a_text() -> None:
+    rows: list[dict[str, Value | None] | None] = [{"age": 1.5}, None]
+    table = FeatureTable.of(np.array(["a", "b"]), rows, np.array(["age"]))
+    assert (table.ids, table.names, table) == (("a", "b"), ("age",), FeatureTable.of(("a", "b"), rows, ["age"]))
+    assert table.to_numpy(np.array(["age"])).shape == table.to_numpy(iter(["age"])).shape == (2, 1)
+    calls: list[Callable[[], Any]] = [
+        lambda: table.to_numpy("age"),
+        lambda: table.to_numpy([7]),  # type: ignore[list-item]
+        lambda: FeatureTable.of("ab", rows),
+        lambda: FeatureTable.of([7, 8], rows),  # type: ignore[list-item]
+        lambda: FeatureTable.of(["a", "b"], rows, "age"),
+    ]
+    for call in calls:
+        with pytest.raises(BadArgumentsError):
+            call()

@@ -86,8 +86,8 @@ REFUSED: list[Any] = [
     ("float", True, "is float, not True"),
     ("float", math.nan, "is float, not nan"),
     ("float", math.inf, "is float, not inf"),
-    ("float", 10**400, f"is float, not 1{'0' * 149}…"),
-    pytest.param("float", 10**5000, "is float, not a number of thousands of digits", id="long"),
+    ("float", 10**400, f"is float, not 1{'0' * 63}…"),
+    pytest.param("float", 10**5000, "is float, not a value of type int", id="long"),
     ("float", {}, "is float, not {}"),
     (
         "float",

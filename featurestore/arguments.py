@@ -1,0 +1,393 @@
+"""What callers may pass, in one place for the stores and the HTTP clients: plain values, or an error of the package.
+
+Text is any `str`, subclasses such as `np.str_` and `StrEnum` included; a list of texts is any iterable but a text. What
+goes on from here is of Python's own types, since neither JSON nor the protocol of Redis has others.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from numbers import Real
+from operator import index
+from typing import Any
+
+from featurestore.errors import (
+    BadArgumentsError,
+    BadIdError,
+    BadTimeError,
+    BadValueError,
+    ConfigurationError,
+    UnsuitableValueError,
+)
+from featurestore.text import EVENT_ID, EVENT_TIME, encode_id, parse_duration
+from featurestore.values import Status, is_unicode, numbers_of, row_value, shown
+
+_LONGEST_S = 1_000_000.0
+"""Time-outs beyond that, 11 days, count as that: sockets take no more than 24 days."""
+
+
+# Text
+
+
+def plain_text(value: object, what: str) -> str:
+    """Return text as Python's own `str`.
+
+    Args:
+        value: The text.
+        what: What it is, for the message: "an id", "a feature's name".
+
+    Raises:
+        BadArgumentsError: It is no text, or none that UTF-8 can hold.
+    """
+    if type(value) is not str:
+        if not isinstance(value, str):
+            raise BadArgumentsError(f"{what} is unicode text, not {shown(value)}")
+        value = str.__str__(value)
+    if not is_unicode(value):
+        raise BadArgumentsError(f"{what} is unicode text, not {shown(value)}")
+    return value
+
+
+def plain_name(value: object, what: str) -> str:
+    """Return text that is not empty; errors as in `plain_text`."""
+    name = plain_text(value, what)
+    if not name:
+        raise BadArgumentsError(f"{what} is not empty")
+    return name
+
+
+def plain_id_text(entity_id: object) -> str:
+    """Return an entity's id, still to be encoded, which tells empty and long ones.
+
+    Raises:
+        BadIdError: It is no text.
+    """
+    try:
+        return plain_text(entity_id, "an id")
+    except BadArgumentsError as error:
+        raise BadIdError(str(error)) from None
+
+
+def plain_id(entity_id: object) -> str:
+    """Return an entity's id.
+
+    Raises:
+        BadIdError: It is no text, is empty, or is longer than 256 bytes.
+    """
+    text = plain_id_text(entity_id)
+    encode_id(text)
+    return text
+
+
+def plain_ids(entity_ids: Iterable[str]) -> list[str]:
+    """Return ids as a list; each is still to be encoded, which tells empty and long ones.
+
+    Raises:
+        BadArgumentsError: There is one that is no text, or `entity_ids` is a text or nothing to iterate over.
+    """
+    ids = _listed(entity_ids, "ids", "ids")
+    if set(map(type, ids)) <= {str}:
+        return ids
+    return [plain_id_text(entity_id) for entity_id in ids]
+
+
+def plain_names(features: Iterable[str] | None, service: str | None) -> list[str] | None:
+    """Return features' names, each once; None where a service stands for them, or all are wanted.
+
+    Raises:
+        BadArgumentsError: There is none, one is no text, or there is a service too.
+    """
+    if service is not None:
+        plain_name(service, "a service's name")
+        if features is not None:
+            raise BadArgumentsError("name the features or a service, not both")
+    if features is None:
+        return None
+    names = [plain_name(name, "a feature's name") for name in _listed(features, "features", "names")]
+    if not names:
+        raise BadArgumentsError("name at least one feature, or leave the names out for all")
+    return list(dict.fromkeys(names))
+
+
+def _listed(values: Any, what: str, of: str) -> list[Any]:
+    if isinstance(values, str | bytes | bytearray):
+        kind = "text" if isinstance(values, str) else "bytes"
+        raise BadArgumentsError(f"{what} is a list of {of}, not the {kind} {shown(values)}")
+    try:
+        values = values.tolist() if hasattr(values, "tolist") else values
+        if not isinstance(values, str):  # of an array without dimensions
+            return list(values)
+    except TypeError:
+        pass
+    raise BadArgumentsError(f"{what} is a list of {of}, not {shown(values)}")
+
+
+# Times
+
+
+def plain_max_age(max_age: object) -> int | None:
+    """Return the ms in a span of time: `10m`, or ms as a number; None for none.
+
+    Raises:
+        BadArgumentsError: It is none.
+    """
+    if max_age is None:
+        return None
+    text = plain_text(max_age, "max_age") if isinstance(max_age, str) else shown(_int_of(max_age))
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise BadArgumentsError(f"max_age: {error}") from None
+
+
+def plain_time(event_time: object) -> Any:
+    """Return an event time as `to_time` takes it: None, an int, text or an aware datetime.
+
+    Raises:
+        BadTimeError: It is none of these.
+    """
+    if type(event_time) in {type(None), int, str}:
+        return event_time
+    if isinstance(event_time, str):
+        return str.__str__(event_time)
+    if isinstance(event_time, datetime):
+        if event_time.tzinfo is None or event_time.utcoffset() is None:
+            raise BadTimeError(f"the event time {shown(event_time)} has no time zone")
+        return event_time
+    number = _int_of(event_time)
+    if type(number) is int:
+        return number
+    raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {shown(event_time)}")
+
+
+def time_among(values: Mapping[Any, Any], event_time: object) -> Any:
+    """Return the event time of a row: its own among its values, else that of all; errors as in `plain_time`."""
+    own = values.get(EVENT_TIME)
+    return plain_time(event_time if own is None else own)
+
+
+def plain_timeout(timeout: object) -> float | None:
+    """Return the seconds that a call may take; None for what holds otherwise.
+
+    Raises:
+        BadArgumentsError: It is no number above 0.
+    """
+    if timeout is None:
+        return None
+    number: Any = timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not number > 0:
+        raise BadArgumentsError(f"timeout is a number of seconds above 0, not {shown(timeout)}")
+    return float(number) if number < _LONGEST_S else _LONGEST_S
+
+
+def lasting_timeout(timeout: object) -> float | None:
+    """Return the seconds that all calls of a client or store may take; None for what holds otherwise.
+
+    Raises:
+        ConfigurationError: It is no number above 0.
+    """
+    try:
+        return plain_timeout(timeout)
+    except BadArgumentsError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _int_of(value: Any) -> Any:
+    """Return the int that a value stands for, as numpy's do; the value itself where it is none."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return index(value)
+    except TypeError:
+        return value
+
+
+# Values
+
+
+def plain_value(name: str, value: Any) -> Any:
+    """Return a feature's value as JSON has it: numpy's scalars and arrays count as what they hold.
+
+    Raises:
+        BadValueError: JSON has nothing that stands for it. (Written as null, as encoders do, NaN would remove the
+            feature.)
+    """
+    try:
+        value = value.tolist() if hasattr(value, "tolist") else value
+    except TypeError:  # a class such as np.float64 itself
+        raise BadValueError(f"{name} cannot be {shown(value)}") from None
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+        return [_plain_scalar(name, number) for number in value]
+    return _plain_scalar(name, value)
+
+
+def _plain_scalar(name: str, value: Any) -> Any:
+    if value is None or type(value) is bool:
+        return value
+    if isinstance(value, str):
+        text = str.__str__(value)
+        if is_unicode(text):
+            return text
+    elif isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+    else:
+        number = _int_of(value)
+        if type(number) is int and -(2**63) <= number < 2**63:
+            return number
+        if hasattr(value, "tolist") and not isinstance(value.tolist(), list):
+            return _plain_scalar(name, value.tolist())
+    raise BadValueError(f"{name} cannot be {shown(value)}")
+
+
+def plain_values(values: object, what: str) -> dict[str, Any]:
+    """Return values by name as JSON has them, without an event time; `what` is what they are, for the message.
+
+    Raises:
+        BadArgumentsError: `values` is no mapping, or a name in it no text.
+        BadValueError: As in `plain_value`.
+    """
+    return {name: plain_value(name, value) for name, value in plain_mapping(values, what) if name != EVENT_TIME}
+
+
+def plain_numbers(values: object, what: str) -> dict[str, int | float]:
+    """Return numbers by name: amounts to add, or those of an event. Its time and its id are left out.
+
+    Raises:
+        BadArgumentsError: `values` is no mapping, or a name in it no text.
+        BadValueError: A value is no finite number, or an int beyond 64 bits.
+    """
+    numbers = {}
+    for name, value in plain_mapping(values, what):
+        if name in {EVENT_TIME, EVENT_ID}:
+            continue
+        number = plain_value(name, value)
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise BadValueError(f"{name} cannot be {shown(value)}: want a number")
+        numbers[name] = number
+    return numbers
+
+
+def plain_mapping(values: object, what: str) -> list[tuple[str, Any]]:
+    """Return names with what they stand for; errors as in `plain_numbers`."""
+    if not isinstance(values, Mapping):
+        raise BadArgumentsError(f"{what} is a mapping of names to values, not {shown(values)}")
+    return [(plain_text(name, "a feature's name"), value) for name, value in values.items()]
+
+
+def plain_event_id(event_id: object) -> str | None:
+    """Return what tells an event from others: text, or an int as text; None for none, be it None or empty.
+
+    Raises:
+        BadArgumentsError: It is neither.
+    """
+    if event_id is None:
+        return None
+    number = _int_of(event_id)
+    return str(number) if type(number) is int else plain_text(event_id, "an event's id") or None
+
+
+# Rows
+
+
+def listed_rows(rows: Any, of: str) -> list[Any]:
+    """Return rows as a list; `of` is what they are, for the message.
+
+    Raises:
+        BadArgumentsError: `rows` is a text or a mapping, or nothing to iterate over.
+    """
+    if isinstance(rows, Mapping):
+        raise BadArgumentsError(f"rows is a list of {of}, not the mapping {shown(rows)}")
+    if type(rows) is list:
+        return rows
+    return _listed(rows, "rows", of)
+
+
+def listed_columns(columns: Iterable[str]) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        BadArgumentsError: One is no text, or `columns` is a text.
+    """
+    return [plain_name(name, "a column's name") for name in _listed(columns, "columns", "names")]
+
+
+def listed_values(row: Any) -> Sequence[Any]:
+    """Return a table's row, an id and its values, still to be looked at.
+
+    Raises:
+        BadArgumentsError: It is no such row.
+    """
+    row = row.tolist() if hasattr(row, "tolist") else row
+    if not isinstance(row, tuple | list) or not row:
+        raise BadArgumentsError(f"a row is an id and its values, not {shown(row)}")
+    return row
+
+
+def pair_of(row: Any) -> tuple[Any, Any]:
+    """Return a row's id and features, both still to be looked at.
+
+    Raises:
+        BadArgumentsError: It is no pair.
+    """
+    if type(row) is not tuple:
+        row = row.tolist() if hasattr(row, "tolist") else row
+    if not isinstance(row, tuple | list) or len(row) != 2:  # noqa: PLR2004 - a pair
+        raise BadArgumentsError(f"a row is a pair of id and features, not {shown(row)}")
+    return row[0], row[1]
+
+
+def plain_query_rows(rows: Any) -> list[dict[str, str]]:
+    """Return the rows of a query: for each the id of each entity, by the entity's name.
+
+    Raises:
+        BadArgumentsError: A row is no mapping of text to ids, or `rows` is no list of such.
+    """
+    plain = []
+    for row in listed_rows(rows, "mappings of entities to ids"):
+        if not isinstance(row, Mapping):
+            raise BadArgumentsError(f"a row is a mapping of entities to ids, not {shown(row)}")
+        plain.append({plain_text(name, "an entity's name"): plain_id(entity_id) for name, entity_id in row.items()})
+    return plain
+
+
+def label_of(row: Mapping[str, str]) -> str:
+    """Return what a table calls a row of a query: `user:u1 item:i9`."""
+    return " ".join(f"{entity}:{entity_id}" for entity, entity_id in row.items())
+
+
+# Passed values
+
+
+def passed_values(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values that a request brings as rows have them, vectors as bytes.
+
+    Args:
+        passed: The values by name.
+        types: The features that are asked for, with their types.
+
+    Raises:
+        BadArgumentsError: One is not among the features asked for.
+        BadValueError: One has not the type of its feature.
+    """
+    values = {}
+    for name, value in passed.items():
+        if name not in types:
+            raise BadArgumentsError(f"{name} is not asked for - at `$.passed`")
+        try:
+            values[name] = row_value(types[name], value)
+        except UnsuitableValueError as error:
+            raise BadValueError(f"{name} {error} - at `$.passed`") from error
+    return values
+
+
+def listed_vectors(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of a row by name with the vectors among them as lists of numbers."""
+    return {name: numbers_of(value) if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+def status_with(passed: Mapping[str, Any], name: str, status: Status) -> Status:
+    """Return a value's status where `passed` values take the place of stored ones."""
+    if name not in passed:
+        return status
+    return "MISSING" if passed[name] is None else "PRESENT"

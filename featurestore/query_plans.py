@@ -1,0 +1,120 @@
+"""The plans of reads of several entities at once, beside those of one: see featurestore/plans.py."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from featurestore.arguments import (
+    label_of,
+    listed_vectors,
+    plain_max_age,
+    plain_names,
+    plain_query_rows,
+    plain_values,
+)
+from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
+from featurestore.packing import Packer
+from featurestore.plans import OUTDATED, Plan, ReadPlans, _batches, packed_batches
+from featurestore.query import Query, Table
+from featurestore.results import MaxAge
+from featurestore.selection import Fresh, Selection
+from featurestore.table import FeatureTable
+from featurestore.transport import Reply
+
+
+class QueryPlans(ReadPlans):
+    """The plans of reads, of one entity and of several side by side."""
+
+    def query_names(self, service: str) -> Plan[list[str]]:
+        """Return what a query by that service asks for; `item:ranking` is what the schema of `item` lists."""
+        entity, _, name = service.rpartition(":")
+        if entity:
+            listed = yield from (yield from self._entity(entity)).listed(name)
+            return list(dict.fromkeys(each if ":" in each else f"{entity}:{each}" for each in listed))
+        try:
+            return list(dict.fromkeys((yield from self.listed(name))))
+        except UndeclaredFeatureError as error:
+            places = [f"{entity}:{name}" for entity, plans in self._entities.items() if plans.lists(name)]
+            raise UndeclaredFeatureError(f"{error}; there is {', '.join(places)}" if places else str(error)) from None
+
+    def query(
+        self,
+        rows: Iterable[Mapping[str, str]],
+        features: Iterable[str] | None,
+        service: str | None,
+        max_age: MaxAge,
+        passed: Mapping[str, Any] | None,
+    ) -> Plan[FeatureTable]:
+        """Return features of several entities side by side."""
+        plain_rows, names, max_age_ms = plain_query_rows(rows), plain_names(features, service), plain_max_age(max_age)
+        given = {} if passed is None else plain_values(passed, "passed")
+        if names is None and service is None:
+            raise BadArgumentsError("name the features or a service")
+        if not plain_rows:
+            return FeatureTable((), (), names or ())
+        if names is None:
+            names = yield from self.query_names(str.__str__(service))
+        table = yield from self.query_table(plain_rows, names, max_age_ms, metadata=False)
+        table.put(given)
+        found = [listed_vectors(dict(zip(names, row, strict=True))) for row in table.rows]
+        return FeatureTable(map(label_of, plain_rows), found, names)
+
+    def query_table(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], max_age_ms: int | None, *, metadata: bool
+    ) -> Plan[Table]:
+        """Return features of several entities side by side, as the server wants them: with types and statuses."""
+        query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=max_age_ms)
+        try:
+            return (yield from self._query(query))
+        except OUTDATED:
+            for entity in query.wanted:
+                yield from (yield from self._entity(entity)).schema()
+            return (yield from self._query(query))
+
+    def _query(self, query: Query) -> Plan[Table]:
+        parts: list[tuple[str, Selection, int]] = []
+        calls: list[bytes] = []
+        for entity, features in query.wanted.items():
+            plans = yield from self._entity(entity)
+            selection = yield from plans.select(features)
+            packer = Packer(plans.keys, (*query.options, *selection.words)) if query.options else selection.packer
+            made = packed_batches(packer, query.ids_of(entity))
+            parts.append((entity, selection, len(made)))
+            calls += made
+        replies: Iterator[Reply] = iter((yield from _batches(calls)))
+        table = Table(query)
+        for entity, selection, count in parts:
+            table.add(entity, selection, [next(replies) for _ in range(count)])
+        return table
+
+    def _entity(self, name: str) -> Plan[Self]:
+        """Do what `entity` does, and say whose schema there is none of."""
+        try:
+            return (yield from self.entity(name))
+        except UnknownEntityError:
+            raise UnknownEntityError(f"no entity {name} has a schema") from None
+
+    def fetch_fresh_of(
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
+        """Return what `fetch_fresh` does for each entity's name, ids and features, in one round trip."""
+        try:
+            return (yield from self._fresh_of(wanted))
+        except OUTDATED:
+            for entity, _, _ in wanted:
+                yield from (yield from self._entity(entity)).schema()
+            return (yield from self._fresh_of(wanted))
+
+    def _fresh_of(
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
+        selections: list[Selection] = []
+        batches: list[list[bytes]] = []
+        for entity, ids, features in wanted:
+            plans = yield from self._entity(entity)
+            selections.append((yield from plans.select(features)))
+            batches.append(packed_batches(Packer(plans.keys, ("?metadata", *selections[-1].words)), ids))
+        replies: Iterator[Reply] = iter((yield from _batches([call for calls in batches for call in calls])))
+        return [
+            (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
+            for selection, calls in zip(selections, batches, strict=True)
+        ]

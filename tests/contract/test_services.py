@@ -1,0 +1,161 @@
+"""Services: what `apply` checks of them, whose schema has them, and who may ask for them by which name."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from featurestore import (
+    BadArgumentsError,
+    Definition,
+    FeatureStore,
+    Keys,
+    SchemaError,
+    Transport,
+    UndeclaredFeatureError,
+)
+from featurestore.errors import UnknownEntityError
+from featurestore.scripts import APPLY_SCHEMA
+
+FEATURES: dict[str, Any] = {"age": "float", "n": "int"}
+
+
+@pytest.fixture
+def items(transport: Transport) -> Iterator[FeatureStore]:
+    """A store of items, whose keys are removed afterwards."""
+    yield FeatureStore(transport, Keys("item"))
+    transport.command("DEL", "item:schema", "item:i:features", "all_items")
+
+
+def applying(transport: Transport, *words: str) -> Any:
+    return transport.run(APPLY_SCHEMA, ["user:schema"], words)
+
+
+def test_a_service_with_a_feature_that_is_not_declared_is_refused(store: FeatureStore, transport: Transport) -> None:
+    with pytest.raises(UndeclaredFeatureError, match=r"^agee of service ads is not declared in the schema$"):
+        store.apply(Definition(features=FEATURES, services={"ok": ["age"], "ads": ["n", "agee"]}))
+    assert transport.command("EXISTS", "user:schema") == 0
+    assert store.apply(Definition(features=FEATURES)) == 1
+    before = transport.command("HGETALL", "user:schema")
+    for words in (["@service:ads", '["agee"]'], ["new", "int", "@ttl", "5", "@service:ads", '["new","agee"]']):
+        with pytest.raises(UndeclaredFeatureError, match=r"^agee of service ads is not declared in the schema$"):
+            applying(transport, *words)
+    assert transport.command("HGETALL", "user:schema") == before
+
+
+def test_a_service_may_stand_before_its_features_and_name_those_of_before(transport: Transport) -> None:
+    assert applying(transport, "@service:ads", '["age","n"]', "age", "float", "n", "int") == 1
+    assert applying(transport, "@service:more", '["new","age"]', "new", "bool") == 2
+    assert applying(transport, "@service:ads", "") == 3
+    assert FeatureStore(transport).schema().services == {"more": ["new", "age"]}
+
+
+def test_what_a_service_names_with_an_entity_is_checked_where_there_is_a_schema(
+    store: FeatureStore, items: FeatureStore
+) -> None:
+    early = Definition(features=FEATURES, services={"carts": ["age", "item:price", "user:n"]})
+    assert store.apply(early) == 1  # items are declared later
+    items.apply(Definition(features={"price": "float"}, entity="item", services={"ranking": ["price", "user:age"]}))
+    assert store.apply(early) == 1
+    refused = {
+        "item:prize": r"^item:prize of service carts is not declared in the schema of item$",
+        "user:agee": r"^user:agee of service carts is not declared in the schema of user$",
+    }
+    for name, message in refused.items():
+        with pytest.raises(UndeclaredFeatureError, match=message):
+            store.apply(Definition(features={"new": "int"}, services={"carts": ["age", name]}))
+    assert store.schema().version == 1
+    assert store.apply(Definition(features={"new": "int"}, services={"carts": ["user:new", "user:age"]})) == 2
+
+
+def test_a_name_with_the_own_entity_is_checked_before_there_is_a_schema(store: FeatureStore) -> None:
+    with pytest.raises(
+        UndeclaredFeatureError, match=r"^user:agee of service ads is not declared in the schema of user$"
+    ):
+        store.apply(Definition(features=FEATURES, services={"ads": ["user:agee"]}))
+    assert store.apply(Definition(features=FEATURES, services={"ads": ["user:age"]})) == 1
+
+
+class Counting:
+    """A transport that notes which scripts and commands go out."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport, self.sent = transport, list[str]()
+
+    def run_many_packed(self, script: Any, packed: list[bytes]) -> Any:
+        self.sent.append(script.name)
+        return self._transport.run_many_packed(script, packed)
+
+    def command(self, *words: Any) -> Any:
+        self.sent.append(words[0])
+        return self._transport.command(*words)
+
+
+def test_applying_is_one_round_trip_where_no_service_names_another_entity(transport: Transport) -> None:
+    counting: Any = Counting(transport)
+    services = {"ads": ["age"], "own": ["user:n", "age"]}
+    FeatureStore(counting).apply(Definition(features=FEATURES, services=services))
+    assert counting.sent == ["apply_schema"]
+
+
+def test_a_read_takes_a_service_that_names_its_own_entity(store: FeatureStore) -> None:
+    store.apply(Definition(features=FEATURES, services={"ads": ["user:age", "n", "age"]}))
+    store.upsert([("u", {"age": 1.5, "n": 7})])
+    assert store.service("ads") == ["age", "n", "age"]
+    assert store.get("u", service="ads") == {"age": 1.5, "n": 7}
+    assert store.query([{"user": "u"}], service="ads").to_dict() == [{"user:age": 1.5, "n": 7, "age": 1.5}]
+
+
+def test_a_selection_is_of_a_list_of_names(store: FeatureStore) -> None:
+    store.apply(Definition(features=FEATURES))
+    assert store.select(name for name in ["n", "age"]).names == ("n", "age")
+    with pytest.raises(BadArgumentsError, match="not the text 'age'"):
+        store.select("age")
+    with pytest.raises(BadArgumentsError, match="at least one"):
+        store.select([])
+
+
+def test_queries_ask_for_a_service_of_any_entity(store: FeatureStore, items: FeatureStore) -> None:
+    services = {"ads": ["n"], "carts": ["age", "item:price"]}
+    store.apply(Definition(features=FEATURES, services=services))
+    items.apply(Definition(features={"price": "float"}, entity="item", services={"ranking": ["price", "user:age"]}))
+    store.upsert([("u", {"age": 1.5})])
+    items.upsert([("i", {"price": 9.5})])
+    rows = [{"user": "u", "item": "i"}]
+    assert store.query(rows, service="carts").to_dict() == [{"age": 1.5, "item:price": 9.5}]
+    assert store.query(rows, service="item:ranking").to_dict() == [{"item:price": 9.5, "user:age": 1.5}]
+    assert items.query(rows, service="ranking").to_dict() == [{"price": 9.5, "user:age": 1.5}]
+    assert items.query(rows, service="user:carts").to_dict() == [{"user:age": 1.5, "item:price": 9.5}]
+    assert store.query_names("item:ranking") == ["item:price", "user:age"]
+
+
+def test_a_service_that_is_not_there_says_where_it_was_looked_for(store: FeatureStore, items: FeatureStore) -> None:
+    store.apply(Definition(features=FEATURES))
+    items.apply(Definition(features={"price": "float"}, entity="item", services={"ranking": ["price"]}))
+    rows = [{"user": "u"}]
+    with pytest.raises(UndeclaredFeatureError, match=r"^no service ranking is declared in the schema of user$"):
+        store.query(rows, service="ranking")
+    with pytest.raises(UndeclaredFeatureError, match=r"^no service nope is declared in the schema of item$"):
+        store.query(rows, service="item:nope")
+    with pytest.raises(  # it has seen the items by now
+        UndeclaredFeatureError, match=r"^no service ranking is declared in the schema of user; there is item:ranking$"
+    ):
+        store.query(rows, service="ranking")
+    with pytest.raises(UnknownEntityError, match=r"^no entity shop has a schema$"):
+        store.query(rows, service="shop:ranking")
+    with pytest.raises(UndeclaredFeatureError, match=r"^no service item:ranking is declared in the schema of user$"):
+        store.get("u", service="item:ranking")  # a read of one entity has its own services alone
+
+
+@pytest.mark.parametrize("names", ["age", {"age": 1}, [7], ["a b"], [""], ["item:"], [":price"], ["a:b:c"], ["9:x"]])
+def test_lists_of_services_are_checked_before_anything_is_sent(names: Any) -> None:
+    with pytest.raises(SchemaError, match=r"^services\.ads = "):
+        Definition(features=FEATURES, services={"ads": names}).words()
+
+
+def test_an_empty_list_takes_a_service_back(store: FeatureStore) -> None:
+    store.apply(Definition(features=FEATURES, services={"ads": ["age"]}))
+    store.apply(Definition(features=FEATURES, services={"ads": []}))
+    assert store.schema().services == {}
+    with pytest.raises(BadArgumentsError, match="wants a JSON array"):
+        applying(store.transport, "@service:ads", "[]")
