@@ -97,6 +97,13 @@ class OverloadedError(UnavailableError):
     """More calls are waiting for Redis than the transport accepts."""
 
 
+class BadReplyError(UnavailableError):
+    """Redis, or a proxy before it, sent what cannot be a reply to the call, or cannot be read.
+
+    Whether a write took place is unknown. A connection on which it came is given up.
+    """
+
+
 class AccessDeniedError(RedisError):
     """Redis refused the credentials, or the HTTP server the API key, or they do not permit the command."""
 
@@ -129,6 +136,7 @@ _BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
     "LOADING": UnavailableError,
     "MASTERDOWN": UnavailableError,
     "TRYAGAIN": UnavailableError,
+    "DENIED": AccessDeniedError,  # by the protected mode, to other hosts
     "NOAUTH": AccessDeniedError,
     "NOPERM": AccessDeniedError,
     "WRONGPASS": AccessDeniedError,
@@ -138,6 +146,13 @@ _BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
     "READONLY": WriteRefusedError,
 }
 
+
+_WHERE = "the password stands in REDIS_URL (redis://:PASSWORD@HOST:PORT), or in REDIS_PASSWORD beside REDIS_HOST"
+_HINTS: Mapping[str, str] = {
+    "NOAUTH": f"Redis wants a password and was given none: {_WHERE}",
+    "WRONGPASS": f"Redis refused the user or the password: {_WHERE}",
+}
+"""What to do about errors of Redis's that do not say so."""
 
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+ .*)", re.DOTALL)
 
@@ -153,4 +168,6 @@ def error_from_reply(reply: str) -> FeatureStoreError:
     kind = _BY_REPLY.get(code)
     if kind is None:
         return RedisError(reply)
+    if code in _HINTS:
+        return kind(f"{_HINTS[code]} ({reply})")
     return kind(reply if issubclass(kind, RedisError) else text)

@@ -21,6 +21,7 @@ from featurestore.errors import (
 from featurestore.keys import Keys
 from featurestore.packing import Packer
 from featurestore.query import Query, Table
+from featurestore.replies import reading
 from featurestore.results import Description, MaxAge, milliseconds
 from featurestore.schema import Schema
 from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
@@ -32,7 +33,7 @@ from featurestore.values import Row, Value
 IDS_PER_CALL = 100
 """Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
 
-OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError)
+OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError)
 """What a read meets when Redis has another schema than was last seen."""
 
 _MOST_SELECTIONS = 256
@@ -249,7 +250,8 @@ class ReadPlans:
         except OUTDATED:
             yield from self.schema()
             selection = yield from self.select(features)
-            return selection, (yield from read(selection))
+            with reading("a read"):
+                return selection, (yield from read(selection))
 
     def _wanted(self, features: Sequence[str] | None, service: str | None) -> Plan[Sequence[str] | None]:
         if service is None:
@@ -287,7 +289,8 @@ class ReadPlans:
         except OUTDATED:
             for entity in query.wanted:
                 yield from (yield from self.entity(entity)).schema()
-            return (yield from self._query(query))
+            with reading("a query"):
+                return (yield from self._query(query))
 
     def _query(self, query: Query) -> Plan[Table]:
         parts: list[tuple[str, Selection, int]] = []
@@ -314,7 +317,8 @@ class ReadPlans:
         except OUTDATED:
             for entity, _, _ in wanted:
                 yield from (yield from self.entity(entity)).schema()
-            return (yield from self._fresh_of(wanted))
+            with reading("a read"):
+                return (yield from self._fresh_of(wanted))
 
     def _fresh_of(
         self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]

@@ -6,6 +6,7 @@ from typing import Any
 
 from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError
 from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, ReadPlans, call
+from featurestore.replies import reading
 from featurestore.scripts import DELETE_ENTITY, INCREMENT_FEATURES, RECORD_EVENTS, UPSERT_FEATURES, Script
 from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, UnsuitableValueError, encode_id, to_text, to_time
 from featurestore.transport import pack_call
@@ -63,7 +64,8 @@ class Plans(ReadPlans):
         if reply is None:
             return None
         selection = yield from self.select(list(amounts))
-        return selection.values(selection.decode(reply))
+        with reading(INCREMENT_FEATURES.name):
+            return selection.values(selection.decode(reply))
 
     def delete(self, entity_id: str, event_time: EventTime) -> Plan[bool]:
         """Remove an entity's features and its membership; return whether anything was removed."""
@@ -89,8 +91,9 @@ def _write(script: Script, upsert: Upsert, rows: Sequence[Sequence[Any]]) -> Pla
         calls = [upsert.call(rows[part.start : part.stop], part) for part in parts]
         sent = [call for call in calls if call.positions]
         replies = yield Calls(script, [pack_call(script, call.keys, call.arguments) for call in sent])
-        for each, reply in zip(sent, replies, strict=True):
-            upsert.settle(each, reply)
+        with reading(script.name):
+            for each, reply in zip(sent, replies, strict=True):
+                upsert.settle(each, reply)
     return upsert.finish()
 
 

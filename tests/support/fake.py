@@ -9,9 +9,10 @@ import hiredis
 import msgspec
 import redis
 
+from featurestore.dialling import reply_text
 from featurestore.errors import FeatureStoreError, error_from_reply
 from featurestore.scripts import SCRIPTS, Script
-from featurestore.transport import Call, Reply, Word, reply_text
+from featurestore.transport import Call, Reply, Word
 
 
 def _pack_one(value: Any) -> bytes:
