@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ from redis.utils import SENTINEL
 from featurestore.errors import AccessDeniedError, ConfigurationError, FeatureStoreError, error_from_reply
 
 PoolT = TypeVar("PoolT")
+
+greeted_by: ContextVar[float] = ContextVar("greeted_by", default=math.inf)
+"""When the first replies on a new connection have to be there, by `time.monotonic`, whatever a reply may take else."""
 
 
 def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> ConnectionPool:
@@ -101,7 +105,7 @@ class _PunctualParser(_HiredisParser):
         timeout: Any = SENTINEL,
     ) -> Any:
         allowed = self._socket_timeout if timeout is SENTINEL else timeout
-        self._until = math.inf if allowed is None else monotonic() + allowed
+        self._until = min(greeted_by.get(), math.inf if allowed is None else monotonic() + allowed)
         return super().read_response(disable_decoding, push_request, timeout)
 
     def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> Any:  # noqa: ARG002, FBT001, FBT002 - redis-py's

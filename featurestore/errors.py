@@ -154,6 +154,9 @@ _HINTS: Mapping[str, str] = {
 }
 """What to do about errors of Redis's that do not say so."""
 
+_FORBIDDEN_IN_SCRIPT = re.compile(r"(?:The user executing the script can't|ACL failure in script:) .*", re.DOTALL)
+"""What Redis and Valkey say in place of NOPERM."""
+
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+ .*)", re.DOTALL)
 
 
@@ -164,6 +167,9 @@ def error_from_reply(reply: str) -> FeatureStoreError:
     """
     inner = _IN_SCRIPT.search(reply)
     reply = inner[1] if inner else reply
+    forbidden = _FORBIDDEN_IN_SCRIPT.search(reply)
+    if forbidden:
+        return AccessDeniedError(f"NOPERM {forbidden[0]}")
     code, _, text = reply.partition(" ")
     kind = _BY_REPLY.get(code)
     if kind is None:

@@ -21,7 +21,7 @@ from featurestore.sharing import Failure, Sharing, connect_error
 from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call
 
 _TROUBLE = (FeatureStoreError, Failure)
-_MOST_CONNECT_TIMEOUTS = 3
+_STEPS = 3  # to connect, TLS, and the first replies
 
 
 class MultiplexedTransport(Sharing[Link]):
@@ -35,14 +35,13 @@ class MultiplexedTransport(Sharing[Link]):
     A forked child gets a connection of its own. Without gevent's monkey patching the connection is made in a thread of
     gevent's pool, so that other greenlets go on.
 
-    An attempt to connect may take `connect_timeout` for each address that the host's name has, and three times as long
-    in all; nobody waits for it for more than once as long. (A thread cannot be stopped: there the system decides how
-    long the look-up of a name may take.)
+    Each step of an attempt to connect may take `connect_timeout`; nobody waits longer than three times that. (A thread
+    cannot be stopped: there the attempt itself goes on while the system looks up a name, for as long as that takes.)
 
     Args:
         url: `redis://`, `rediss://` or `unix://`, with credentials, database and TLS options as redis-py takes them.
         timeout: Seconds that one reply may take to arrive.
-        connect_timeout: Seconds that a new connection may take, credentials included.
+        connect_timeout: Seconds that each step to a new connection may take: connect, TLS, each reply.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
 
     Attributes:
@@ -54,7 +53,8 @@ class MultiplexedTransport(Sharing[Link]):
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
         super().__init__(url)
         self._pool = open_pool(url, timeout=connect_timeout, connect_timeout=connect_timeout, max_connections=1)
-        self._timeout, self._connect_timeout, self._max_in_flight = timeout, connect_timeout, max_in_flight
+        self._timeout, self._max_in_flight = timeout, max_in_flight
+        self._longest_attempt = connect_timeout * _STEPS
         self._attempt: Any = None
         self._attempt_until = 0.0  # when to wait for it no longer
         self._epoch = 0  # tells an attempt to connect that it was made for another process or closed meanwhile
@@ -162,13 +162,13 @@ class MultiplexedTransport(Sharing[Link]):
             return self._link
         if self._attempt is None:
             self._check_pause()
-            self._attempt_until = monotonic() + self._connect_timeout
+            self._attempt_until = monotonic() + self._longest_attempt
             # In a greenlet of its own: those who wait for it may be killed.
             self._attempt = gevent.spawn(self._connect, self._epoch)
         try:
             outcome: Link | FeatureStoreError = self._attempt.get(timeout=max(0.0, self._attempt_until - monotonic()))
         except gevent.Timeout:
-            took = self._connect_timeout * 1000
+            took = self._longest_attempt * 1000
             raise UnavailableError(f"Redis cannot be reached: to connect takes longer than {took:g} ms") from None
         if isinstance(outcome, FeatureStoreError):
             raise type(outcome)(*outcome.args)
@@ -179,7 +179,7 @@ class MultiplexedTransport(Sharing[Link]):
         try:
             if monkey.is_module_patched("socket"):
                 dialled = TimeoutError()
-                with gevent.Timeout(self._connect_timeout * _MOST_CONNECT_TIMEOUTS, False):
+                with gevent.Timeout(self._longest_attempt, False):
                     dialled = self._dial()
             else:
                 dialled = gevent.get_hub().threadpool.apply(self._dial)

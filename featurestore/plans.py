@@ -33,8 +33,8 @@ from featurestore.values import Row, Value
 IDS_PER_CALL = 100
 """Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
 
-OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError)
-"""What a read meets when Redis has another schema than was last seen."""
+OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, UnicodeDecodeError)
+"""What a read meets when Redis has another schema than was last seen; the last ones also where a row is damaged."""
 
 _MOST_SELECTIONS = 256
 _SCHEMA_RECHECK_S = 1.0

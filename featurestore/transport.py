@@ -11,7 +11,7 @@ import redis
 from hiredis import pack_command
 from redis.connection import Connection
 
-from featurestore.dialling import address_of, open_pool, refused, reply_text
+from featurestore.dialling import address_of, greeted_by, open_pool, refused, reply_text
 from featurestore.errors import (
     BadReplyError,
     DeadlineExceededError,
@@ -118,7 +118,8 @@ class SyncTransport:
     def within(self, seconds: float) -> Self:
         """Return this transport, over the same connections, for one call; see `Timed.within`.
 
-        To connect and to send have the transport's own time-outs still; once they are done, the call's holds.
+        To connect and to send have the transport's own time-outs still; replies have the call's, also the first ones on
+        a new connection.
         """
         hurried = copy(self)
         hurried._deadline = monotonic() + seconds  # noqa: SLF001 - a copy of this object
@@ -202,12 +203,22 @@ class SyncTransport:
 
     def _connect(self) -> Connection:
         try:
-            return self._pool.get_connection()
+            return self._taken()
         except (redis.RedisError, OSError) as error:
             raise _link_error(error) from error
 
+    def _taken(self) -> Connection:
+        """Take a connection out of the pool, which may have to make it."""
+        before = greeted_by.set(math.inf if self._deadline is None else self._deadline)
+        try:
+            return self._pool.get_connection()
+        except UnicodeError as error:
+            raise OSError(f"the host's name cannot be one: {error}") from error
+        finally:
+            greeted_by.reset(before)
+
     def _exchange_once(self, packed: list[bytes], expected: Expected) -> list[Reply | FeatureStoreError]:
-        connection = self._pool.get_connection()
+        connection = self._taken()
         try:
             replies = _send_and_read(connection, packed, self._deadline)
             _repair(connection, packed, replies, self._deadline)
