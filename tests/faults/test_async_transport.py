@@ -159,6 +159,7 @@ async def test_a_call_may_have_a_deadline_of_its_own(connect: Connect) -> None:
     async with ScriptedServer(ignore) as server:
         transport = connect(server.url)
         patient = start(transport.command("ECHO", "patient"))
+        await eventually(lambda: transport.in_flight == 1)
         with pytest.raises(DeadlineExceededError):
             await transport.command("ECHO", "hurried", deadline=time.monotonic() + 0.05)
         assert not patient.done()
