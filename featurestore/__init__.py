@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from featurestore.errors import (
         AccessDeniedError,
         BadArgumentsError,
+        BadReplyError,
         BadValueError,
         ConfigurationError,
         DeadlineExceededError,
@@ -43,6 +44,7 @@ __all__ = [
     "AsyncFeatureStore",
     "AsyncTransport",
     "BadArgumentsError",
+    "BadReplyError",
     "BadValueError",
     "Client",
     "ConfigurationError",
@@ -87,6 +89,7 @@ _HOMES = {
     "EmbeddedServer": "embedded",
     "AccessDeniedError": "errors",
     "BadArgumentsError": "errors",
+    "BadReplyError": "errors",
     "BadValueError": "errors",
     "ConfigurationError": "errors",
     "DeadlineExceededError": "errors",

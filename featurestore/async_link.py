@@ -9,14 +9,17 @@ from typing import Any
 import hiredis
 
 from featurestore.errors import (
+    BadReplyError,
     DeadlineExceededError,
     FeatureStoreError,
     OverloadedError,
     UnavailableError,
     error_from_reply,
 )
+from featurestore.replies import Expected, unfit
+from featurestore.scripts import LOADED
 from featurestore.sharing import Failure
-from featurestore.transport import Reply, load_commands
+from featurestore.transport import GIVEN_UP, Reply, load_commands
 
 _DEAD_AFTER_TIMEOUTS = 3.0
 _FULL_READ_BYTES = 16_384  # a read this long may have left some behind; a TLS record is not longer
@@ -27,13 +30,17 @@ class Waiter:
     """Who waits for the next `count` replies: a place in the order that outlives the task's patience.
 
     Attributes:
+        expected: What the replies may be.
         outcome: Becomes the replies or a `Failure`; cancelled with the task that waits.
     """
 
-    __slots__ = ("count", "deadline", "outcome", "replies", "start", "timer")
+    __slots__ = ("count", "deadline", "expected", "outcome", "replies", "start", "timer")
 
-    def __init__(self, outcome: "asyncio.Future[Any]", deadline: float, start: int, count: int) -> None:
+    def __init__(
+        self, outcome: "asyncio.Future[Any]", deadline: float, start: int, count: int, expected: Expected
+    ) -> None:
         self.outcome = outcome
+        self.expected = expected
         self.deadline = deadline
         self.start = start
         self.count = count
@@ -56,6 +63,7 @@ class AsyncLink(asyncio.Protocol):
         timeout: Seconds that a reply may take; a connection silent for several times as long is given up.
         max_in_flight: Most calls that may wait at once.
         on_lost: Called once, with the link and the reason, when it has come to its end.
+        on_served: Called once, when the first call is answered.
 
     Attributes:
         in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
@@ -73,13 +81,15 @@ class AsyncLink(asyncio.Protocol):
         timeout: float,
         max_in_flight: int,
         on_lost: Callable[["AsyncLink", FeatureStoreError], None],
+        on_served: Callable[[], None],
     ) -> None:
         self.in_flight = self.writes = 0
-        self.lost = self.proved = False
+        self.lost = self.proved = self._served = False
         self.load_error: FeatureStoreError | None = None
         self._loop = asyncio.get_running_loop()
         self.closed = self._loop.create_future()
         self._timeout, self._max_in_flight, self._on_lost = timeout, max_in_flight, on_lost
+        self._on_served = on_served
         self._reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
         self._waiters: deque[Waiter] = deque()
         self._loading: Waiter | None = None
@@ -96,13 +106,16 @@ class AsyncLink(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=1, low=0)
         self._transport.set_protocol(self)
 
-    async def exchange(self, packed: bytes, count: int, deadline: float | None = None) -> list[Reply] | Failure:
+    async def exchange(
+        self, packed: bytes, expected: Expected, count: int, deadline: float | None = None
+    ) -> list[Reply] | Failure:
         """Send `count` packed commands and wait until they are answered.
 
         Return the replies, error replies in place as exceptions; a `Failure` when there are none.
 
         Args:
             packed: The commands as RESP.
+            expected: What the replies may be.
             count: How many they are.
             deadline: When to give up, by `time.monotonic`; the link's time-out from now when left out.
 
@@ -120,8 +133,7 @@ class AsyncLink(asyncio.Protocol):
         allowed = self._timeout if deadline is None else deadline - now
         if allowed <= 0:
             return Failure(DeadlineExceededError("the time was over before the call was sent"), unsent=True)
-        waiter = self._submit(packed, count, now + allowed)
-        waiter.timer = self._loop.call_later(allowed, self._expire, waiter, allowed)
+        waiter = self._submit(packed, count, expected, allowed)
         self.in_flight += count
         outcome: list[Reply] | Failure = await waiter.outcome
         return outcome
@@ -130,7 +142,7 @@ class AsyncLink(asyncio.Protocol):
         """Send every script to Redis, ahead of whatever is sent next, unless that is under way already."""
         if self._loading is None and not self.lost:
             packed = load_commands()
-            self._loading = self._submit(b"".join(packed), len(packed), monotonic() + self._timeout)
+            self._loading = self._submit(b"".join(packed), len(packed), LOADED, self._timeout)
 
     def retire(self) -> None:
         """Come to the end once the calls under way are answered."""
@@ -140,19 +152,22 @@ class AsyncLink(asyncio.Protocol):
 
     def lose(self, reason: str, *, final: bool = False) -> None:
         """Close the connection and tell everyone who waits at once; when `final`, their calls are not repeated."""
+        self._lose(UnavailableError, reason, final=final)
+
+    def _lose(self, kind: type[UnavailableError], reason: str, *, final: bool = False) -> None:
         if self.lost:
             return
         self.lost, self._final = True, final
         self._transport.abort()
         for waiter in self._waiters:
             unsent = waiter.start >= self._handed
-            waiter.answer(Failure(UnavailableError(reason), lost=not final, unsent=unsent))
+            waiter.answer(Failure(kind(reason), lost=not final, unsent=unsent))
         self._waiters.clear()
         self._outbox.clear()
         self.in_flight = 0
         if self._doubting is not None:
             self._doubting.cancel()
-        self._on_lost(self, UnavailableError(reason))
+        self._on_lost(self, kind(reason))
 
     # What the event loop calls
 
@@ -166,7 +181,7 @@ class AsyncLink(asyncio.Protocol):
             self._reader.feed(data)
             self._hand_out()
         except Exception as error:  # noqa: BLE001 - whatever a malformed reply sets off, only the link may suffer
-            self.lose(f"Redis sent a reply that cannot be read: {error}")
+            self._lose(BadReplyError, f"Redis sent a reply that cannot be read: {error}; {GIVEN_UP}")
 
     def pause_writing(self) -> None:
         """Keep what is to be sent: the kernel does not take more now."""
@@ -185,8 +200,9 @@ class AsyncLink(asyncio.Protocol):
 
     # Inside
 
-    def _submit(self, packed: bytes, count: int, deadline: float) -> Waiter:
-        waiter = Waiter(self._loop.create_future(), deadline, self._queued, count)
+    def _submit(self, packed: bytes, count: int, expected: Expected, allowed: float) -> Waiter:
+        waiter = Waiter(self._loop.create_future(), monotonic() + allowed, self._queued, count, expected)
+        waiter.timer = self._loop.call_later(allowed, self._expire, waiter, allowed)
         self._waiters.append(waiter)
         self._outbox.append(packed)
         self._queued += len(packed)
@@ -211,19 +227,28 @@ class AsyncLink(asyncio.Protocol):
         """Give each complete reply to its waiter, in order."""
         waiters, next_reply = self._waiters, self._reader.gets
         while (reply := next_reply()) is not _INCOMPLETE:
-            if not waiters:
-                raise ValueError(f"nobody waits for {str(reply)[:100]!r}")
+            if not waiters or waiters[0].start >= self._handed:  # of whose call no byte has left
+                self._lose(BadReplyError, f"{unfit('no call', reply)}; {GIVEN_UP}")
+                return
             waiter = waiters[0]
             waiter.replies.append(reply)
             if len(waiter.replies) < waiter.count:
                 continue
+            misfit = waiter.expected.misfit(waiter.replies)
+            if misfit:
+                self._lose(BadReplyError, f"{misfit}; {GIVEN_UP}")
+                return
             waiters.popleft()
             self.proved = True
             if waiter is self._loading:
                 self._loading = None
                 self.load_error = next((each for each in waiter.replies if isinstance(each, FeatureStoreError)), None)
+                waiter.answer(waiter.replies)
                 continue
             self.in_flight -= waiter.count
+            if not self._served:
+                self._served = True
+                self._on_served()
             waiter.answer(waiter.replies)
         if self._retiring and not waiters:
             self.lose("the connection to Redis was given up")
@@ -232,9 +257,10 @@ class AsyncLink(asyncio.Protocol):
         """Give up a call that is overdue; its reply is dropped when it comes.
 
         What has arrived is not late, however long this process was busy: the event loop gets a turn to read it all,
-        in which `reads` is how often it had read before.
+        in which `reads` is how often it had read before. But a reply that goes on arriving for a time-out is late.
         """
-        if reads is None or (self._more_to_read and reads != self._reads):
+        left = waiter.deadline + self._timeout - monotonic()
+        if reads is None or (self._more_to_read and reads != self._reads and left > 0):
             waiter.timer = self._loop.call_later(0, self._expire, waiter, allowed, self._reads)
             return
         waiter.timer = None

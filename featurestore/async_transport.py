@@ -1,7 +1,6 @@
 """Calls of all tasks of an event loop over one connection, for asyncio."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -12,14 +11,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from featurestore.async_link import AsyncLink
+from featurestore.dialling import check_pong, pool_of
 from featurestore.errors import (
     DeadlineExceededError,
     FeatureStoreError,
     UnavailableError,
 )
+from featurestore.replies import Expected, answer_to_command
 from featurestore.scripts import Script
 from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call, pool_of
+from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call
 
 
 class AsyncTransport(Sharing[AsyncLink]):
@@ -81,12 +82,13 @@ class AsyncTransport(Sharing[AsyncLink]):
             return []
         self.calls += len(packed)
         repeatable = not script.writes
-        replies = await self._replies(packed, deadline, repeatable=repeatable)
+        replies = await self._replies(packed, script.answers(packed), deadline, repeatable=repeatable)
         unknown = [index for index, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
         if unknown:
             link = self._link or await self._open(deadline)
             link.load_scripts()
-            again = await self._replies([packed[index] for index in unknown], deadline, repeatable=repeatable)
+            repeated = [packed[index] for index in unknown]
+            again = await self._replies(repeated, script.answers(repeated), deadline, repeatable=repeatable)
             for index, reply in zip(unknown, again, strict=True):
                 replies[index] = link.load_error if link.load_error and has_code(reply, "NOSCRIPT") else reply
         return replies
@@ -94,7 +96,8 @@ class AsyncTransport(Sharing[AsyncLink]):
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        (reply,) = await self._replies([pack(words)], deadline, repeatable=False)
+        packed = pack(words)
+        (reply,) = await self._replies([packed], answer_to_command(words, packed), deadline, repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -117,23 +120,23 @@ class AsyncTransport(Sharing[AsyncLink]):
             await asyncio.shield(link.closed)
 
     async def _replies(
-        self, packed: list[bytes], deadline: float | None, *, repeatable: bool
+        self, packed: list[bytes], expected: Expected, deadline: float | None, *, repeatable: bool
     ) -> list[Reply | FeatureStoreError]:
         """Return one reply for each command, sent once more on a new connection where that is safe."""
-        outcome = await self._exchange(packed, deadline)
+        outcome = await self._exchange(packed, expected, deadline)
         if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
-            outcome = await self._exchange(packed, deadline)
+            outcome = await self._exchange(packed, expected, deadline)
         if isinstance(outcome, Failure):
             raise outcome.error
         if any(has_code(reply, "READONLY") for reply in outcome):
             self._retire()
         return outcome
 
-    async def _exchange(self, packed: list[bytes], deadline: float | None) -> list[Reply] | Failure:
+    async def _exchange(self, packed: list[bytes], expected: Expected, deadline: float | None) -> list[Reply] | Failure:
         link = self._link
         if link is None or self._loop is not asyncio.get_running_loop():
             link = await self._open(deadline)
-        return await link.exchange(b"".join(packed), len(packed), deadline)
+        return await link.exchange(b"".join(packed), expected, len(packed), deadline)
 
     async def _open(self, deadline: float | None) -> AsyncLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
@@ -175,16 +178,23 @@ class AsyncTransport(Sharing[AsyncLink]):
         self._retired.clear()
 
     async def _connect(self) -> AsyncLink | FeatureStoreError:
+        """Return a new connection, or why there is none."""
         try:
             dialled = await self._dial()
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - those who wait are told of any
             refusal = connect_error(error)
             self._back_off(refusal)
             return refusal
         finally:
             if self._attempt is asyncio.current_task():
                 self._attempt = None
-        link = AsyncLink(dialled, timeout=self._timeout, max_in_flight=self._max_in_flight, on_lost=self._on_lost)
+        link = AsyncLink(
+            dialled,
+            timeout=self._timeout,
+            max_in_flight=self._max_in_flight,
+            on_lost=self._on_lost,
+            on_served=self._on_served,
+        )
         self._take_up(link)
         link.load_scripts()
         return link
@@ -195,8 +205,7 @@ class AsyncTransport(Sharing[AsyncLink]):
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await connection.connect()
-                if self._cut_off and not connection.password:
-                    await _check_access(connection)
+                await _greet(connection)
             _check_open(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -204,14 +213,13 @@ class AsyncTransport(Sharing[AsyncLink]):
         return connection
 
 
-async def _check_access(connection: Any) -> None:
-    """Raise AuthenticationError where Redis wants credentials.
-
-    Redis cuts off whoever sends it something as large as a script before that, without saying why.
-    """
+async def _greet(connection: Any) -> None:
+    """Ask whether the connection may be used; see `_greet` in transport.py."""
     await connection.send_command("PING", check_health=False)
-    with contextlib.suppress(redis.ResponseError, redis.BusyLoadingError):
-        await connection.read_response()
+    try:
+        check_pong(await connection.read_response(disconnect_on_error=False))
+    except (redis.ResponseError, redis.BusyLoadingError) as error:
+        check_pong(error)
 
 
 def _check_open(connection: Any) -> None:

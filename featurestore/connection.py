@@ -2,6 +2,7 @@
 
 import contextlib
 import socket as plain_socket
+import sys
 from collections.abc import Callable
 from ssl import SSLWantReadError
 from time import monotonic
@@ -247,6 +248,16 @@ class Connection:
         """Send the answer to the request that was begun, in the hub; what this cannot do is left to the greenlet."""
         if self._closed:
             return
+        try:
+            if self._responded(answer):
+                return
+        except Exception:  # noqa: BLE001 - whatever it was: without an answer, and a deadline, the connection must end
+            self._hub.handle_error(self, *sys.exc_info())
+            self._received, self._late = b"", None
+        self._greenlet.switch()
+
+    def _responded(self, answer: Answer | None) -> bool:
+        """Return whether the answer has gone out, and the next request is waited for."""
         if answer is None:
             self._received = self._reader.unparsed(self._asked)
         else:
@@ -260,10 +271,10 @@ class Connection:
                 self.waiting = True
                 if not self._watcher.active:
                     self._watcher.start(self._on_readable)
-                return
+                return True
             whole = b"".join(response)
             self._late = memoryview(whole)[len(whole) - left :]
-        self._greenlet.switch()
+        return False
 
     def _send_late(self) -> None:
         """Send what is left of a response; errors as in `send`."""

@@ -107,6 +107,13 @@ class OverloadedError(UnavailableError):
     """More calls are waiting for Redis than the transport accepts."""
 
 
+class BadReplyError(UnavailableError):
+    """Redis, or a proxy before it, sent what cannot be a reply to the call, or cannot be read.
+
+    Whether a write took place is unknown. A connection on which it came is given up.
+    """
+
+
 class AccessDeniedError(RedisError):
     """Redis refused the credentials, or the HTTP server the API key, or they do not permit the command."""
 
@@ -139,6 +146,7 @@ _BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
     "LOADING": UnavailableError,
     "MASTERDOWN": UnavailableError,
     "TRYAGAIN": UnavailableError,
+    "DENIED": AccessDeniedError,  # by the protected mode, to other hosts
     "NOAUTH": AccessDeniedError,
     "NOPERM": AccessDeniedError,
     "WRONGPASS": AccessDeniedError,
@@ -148,6 +156,16 @@ _BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
     "READONLY": WriteRefusedError,
 }
 
+
+_WHERE = "the password stands in REDIS_URL (redis://:PASSWORD@HOST:PORT), or in REDIS_PASSWORD beside REDIS_HOST"
+_HINTS: Mapping[str, str] = {
+    "NOAUTH": f"Redis wants a password and was given none: {_WHERE}",
+    "WRONGPASS": f"Redis refused the user or the password: {_WHERE}",
+}
+"""What to do about errors of Redis's that do not say so."""
+
+_FORBIDDEN_IN_SCRIPT = re.compile(r"(?:The user executing the script can't|ACL failure in script:) .*", re.DOTALL)
+"""What Redis and Valkey say in place of NOPERM."""
 
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+ .*)", re.DOTALL)
 
@@ -159,8 +177,13 @@ def error_from_reply(reply: str) -> FeatureStoreError:
     """
     inner = _IN_SCRIPT.search(reply)
     reply = inner[1] if inner else reply
+    forbidden = _FORBIDDEN_IN_SCRIPT.search(reply)
+    if forbidden:
+        return AccessDeniedError(f"NOPERM {forbidden[0]}")
     code, _, text = reply.partition(" ")
     kind = _BY_REPLY.get(code)
     if kind is None:
         return RedisError(reply)
+    if code in _HINTS:
+        return kind(f"{_HINTS[code]} ({reply})")
     return kind(reply if issubclass(kind, RedisError) else text)

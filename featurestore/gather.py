@@ -1,13 +1,11 @@
 """Reads of one entity each, gathered: those of a turn of the event loop become one call of a script."""
 
-import contextlib
-from functools import partial
+import logging
 from time import perf_counter
 from typing import Protocol
 
 import falcon
 import gevent
-import msgspec
 
 from featurestore import problems
 from featurestore.errors import FeatureStoreError
@@ -18,10 +16,14 @@ from featurestore.metrics import Meter
 from featurestore.plans import IDS_PER_CALL
 from featurestore.problems import Answer
 from featurestore.rendering import Renderer
+from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH, Script
+from featurestore.selection import Selection
 from featurestore.sharing import Failure
 from featurestore.store import FeatureStore
 from featurestore.text import encode_id
 from featurestore.transport import Reply
+
+_logger = logging.getLogger("featurestore")
 
 _MOST_UNDER_WAY = 3
 """Calls after which reads wait for one to be answered: fewer and larger calls cost both sides less for each read."""
@@ -30,8 +32,45 @@ _MOST_UNDER_WAY = 3
 class Submitting(Protocol):
     """A transport that takes calls without anybody waiting, as `MultiplexedTransport` does."""
 
-    def submit(self, packed: bytes, resume: Resume) -> Waiter | None:
+    def submit(self, script: Script, packed: bytes, resume: Resume) -> Waiter | None:
         """Send a call; None when it cannot be taken on."""
+
+
+class _Reads:
+    """Reads that are one call, each of which is answered once, whatever happens.
+
+    Args:
+        ids: Whose features are wanted.
+        responds: Take the answers, in the order of the ids.
+        began: When the first of them came.
+    """
+
+    __slots__ = ("_responds", "began", "ids", "renderer")
+
+    renderer: Renderer
+
+    def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
+        self.ids, self._responds, self.began = ids, responds, began
+
+    def give_back_first(self) -> None:
+        """Have the first read answered by other means, and keep the others."""
+        self.ids.pop(0)
+        _tell(self._responds.pop(0), None)
+
+    def answer(self, answers: list[Answer | None] | None) -> None:
+        """Hand out the answers; None for all, or for one, where it has to be answered by other means."""
+        responds, self._responds = self._responds, []
+        if answers is None or len(answers) != len(responds):
+            answers = [None] * len(responds)
+        for respond, answer in zip(responds, answers, strict=True):
+            _tell(respond, answer)
+
+
+def _tell(respond: Respond, answer: Answer | None) -> None:
+    try:
+        respond(answer)
+    except Exception:
+        _logger.exception("a connection failed to take the answer to its request")
 
 
 class Gatherer:
@@ -40,7 +79,8 @@ class Gatherer:
     The more reads come in a turn of the event loop, the less each costs Redis and this process: one get_features for
     a single one, one get_features_batch for several. While a few calls are under way, further reads wait until one of
     them is answered or given up, so that the time-out counts for a read twice at most. What goes wrong, but for time,
-    is left to the reader to meet again: scripts that Redis has lost, another schema, a broken connection.
+    is left to the reader to meet again: scripts that Redis has lost, another schema, a broken connection, a reply that
+    cannot be one.
 
     Args:
         store: Where the features are.
@@ -52,7 +92,7 @@ class Gatherer:
         self._store, self._transport = store, transport
         self._answered = meter.series("GET", ROUTE)
         self._began = 0.0  # when the first of `_ids` came
-        self._under_way = 0
+        self._under_way: set[_Reads] = set()
         self._ids: list[str] = []
         self._responds: list[Respond] = []
 
@@ -74,49 +114,65 @@ class Gatherer:
 
     def _send(self) -> None:
         """Send the call for what was gathered."""
-        ids, responds, selection = self._ids, self._responds, self._store.known_selection
-        if not ids or (self._under_way >= _MOST_UNDER_WAY and len(ids) < IDS_PER_CALL):
+        if not self._ids or (len(self._under_way) >= _MOST_UNDER_WAY and len(self._ids) < IDS_PER_CALL):
             return
+        reads = _Reads(self._ids, self._responds, self._began)
         self._ids, self._responds = [], []
-        if self._store.unsure:
-            ids.pop(0)
-            responds.pop(0)(None)  # who can wait makes sure of the schema for all
-            if not ids:
-                return
-        waiter = None
-        if selection is not None:
-            packed = selection.packer.one(encode_id(ids[0])) if len(ids) == 1 else selection.packer.many(ids)
-            waiter = self._transport.submit(
-                packed, partial(self._settle, selection.renderer, ids, responds, self._began)
-            )
-            self._under_way += waiter is not None
-        if waiter is None:
-            _tell(responds, [None] * len(ids))
+        sent = False
+        try:
+            if self._store.unsure:
+                reads.give_back_first()  # who can wait makes sure of the schema for all
+            selection = self._store.known_selection
+            sent = bool(reads.ids) and selection is not None and self._submit(selection, reads)
+        except Exception:
+            _logger.exception("reads that came together were not sent together")
+        if not sent:
+            self._under_way.discard(reads)
+            reads.answer(None)
 
-    def _settle(
-        self, renderer: Renderer, ids: list[str], responds: list[Respond], began: float, waiter: Waiter
-    ) -> None:
+    def _submit(self, selection: Selection, reads: _Reads) -> bool:
+        """Send the call for `reads`; return whether there will be an outcome."""
+        ids, reads.renderer = reads.ids, selection.renderer
+        if len(ids) == 1:
+            script, packed = GET_FEATURES, selection.packer.one(encode_id(ids[0]))
+        else:
+            script, packed = GET_FEATURES_BATCH, selection.packer.many(ids)
+        self._under_way.add(reads)
+        return self._transport.submit(script, packed, lambda waiter: self._settle(reads, waiter)) is not None
+
+    def _settle(self, reads: _Reads, waiter: Waiter) -> None:
         """Hand out the answers that the outcome of the call makes, and have what has waited for that sent."""
-        self._under_way -= 1
+        self._under_way.discard(reads)
         if self._ids:
             gevent.get_hub().loop.run_callback(self._send)
-        outcome = waiter.outcome
-        answers: list[Answer | None] = [None] * len(ids)
+        answers = None
+        try:
+            answers = self._answers(reads, waiter.outcome)
+        except (ValueError, TypeError, LookupError):  # rows of another schema; msgspec's errors are ValueErrors
+            pass
+        except Exception:
+            _logger.exception("the reply to reads that came together was not understood")
+        reads.answer(answers)
+
+    def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
+        """Return the answers that the outcome makes; None where the readers have to meet it again."""
+        ids, began = reads.ids, reads.began
         if isinstance(outcome, Failure):
-            if not outcome.lost:
-                answer = problems.answer_to(outcome.error)
-                answers = [answer] * len(ids)
-                self._count(answer[0], began, len(ids))
-        elif not isinstance(outcome, FeatureStoreError):
-            with contextlib.suppress(ValueError, msgspec.MsgspecError):  # rows of another schema
-                bodies = _bodies(renderer, ids, outcome)
-                answers = [
-                    answer_with(body, self._store, entity_id) for entity_id, body in zip(ids, bodies, strict=True)
-                ]
-                unknown = bodies.count(None)
-                self._count(falcon.HTTP_OK, began, len(ids) - unknown)
-                self._count(falcon.HTTP_NOT_FOUND, began, unknown)
-        _tell(responds, answers)
+            if outcome.lost:
+                return None
+            answer = problems.answer_to(outcome.error)
+            self._count(answer[0], began, len(ids))
+            return [answer] * len(ids)
+        if isinstance(outcome, FeatureStoreError):
+            return None
+        bodies = _bodies(reads.renderer, ids, outcome)
+        answers: list[Answer | None] = [
+            answer_with(body, self._store, entity_id) for entity_id, body in zip(ids, bodies, strict=True)
+        ]
+        unknown = bodies.count(None)
+        self._count(falcon.HTTP_OK, began, len(ids) - unknown)
+        self._count(falcon.HTTP_NOT_FOUND, began, unknown)
+        return answers
 
     def _count(self, status: str, began: float, count: int) -> None:
         if count:
@@ -128,8 +184,3 @@ def _bodies(renderer: Renderer, ids: list[str], reply: Reply) -> list[bytes | No
     if len(ids) > 1:
         return renderer.each(ids, reply)
     return [None if reply is None else renderer.one(ids[0], reply)]
-
-
-def _tell(responds: list[Respond], answers: list[Answer | None]) -> None:
-    for respond, answer in zip(responds, answers, strict=True):
-        respond(answer)

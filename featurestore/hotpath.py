@@ -4,6 +4,7 @@ Nearly all requests are this one, so it has a way of its own past the framework:
 objects. Whatever is not plainly such a request goes to the Falcon app, which answers it the same way.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
@@ -29,6 +30,7 @@ PREFIX = "/features/"
 ROUTE = "/features/{entity_id:path}"
 """What such requests are counted under."""
 
+_logger = logging.getLogger("featurestore")
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
 
 
@@ -76,6 +78,9 @@ class HotPath:
             answer = answer_with(fetch_json(self._store, user_id), self._store, user_id)
         except FeatureStoreError as error:
             answer = problems.answer_to(error)
+        except Exception:
+            _logger.exception("GET of an entity's features failed")
+            answer = problems.answer(falcon.HTTP_INTERNAL_SERVER_ERROR, problems.UNFORESEEN)
         self._answered.add(answer[0], perf_counter() - began)
         return answer
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from featurestore.plans import OUTDATED, checked, packed_batches
+from featurestore.replies import reading
 from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.selection import Selection
 from featurestore.store import FeatureStore
@@ -20,7 +21,8 @@ def fetch_json(store: FeatureStore, entity_id: str, features: Sequence[str] | No
         return _one(store, selection, entity_id, raw_id)
     except OUTDATED:
         store.schema()
-        return _one(store, store.select(features), entity_id, raw_id)
+        with reading(GET_FEATURES.name):
+            return _one(store, store.select(features), entity_id, raw_id)
 
 
 def fetch_many_json(store: FeatureStore, entity_ids: list[str], features: Sequence[str] | None = None) -> bytes:
@@ -33,7 +35,8 @@ def fetch_many_json(store: FeatureStore, entity_ids: list[str], features: Sequen
         return _many(store, selection, entity_ids)
     except OUTDATED:
         store.schema()
-        return _many(store, store.select(features), entity_ids)
+        with reading(GET_FEATURES_BATCH.name):
+            return _many(store, store.select(features), entity_ids)
 
 
 def _one(store: FeatureStore, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:

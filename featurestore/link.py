@@ -11,14 +11,17 @@ import hiredis
 from gevent import getcurrent
 
 from featurestore.errors import (
+    BadReplyError,
     DeadlineExceededError,
     FeatureStoreError,
     OverloadedError,
     UnavailableError,
     error_from_reply,
 )
+from featurestore.replies import Expected, unfit
+from featurestore.scripts import LOADED
 from featurestore.sharing import Failure
-from featurestore.transport import Reply, load_commands
+from featurestore.transport import GIVEN_UP, Reply, load_commands
 
 _READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
 _TLS_RECORD_BYTES = 16_384
@@ -55,13 +58,15 @@ class Waiter:
 
     Attributes:
         resume: Called in the hub, with this waiter, when there is an outcome; None once nobody waits any more.
+        expected: What the replies may be.
         outcome: The reply, the replies, or a `Failure`.
     """
 
-    __slots__ = ("count", "deadline", "outcome", "replies", "resume", "start")
+    __slots__ = ("count", "deadline", "expected", "outcome", "replies", "resume", "start")
 
-    def __init__(self, resume: Resume | None, deadline: float, start: int, count: int) -> None:
+    def __init__(self, resume: Resume | None, deadline: float, start: int, count: int, expected: Expected) -> None:
         self.resume = resume
+        self.expected = expected
         self.deadline = deadline
         self.start = start
         self.count = count
@@ -80,6 +85,7 @@ class Link:
         timeout: Seconds that a reply may take; a connection silent for several times as long is given up.
         max_in_flight: Most calls that may wait at once.
         on_lost: Called once, with the link and the reason, when it has come to its end.
+        on_served: Called once, when the first call is answered.
 
     Attributes:
         in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
@@ -89,7 +95,7 @@ class Link:
         load_error: Why the scripts could not be loaded, None when they were.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs of its transport
         self,
         connected: NonBlockingSocket,
         hub: Any,
@@ -97,15 +103,17 @@ class Link:
         timeout: float,
         max_in_flight: int,
         on_lost: Callable[["Link", FeatureStoreError], None],
+        on_served: Callable[[], None],
     ) -> None:
         self.in_flight = self.writes = 0
-        self.lost = self.proved = False
+        self.lost = self.proved = self._served = False
         self.load_error: FeatureStoreError | None = None
         self._socket = connected
         self._secure = hasattr(connected, "pending")
         self._full_read = _TLS_RECORD_BYTES if self._secure else _READ_BYTES
         self._hub, self._loop, self._switch_to_hub = hub, hub.loop, hub.switch
         self._timeout, self._max_in_flight, self._on_lost = timeout, max_in_flight, on_lost
+        self._on_served = on_served
         self._reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
         self._waiters: deque[Waiter] = deque()
         self._loading: Waiter | None = None
@@ -121,7 +129,7 @@ class Link:
         self._writable = self._loop.io(connected.fileno(), _WRITABLE)
         self._readable.start(self._receive)
 
-    def exchange(self, packed: bytes, count: int = 1) -> Reply | Failure:
+    def exchange(self, packed: bytes, expected: Expected, count: int = 1) -> Reply | Failure:
         """Send `count` packed commands and give way until they are answered.
 
         Return the reply, or the list of replies where `count` is more than 1; error replies are returned in place as
@@ -139,7 +147,7 @@ class Link:
         current = getcurrent()
         if current is self._hub:
             raise RuntimeError("a callback of the event loop cannot wait for Redis: spawn a greenlet")
-        waiter = self._submit(current.switch, packed, count)
+        waiter = self._submit(current.switch, packed, count, expected)
         self.in_flight += count
         try:
             while waiter.outcome is _PENDING:
@@ -148,7 +156,7 @@ class Link:
             waiter.resume = None  # whatever happens, nobody may switch here for this call again
         return waiter.outcome
 
-    def submit(self, packed: bytes, resume: Resume) -> Waiter | None:
+    def submit(self, packed: bytes, expected: Expected, resume: Resume) -> Waiter | None:
         """Send one packed command without waiting; `resume` is called in the hub when the waiter has its outcome.
 
         Return None when no call can be taken on now.
@@ -156,13 +164,13 @@ class Link:
         if self.lost or self.in_flight >= self._max_in_flight:
             return None
         self.in_flight += 1
-        return self._submit(resume, packed, 1)
+        return self._submit(resume, packed, 1, expected)
 
     def load_scripts(self) -> None:
         """Send every script to Redis, ahead of whatever is sent next, unless that is under way already."""
         if self._loading is None and not self.lost:
             packed = load_commands()
-            self._loading = self._submit(None, b"".join(packed), len(packed))
+            self._loading = self._submit(None, b"".join(packed), len(packed), LOADED)
 
     def retire(self) -> None:
         """Come to the end once the calls under way are answered."""
@@ -172,16 +180,19 @@ class Link:
 
     def lose(self, reason: str, *, final: bool = False) -> None:
         """Close the connection and tell everyone who waits at once; when `final`, their calls are not repeated."""
+        self._lose(UnavailableError, reason, final=final)
+
+    def _lose(self, kind: type[UnavailableError], reason: str, *, final: bool = False) -> None:
         if self.lost:
             return
         waiting = [waiter for waiter in self._waiters if waiter.resume is not None]
         for waiter in waiting:
             unsent = waiter.start >= self._touched
-            waiter.outcome = Failure(UnavailableError(reason), lost=not final, unsent=unsent)
-        self.forget()
-        self._on_lost(self, UnavailableError(reason))
+            waiter.outcome = Failure(kind(reason), lost=not final, unsent=unsent)
         if waiting:
             self._loop.run_callback(self._wake, waiting)  # the caller may be a greenlet that would not be resumed
+        self.forget()
+        self._on_lost(self, kind(reason))
 
     def forget(self) -> None:
         """Close this process's side of the connection without telling anyone, as a forked child must."""
@@ -195,9 +206,9 @@ class Link:
         self._unsent = b""
         self.in_flight = 0
 
-    def _submit(self, resume: Resume | None, packed: bytes, count: int) -> Waiter:
+    def _submit(self, resume: Resume | None, packed: bytes, count: int, expected: Expected) -> Waiter:
         deadline = monotonic() + self._timeout
-        waiter = Waiter(resume, deadline, self._queued, count)
+        waiter = Waiter(resume, deadline, self._queued, count, expected)
         self._waiters.append(waiter)
         self._outbox.append(packed)
         self._queued += len(packed)
@@ -267,7 +278,7 @@ class Link:
                 self._reader.feed(data)
                 self._hand_out()
             except Exception as error:  # noqa: BLE001 - whatever a malformed reply sets off, only the link may suffer
-                self.lose(f"Redis sent a reply that cannot be read: {error}")
+                self._lose(BadReplyError, f"Redis sent a reply that cannot be read: {error}; {GIVEN_UP}")
             if self.lost or len(data) < self._full_read:
                 return
 
@@ -275,13 +286,19 @@ class Link:
         """Give each complete reply to its waiter, in order, and let those go on who have all they wait for."""
         waiters, next_reply = self._waiters, self._reader.gets
         while (reply := next_reply()) is not _INCOMPLETE:
-            waiter = waiters[0] if waiters else _nobody(reply)
-            outcome = reply
+            if not waiters or waiters[0].start >= self._touched:  # of whose call no byte has left
+                self._lose(BadReplyError, f"{unfit('no call', reply)}; {GIVEN_UP}")
+                return
+            waiter, outcome = waiters[0], reply
             if waiter.replies is not None:
                 outcome = waiter.replies
                 outcome.append(reply)
                 if len(outcome) < waiter.count:
                     continue
+            misfit = waiter.expected.misfit((reply,) if waiter.replies is None else outcome)
+            if misfit:
+                self._lose(BadReplyError, f"{misfit}; {GIVEN_UP}")
+                return
             waiters.popleft()
             self.proved = True
             if waiter is self._loading:
@@ -289,23 +306,26 @@ class Link:
                 self.load_error = next((each for each in outcome if isinstance(each, FeatureStoreError)), None)
                 continue
             self.in_flight -= waiter.count
-            resume = waiter.resume
-            if resume is not None:
-                waiter.outcome, waiter.resume = outcome, None
-                self._run(resume, waiter)
-                if self.lost:
-                    return
+            if not self._served:
+                self._served = True
+                self._on_served()
+            waiter.outcome = outcome
+            self._run(waiter)
+            if self.lost:
+                return
         if self._retiring and not waiters:
             self.lose("the connection to Redis was given up")
 
     def _wake(self, waiting: Iterable[Waiter]) -> None:
         """Let each of these go on until it gives way; only in the hub."""
         for waiter in waiting:
-            resume, waiter.resume = waiter.resume, None
-            if resume is not None:
-                self._run(resume, waiter)
+            self._run(waiter)
 
-    def _run(self, resume: Resume, waiter: Waiter) -> None:
+    def _run(self, waiter: Waiter) -> None:
+        """Call `resume`, once at most."""
+        resume, waiter.resume = waiter.resume, None
+        if resume is None:
+            return
         try:
             resume(waiter)
         except BaseException:  # noqa: BLE001 - the failure of who waited is not the link's
@@ -342,7 +362,3 @@ class Link:
         for waiter in overdue:
             waiter.outcome = Failure(DeadlineExceededError(f"Redis did not answer in {self._timeout * 1000:g} ms"))
         self._wake(overdue)
-
-
-def _nobody(reply: Reply) -> Waiter:
-    raise ValueError(f"nobody waits for {str(reply)[:100]!r}")

@@ -1,25 +1,27 @@
 """Calls of all greenlets of a process over one connection, for gevent workers; needs gevent, patched or not."""
 
-import contextlib
 import os
 import weakref
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 import gevent
-import redis
 from gevent import monkey
 
+from featurestore.dialling import open_pool
 from featurestore.errors import (
     FeatureStoreError,
     UnavailableError,
 )
 from featurestore.link import Link, NonBlockingSocket, Resume, Waiter
+from featurestore.replies import Expected, answer_to_command
 from featurestore.scripts import Script
 from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import Call, Reply, Word, has_code, open_pool, pack, pack_call
+from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call
 
 _TROUBLE = (FeatureStoreError, Failure)
+_STEPS = 3  # to connect, TLS, and the first replies
 
 
 class MultiplexedTransport(Sharing[Link]):
@@ -33,10 +35,13 @@ class MultiplexedTransport(Sharing[Link]):
     A forked child gets a connection of its own. Without gevent's monkey patching the connection is made in a thread of
     gevent's pool, so that other greenlets go on.
 
+    Each step of an attempt to connect may take `connect_timeout`; nobody waits longer than three times that. (A thread
+    cannot be stopped: there the attempt itself goes on while the system looks up a name, for as long as that takes.)
+
     Args:
         url: `redis://`, `rediss://` or `unix://`, with credentials, database and TLS options as redis-py takes them.
         timeout: Seconds that one reply may take to arrive.
-        connect_timeout: Seconds that a new connection may take.
+        connect_timeout: Seconds that each step to a new connection may take: connect, TLS, each reply.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
 
     Attributes:
@@ -47,9 +52,11 @@ class MultiplexedTransport(Sharing[Link]):
 
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
         super().__init__(url)
-        self._pool = open_pool(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=1)
+        self._pool = open_pool(url, timeout=connect_timeout, connect_timeout=connect_timeout, max_connections=1)
         self._timeout, self._max_in_flight = timeout, max_in_flight
+        self._longest_attempt = connect_timeout * _STEPS
         self._attempt: Any = None
+        self._attempt_until = 0.0  # when to wait for it no longer
         self._epoch = 0  # tells an attempt to connect that it was made for another process or closed meanwhile
         _transports.add(self)
 
@@ -60,20 +67,21 @@ class MultiplexedTransport(Sharing[Link]):
     def run_packed(self, script: Script, packed: bytes) -> Reply:
         """Call `script` once; see `Transport.run_packed`."""
         self.calls += 1
-        outcome = (self._link or self._open()).exchange(packed)
+        calls = [packed]
+        outcome = (self._link or self._open()).exchange(packed, script.answers(calls))
         if isinstance(outcome, _TROUBLE):
-            (outcome,) = self._settle([packed], outcome, repeatable=not script.writes)
+            (outcome,) = self._settle(script, calls, outcome)
             if isinstance(outcome, FeatureStoreError):
                 raise outcome
         return outcome
 
-    def submit(self, packed: bytes, resume: Resume) -> Waiter | None:
+    def submit(self, script: Script, packed: bytes, resume: Resume) -> Waiter | None:
         """Send one call of a read script without waiting for it; see `Link.submit`.
 
         Nothing is mended or repeated. Return None where the call cannot be taken on now, as while there is no
         connection: `run_packed` then knows why.
         """
-        waiter = self._link.submit(packed, resume) if self._link else None
+        waiter = self._link.submit(packed, script.answers([packed]), resume) if self._link else None
         if waiter is not None:
             self.calls += 1
         return waiter
@@ -87,13 +95,14 @@ class MultiplexedTransport(Sharing[Link]):
         if not packed:
             return []
         self.calls += len(packed)
-        return self._settle(packed, self._exchange(packed), repeatable=not script.writes)
+        return self._settle(script, packed, self._exchange(packed, script.answers(packed)))
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
         packed = [pack(words)]
-        (reply,) = self._replies(packed, self._exchange(packed), repeatable=False)
+        expected = answer_to_command(words, packed[0])
+        (reply,) = self._replies(packed, expected, self._exchange(packed, expected), repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -108,33 +117,33 @@ class MultiplexedTransport(Sharing[Link]):
             link.lose("the transport was closed", final=True)
         self._backoff.reset(at_once=True)
 
-    def _exchange(self, packed: list[bytes]) -> Reply | Failure:
-        return (self._link or self._open()).exchange(b"".join(packed), len(packed))
+    def _exchange(self, packed: list[bytes], expected: Expected) -> Reply | Failure:
+        return (self._link or self._open()).exchange(b"".join(packed), expected, len(packed))
 
-    def _settle(
-        self, packed: list[bytes], outcome: Reply | Failure, *, repeatable: bool
-    ) -> list[Reply | FeatureStoreError]:
-        """Return the replies to the calls of scripts; those that Redis did not know are loaded and called again.
+    def _settle(self, script: Script, packed: list[bytes], outcome: Reply | Failure) -> list[Reply | FeatureStoreError]:
+        """Return the replies to the calls of a script; those that Redis did not know are loaded and called again.
 
         Such a call did not take place, so to repeat it is safe for writes too.
         """
-        replies = self._replies(packed, outcome, repeatable=repeatable)
+        repeatable = not script.writes
+        replies = self._replies(packed, script.answers(packed), outcome, repeatable=repeatable)
         unknown = [index for index, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
         if unknown:
             link = self._link or self._open()
             link.load_scripts()
             repeated = [packed[index] for index in unknown]
-            again = self._replies(repeated, self._exchange(repeated), repeatable=repeatable)
+            expected = script.answers(repeated)
+            again = self._replies(repeated, expected, self._exchange(repeated, expected), repeatable=repeatable)
             for index, reply in zip(unknown, again, strict=True):
                 replies[index] = link.load_error if link.load_error and has_code(reply, "NOSCRIPT") else reply
         return replies
 
     def _replies(
-        self, packed: list[bytes], outcome: Reply | Failure, *, repeatable: bool
+        self, packed: list[bytes], expected: Expected, outcome: Reply | Failure, *, repeatable: bool
     ) -> list[Reply | FeatureStoreError]:
         """Return one reply for each command, sent once more on a new connection where that is safe."""
         if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
-            outcome = self._exchange(packed)
+            outcome = self._exchange(packed, expected)
         if isinstance(outcome, Failure):
             raise outcome.error
         replies = outcome if len(packed) > 1 else [outcome]
@@ -153,17 +162,27 @@ class MultiplexedTransport(Sharing[Link]):
             return self._link
         if self._attempt is None:
             self._check_pause()
+            self._attempt_until = monotonic() + self._longest_attempt
             # In a greenlet of its own: those who wait for it may be killed.
             self._attempt = gevent.spawn(self._connect, self._epoch)
-        outcome: Link | FeatureStoreError = self._attempt.get()
+        try:
+            outcome: Link | FeatureStoreError = self._attempt.get(timeout=max(0.0, self._attempt_until - monotonic()))
+        except gevent.Timeout:
+            took = self._longest_attempt * 1000
+            raise UnavailableError(f"Redis cannot be reached: to connect takes longer than {took:g} ms") from None
         if isinstance(outcome, FeatureStoreError):
             raise type(outcome)(*outcome.args)
         return outcome
 
     def _connect(self, epoch: int) -> Link | FeatureStoreError:
-        patched = monkey.is_module_patched("socket")
+        """Return a new connection, or why there is none."""
         try:
-            dialled = self._dial() if patched else gevent.get_hub().threadpool.apply(self._dial)
+            if monkey.is_module_patched("socket"):
+                dialled = TimeoutError()
+                with gevent.Timeout(self._longest_attempt, False):
+                    dialled = self._dial()
+            else:
+                dialled = gevent.get_hub().threadpool.apply(self._dial)
         finally:
             if epoch == self._epoch:
                 self._attempt = None
@@ -181,22 +200,23 @@ class MultiplexedTransport(Sharing[Link]):
             timeout=self._timeout,
             max_in_flight=self._max_in_flight,
             on_lost=self._on_lost,
+            on_served=self._on_served,
         )
         self._take_up(link)
         link.load_scripts()
         return link
 
     def _dial(self) -> Any:
-        """Return a connected socket, or the error that redis-py met."""
+        """Return a connected socket, or the error that was met."""
         connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         try:
             connection.connect()
-            if self._cut_off and not connection.password:
-                _check_access(connection)
-        except (redis.RedisError, OSError) as error:
+            connected, connection._sock = connection._sock, None  # noqa: SLF001 - redis-py has no way to give it away
+            return _non_blocking(connected)
+        except Exception as error:  # noqa: BLE001 - those who wait are told of any
             return error
-        connected, connection._sock = connection._sock, None  # noqa: SLF001 - redis-py has no way to give it away
-        return _non_blocking(connected)
+        finally:
+            connection.disconnect()
 
     def _forget(self) -> None:
         """Leave the connections to the process that this one was forked from."""
@@ -207,16 +227,6 @@ class MultiplexedTransport(Sharing[Link]):
                 link.forget()
         self._link = None
         self._retired = set()
-
-
-def _check_access(connection: Any) -> None:
-    """Raise AuthenticationError where Redis wants credentials.
-
-    Redis cuts off whoever sends it something as large as a script before that, without saying why.
-    """
-    connection.send_command("PING", check_health=False)
-    with contextlib.suppress(redis.ResponseError, redis.BusyLoadingError):
-        connection.read_response()
 
 
 def _non_blocking(connected: Any) -> NonBlockingSocket:

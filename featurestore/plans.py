@@ -31,6 +31,7 @@ from featurestore.errors import (
 )
 from featurestore.keys import ENTITY_NAME, SCHEMAS, Keys
 from featurestore.packing import Packer
+from featurestore.replies import reading
 from featurestore.results import Description, MaxAge
 from featurestore.schema import Schema
 from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
@@ -42,8 +43,8 @@ from featurestore.values import Row, Value, shown
 IDS_PER_CALL = 100
 """Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
 
-OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.ValidationError)
-"""What a read meets when Redis has another schema than was last seen."""
+OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, UnicodeDecodeError)
+"""What a read meets when Redis has another schema than was last seen; the last ones also where a row is damaged."""
 
 _MOST_SELECTIONS = 256
 _SCHEMA_RECHECK_S = 1.0
@@ -327,7 +328,8 @@ class ReadPlans:
         except OUTDATED:
             yield from self.schema()
             selection = yield from self.select(features)
-            return selection, (yield from read(selection))
+            with reading("a read"):
+                return selection, (yield from read(selection))
 
     def _wanted(self, names: list[str] | None, service: str | None) -> Plan[list[str] | None]:
         return names if service is None else (yield from self.service(str.__str__(service)))

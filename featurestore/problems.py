@@ -26,6 +26,8 @@ _RETRY_AFTER_S = 1
 
 MEDIA_PROBLEM = "application/problem+json"
 
+UNFORESEEN = "the request failed inside the server; its log says why"
+
 
 class RowRefusedError(FeatureStoreError):
     """The one row that a request writes was rejected."""
@@ -108,4 +110,4 @@ def _answer_unforeseen(
     if isinstance(error, falcon.HTTPError | falcon.HTTPStatus):
         raise error
     _logger.error("%s %s failed", request.method, request.path, exc_info=error)
-    raise falcon.HTTPInternalServerError(description="the request failed inside the server; its log says why")
+    raise falcon.HTTPInternalServerError(description=UNFORESEEN)

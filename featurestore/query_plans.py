@@ -15,6 +15,7 @@ from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, Unkno
 from featurestore.packing import Packer
 from featurestore.plans import OUTDATED, Plan, ReadPlans, _batches, packed_batches
 from featurestore.query import Query, Table
+from featurestore.replies import reading
 from featurestore.results import MaxAge
 from featurestore.selection import Fresh, Selection
 from featurestore.table import FeatureTable
@@ -68,7 +69,8 @@ class QueryPlans(ReadPlans):
         except OUTDATED:
             for entity in query.wanted:
                 yield from (yield from self._entity(entity)).schema()
-            return (yield from self._query(query))
+            with reading("a query"):
+                return (yield from self._query(query))
 
     def _query(self, query: Query) -> Plan[Table]:
         parts: list[tuple[str, Selection, int]] = []
@@ -102,7 +104,8 @@ class QueryPlans(ReadPlans):
         except OUTDATED:
             for entity, _, _ in wanted:
                 yield from (yield from self._entity(entity)).schema()
-            return (yield from self._fresh_of(wanted))
+            with reading("a read"):
+                return (yield from self._fresh_of(wanted))
 
     def _fresh_of(
         self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]

@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
-from featurestore.errors import ConfigurationError
+from featurestore import replies
+from featurestore.errors import ConfigurationError, FeatureStoreError
 
 _INCLUDE = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 _HEADER = re.compile(r"\A--\[\[\n(.*?)\]\]\n", re.DOTALL)
@@ -21,12 +23,18 @@ class Script(msgspec.Struct, frozen=True):
         source: What SCRIPT LOAD is given.
         sha: SHA-1 of the source in hexadecimal, as EVALSHA wants it.
         writes: Whether it changes data, so that repeating a call with unknown outcome is the caller's decision.
+        fits: Which replies it may give.
     """
 
     name: str
     source: str
     sha: str
     writes: bool
+    fits: replies.Fits = replies.any_plain
+
+    def answers(self, packed: Sequence[bytes]) -> replies.Answers:
+        """Return what may be the replies to packed calls of this script."""
+        return replies.Answers(self.name, self.fits, packed)
 
     @property
     def header(self) -> str:
@@ -44,7 +52,7 @@ def script_folder() -> Path:
     return folder
 
 
-def load_script(name: str, *, writes: bool) -> Script:
+def load_script(name: str, fits: replies.Fits, *, writes: bool) -> Script:
     """Read `<name>.lua` and put its includes in place, each where it is named."""
     folder = script_folder()
 
@@ -52,20 +60,20 @@ def load_script(name: str, *, writes: bool) -> Script:
         return (folder / "include" / f"{match[1]}.lua").read_text(encoding="utf-8")
 
     source = _INCLUDE.sub(included, (folder / f"{name}.lua").read_text(encoding="utf-8"))
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), writes)
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), writes, fits)
 
 
-GET_FEATURES = load_script("get_features", writes=False)
-GET_FEATURES_BATCH = load_script("get_features_batch", writes=False)
-UPSERT_FEATURES = load_script("upsert_features", writes=True)
-LOAD_ENTITIES = load_script("load_entities", writes=True)
-REPLACE_ROWS = load_script("replace_rows", writes=True)
-DELETE_ENTITY = load_script("delete_entity", writes=True)
-REPACK_ROWS = load_script("repack_rows", writes=True)
-INCREMENT_FEATURES = load_script("increment_features", writes=True)
-RECORD_EVENTS = load_script("record_events", writes=True)
-SWEEP_MEMBERS = load_script("sweep_members", writes=True)
-APPLY_SCHEMA = load_script("apply_schema", writes=True)
+GET_FEATURES = load_script("get_features", replies.a_row, writes=False)
+GET_FEATURES_BATCH = load_script("get_features_batch", replies.rows, writes=False)
+UPSERT_FEATURES = load_script("upsert_features", replies.outcomes, writes=True)
+LOAD_ENTITIES = load_script("load_entities", replies.loaded, writes=True)
+REPLACE_ROWS = load_script("replace_rows", replies.replaced, writes=True)
+DELETE_ENTITY = load_script("delete_entity", replies.a_number, writes=True)
+REPACK_ROWS = load_script("repack_rows", replies.a_number, writes=True)
+INCREMENT_FEATURES = load_script("increment_features", replies.a_row, writes=True)
+RECORD_EVENTS = load_script("record_events", replies.outcomes, writes=True)
+SWEEP_MEMBERS = load_script("sweep_members", replies.a_number, writes=True)
+APPLY_SCHEMA = load_script("apply_schema", replies.a_number, writes=True)
 
 SCRIPTS = (
     GET_FEATURES,
@@ -81,3 +89,39 @@ SCRIPTS = (
     SWEEP_MEMBERS,
 )
 """All scripts, in the order of the contract."""
+
+_BY_SHA = {script.sha.encode(): script for script in SCRIPTS}
+
+
+def answer_to(packed: bytes) -> replies.Answers:
+    """Return what may be the reply to a packed call of any of the scripts."""
+    script = _called(packed)
+    return script.answers([packed]) if script else replies.Answers("a call", replies.any_plain, [packed])
+
+
+def _called(packed: bytes) -> Script | None:
+    return _BY_SHA.get(packed[: replies.HEAD_BYTES].split(b"\r\n", 5)[4])
+
+
+def _fits_what_was_called(reply: object, packed: bytes) -> bool:
+    script = _called(packed)
+    return script is not None and script.fits(reply, packed)
+
+
+WRITE_AND_READ = Script("a write and a read", "", "", writes=True, fits=_fits_what_was_called)
+"""No script, but what stands in its place where calls of several leave in one write, and one of them writes."""
+
+
+class _Loaded:
+    """The replies to `load_commands`: the SHA-1 of each script, or why it was not loaded."""
+
+    def misfit(self, loaded: Sequence[object]) -> str | None:
+        """Return what is wrong with the replies, None where nothing is."""
+        for script, reply in zip(SCRIPTS, loaded, strict=True):
+            if not isinstance(reply, FeatureStoreError) and reply != script.sha.encode():
+                return replies.unfit("SCRIPT LOAD", reply)
+        return None
+
+
+LOADED: replies.Expected = _Loaded()
+"""What may be the replies to the commands that load every script."""

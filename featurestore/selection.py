@@ -109,10 +109,14 @@ class Selection:
 
     def decode_fresh(self, reply: bytes) -> list[Fresh | None]:
         """Return what a reply of get_features_batch with metadata holds; errors as in `decode`."""
-        return [
-            entry and Fresh(*entry[:3], tuple(_STATUSES[letter] for letter in entry[3]), entry[4])
-            for entry in self._fresh.decode(reply)
-        ]
+        return [entry and self._fresh_of(*entry) for entry in self._fresh.decode(reply)]
+
+    def _fresh_of(
+        self, row: Row, event_time: int | None, age_ms: int | None, letters: str, times: tuple[int | None, ...]
+    ) -> Fresh:
+        if not len(letters) == len(times) == len(row) or not _STATUSES.keys() >= set(letters):
+            raise msgspec.ValidationError(f"Expected a status and a time for each of {len(row)} values")
+        return Fresh(row, event_time, age_ms, tuple(_STATUSES[letter] for letter in letters), times)
 
     def values(self, row: Row) -> dict[str, Value | None]:
         """Return the row's values by name, vectors as lists of numbers."""

@@ -7,18 +7,20 @@ from typing import Generic, Protocol, TypeVar
 
 import redis
 
+from featurestore.dialling import address_of, refused, reply_text
 from featurestore.errors import (
     AccessDeniedError,
+    BadReplyError,
     FeatureStoreError,
     UnavailableError,
     error_from_reply,
 )
-from featurestore.transport import address_of, reply_text
 
 _logger = logging.getLogger("featurestore")
 _FIRST_S = 0.05
 _MOST_S = 1.0
 _MOST_DOUBLINGS = 10
+_FALSE_AGAIN_S = 10.0
 
 
 class Backoff:
@@ -108,8 +110,8 @@ class Sharing(Generic[LinkT]):
         self._backoff = Backoff()
         self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
         self._retire_again_at = 0.0
-        self._troubled = False  # whether the last line in the log about Redis is of trouble
-        self._cut_off = False  # whether the last connection was closed before any reply, as for want of credentials
+        self._false_at = -_FALSE_AGAIN_S  # when a connection was last given up for what came on it
+        self._trouble: object = None  # the kind that the log told of last; None while there is none
 
     def __repr__(self) -> str:
         state = "connected" if self._link else "not connected"
@@ -154,8 +156,11 @@ class Sharing(Generic[LinkT]):
         """Use a new connection from now on."""
         self.connections += 1
         self._link = link
-        if self._troubled:
-            self._troubled = False
+
+    def _on_served(self) -> None:
+        """Log that trouble is over: a connection has brought the reply to a call, not only come about."""
+        if self._trouble is not None:
+            self._trouble = None
             _logger.warning("Redis at %s is connected again", self.address)
 
     def _back_off(self, refusal: FeatureStoreError) -> None:
@@ -164,9 +169,13 @@ class Sharing(Generic[LinkT]):
         self._tell(refusal)
 
     def _tell(self, trouble: FeatureStoreError) -> None:
-        """Log what is wrong, once until it is over."""
-        if not self._troubled:
-            self._troubled = True
+        """Log what is wrong, once until it is over or becomes trouble of another kind.
+
+        That Redis is away has many texts and is one kind; why it lets nobody in is a kind for each reason.
+        """
+        kind = str(trouble) if isinstance(trouble, AccessDeniedError) else type(trouble)
+        if kind != self._trouble:
+            self._trouble = kind
             _logger.warning("Redis at %s: %s", self.address, trouble)
 
     def _on_lost(self, link: LinkT, reason: FeatureStoreError) -> None:
@@ -175,8 +184,10 @@ class Sharing(Generic[LinkT]):
         if link is self._link:
             self._link = None
             self._tell(reason)
-        self._cut_off = not link.proved
-        if link.proved:
+        false, before = isinstance(reason, BadReplyError), self._false_at
+        if false:
+            self._false_at = monotonic()
+        if link.proved and not (false and self._false_at < before + _FALSE_AGAIN_S):
             self._backoff.reset()
         else:
             self._back_off(reason)
@@ -185,7 +196,7 @@ class Sharing(Generic[LinkT]):
 def connect_error(error: Exception) -> FeatureStoreError:
     """Return what it means that no connection came about."""
     if isinstance(error, redis.AuthenticationError):
-        return AccessDeniedError(f"Redis refused the credentials: {error}")
+        return refused(error)
     if isinstance(error, redis.ResponseError):
         return error_from_reply(reply_text(error))
     return UnavailableError(f"Redis cannot be reached: {str(error) or 'it took too long'}")

@@ -12,12 +12,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from featurestore.definition import read_definition
+from featurestore.dialling import open_pool
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import FeatureStoreError
 from featurestore.keys import Keys
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
-from featurestore.transport import open_pool
 
 _logger = logging.getLogger("featurestore")
 _GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:featurestore.gunicorn_config"]

@@ -1,23 +1,19 @@
 """How calls of scripts reach Redis: the interface, and the blocking transport for libraries, tools and threads."""
 
-import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from time import monotonic
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
-from urllib.parse import urlsplit
+from typing import Any, Protocol, Self, runtime_checkable
 
 import redis
 from hiredis import pack_command
-from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection
-from redis.retry import Retry
+from redis.connection import Connection
 
+from featurestore.dialling import address_of, greeted_by, open_pool, refused, reply_text
 from featurestore.errors import (
-    AccessDeniedError,
-    ConfigurationError,
+    BadReplyError,
     DeadlineExceededError,
     FeatureStoreError,
     OverloadedError,
@@ -25,9 +21,8 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
-from featurestore.scripts import SCRIPTS, Script
-
-PoolT = TypeVar("PoolT")
+from featurestore.replies import Expected, answer_to_command
+from featurestore.scripts import LOADED, SCRIPTS, Script, answer_to
 
 Word = str | bytes | int
 """One word of a command; text goes out as UTF-8."""
@@ -48,6 +43,8 @@ class Transport(Protocol):
 
     Errors: `UnavailableError` and its kin when Redis cannot be reached or does not answer in time, else what
     `error_from_reply` makes of the reply. NOSCRIPT is never seen: the script is loaded and the call repeated once.
+    A reply that cannot be one to its call (see `featurestore.replies`) ends the connection it came on; the call is
+    repeated once on another one where it only reads, else it raises `BadReplyError`.
     """
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
@@ -100,51 +97,6 @@ def load_commands() -> list[bytes]:
     return [pack(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]
 
 
-def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> ConnectionPool:
-    """Return redis-py's pool for `url`; see `pool_of`."""
-    retry = Retry(NoBackoff(), 0)
-    pool = pool_of(ConnectionPool.from_url, url, timeout, connect_timeout, retry=retry, max_connections=max_connections)
-    if issubclass(pool.connection_class, SSLConnection):
-        pool.connection_kwargs["redis_connect_func"] = _greet
-    return pool
-
-
-def pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeout: float, **options: Any) -> PoolT:
-    """Return what `kind`, a `from_url` of redis-py's pools, makes: RESP2, no commands beyond what the URL asks for.
-
-    Raises:
-        ConfigurationError: The URL, or an option in it, is none of redis-py's.
-    """
-    try:
-        pool: Any = kind(
-            url, driver_info=None, socket_timeout=timeout, socket_connect_timeout=connect_timeout, **options
-        )
-        pool.connection_kwargs["protocol"] = 2  # whatever the URL says
-        pool.connection_class(**pool.connection_kwargs)  # without connecting: are the URL's options some?
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
-    made: PoolT = pool
-    return made
-
-
-def _greet(connection: Any) -> None:
-    """Do what redis-py does with a new connection, then read a reply.
-
-    TLS 1.3 sends tickets behind its handshake. Where nothing has been read yet, redis-py takes them for a reply that
-    nobody waits for, and the connection for unusable.
-    """
-    connection.on_connect()
-    connection.send_command("PING", check_health=False)
-    with contextlib.suppress(redis.ResponseError):
-        connection.read_response()
-
-
-def address_of(url: str) -> str:
-    """Return `url` without credentials and options, fit for messages."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 class SyncTransport:
     """Blocking calls over a pool of redis-py connections: one connection for each thread that is in a call.
 
@@ -166,7 +118,8 @@ class SyncTransport:
     def within(self, seconds: float) -> Self:
         """Return this transport, over the same connections, for one call; see `Timed.within`.
 
-        To connect and to send have the transport's own time-outs still; once they are done, the call's holds.
+        To connect and to send have the transport's own time-outs still; replies have the call's, also the first ones on
+        a new connection.
         """
         hurried = copy(self)
         hurried._deadline = monotonic() + seconds  # noqa: SLF001 - a copy of this object
@@ -178,7 +131,7 @@ class SyncTransport:
 
     def run_packed(self, script: Script, packed: bytes) -> Reply:
         """Call `script` once; see `Transport.run_packed`."""
-        (reply,) = self._exchange([packed], repeatable=not script.writes)
+        (reply,) = self._exchange([packed], script.answers([packed]), repeatable=not script.writes)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -189,11 +142,12 @@ class SyncTransport:
 
     def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`."""
-        return self._exchange(packed, repeatable=not script.writes)
+        return self._exchange(packed, script.answers(packed), repeatable=not script.writes)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
-        (reply,) = self._exchange([pack(words)], repeatable=False)
+        packed = pack(words)
+        (reply,) = self._exchange([packed], answer_to_command(words, packed), repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -228,37 +182,68 @@ class SyncTransport:
         """Close every connection of the pool."""
         self._pool.disconnect()
 
-    def _exchange(self, packed: list[bytes], *, repeatable: bool) -> list[Reply | FeatureStoreError]:
+    def _exchange(
+        self, packed: list[bytes], expected: Expected, *, repeatable: bool
+    ) -> list[Reply | FeatureStoreError]:
         """Send `packed` in one write and read a reply for each; a broken connection is replaced once for reads."""
         try:
-            return self._exchange_once(packed)
+            return self._exchange_once(packed, expected)
         except _FINAL as error:
             raise _link_error(error) from error
-        except (redis.ConnectionError, OSError) as error:
+        except BadReplyError:
+            if not repeatable:
+                raise
+        except (redis.RedisError, OSError) as error:
             if not repeatable:
                 raise _link_error(error) from error
         try:
-            return self._exchange_once(packed)
+            return self._exchange_once(packed, expected)
         except (redis.RedisError, OSError) as error:
             raise _link_error(error) from error
 
     def _connect(self) -> Connection:
         try:
-            return self._pool.get_connection()
+            return self._taken()
         except (redis.RedisError, OSError) as error:
             raise _link_error(error) from error
 
-    def _exchange_once(self, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
-        connection = self._pool.get_connection()
+    def _taken(self) -> Connection:
+        """Take a connection out of the pool, which may have to make it."""
+        before = greeted_by.set(math.inf if self._deadline is None else self._deadline)
+        try:
+            return self._pool.get_connection()
+        except UnicodeError as error:
+            raise OSError(f"the host's name cannot be one: {error}") from error
+        finally:
+            greeted_by.reset(before)
+
+    def _exchange_once(self, packed: list[bytes], expected: Expected) -> list[Reply | FeatureStoreError]:
+        connection = self._taken()
         try:
             replies = _send_and_read(connection, packed, self._deadline)
             _repair(connection, packed, replies, self._deadline)
             mapped = [_mapped(reply) for reply in replies]
+            _check(connection, expected, mapped)
             if any(has_code(reply, "READONLY") for reply in mapped):
                 connection.disconnect()  # demoted by a failover: the address may lead to the new primary by now
         finally:
             self._pool.release(connection)
         return mapped
+
+
+def _check(connection: Connection, expected: Expected, replies: Sequence[Reply | FeatureStoreError]) -> None:
+    """Close the connection where the replies cannot be those to the calls.
+
+    Raises:
+        BadReplyError: They cannot.
+    """
+    misfit = expected.misfit(replies)
+    if misfit:
+        connection.disconnect()
+        raise BadReplyError(f"{misfit}; {GIVEN_UP}")
+
+
+GIVEN_UP = "the connection was given up, and whether a write on it took place is unknown"
 
 
 def _send_and_read(connection: Connection, packed: list[bytes], deadline: float | None = None) -> list[Reply]:
@@ -300,13 +285,17 @@ def _repair(
 ) -> None:
     """Where the reply to a call is NOSCRIPT, load the scripts, repeat the call, and put the new reply in place.
 
-    Such a call did not take place, so to repeat it is safe for writes too.
+    Such a call did not take place, so to repeat it is safe for writes too. Where the scripts cannot be loaded, that is
+    what the reply says.
     """
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
     if unknown:
         again = _send_and_read(connection, load_commands() + [packed[index] for index in unknown], deadline)
+        loaded = [_mapped(reply) for reply in again[: -len(unknown)]]
+        _check(connection, LOADED, loaded)
+        refusal = next((reply for reply in loaded if isinstance(reply, FeatureStoreError)), None)
         for index, reply in zip(unknown, again[-len(unknown) :], strict=True):
-            replies[index] = reply
+            replies[index] = refusal if refusal and isinstance(reply, redis.exceptions.NoScriptError) else reply
 
 
 def _settle(connection: Connection, waiting: deque[bytes]) -> list[Reply | FeatureStoreError]:
@@ -315,18 +304,14 @@ def _settle(connection: Connection, waiting: deque[bytes]) -> list[Reply | Featu
     if isinstance(replies[0], redis.exceptions.NoScriptError):
         replies += [_read(connection) for _ in range(len(waiting) - 1)]
         _repair(connection, waiting, replies)
-    for _ in replies:
-        waiting.popleft()
-    return [_mapped(reply) for reply in replies]
+    mapped = [_mapped(reply) for reply in replies]
+    for reply in mapped:
+        _check(connection, answer_to(waiting.popleft()), [reply])
+    return mapped
 
 
 def _mapped(reply: Reply) -> Reply | FeatureStoreError:
     return error_from_reply(reply_text(reply)) if isinstance(reply, redis.ResponseError) else reply
-
-
-def reply_text(error: redis.RedisError) -> str:
-    """Return an error reply as Redis sent it; redis-py takes the codes it knows off the text."""
-    return f"{error.status_code} {error}" if error.status_code else str(error)
 
 
 def has_code(reply: Reply, code: str) -> bool:
@@ -338,8 +323,10 @@ def _link_error(error: Exception) -> FeatureStoreError:
     """Return what a failure of the link itself means."""
     if isinstance(error, redis.TimeoutError | TimeoutError):
         return DeadlineExceededError(f"Redis did not answer in time: {error}")
+    if isinstance(error, redis.InvalidResponse):
+        return BadReplyError(f"Redis sent a reply that cannot be read: {error}; {GIVEN_UP}")
     if isinstance(error, redis.AuthenticationError):
-        return AccessDeniedError(f"Redis refused the credentials: {error}")
+        return refused(error)
     if isinstance(error, redis.exceptions.MaxConnectionsError):
         return OverloadedError(f"every connection to Redis is in use: {error}")
     if isinstance(error, redis.ResponseError):

@@ -21,7 +21,16 @@ from featurestore.arguments import (
 from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, NoSchemaError, UnsuitableValueError
 from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, call
 from featurestore.query_plans import QueryPlans
-from featurestore.scripts import DELETE_ENTITY, INCREMENT_FEATURES, RECORD_EVENTS, UPSERT_FEATURES, Script
+from featurestore.replies import reading
+from featurestore.scripts import (
+    DELETE_ENTITY,
+    GET_FEATURES,
+    INCREMENT_FEATURES,
+    RECORD_EVENTS,
+    UPSERT_FEATURES,
+    WRITE_AND_READ,
+    Script,
+)
 from featurestore.selection import Selection
 from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.transport import Word, pack_call
@@ -98,14 +107,16 @@ class Plans(QueryPlans):
             return (yield from _write(UPSERT_FEATURES, upsert, table)), None, None
         selection = yield from self.select(list(features))
         calls = [pack_call(UPSERT_FEATURES, write.keys, write.arguments), selection.packer.one(encode_id(entity_id))]
-        written, found = yield Calls(UPSERT_FEATURES, calls)
-        upsert.settle(write, written)
+        written, found = yield Calls(WRITE_AND_READ, calls)
+        with reading(UPSERT_FEATURES.name):
+            upsert.settle(write, written)
         result = upsert.finish()
         if not result.written:
             return result, None, None
         if isinstance(found, FeatureStoreError):  # the write took place; what is amiss with the read is met again
             return result, *(yield from self.fetch(entity_id, list(features)))
-        return result, selection, None if found is None else selection.decode(found)
+        with reading(GET_FEATURES.name):
+            return result, selection, None if found is None else selection.decode(found)
 
     def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], event_time: EventTime) -> Plan[UpsertResult]:
         """Count events in the sliding windows that the schema declares."""
@@ -132,7 +143,8 @@ class Plans(QueryPlans):
         if reply is None:
             return None
         selection = yield from self.select(list(numbers))
-        return selection.values(selection.decode(reply))
+        with reading(INCREMENT_FEATURES.name):
+            return selection.values(selection.decode(reply))
 
     def delete(self, entity_id: str, event_time: EventTime) -> Plan[bool]:
         """Remove an entity's features and its membership; return whether anything was removed."""
@@ -161,8 +173,9 @@ def _write(script: Script, upsert: Upsert, table: Given) -> Plan[UpsertResult]:
         calls = [upsert.call(rows[part], positions[part]) for part in parts]
         sent = [call for call in calls if call.positions]
         replies = yield Calls(script, [pack_call(script, call.keys, call.arguments) for call in sent])
-        for each, reply in zip(sent, replies, strict=True):
-            upsert.settle(each, reply)
+        with reading(script.name):
+            for each, reply in zip(sent, replies, strict=True):
+                upsert.settle(each, reply)
     return upsert.finish()
 
 

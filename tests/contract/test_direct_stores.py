@@ -239,7 +239,8 @@ def test_every_call_may_have_a_time_out_of_its_own(valkey: Server, connect: Call
             with pytest.raises(DeadlineExceededError):
                 call()
             assert 0.04 < time.monotonic() - started < 1.0
-    assert store.get("a", ["age"]) == {"age": 2.5}
+    # A pool connects anew after a time-out, and sends nothing before Redis has said that it may.
+    assert store.get("a", ["age"]) == {"age": 1.5 if isinstance(store, Blocking) else 2.5}
 
 
 def test_a_time_out_holds_for_all_that_a_call_asks(valkey: Server, connect: Callable[..., Any]) -> None:

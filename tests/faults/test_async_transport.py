@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from support.scripted import packed, unpacked
 from support.scripted_async import (
     PATIENT_S,
     Connect,
@@ -35,7 +36,7 @@ from featurestore.errors import (
     UnavailableError,
     WriteRefusedError,
 )
-from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, SCRIPTS
+from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 
 
 @pytest.fixture
@@ -62,11 +63,17 @@ def start(call: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
 
 
 async def read(transport: AsyncTransport, word: str) -> Any:
-    return await transport.run(GET_FEATURES, ("a", "b", "c"), (word,))
+    """Have a word echoed by a script that reads, as the row that its reply has to be."""
+    return unpacked(await transport.run(GET_FEATURES, ("a", "b", "c"), (packed(word),)))
 
 
 async def write(transport: AsyncTransport, word: str | bytes) -> Any:
-    return await transport.run(DELETE_ENTITY, ("a", "b"), (word,))
+    """Do the same by a script that writes."""
+    return unpacked(await transport.run(INCREMENT_FEATURES, ("a", "b", "c"), (packed(word),)))
+
+
+async def delete(transport: AsyncTransport, entity_id: str) -> Any:
+    return await transport.run(DELETE_ENTITY, ("a", "b"), (entity_id,))
 
 
 async def increase(transport: AsyncTransport, word: str) -> Any:
@@ -152,6 +159,7 @@ async def test_a_call_may_have_a_deadline_of_its_own(connect: Connect) -> None:
     async with ScriptedServer(ignore) as server:
         transport = connect(server.url)
         patient = start(transport.command("ECHO", "patient"))
+        await eventually(lambda: transport.in_flight == 1)
         with pytest.raises(DeadlineExceededError):
             await transport.command("ECHO", "hurried", deadline=time.monotonic() + 0.05)
         assert not patient.done()
@@ -367,7 +375,7 @@ async def test_a_write_of_which_no_byte_was_sent_is_repeated(connect: Connect) -
         cut.set()
         assert isinstance(await stuck, UnavailableError)
         assert [await task for task in unsent] == [b"%d" % number for number in range(10)]
-        assert [command[-1] for command in server.received[1:]] == [b"%d" % number for number in range(10)]
+        assert [unpacked(command[-1]) for command in server.received[1:]] == [b"%d" % number for number in range(10)]
 
 
 @in_a_loop
@@ -464,7 +472,7 @@ async def test_an_idle_connection_that_broke_costs_no_call(valkey: Server, conne
     await transport.command("PING")
     await other.command("CLIENT", "KILL", "ID", await transport.command("CLIENT", "ID"))
     await eventually(lambda: "not connected" in repr(transport))
-    assert await write(transport, "nobody") == 0
+    assert await delete(transport, "nobody") == 0
     assert transport.reconnects == 1
 
 
@@ -621,10 +629,10 @@ async def test_a_user_who_may_not_load_scripts_may_call_them(valkey: Server, con
     admin = connect(valkey.url)
     await admin.command("ACL", "SETUSER", "caller", "on", ">secret", "~*", "+evalsha", "+ping", "+@read", "+@write")
     caller = connect(f"redis://caller:secret@127.0.0.1:{valkey.port}")
-    assert await write(caller, "nobody") == 0
+    assert await delete(caller, "nobody") == 0
     await admin.command("SCRIPT", "FLUSH")
     with pytest.raises(AccessDeniedError, match="NOPERM"):
-        await write(caller, "nobody")
+        await delete(caller, "nobody")
     with pytest.raises(AccessDeniedError):
         await caller.command("CONFIG", "GET", "port")
 

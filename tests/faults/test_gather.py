@@ -2,16 +2,19 @@
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 import msgspec
 import pytest
-from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore
+from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore, reply_once
+from support.scripted_proxy import LIES
 from support.servers import Server
 
 from featurestore.definition import Definition
+from featurestore.errors import BadReplyError
 from featurestore.gather import Gatherer
 from featurestore.json_reads import fetch_json
 from featurestore.metrics import STATUSES, Board, Meter
@@ -196,3 +199,77 @@ def test_too_many_calls_in_flight_give_the_reads_back(reader: Reader) -> None:
         eventually(lambda: len(waiting) == 1)
         assert waiting[0] is not None
         assert json.loads(waiting[0][2])["status"] == 503
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+@pytest.mark.parametrize("ids", [("u1",), ("u1", "u2")], ids=["one", "two"])
+def test_reads_that_get_a_lie_are_given_back_and_the_link_is_given_up(
+    reader: Reader, ids: tuple[str, ...], lie: bytes
+) -> None:
+    with ScriptedServer(reply_once(lie), echo) as server, Reader.connected(server.url, reader) as lied_to:
+        assert lied_to.read(*ids) == [None] * len(ids)
+        assert "not connected" in repr(lied_to.transport)
+        assert not lied_to.gatherer._under_way
+        assert lied_to.transport.in_flight == 0
+
+
+def test_a_damaged_row_is_given_back_and_the_link_stays(reader: Reader) -> None:
+    row = reader.store.transport.command("HGET", "user:u1:features", "@row")
+    reader.store.transport.command("HSET", "user:u1:features", "@row", row[:9])
+    assert reader.read("u1", "u2") == [None, None]
+    assert body_of(reader.read("u2")[0]) == expected(2)
+    with pytest.raises(BadReplyError, match="get_features cannot be read"):
+        fetch_json(reader.store, "u1")
+    assert reader.transport.connections == 1
+
+
+@pytest.mark.parametrize("broken", ["_bodies", "answer_with"])
+def test_whatever_is_raised_the_reads_are_given_back(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(f"featurestore.gather.{broken}", fail)
+    for _ in range(5):
+        assert reader.read("u1", "u2") == [None, None]
+    monkeypatch.undo()
+    assert None not in reader.read("u1", "u2")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 5
+
+
+def test_reads_that_cannot_be_sent_are_given_back(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    for broken in ("submit",):
+        monkeypatch.setattr(reader.transport, broken, fail)
+        for _ in range(5):
+            assert reader.read("u1", "u2") == [None, None]
+    monkeypatch.undo()
+    assert not reader.gatherer._under_way
+    assert None not in reader.read("u1", "u2")
+    assert len(caplog.records) == 5
+
+
+def test_who_fails_to_take_an_answer_does_not_keep_the_others_from_theirs(
+    reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Answer | None] = []
+
+    def fail(_: Answer | None) -> None:
+        raise RuntimeError("broken")
+
+    for turn in range(1, 6):
+        for entity_id, respond in (("u1", answers.append), ("u2", fail), ("u3", answers.append)):
+            assert reader.gatherer.begin(f"/features/{entity_id}", respond)
+        eventually(lambda turn=turn: len(answers) == 2 * turn)  # type: ignore[misc]
+    reader.store._plans._sure_until = 0.0  # the first is given back before the call
+    assert reader.gatherer.begin("/features/u1", fail)
+    assert reader.gatherer.begin("/features/u2", answers.append)
+    eventually(lambda: len(answers) == 11)
+    assert None not in answers
+    assert not reader.gatherer._under_way
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}

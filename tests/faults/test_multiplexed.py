@@ -13,7 +13,17 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from support.scripted import Peer, ScriptedServer, echo, eventually, hang_up, ignore, reply_once
+from support.scripted import (
+    Peer,
+    ScriptedServer,
+    echo,
+    eventually,
+    hang_up,
+    ignore,
+    packed,
+    reply_once,
+    unpacked,
+)
 from support.servers import Server
 
 from featurestore import link, sharing
@@ -28,7 +38,7 @@ from featurestore.errors import (
     WriteRefusedError,
 )
 from featurestore.multiplexed import MultiplexedTransport
-from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, SCRIPTS
+from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.store import FeatureStore
 
 Connect = Callable[..., MultiplexedTransport]
@@ -66,11 +76,17 @@ def together(*calls: tuple[Any, ...]) -> list[Any]:
 
 
 def read(transport: MultiplexedTransport, word: str) -> Any:
-    return transport.run(GET_FEATURES, ("a", "b", "c"), (word,))
+    """Have a word echoed by a script that reads, as the row that its reply has to be."""
+    return unpacked(transport.run(GET_FEATURES, ("a", "b", "c"), (packed(word),)))
 
 
 def write(transport: MultiplexedTransport, word: str | bytes) -> Any:
-    return transport.run(DELETE_ENTITY, ("a", "b"), (word,))
+    """Do the same by a script that writes."""
+    return unpacked(transport.run(INCREMENT_FEATURES, ("a", "b", "c"), (packed(word),)))
+
+
+def delete(transport: MultiplexedTransport, entity_id: str) -> Any:
+    return transport.run(DELETE_ENTITY, ("a", "b"), (entity_id,))
 
 
 # Order and coalescing
@@ -363,7 +379,7 @@ def test_a_write_of_which_no_byte_was_sent_is_repeated(connect: Connect) -> None
         cut.set()
         assert isinstance(stuck.get(), UnavailableError)
         assert [greenlet.get() for greenlet in unsent] == [b"%d" % number for number in range(10)]
-        assert [command[-1] for command in server.received[1:]] == [b"%d" % number for number in range(10)]
+        assert [unpacked(command[-1]) for command in server.received[1:]] == [b"%d" % number for number in range(10)]
 
 
 def test_everyone_is_told_at_once_when_the_server_dies_and_served_when_it_is_back(
@@ -451,7 +467,7 @@ def test_an_idle_connection_that_broke_costs_no_call(valkey: Server, connect: Co
     transport.command("PING")
     other.command("CLIENT", "KILL", "ID", transport.command("CLIENT", "ID"))
     eventually(lambda: "not connected" in repr(transport))
-    assert write(transport, "nobody") == 0
+    assert delete(transport, "nobody") == 0
     assert transport.reconnects == 1
 
 
@@ -564,10 +580,10 @@ def test_a_user_who_may_not_load_scripts_may_call_them(valkey: Server, connect: 
     admin = connect(valkey.url)
     admin.command("ACL", "SETUSER", "caller", "on", ">secret", "~*", "+evalsha", "+ping", "+@read", "+@write")
     caller = connect(f"redis://caller:secret@127.0.0.1:{valkey.port}")
-    assert write(caller, "nobody") == 0
+    assert delete(caller, "nobody") == 0
     admin.command("SCRIPT", "FLUSH")
     with pytest.raises(AccessDeniedError, match="NOPERM"):
-        write(caller, "nobody")
+        delete(caller, "nobody")
     with pytest.raises(AccessDeniedError):
         caller.command("CONFIG", "GET", "port")
 

@@ -1,6 +1,11 @@
-"""A server in this process that answers, stalls, lies and hangs up as a test tells it to; for gevent, unpatched."""
+"""Servers in this process that answer, stall, lie and hang up as a test tells them to: for gevent, unpatched, and for
+threads.
+"""
 
+import contextlib
 import hashlib
+import socket
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -20,12 +25,27 @@ def eventually(condition: Callable[[], object], *, timeout: float = 20.0, what: 
 
 
 class Peer:
-    """One connection, seen from the server. Loading scripts works by itself and is not counted as a command."""
+    """One connection, seen from the server.
+
+    The first PING, and loading scripts, work by themselves and are not counted as commands.
+    """
 
     def __init__(self, connection: Any, received: list[list[bytes]]) -> None:
         self._connection = connection
         self._received = received
         self._reader = hiredis.Reader()
+
+    def greet(self) -> None:
+        """Answer the PING that every connection begins with."""
+        command: Any = False
+        while command is False:
+            data = self._connection.recv(65_536)
+            if not data:
+                raise gevent.GreenletExit
+            self._reader.feed(data)
+            command = self._reader.gets()
+        assert command == [b"PING"]
+        self.send(b"+PONG\r\n")
 
     def command(self) -> list[bytes]:
         """Return the next command; end the behaviour when the client hangs up."""
@@ -45,6 +65,20 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         self._connection.sendall(data)
+
+
+def packed(word: str | bytes) -> bytes:
+    """Return a word as a row of one feature, as a reply of get_features may be."""
+    text = word.encode() if isinstance(word, str) else word
+    head = bytes([0xA0 + len(text)]) if len(text) < 32 else b"\xdb" + len(text).to_bytes(4)
+    return b"\x91" + head + text
+
+
+def unpacked(reply: Any) -> Any:
+    """Return the word of such a row; what is none as it is."""
+    if not isinstance(reply, bytes) or not reply.startswith(b"\x91"):
+        return reply
+    return reply[6:] if reply[1] == 0xDB else reply[2:]
 
 
 Behaviour = Callable[[Peer], object]
@@ -80,9 +114,13 @@ def reply_once(reply: bytes) -> Behaviour:
 
 
 class ScriptedServer:
-    """A server whose first connection gets the first behaviour, and so on; the last one serves all further ones."""
+    """A server whose first connection gets the first behaviour, and so on; the last one serves all further ones.
 
-    def __init__(self, *behaviours: Behaviour) -> None:
+    A server that is not `polite` leaves the first PING to the behaviours too.
+    """
+
+    def __init__(self, *behaviours: Behaviour, polite: bool = True) -> None:
+        self._polite = polite
         self.accepted = 0
         self.received: list[list[bytes]] = []
         self._behaviours = behaviours
@@ -104,9 +142,49 @@ class ScriptedServer:
     def _serve(self, connection: Any, _address: object) -> None:
         behaviour = self._behaviours[min(self.accepted, len(self._behaviours) - 1)]
         self.accepted += 1
+        peer = Peer(connection, self.received)
         try:
-            behaviour(Peer(connection, self.received))
+            if self._polite:
+                peer.greet()
+            behaviour(peer)
         except OSError:
             pass  # the client is gone
         finally:
             connection.close()
+
+
+class ThreadedServer(ScriptedServer):
+    """The same with a thread for each connection: for clients that block, and for other processes."""
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, address = self._listener.accept()
+                self._connections.append(connection)
+                self._threads.append(threading.Thread(target=self._serve_quietly, args=(connection, address)))
+                self._threads[-1].start()
+
+    def _serve_quietly(self, connection: socket.socket, address: object) -> None:
+        with contextlib.suppress(gevent.GreenletExit):
+            self._serve(connection, address)

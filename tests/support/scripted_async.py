@@ -65,12 +65,27 @@ async def eventually(condition: Callable[[], Any], *, what: str = "the condition
 
 
 class Peer:
-    """One connection, seen from the server. Loading scripts works by itself and is not counted as a command."""
+    """One connection, seen from the server.
+
+    The first PING, and loading scripts, work by themselves and are not counted as commands.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, received: list[list[bytes]]) -> None:
         self._stream, self._writer = reader, writer
         self._received = received
         self._reader = hiredis.Reader()
+
+    async def greet(self) -> None:
+        """Answer the PING that every connection begins with."""
+        command: Any = False
+        while command is False:
+            data = await self._stream.read(65_536)
+            if not data:
+                raise ConnectionError
+            self._reader.feed(data)
+            command = self._reader.gets()
+        assert command == [b"PING"]
+        self.send(b"+PONG\r\n")
 
     async def command(self) -> list[bytes]:
         """Return the next command; end the behaviour when the client hangs up."""
@@ -125,9 +140,13 @@ def reply_once(reply: bytes) -> Behaviour:
 
 
 class ScriptedServer:
-    """A server whose first connection gets the first behaviour, and so on; the last one serves all further ones."""
+    """A server whose first connection gets the first behaviour, and so on; the last one serves all further ones.
 
-    def __init__(self, *behaviours: Behaviour) -> None:
+    A server that is not `polite` leaves the first PING to the behaviours too.
+    """
+
+    def __init__(self, *behaviours: Behaviour, polite: bool = True) -> None:
+        self._polite = polite
         self.accepted = 0
         self.received: list[list[bytes]] = []
         self._behaviours = behaviours
@@ -153,7 +172,10 @@ class ScriptedServer:
         self.accepted += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await behaviour(Peer(reader, writer, self.received))
+                peer = Peer(reader, writer, self.received)
+                if self._polite:
+                    await peer.greet()
+                await behaviour(peer)
         finally:
             self._serving.discard(task)
             writer.close()

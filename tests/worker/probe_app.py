@@ -159,6 +159,8 @@ def begin(path: str, respond: Callable[[tuple[str, list[tuple[str, str]], bytes]
         return False
     body = b"x" * 20_000_000 if path == "/begin/large" else path.encode()
     answer = None if path == "/begin/none" else ("200 OK", [("Content-Type", "text/begun")], body)
+    if path == "/begin/no/answer":
+        answer = ("200 OK", [("Content-Type", "text/begun")], None)  # type: ignore[assignment]
     if path == "/begin/at/once":
         respond(answer)
         return True

@@ -146,6 +146,17 @@ def test_a_large_answer_is_sent_as_the_client_takes_it(silent: Gunicorn) -> None
         assert read_response(client)[1] == b"/begin/1"
 
 
+def test_a_request_whose_answer_cannot_be_sent_ends_its_connection_alone(silent: Gunicorn) -> None:
+    with silent.connect() as client, silent.connect() as other:
+        for each in (client, other):
+            each.sendall(request("/x"))
+            read_response(each)
+        client.sendall(request("/begin/no/answer"))
+        assert read_all(client) == b""
+        other.sendall(request("/begin/1"))
+        assert read_response(other)[1] == b"/begin/1"
+
+
 def test_a_client_that_goes_while_its_request_is_begun_harms_nobody(silent: Gunicorn) -> None:
     failures = silent.text().count("Traceback")
     for farewell in (socket.SHUT_RDWR, socket.SHUT_WR):

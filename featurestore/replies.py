@@ -1,0 +1,222 @@
+"""What may be the reply to a call. A link on which anything else comes is out of step: later replies are for others."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from featurestore.errors import BadReplyError, FeatureStoreError
+
+Fits = Callable[[Any, bytes], bool]
+"""Whether a reply, which is no error, may be the one to that packed call."""
+
+_ARRAY_16, _ARRAY_32, _FIXED_ARRAYS = 0xDC, 0xDD, range(0x90, 0xA0)  # msgpack's heads of arrays
+_ROW = re.compile(rb"(?:.{8})?[\x90-\x9f\xdc\xdd]", re.DOTALL)  # by layout, its 8 bytes stand in front
+_TEXTS = frozenset({bytes, type(None)})
+_PLAIN = frozenset({bytes, int, type(None), list})
+HEAD_BYTES = 128
+"""An EVALSHA's words up to the number of its keys take fewer."""
+
+_SHOWN = 40
+
+
+class Expected(Protocol):
+    """What those who wait for replies expect of them."""
+
+    def misfit(self, replies: Sequence[Any]) -> str | None:
+        """Return what is wrong with the replies, None where nothing is."""
+
+
+class Answers:
+    """The replies to packed calls, one each; an error reply may be the one to any.
+
+    Args:
+        name: What was called.
+        fits: Tells which replies may be.
+        packed: The calls.
+    """
+
+    __slots__ = ("_fits", "_name", "_packed")
+
+    def __init__(self, name: str, fits: Fits, packed: Sequence[bytes]) -> None:
+        self._name, self._fits, self._packed = name, fits, packed
+
+    def misfit(self, replies: Sequence[Any]) -> str | None:
+        """Return what is wrong with the replies, None where nothing is."""
+        fits = self._fits
+        for packed, reply in zip(self._packed, replies, strict=True):
+            if not isinstance(reply, FeatureStoreError) and not fits(reply, packed):
+                return unfit(self._name, reply)
+        return None
+
+
+def unfit(name: str, reply: Any) -> str:
+    """Return what to say of a reply that is none to a call of `name`."""
+    return f"Redis sent what cannot be a reply to {name}: {_shown(reply)}"
+
+
+def _shown(reply: Any) -> str:
+    """Return what a reply is, in a few words however large it is."""
+    if isinstance(reply, bytes):
+        return f"{reply[:_SHOWN]!r}" + ("…" if len(reply) > _SHOWN else "")
+    if isinstance(reply, list):
+        return f"an array of {len(reply)}"
+    if isinstance(reply, Exception):
+        return f"the error {str(reply)[:_SHOWN]!r}"
+    return f"the number {reply}" if type(reply) is int else "nil" if reply is None else f"a {type(reply).__name__}"
+
+
+# Scripts
+
+
+def any_plain(reply: Any, _packed: bytes = b"") -> bool:
+    """Take whatever RESP2 has: no map, no push message, no boolean."""
+    return type(reply) in _PLAIN
+
+
+def a_row(reply: Any, _packed: bytes) -> bool:
+    """Take a msgpack array, with or without a layout in front, or nil."""
+    return reply is None or (type(reply) is bytes and _ROW.match(reply) is not None)
+
+
+def rows(reply: Any, packed: bytes) -> bool:
+    """Take as many strings or nils as the call asks for, or one msgpack array of as many."""
+    asked = _keys_of(packed) - 2
+    if type(reply) is list:
+        return len(reply) == asked and _TEXTS.issuperset(map(type, reply))
+    return type(reply) is bytes and _array_length(reply) == asked
+
+
+def outcomes(reply: Any, packed: bytes) -> bool:
+    """Take what became of each row: how many were written and skipped, those rejected, and perhaps a letter each."""
+    count = _keys_of(packed) - 2
+    if type(reply) is not list or len(reply) not in {3, 4}:
+        return False
+    written, skipped, rejected, *letters = reply
+    return (
+        _is_count(written)
+        and _is_count(skipped)
+        and type(rejected) is list
+        and written + skipped + len(rejected) == count
+        and all(_is_rejected(each, count) for each in rejected)
+        and all(type(each) is bytes and len(each) == count for each in letters)
+    )
+
+
+def loaded(reply: Any, packed: bytes) -> bool:
+    """Take how many rows came in, a time, and the positions of the others."""
+    return _is_split(reply, 3, packed) and type(reply[1]) is int
+
+
+def replaced(reply: Any, packed: bytes) -> bool:
+    """Take how many rows were written, and the positions of the others."""
+    return _is_split(reply, 2, packed)
+
+
+def a_number(reply: Any, _packed: bytes) -> bool:
+    """Take an integer."""
+    return type(reply) is int
+
+
+def _is_split(reply: Any, width: int, packed: bytes) -> bool:
+    if type(reply) is not list or len(reply) != width:
+        return False
+    done, left, count = reply[0], reply[-1], _keys_of(packed) - 2
+    return (
+        _is_count(done)
+        and type(left) is list
+        and done + len(left) == count
+        and all(_is_count(each) and each < count for each in left)
+    )
+
+
+def _is_rejected(row: Any, count: int) -> bool:
+    return (
+        type(row) is list
+        and len(row) == 3  # noqa: PLR2004 - position, code, reason
+        and _is_count(row[0])
+        and row[0] < count
+        and type(row[1]) is type(row[2]) is bytes
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _array_length(packed: bytes) -> int:
+    """Return how many elements a msgpack array has; -1 for what is none."""
+    first = packed[0] if packed else 0
+    if first in _FIXED_ARRAYS:
+        return first - _FIXED_ARRAYS.start
+    width = {_ARRAY_16: 2, _ARRAY_32: 4}.get(first, 0)
+    return int.from_bytes(packed[1 : 1 + width]) if width else -1
+
+
+def _keys_of(packed: bytes) -> int:
+    """Return how many keys an EVALSHA has."""
+    return int(packed[:HEAD_BYTES].split(b"\r\n", 7)[6])
+
+
+# Commands
+
+
+def _a_text(reply: Any, _packed: bytes) -> bool:
+    return type(reply) is bytes
+
+
+def _a_text_or_nil(reply: Any, _packed: bytes) -> bool:
+    return type(reply) in _TEXTS
+
+
+def _pairs(reply: Any, _packed: bytes) -> bool:
+    return type(reply) is list and len(reply) % 2 == 0 and _TEXTS.issuperset(map(type, reply))
+
+
+def _a_time(reply: Any, _packed: bytes) -> bool:
+    return type(reply) is list and len(reply) == 2 and all(type(each) is bytes and each.isdigit() for each in reply)  # noqa: PLR2004 - s and us
+
+
+def _a_page(reply: Any, _packed: bytes) -> bool:
+    return (
+        type(reply) is list
+        and len(reply) == 2  # noqa: PLR2004 - cursor and elements
+        and type(reply[0]) is bytes
+        and type(reply[1]) is list
+        and _TEXTS.issuperset(map(type, reply[1]))
+    )
+
+
+_COMMANDS: Mapping[str, Fits] = {
+    "HGET": _a_text_or_nil,
+    "HGETALL": _pairs,
+    "INFO": _a_text,
+    "PING": _a_text,
+    "SCARD": a_number,
+    "SSCAN": _a_page,
+    "TIME": _a_time,
+    "TYPE": _a_text,
+}
+
+
+def answer_to_command(words: Sequence[Any], packed: bytes) -> Answers:
+    """Return what may be the reply to a plain command."""
+    name = str(words[0]).upper()
+    return Answers(name, _COMMANDS.get(name, any_plain), [packed])
+
+
+# Reading
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Make whatever goes wrong in reading the reply to `what` an error of the package.
+
+    For replies that fit by their shape and still cannot be read, the schema having been read again: damaged rows.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, msgspec.MsgspecError) as error:
+        raise BadReplyError(f"the reply to {what} cannot be read: {error}") from error
