@@ -13,6 +13,6 @@ USER 10001
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 FEATURESTORE_BIND=0.0.0.0:8000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=2s --start-period=5s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=1)"]
+    CMD ["python", "-m", "featurestore.health"]
 ENTRYPOINT ["featurestore"]
 CMD ["serve"]

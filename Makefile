@@ -1,8 +1,9 @@
-# Everything here needs only Python 3.11 with venv and pip, make and a C compiler.
+# Everything here needs only Python 3.11 or later with venv and pip, and make. A C compiler makes the result faster.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/_*.[ch])
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
 
 .PHONY: help install demo test test-feast lint perf clean
@@ -10,36 +11,45 @@ FEAST := .venv-feast
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## Make .venv with the package and what tests and linters need.
+install: $(VENV)/.installed  ## Make .venv with the package alone; the command is .venv/bin/featurestore.
 
-$(INSTALLED): setup.cfg setup.py pyproject.toml $(wildcard featurestore/_*.[ch])
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
-	touch $@
 
-demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 until Ctrl-C.
+$(VENV)/.installed: $(PACKAGE) | $(BIN)/python
+	$(PIP_INSTALL) --editable .
+	@$(BIN)/python -m featurestore.extensions
+	@touch $@
+
+# An extra brings the package with it, so that .venv is made in one go whatever is asked for first.
+$(VENV)/.%: $(PACKAGE) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[$*]'
+	@$(BIN)/python -m featurestore.extensions
+	@touch $@ $(VENV)/.installed
+
+demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_BIND) until Ctrl-C.
 	@exec $(BIN)/featurestore demo
 
-test: install  ## Run the tests.
+test: $(VENV)/.test  ## Run the tests.
 	$(BIN)/python -m pytest
 
-test-feast: install $(FEAST)/.installed  ## Run Feast's own client against the server; Feast has an environment of its own.
-	FEATURESTORE_COMMAND=$(BIN)/featurestore $(FEAST)/bin/python -m pytest -c tests/feast_client/pytest.ini tests/feast_client
+test-feast: $(VENV)/.test $(FEAST)/.installed  ## Run Feast's own client against the server; Feast has an environment of its own.
+	COMMAND_UNDER_TEST=$(BIN)/featurestore $(FEAST)/bin/python -m pytest -c tests/feast_client/pytest.ini tests/feast_client
 
 $(FEAST)/.installed: tests/feast_client/requirements.txt
 	$(PYTHON) -m venv $(FEAST)
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-lint: install  ## Run the linters (luacheck is the Debian package lua-check).
+lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian package lua-check).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy featurestore ingest
 	$(BIN)/mypy tests perf
 	$(BIN)/python tests/lint_lua.py
 
-perf: install  ## Measure against peers, in under 10 minutes (needs wrk; webdis and redis-benchmark are used where installed).
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[perf]'
+perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes (needs wrk; webdis and redis-benchmark are used where installed).
 	$(BIN)/python perf/compare.py
 	$(BIN)/python perf/redis_time.py
 	$(BIN)/python perf/ingest.py

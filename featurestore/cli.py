@@ -13,8 +13,9 @@ from typing import Any
 import click
 import msgspec
 
-from featurestore import supervisor
+from featurestore import extensions, health, supervisor
 from featurestore.definition import read_definition
+from featurestore.demo import run_demo
 from featurestore.doctor import diagnose
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import Keys
@@ -22,7 +23,7 @@ from featurestore.maintenance import RepackProgress, SweepProgress
 from featurestore.maintenance import repack as repack_rows
 from featurestore.maintenance import sweep as sweep_members
 from featurestore.scripts import SCRIPTS
-from featurestore.settings import Settings, describe_settings
+from featurestore.settings import Settings, settings_in_force, unknown_variables
 from featurestore.store import FeatureStore
 
 _ADMIN_TIMEOUT_S = 5.0
@@ -43,32 +44,64 @@ def open_entity(name: str) -> Iterator[FeatureStore]:
 _of_entity = click.option("--entity", default="user", show_default=True, help="Whose features.")
 
 
+def _extensions_told() -> str:
+    missing = extensions.missing_extensions()
+    return f"without the C extensions {', '.join(missing)}" if missing else "with all C extensions"
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("redis-featurestore"), package_name="featurestore")
-def commands() -> None:
+@click.version_option(version("redis-featurestore"), message=f"%(prog)s %(version)s ({_extensions_told()})")
+@click.pass_context
+def commands(context: click.Context) -> None:
     """An online feature store whose logic runs inside Redis.
 
     The server's address is REDIS_URL, or REDIS_HOST and REDIS_PORT; with neither, an embedded server keeps the data in
     FEATURESTORE_DATA_DIR.
     """
     supervisor.exit_on_signals()
+    if context.invoked_subcommand != "serve":  # gunicorn's master tells it there
+        for warning in unknown_variables():
+            click.echo(f"featurestore: warning: {warning}", err=True)
+
+
+_bind = click.option("--bind", metavar="ADDRESS", help="Address to listen on, instead of FEATURESTORE_BIND.")
+
+
+def _settings_with(**overrides: str | int | None) -> Settings:
+    """Return the settings with those of options in place of the environment's, for child processes too."""
+    chosen = {f"FEATURESTORE_{name.upper()}": str(value) for name, value in overrides.items() if value is not None}
+    os.environ.update(chosen)
+    return Settings.from_environment()
 
 
 @commands.command()
-@click.option("--bind", metavar="ADDRESS", help="Address to listen on, instead of FEATURESTORE_BIND.")
+@_bind
 @click.option("--workers", type=click.IntRange(1), help="Worker processes, instead of FEATURESTORE_WORKERS.")
 def serve(bind: str | None, workers: int | None) -> None:
     """Serve features over HTTP until stopped."""
-    overrides = {"FEATURESTORE_BIND": bind, "FEATURESTORE_WORKERS": workers}
-    os.environ.update({name: str(value) for name, value in overrides.items() if value is not None})
-    sys.exit(supervisor.serve(Settings.from_environment()))
+    supervisor.serve(_settings_with(bind=bind, workers=workers))
+
+
+@commands.command("health")
+def health_command() -> None:
+    """Exit 0 when the HTTP server on FEATURESTORE_BIND answers, 1 when not."""
+    sys.exit(health.check())
 
 
 @commands.command()
+@_bind
 @click.option("--users", type=click.IntRange(1), default=100_000, show_default=True, help="Users to simulate.")
-def demo(users: int) -> None:
-    """Apply the schema, bring in simulated users, then serve and keep them fresh until stopped."""
-    sys.exit(supervisor.demo(Settings.from_environment(), users))
+@click.option("--yes", is_flag=True, help="Write to the Redis of REDIS_URL whatever it holds.")
+def demo(bind: str | None, users: int, *, yes: bool) -> None:
+    """Apply the schema, bring in simulated users, then serve and keep them fresh until stopped.
+
+    Without REDIS_URL its data are in the folder `demo` of FEATURESTORE_DATA_DIR.
+    """
+
+    def may_write(reason: str) -> bool:
+        return yes or (sys.stdin.isatty() and click.confirm(f"{reason}. Go on?", err=True))
+
+    sys.exit(run_demo(_settings_with(bind=bind), users, may_write=may_write))
 
 
 @commands.command()
@@ -170,9 +203,10 @@ def doctor(entity: str | None) -> None:
 
 @commands.command()
 def settings() -> None:
-    """Print every setting: variable, default, meaning."""
-    for variable, default, meaning in describe_settings():
-        click.echo(f"{variable:33} {default:30} {meaning}")
+    """Print every setting: variable, value in force, where the value comes from, meaning."""
+    for each in settings_in_force():
+        source = f"environment; default: {each.default or 'none'}" if each.is_set else "default"
+        click.echo(f"{each.variable:33} {each.value or '-':30} ({source}) {each.meaning}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -195,6 +229,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:  # a disk that is full, a terminal that is gone
+        click.echo(f"featurestore: {error}", err=True)
         sys.exit(1)
     sys.exit(code or 0)
 

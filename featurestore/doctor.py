@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from featurestore import extensions
 from featurestore.errors import AccessDeniedError, FeatureStoreError, NoSchemaError
 from featurestore.schema import Schema
 from featurestore.store import FeatureStore
@@ -16,7 +17,6 @@ _LEAST_VERSION = (6, 2)
 _LEAST_LISTPACK = 256  # a packed row of a score of features
 _FULL = 0.9
 _MOST_CLOCK_GAP_S = 1.0
-_EXTENSIONS = ("_rows", "_transcode", "_wire")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -155,22 +155,8 @@ def _clock_finding(store: FeatureStore) -> Finding:
 
 
 def _extension_finding() -> Finding:
-    missing = [name for name in _EXTENSIONS if not _imports(f"featurestore.{name}")]
-    if missing:
-        text = (
-            f"the C extensions {', '.join(missing)} are not built, so Python does their work, more slowly: install a C"
-            " compiler and Python's headers (gcc, python3-dev), then install the package again"
-        )
-        return Finding(good=False, text=text)
-    return Finding(good=True, text="the C extensions are built")
-
-
-def _imports(module: str) -> bool:
-    try:
-        __import__(module)
-    except ImportError:
-        return False
-    return True
+    advice = extensions.advice()
+    return Finding(advice is None, advice or "the C extensions are built")
 
 
 # Its settings

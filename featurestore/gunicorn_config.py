@@ -1,10 +1,12 @@
 """gunicorn's configuration, as `featurestore serve` and the checkout's gunicorn.conf.py use it."""
 
 import resource
+import sys
 from itertools import count
 from typing import Any
 
-from featurestore import metrics
+from featurestore import master, metrics
+from featurestore.errors import ConfigurationError
 from featurestore.settings import Settings
 
 WORKER_CLASSES = {
@@ -39,13 +41,17 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "proc_name": "featurestore",
         "control_socket_disable": True,
         "on_starting": prepare,
+        "when_ready": master.heed_the_terminal,
         "pre_fork": choose_place,
         "post_fork": take_place,
+        "post_worker_init": master.tie_worker,
+        "on_exit": master.tell_failure,
     }
 
 
 def prepare(server: Any) -> None:
     """Make what workers inherit: the memory in which they count, and leave to hold as many connections as they may."""
+    master.prepare(server)
     metrics.share(2 * server.cfg.workers + 16)  # two for each while they are replaced, and some for SIGTTIN
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + _OTHER_FILES
@@ -65,4 +71,13 @@ def take_place(_server: Any, worker: Any) -> None:
     metrics.take_place(worker.place_of_counts)
 
 
-globals().update(gunicorn_settings(Settings.from_environment()))
+def settings_or_exit() -> dict[str, Any]:
+    """Return gunicorn's settings; where ours cannot be used, say so in a line and exit with code 2."""
+    try:
+        return gunicorn_settings(Settings.from_environment())
+    except ConfigurationError as error:
+        sys.stderr.write(f"featurestore: {error}\n")
+        sys.exit(2)
+
+
+globals().update(settings_or_exit())

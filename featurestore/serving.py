@@ -1,11 +1,13 @@
 """What a worker process serves: the app over a transport that suits the worker class."""
 
-import logging
+from gunicorn.errors import AppImportError
 
 from featurestore.access import Access
 from featurestore.app import create_app
 from featurestore.embedded import embedded_url
+from featurestore.errors import FeatureStoreError
 from featurestore.hotpath import App, HotPath
+from featurestore.master import log_as_gunicorn_does
 from featurestore.metrics import meter
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
@@ -13,9 +15,19 @@ from featurestore.transport import SyncTransport
 
 
 def build_app(settings: Settings | None = None) -> HotPath:
-    """Return the app as the environment sets it: gunicorn calls this in every worker."""
-    settings = settings or Settings.from_environment()
-    _log_as_gunicorn_does()
+    """Return the app as the environment sets it: gunicorn calls this in every worker.
+
+    Raises:
+        AppImportError: The settings cannot be used, or no server can be started; gunicorn says why, and ends.
+    """
+    log_as_gunicorn_does()
+    try:
+        return _build_app(settings or Settings.from_environment())
+    except FeatureStoreError as error:
+        raise AppImportError(f"featurestore: {error}") from error
+
+
+def _build_app(settings: Settings) -> HotPath:
     url = settings.url or embedded_url(settings.data_dir)
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
@@ -31,12 +43,6 @@ def build_app(settings: Settings | None = None) -> HotPath:
     )
     store = FeatureStore(transport)
     return HotPath(store, _app_over(store, settings), meter(), Gatherer(store, transport, meter()).begin)
-
-
-def _log_as_gunicorn_does() -> None:
-    ours, gunicorns = logging.getLogger("featurestore"), logging.getLogger("gunicorn.error")
-    ours.handlers, ours.propagate = gunicorns.handlers, not gunicorns.handlers
-    ours.setLevel(gunicorns.level)
 
 
 def _app_over(store: FeatureStore, settings: Settings) -> App:

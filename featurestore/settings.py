@@ -1,5 +1,6 @@
 """Every setting, read from the environment: `REDIS_*` for the server's address, `FEATURESTORE_*` for the rest."""
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -14,10 +15,19 @@ from featurestore.errors import ConfigurationError
 
 WorkerClass = Literal["featurestore", "gevent", "gthread", "sync"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+_PREFIX = "FEATURESTORE_"
 _CHOICES = {"worker_class": get_args(WorkerClass), "log_level": get_args(LogLevel)}
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
 _BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
+_SECRETS = frozenset({"redis_password", "write_keys"})
+_HIDDEN = "***"
+_URL_PASSWORD = re.compile(r"(?<=://)([^:/?#]*:)[^?#]*(?=@)|(password=)[^&]*")
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
+_KUBERNETES_VARIABLE = re.compile(
+    r"FEATURESTORE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)"
+)
+"""What Kubernetes sets for a service called `featurestore`, or something that starts so."""
 
 
 def _default_workers() -> int:
@@ -25,8 +35,11 @@ def _default_workers() -> int:
 
 
 def _default_data_dir() -> str:
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return str(Path(base) / "featurestore")
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    try:
+        return str(Path(base).expanduser() / "featurestore")
+    except RuntimeError:  # no home directory; that matters to whoever needs the embedded server, and is told there
+        return str(Path(base) / "featurestore")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         environment = os.environ if environment is None else environment
         values = {}
         for name, kind in get_type_hints(cls, include_extras=True).items():
-            text = environment.get(variable_of(name), "")
+            text = _text_of(name, environment)
             if text:
                 try:
                     values[name] = msgspec.convert(text, kind, strict=False)
@@ -121,9 +134,16 @@ def _url_of_host(host: str, port: int, password: str | None, db: int) -> str:
     return f"redis://{credentials}{host}:{port}/{db}"
 
 
+def _text_of(field: str, environment: Mapping[str, str]) -> str:
+    """Return the text of the variable that sets `field`, empty where it is not set."""
+    text = environment.get(variable_of(field), "")
+    # Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 wherever there is a service called redis.
+    return "" if field == "redis_port" and _KUBERNETES_PORT.fullmatch(text) else text
+
+
 def variable_of(field: str) -> str:
     """Return the environment variable that sets `field`."""
-    return field.upper() if field in _REDIS_FIELDS else f"FEATURESTORE_{field.upper()}"
+    return field.upper() if field in _REDIS_FIELDS else f"{_PREFIX}{field.upper()}"
 
 
 def describe_settings() -> list[tuple[str, str, str]]:
@@ -137,8 +157,79 @@ def describe_settings() -> list[tuple[str, str, str]]:
         rows.append(
             (
                 variable_of(field.name),
-                "" if default is None else str(default).lower() if isinstance(default, bool) else str(default),
+                _as_text(default),
                 meta.description,
             )
         )
     return rows
+
+
+class SettingInForce(msgspec.Struct, frozen=True):
+    """A setting as `featurestore settings` shows it.
+
+    Attributes:
+        variable: The environment variable that sets it.
+        value: Its value, without secrets.
+        default: Its default.
+        is_set: Whether the environment sets it.
+        meaning: What it is for.
+    """
+
+    variable: str
+    value: str
+    default: str
+    is_set: bool
+    meaning: str
+
+
+def settings_in_force(environment: Mapping[str, str] | None = None) -> list[SettingInForce]:
+    """Return every setting with its value in force.
+
+    Raises:
+        ConfigurationError: As for `Settings.from_environment`.
+    """
+    environment = os.environ if environment is None else environment
+    settings = Settings.from_environment(environment)
+    return [
+        SettingInForce(
+            variable=variable,
+            value=_shown(field, getattr(settings, field)),
+            default=default,
+            is_set=bool(_text_of(field, environment)),
+            meaning=meaning,
+        )
+        for field, (variable, default, meaning) in zip(Settings.__struct_fields__, describe_settings(), strict=True)
+    ]
+
+
+def _shown(field: str, value: object) -> str:
+    if field in _SECRETS and value:
+        return _HIDDEN
+    if field == "redis_url" and value:
+        return without_password(str(value))
+    return _as_text(value)
+
+
+def without_password(url: str) -> str:
+    """Return a Redis URL with `***` in place of its password."""
+    return _URL_PASSWORD.sub(lambda found: f"{found[1] or found[2]}{_HIDDEN}", url)
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return a warning for each FEATURESTORE_ variable that sets nothing, such as a mistyped one.
+
+    Those that Kubernetes sets for services are left out.
+    """
+    environment = os.environ if environment is None else environment
+    known = {variable_of(field).removeprefix(_PREFIX): variable_of(field) for field in Settings.__struct_fields__}
+    warnings = []
+    for name in sorted(environment):
+        if name.startswith(_PREFIX) and name not in known.values() and not _KUBERNETES_VARIABLE.fullmatch(name):
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), known, n=1, cutoff=0.7)
+            hint = f"did you mean {known[near[0]]}?" if near else "featurestore settings has all of them"
+            warnings.append(f"{name} is not a setting: {hint}")
+    return warnings

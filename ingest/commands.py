@@ -42,13 +42,14 @@ def simulate(*, users: int, batch: int, interval: float, once: bool, load: bool,
         elapsed = time.monotonic() - started
         _logger.info("Loaded %d users in %.1f s (%.0f users/s)", users, elapsed, users / elapsed)
     while not once:
-        _update(writer, simulator.some(batch))
+        if not _update(writer, simulator.some(batch)) and settings.url is None:
+            embedded_url(settings.data_dir)  # it raises once that server cannot be started again
         time.sleep(interval)
     writer.close()
 
 
-def _update(writer: BulkWriter, rows: list[SimulatedRow]) -> None:
-    """Write `rows` and log the total; when Redis cannot take them, say so and go on with the next."""
+def _update(writer: BulkWriter, rows: list[SimulatedRow]) -> bool:
+    """Write `rows` and log the total; when Redis cannot take them, say so and return False after a pause."""
     try:
         result = writer.write(COLUMNS, rows)
         _report(result)
@@ -56,8 +57,9 @@ def _update(writer: BulkWriter, rows: list[SimulatedRow]) -> None:
     except RedisError as error:
         _logger.warning("an update of %d users failed, some may be written: %s", len(rows), error)
         time.sleep(_RETRY_S)
-    else:
-        _logger.info("Ingested/Updated %d features. Total unique users: %d", result.written, total)
+        return False
+    _logger.info("Ingested/Updated %d features. Total unique users: %d", result.written, total)
+    return True
 
 
 def _report(result: UpsertResult) -> None:

@@ -219,4 +219,6 @@ def test_extensions_that_are_not_built(start: Start, monkeypatch: pytest.MonkeyP
     store.apply(Definition(features={"city": "string"}))
     monkeypatch.setitem(sys.modules, "featurestore._wire", None)
     (text,) = warnings(store)
-    assert text.startswith("the C extensions _wire are not built, so Python does their work, more slowly: install a C")
+    assert text.startswith(
+        "C extensions are missing (_wire), so slower Python code does their work: to have them, install"
+    )

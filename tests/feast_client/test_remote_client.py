@@ -34,7 +34,7 @@ from feast.type_map import feast_value_type_to_python_type
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
-COMMAND = ROOT / os.environ.get("FEATURESTORE_COMMAND", ".venv/bin/featurestore")
+COMMAND = ROOT / os.environ.get("COMMAND_UNDER_TEST", ".venv/bin/featurestore")
 PAGE = (ROOT / "docs" / "feast.md").read_text()
 NOW = datetime.now(UTC).replace(microsecond=123_000)
 BIG = 2**53 + 1

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
-from support.servers import free_port, wait_until
+from support.processes import clean_environment
 
 from featurestore import EmbeddedServer, FeatureStore
 
@@ -21,8 +19,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment with an embedded server of the test's own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "FEATURESTORE_"))}
-    return {**kept, "FEATURESTORE_DATA_DIR": str(tmp_path / "data"), "FEATURESTORE_BIND": f"127.0.0.1:{free_port()}"}
+    return clean_environment(tmp_path)
 
 
 @pytest.fixture
@@ -86,6 +83,41 @@ def test_every_command_takes_another_entity(run: Run, tmp_path: Path, environmen
     assert run("get", "user00001").returncode == 1
 
 
+def test_health_tells_whether_the_server_answers(run: Run) -> None:
+    health = run("health")
+    assert (health.returncode, health.stdout) == (1, "")
+    assert "no server answers on 127.0.0.1:" in health.stderr
+
+
+def test_the_version_tells_of_the_extensions(run: Run) -> None:
+    assert run("--version").stdout == f"featurestore {version('redis-featurestore')} (with all C extensions)\n"
+
+
+def test_settings_show_values_in_force_without_secrets(run: Run, environment: dict[str, str]) -> None:
+    environment |= {
+        "FEATURESTORE_TIMEOUT_MS": "80",
+        "FEATURESTORE_WRITE_KEYS": "s3cret",
+        "REDIS_URL": "redis://u:s3cret@h",
+    }
+    shown = run("settings").stdout
+    assert "s3cret" not in shown
+    lines = {line.split()[0]: line.split(None, 1)[1] for line in shown.splitlines()}
+    assert lines["FEATURESTORE_TIMEOUT_MS"].startswith("80 ")
+    assert "(environment; default: 50) how long a request waits" in lines["FEATURESTORE_TIMEOUT_MS"]
+    assert lines["FEATURESTORE_THREADS"].startswith("8 ")
+    assert "(default) threads a worker" in lines["FEATURESTORE_THREADS"]
+    assert lines["FEATURESTORE_WRITE_KEYS"].startswith("*** ")
+    assert lines["REDIS_URL"].startswith("redis://u:***@h ")
+
+
+def test_a_mistyped_setting_is_told_by_every_command(run: Run, environment: dict[str, str]) -> None:
+    environment |= {"FEATURESTORE_TIMOUT_MS": "80", "FEATURESTORE_PORT_8000_TCP": "tcp://10.0.0.1:8000"}
+    told = "featurestore: warning: FEATURESTORE_TIMOUT_MS is not a setting: did you mean FEATURESTORE_TIMEOUT_MS?\n"
+    for command in ("settings", "scripts", "health"):
+        assert run(command).stderr.startswith(told)
+        assert run(command).stderr.count("warning") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["frob"], ["get"], ["serve", "--wurkers", "3"], ["simulate", "--users", "x"], ["scripts", "nope"]],
@@ -111,39 +143,6 @@ def test_scripts_are_listed_with_their_sha(run: Run) -> None:
     assert f"{sha}  get_features\n" in listed
     for name in ("get_features_batch", "upsert_features", "delete_entity", "apply_schema", "KEYS[1]", "ARGV[1]"):
         assert name in listed
-
-
-def test_the_demo_serves_updates_and_leaves_nothing_behind(environment: dict[str, str], tmp_path: Path) -> None:
-    log = tmp_path / "demo.log"
-    with log.open("wb") as output:
-        demo = subprocess.Popen(
-            [sys.executable, "-m", "featurestore", "demo", "--users", "2000"],
-            env=environment, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    try:
-        wait_until(
-            lambda: "Ingested/Updated 500 features. Total unique users: 2000" in log.read_text() or demo.poll(),
-            timeout=60, what="an update",
-        )  # fmt: skip
-        with urlopen(f"http://{environment['FEATURESTORE_BIND']}/features/user00001", timeout=10) as served:
-            assert json.load(served)["user_id"] == "user00001"
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 130
-    finally:
-        if demo.poll() is None:
-            demo.kill()
-    data_dir = environment["FEATURESTORE_DATA_DIR"]
-    left = [path for path in Path("/proc").glob("[0-9]*/environ") if _mentions(path, data_dir)]
-    assert left == []
-    with EmbeddedServer(data_dir) as server, FeatureStore.connect(server.url, timeout=5) as store:
-        assert store.count() == 2000
-
-
-def _mentions(path: Path, data_dir: str) -> bool:
-    try:
-        return f"FEATURESTORE_DATA_DIR={data_dir}".encode() in path.read_bytes()
-    except OSError:
-        return False
 
 
 def test_two_embedded_servers_on_one_folder_are_one(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The deployment files name only settings that exist, and the tools that read them accept them."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -29,6 +30,12 @@ def test_env_example_and_dockerfile_set_only_settings_that_exist() -> None:
     assert set(in_image) <= SETTINGS
     compose = (ROOT / "docker-compose.yml").read_text()
     assert set(example) == set(re.findall(r"\$\{(\w+)", compose))
+
+
+def test_the_image_is_checked_where_it_listens() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (check,) = re.findall(r"^HEALTHCHECK (?:.*\\\n)*\s*CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    assert json.loads(check) == ["python", "-m", "featurestore.health"]  # test_first_hour.py runs it
 
 
 def test_docker_compose_accepts_the_file() -> None:

@@ -69,8 +69,20 @@ def test_a_wheel_is_built_without_a_compiler(tmp_path: Path, source: Path) -> No
     wheel = build_wheel(source, tmp_path, CC="/nonexistent/cc")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        archive.extractall(tmp_path / "site")
     assert "featurestore/rendering.py" in names
     assert not [name for name in names if name.endswith(".so")]
+    code = (
+        "import runpy, sys; sys.path.insert(0, sys.argv[1]);"
+        "runpy.run_module('featurestore.extensions', run_name='__main__')"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-S", "-c", code, tmp_path / "site"], check=True, capture_output=True, text=True, cwd=tmp_path
+    ).stdout
+    assert shown.startswith(
+        "C extensions are missing (_rows, _transcode, _wire), so slower Python code does their work"
+    )
+    assert shown.count("\n") == 1
 
 
 def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Path) -> None:
@@ -100,3 +112,33 @@ def test_gunicorn_reads_the_configuration_of_the_checkout() -> None:
     found = {name.strip(): value.strip() for name, value in settings.items()}
     assert "featurestore.worker" in found["worker_class"]
     assert "127.0.0.1:8000" in found["bind"]
+
+
+@pytest.mark.parametrize(
+    ("target", "extras"),
+    [("install", ["."]), ("demo", ["."]), ("test", [".[test]"]), ("lint", [".[test]", ".[lint]"])],
+)
+def test_make_installs_what_a_target_needs_alone(target: str, extras: list[str], source: Path) -> None:
+    shutil.copy(ROOT / "Makefile", source)
+    shown = subprocess.run(
+        ["make", "--dry-run", f"PYTHON={sys.executable}", target],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=source,
+    ).stdout
+    assert [line.rpartition(" ")[2].strip("'") for line in shown.splitlines() if "--editable" in line] == extras
+
+
+def test_make_refuses_an_old_python_before_it_makes_anything(source: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", source)
+    old = tmp_path / "python"
+    code = "import sys; sys.version_info = (3, 9); exec(sys.argv.pop(1))"
+    old.write_text(f"#!/bin/sh\nshift\nexec {sys.executable} -c '{code}' \"$@\"\n")
+    old.chmod(0o755)
+    refused = subprocess.run(
+        ["make", f"PYTHON={old}", "install"], check=False, capture_output=True, text=True, cwd=source
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Python 3.11 or later is needed: make PYTHON=python3.11 ...\n")
+    assert not (source / ".venv").exists()

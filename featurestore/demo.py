@@ -1,0 +1,188 @@
+"""`featurestore demo`: simulated users, served and kept fresh, in a place of their own."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shlex import quote
+
+import click
+import msgspec
+
+from featurestore.definition import read_definition
+from featurestore.dialling import address_of
+from featurestore.embedded import EmbeddedServer
+from featurestore.errors import ConfigurationError, FeatureStoreError
+from featurestore.health import reachable, split_address
+from featurestore.keys import SCHEMAS, Keys
+from featurestore.settings import Settings, unknown_variables, without_password
+from featurestore.store import FeatureStore
+from featurestore.supervisor import GUNICORN, running, wait_until_serving
+
+_logger = logging.getLogger("featurestore")
+_TIMEOUT_S = 5.0
+_LOOK_S = 0.2
+_MARK = "featurestore:demo"
+"""The key that says of a Redis that it was empty before a demo came."""
+
+_LOCAL_WRITE_KEY = "demo"
+_DEMO_KEY = re.compile(rf"user:user\d{{5,}}:features|all_users|user:schema|{SCHEMAS}|{_MARK}".encode())
+_SCAN_COUNT = 1000
+
+
+def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]) -> int:
+    """Apply the schema, ingest `users`, serve, and keep them fresh until stopped; return an exit code.
+
+    Args:
+        settings: Where to listen, and which Redis to use.
+        users: How many to simulate.
+        may_write: Asked, with the reason, before the demo writes to a Redis that holds something else.
+
+    Raises:
+        FeatureStoreError: A demo runs already, the address is taken, or something cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(settings.data_dir) / "demo"  # beside the real data, and never among them
+        server = None if settings.url else EmbeddedServer(folder)
+        if server is not None:
+            server.prepare()
+            stack.enter_context(_only_demo(server.data_dir))
+        settings = msgspec.structs.replace(settings, bind=free_address(settings.bind))
+        if server is not None:
+            stack.enter_context(server)
+            _logger.info("embedded server with the demo's data in %s", server.data_dir)
+        url = server.url if server else str(settings.url)
+        _declare(url, users, (lambda _reason: True) if server else may_write)
+        write_keys = settings.write_keys or _write_key(settings.bind)
+        unknown = {warning.partition(" ")[0] for warning in unknown_variables()}  # the children need not tell again
+        environment = {name: value for name, value in os.environ.items() if name not in unknown}
+        environment |= {"REDIS_URL": url, "FEATURESTORE_WRITE_KEYS": write_keys, "FEATURESTORE_BIND": settings.bind}
+        patience = settings.graceful_timeout_s
+        simulate = [sys.executable, "-m", "featurestore", "simulate", "--users", str(users)]
+        with running([*simulate, "--once"], environment, patience) as load:
+            if load.wait() != 0:
+                return 1
+        gunicorn = stack.enter_context(running(GUNICORN, environment, patience))
+        wait_until_serving(gunicorn, settings.bind)
+        click.echo(_instructions(settings, url, write_keys), err=True)
+        updates = stack.enter_context(running([*simulate, "--no-load"], environment, patience))
+        while True:
+            time.sleep(_LOOK_S)
+            if server is not None and server.failure is not None:
+                raise server.failure
+            for name, process in (("HTTP server", gunicorn), ("simulator", updates)):
+                if process.poll() is not None:
+                    raise FeatureStoreError(f"the {name} has ended with code {process.returncode}: the demo ends too")
+
+
+@contextlib.contextmanager
+def _only_demo(folder: Path) -> Iterator[None]:
+    """Hold the folder's demo lock; a demo that was killed leaves none."""
+    with (folder / "demo.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FeatureStoreError(
+                f"a demo runs already, with its data in {folder}: stop it first, or set FEATURESTORE_DATA_DIR for "
+                "this one"
+            ) from error
+        yield
+
+
+def free_address(bind: str) -> str:
+    """Return `bind` when a server may listen there; where it asks for any port, by number 0, with a free one.
+
+    Raises:
+        FeatureStoreError: Something listens there.
+        ConfigurationError: Nothing can.
+    """
+    address = split_address(bind)
+    if isinstance(address, str):
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(address) == 0:
+                raise FeatureStoreError(_taken(bind))
+        return bind
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:  # as gunicorn does
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return f"{bind.rpartition(':')[0]}:{probe.getsockname()[1]}"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise FeatureStoreError(_taken(bind)) from error
+        raise ConfigurationError(f"cannot listen on {bind}: {error.strerror or error}") from error
+
+
+def _taken(bind: str) -> str:
+    return (
+        f"something listens on {bind} already: stop it, or give another address by --bind or FEATURESTORE_BIND, such "
+        "as --bind 127.0.0.1:8001"
+    )
+
+
+def _declare(url: str, users: int, may_write: Callable[[str], bool]) -> None:
+    """Apply the package's schema, if the Redis holds nothing but what demos have written, or the user agrees."""
+    definition = read_definition()
+    with FeatureStore.connect(url, timeout=_TIMEOUT_S, keys=Keys.of(definition.entity, definition.members)) as store:
+        command = store.transport.command
+        if not command("DBSIZE"):
+            command("SET", _MARK, "a demo has filled this Redis")
+        elif (stranger := _key_of_others(store)) is not None:
+            reason = (
+                f"the Redis at {address_of(url)} holds {command('DBSIZE')} keys, not only a demo's ({stranger}): "
+                f"the demo would write {users} users and {len(definition.features)} features that cannot be taken back"
+            )
+            if not may_write(reason):
+                raise FeatureStoreError(f"{reason}; --yes lets it")
+        store.apply(definition)
+
+
+def _key_of_others(store: FeatureStore) -> str | None:
+    """Return a key that no demo has written, None where there is none; without the mark, all are somebody else's."""
+    command = store.transport.command
+    marked = command("EXISTS", _MARK)
+    cursor = b""
+    while cursor != b"0":
+        cursor, keys = command("SCAN", cursor or "0", "COUNT", _SCAN_COUNT)
+        for key in keys:
+            if not marked or not _DEMO_KEY.fullmatch(key):
+                return f"{key.decode(errors='replace')!r} for one"
+    return None
+
+
+def _write_key(bind: str) -> str:
+    """Return an API key for writes: a well-known one where only this machine gets at the server."""
+    address = split_address(bind)
+    if isinstance(address, str) or address[0] in {"127.0.0.1", "::1", "localhost"}:
+        return _LOCAL_WRITE_KEY
+    return secrets.token_urlsafe(16)
+
+
+def _instructions(settings: Settings, url: str, write_keys: str) -> str:
+    """Return commands that work while the demo runs, for whoever has not read any page."""
+    address = reachable(settings.bind)
+    if isinstance(address, str):
+        curl, web = f"curl --unix-socket {quote(address)}", "http://localhost"
+    else:
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        curl, web = "curl", f"http://{host}:{address[1]}"
+    key = '"X-API-Key: <one of FEATURESTORE_WRITE_KEYS>"' if settings.write_keys else f'"X-API-Key: {write_keys}"'
+    named = quote(without_password(url))
+    cli = f"redis-cli -u {named}" if settings.url else f"redis-cli -s {quote(url.removeprefix('unix://'))}"
+    command = quote(str(Path(sys.executable).parent / "featurestore"))
+    return f"""
+The demo is ready; Ctrl-C ends it, and its data stay. In another terminal:
+
+  read over HTTP    {curl} {web}/features/user00001
+  write over HTTP   {curl} -X PUT {web}/features/user00001 -H {key} -d '{{"features":{{"age":31}}}}'
+  command line      REDIS_URL={named} {command} get user00001
+  Redis             {cli} HGET user:user00001:features age   (where redis-cli is installed)
+"""

@@ -1,0 +1,250 @@
+"""What a newcomer's or an operator's mistakes are answered with: a line, and the exit code; never a traceback."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from support.processes import GUNICORN, SERVE, clean_environment, started
+from support.servers import free_port, wait_until
+
+from featurestore import ConfigurationError, Settings, extensions
+from featurestore.settings import settings_in_force, unknown_variables, without_password
+
+ROOT = Path(__file__).parents[2]
+FEATURESTORE = (sys.executable, "-m", "featurestore")
+COMMANDS = {
+    "serve": SERVE,
+    "demo": (*FEATURESTORE, "demo"),
+    "apply": (*FEATURESTORE, "apply"),
+    "get": (*FEATURESTORE, "get", "a"),
+    "delete": (*FEATURESTORE, "delete", "a"),
+    "schema": (*FEATURESTORE, "schema"),
+    "simulate": (*FEATURESTORE, "simulate", "--once", "--users", "5"),
+    "repack": (*FEATURESTORE, "repack"),
+    "sweep": (*FEATURESTORE, "sweep"),
+    "gunicorn": GUNICORN,
+}
+# Another user who may read all, as this interpreter may stand in root's home, and write nothing.
+STRANGER = (
+    "setpriv", "--reuid", "54321", "--clear-groups", "--inh-caps", "+dac_read_search", "--ambient-caps",
+    "+dac_read_search",
+)  # fmt: skip
+needs_strangers = pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("setpriv") is None, reason="only root can run a command as somebody else"
+)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return clean_environment(tmp_path)
+
+
+def run(command: tuple[str, ...], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=30, check=False, cwd=folder,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """What a command says that ends for a setting's sake."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    (line,) = (line for line in result.stderr.splitlines() if "[INFO]" not in line)
+    return line
+
+
+@pytest.fixture(params=["a file", "below a file", "read-only", "no home", "its log", "its lock"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A data directory that cannot be one, even for root."""
+    file = tmp_path / "file"
+    file.write_text("")
+    spoilt = tmp_path / "spoilt"
+    for name, folder in (("its log", "valkey.log"), ("its lock", "lock")):
+        if request.param == name:
+            for path in (spoilt / folder, spoilt / "demo" / folder):
+                path.mkdir(parents=True)
+    places = {"a file": file, "below a file": file / "x", "read-only": "/proc/nobody", "no home": "~nobody.here/x"}
+    return str(places.get(request.param, spoilt))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_data_directory_that_cannot_be_used_is_told_in_a_line(
+    command: str, place: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["FEATURESTORE_DATA_DIR"] = place
+    line = refused(run(COMMANDS[command], environment, tmp_path))
+    assert f"cannot keep the embedded server's data in {place}" in line
+    assert line.endswith("set REDIS_URL to a Redis, or FEATURESTORE_DATA_DIR to a folder that can be written")
+
+
+@needs_strangers
+@pytest.mark.parametrize("home", [None, "/nonexistent", "/", "/proc"])
+@pytest.mark.parametrize("command", ["serve", "demo", "apply", "gunicorn"])
+def test_an_image_without_redis_url_and_home_says_what_to_set(
+    command: str, home: str | None, environment: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("FEATURESTORE_DATA_DIR", "HOME", "XDG_DATA_HOME"):
+        environment.pop(name, None)
+    if home:
+        environment["HOME"] = home
+    assert "set REDIS_URL" in refused(run((*STRANGER, *COMMANDS[command]), environment, tmp_path))
+    with_redis = {**environment, "REDIS_URL": f"redis://127.0.0.1:{free_port()}"}
+    if command == "apply":
+        result = run((*STRANGER, *COMMANDS[command]), with_redis, tmp_path)
+        assert (result.returncode, "Redis cannot be reached" in result.stderr) == (1, True)
+
+
+@needs_strangers
+def test_a_folder_that_may_only_be_read_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    for name in ("lock", "valkey.log"):
+        (data / name).touch(mode=0o666)
+        (data / name).chmod(0o666)
+    line = refused(run((*STRANGER, *COMMANDS["apply"]), environment, Path("/")))
+    assert f"data in {data}: it cannot be written" in line
+
+
+@pytest.mark.parametrize("url", ["redis://h:x", "http://h", "redis://h?nope=1"])
+@pytest.mark.parametrize("command", ["serve", "demo", "apply", "gunicorn"])
+def test_a_redis_url_that_cannot_be_used_is_told_in_a_line(
+    command: str, url: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["REDIS_URL"] = url
+    assert "cannot use the Redis URL" in refused(run(COMMANDS[command], environment, tmp_path))
+
+
+def test_gunicorn_in_the_checkout_tells_a_wrong_setting_in_a_line(environment: dict[str, str]) -> None:
+    environment["FEATURESTORE_WORKERS"] = "many"
+    line = refused(run((sys.executable, "-m", "gunicorn"), environment, ROOT))
+    assert line.startswith("featurestore: FEATURESTORE_WORKERS='many': ")
+
+
+def test_gunicorn_tells_of_a_mistyped_setting(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["FEATURESTORE_TIMOUT_MS"] = "80"
+    for command in (GUNICORN, SERVE):
+        with started(command, environment, tmp_path) as running:
+            running.wait_for("Booting worker")
+            told = "[WARNING] FEATURESTORE_TIMOUT_MS is not a setting: did you mean FEATURESTORE_TIMEOUT_MS?"
+            assert running.text().count(told) == running.text().count("TIMOUT") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("FEATURESTORE_TIMOUT_MS", "did you mean FEATURESTORE_TIMEOUT_MS?"),
+        ("FEATURESTORE_WORKER", "did you mean FEATURESTORE_WORKERS?"),
+        ("FEATURESTORE_REDIS_URL", "did you mean REDIS_URL?"),
+        ("FEATURESTORE_COLOUR", "featurestore settings has all of them"),
+    ],
+)
+def test_unknown_variables_are_told_with_the_nearest_name(variable: str, hint: str) -> None:
+    assert unknown_variables({variable: "1", "FEATURESTORE_THREADS": "3"}) == [f"{variable} is not a setting: {hint}"]
+
+
+def test_what_kubernetes_sets_for_services_is_no_setting() -> None:
+    shapes = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR",
+              "PORT_8000_TCP_PORT", "PORT_8000_TCP_PROTO", "API_SERVICE_HOST", "API_PORT",
+              "API_PORT_53_UDP")  # fmt: skip
+    environment = {f"FEATURESTORE_{shape}": "tcp://10.0.0.1:8000" for shape in shapes}
+    assert unknown_variables(environment) == []
+    assert unknown_variables({"FEATURESTORE_SERVICE_HOSTS": "1"}) != []
+    of_redis = {"REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_HOST": "r"}
+    assert Settings.from_environment(of_redis).url == "redis://r:6379/0"
+    with pytest.raises(ConfigurationError):
+        Settings.from_environment({"REDIS_PORT": "10.0.0.1:6379"})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://:p@h", "redis://:***@h"),
+        ("rediss://user:p%40:/x@h:1/2", "rediss://user:***@h:1/2"),
+        ("redis://u:a@b@h", "redis://u:***@h"),
+        ("redis://user@h", "redis://user@h"),
+        ("unix:///run/a:b@c.sock?db=1", "unix:///run/a:b@c.sock?db=1"),
+        ("unix://:p@/run/s?db=1", "unix://:***@/run/s?db=1"),
+        ("redis://h?password=p&ssl_password=q&db=1", "redis://h?password=***&ssl_password=***&db=1"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+    (setting,) = (each for each in settings_in_force({"REDIS_URL": url}) if each.variable == "REDIS_URL")
+    assert setting.value == shown
+
+
+def test_a_home_that_is_not_there_matters_to_the_embedded_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "expanduser", _no_home)
+    assert Settings.from_environment({}).data_dir.endswith("/featurestore")
+
+
+def _no_home(_path: Path) -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+# The health check
+
+
+@pytest.mark.parametrize(
+    "bind", ["127.0.0.1:{port}", "0.0.0.0:{port}", ":{port}", "localhost:{port}", "[::]:{port}", "[::1]:{port}",
+             "unix:{folder}/s", "unix://{folder}/s"],
+)  # fmt: skip
+def test_the_health_check_follows_the_address(bind: str, environment: dict[str, str], tmp_path: Path) -> None:
+    environment["FEATURESTORE_BIND"] = bind.format(port=free_port(), folder=tmp_path)
+    environment["http_proxy"] = "http://127.0.0.1:1"
+    check = (sys.executable, "-m", "featurestore.health")
+    result = run(check, environment, tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"featurestore: no server answers on {environment['FEATURESTORE_BIND']}\n"
+    environment["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}"  # which nobody serves
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(SERVE, env=environment, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: run(check, environment, tmp_path).returncode == 0 or server.poll(), what=log.read_text())
+        healthy = run((*FEATURESTORE, "health"), environment, tmp_path)
+        assert (healthy.returncode, healthy.stdout + healthy.stderr) == (0, "")
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_the_health_check_says_what_it_cannot_check(environment: dict[str, str], tmp_path: Path) -> None:
+    for bind in ("fd://3", "nonsense"):
+        environment["FEATURESTORE_BIND"] = bind
+        assert "FEATURESTORE_BIND" in refused(run((sys.executable, "-m", "featurestore.health"), environment, tmp_path))
+
+
+# Extensions that were not built
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    def remove(missing: str) -> None:
+        def load(name: str) -> object:
+            if name == f"featurestore.{missing}":
+                raise ImportError(name)
+            return import_module(name)
+
+        monkeypatch.setattr(extensions, "import_module", load)
+
+    return remove
+
+
+def test_missing_extensions_are_told(without: Callable[[str], None]) -> None:
+    assert extensions.missing_extensions() == []
+    assert extensions.advice() is None
+    without("_wire")
+    assert extensions.missing_extensions() == ["_wire"]
+    advice = extensions.advice()
+    assert advice is not None
+    assert "_wire" in advice
+    assert "\n" not in advice
