@@ -20,6 +20,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from featurestore import metrics
 from featurestore.budget import Budget, trim_memory
+from featurestore.capacity import clients_within, limit_of_files, scarcity
 from featurestore.connection import Answer, Begin, ClientGoneError, Connection
 from featurestore.framing import Framing, Limits, Refusal
 from featurestore.http1 import Environ, Request
@@ -73,6 +74,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._no_room = Tally("no new client can be taken (%d attempts): %s")
         self._turned_away = Tally("%d requests were refused: %s")
         self._trimmed = 0.0
+        self._fit_clients()
         self.idle_timeout = cfg.keepalive
         self._connections: set[Connection] = set()
         self._paused: list[Acceptor] = []
@@ -229,6 +231,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
         response.status, response.headers = refusal.line, []
         with contextlib.suppress(ClientGoneError):
             send(refusal.response(self.date_field, bodiless=request.environ["REQUEST_METHOD"] == "HEAD"))
+
+    def _fit_clients(self) -> None:
+        """Have no more clients than the limit of open files allows."""
+        limit = limit_of_files()
+        most = clients_within(limit)
+        if self.worker_connections > most:
+            self.log.warning(scarcity(most, limit))
+            self.worker_connections = most
 
     def _listen(self, listener: Any, pool: Pool) -> "Acceptor":
         """Return a server that accepts connections from now on, as many at once as the pool takes from all of them."""
