@@ -85,6 +85,7 @@ class RequestReader:
         self._environ: Environ = {}
         self._body = io.BytesIO()
         self._chunks: Chunks | None = None
+        self._wrong = ""  # with the header fields
         self._missing = 0  # bytes of a body whose length is known
         self._head_bytes = self._body_bytes = self._counted = 0
         self._in_body = self._answering = self._ended = self._keep_alive = False
@@ -127,7 +128,7 @@ class RequestReader:
             if (self._in_body or self._read_head()) and self._read_body():
                 return self._complete()
         except Refusal as refusal:
-            self._refuse(refusal)
+            self._refuse(Refusal(refusal.status, str(refusal)))  # the raised one's traceback holds the request
         self.fresh = not (self._in_body or self._data or self._ended)
         self.begun = self._in_body or (bool(self._data) and self._data != b"\r")
         return None
@@ -200,27 +201,29 @@ class RequestReader:
 
         A server may ignore `Upgrade` (RFC 9110, 7.8), and this one does: the request has the body that it says.
         """
+        upgrading = False
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:
-            return True
+            upgrading = True
         except HttpParserError as error:
-            cause = error.__context__
-            if isinstance(cause, Refusal):
-                raise cause from None
-            raise Refusal(400, f"malformed HTTP: {error}") from error
-        return False
+            raise Refusal(400, self._wrong or f"malformed HTTP: {error}") from error
+        if self._wrong:
+            raise Refusal(400, self._wrong)
+        return upgrading
 
-    # Called by the parser; what they raise stops it.
+    # Called by the parser. An exception here would refer to itself by its traceback, and keep the request.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A whole header field."""
         key = _NAMES.get(name) or _key_of(name)
         text = value.decode("latin-1")
-        if key not in self._environ:
+        if not key:
+            self._wrong = self._wrong or "a header name may have no underscore"
+        elif key not in self._environ:
             self._environ[key] = text if key in _FRAMING else text.rstrip(" \t")
         elif key in _ONCE:
-            raise Refusal(400, f"more than one {name.decode('latin-1')}")
+            self._wrong = self._wrong or f"more than one {name.decode('latin-1')}"
         else:
             self._environ[key] += "," + text.rstrip(" \t")
 
@@ -272,7 +275,7 @@ class RequestReader:
         """Return the request that is complete, and get ready for the next."""
         self._body.seek(0)
         environ, keep_alive = self._environ, self._keep_alive
-        self._environ, self._chunks = {}, None
+        self._environ, self._body, self._chunks = {}, io.BytesIO(), None
         self._in_body = self.begun = self.wants_continue = False
         self._answering = True
         if not keep_alive:
@@ -281,13 +284,9 @@ class RequestReader:
 
 
 def _key_of(name: bytes) -> str:
-    """Return a header's key in the environment.
-
-    Raises:
-        Refusal: `a_b` and `a-b` would be the same key.
-    """
+    """Return a header's key in the environment; none for `a_b`, which would have that of `a-b`."""
     if b"_" in name:
-        raise Refusal(400, "a header name may have no underscore")
+        return ""
     key = name.decode("latin-1").upper().replace("-", "_")
     if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
         key = "HTTP_" + key

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -175,6 +176,43 @@ def test_a_reader_holds_no_more_than_its_budget_and_gives_all_of_it_back() -> No
     first.drop()
     assert budget.held == 0
     assert budget.peak <= 100_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [CHUNKED, b"!!"],
+        [request("/x", *["A: " + "b" * 8000] * 8, "C: " + "d" * 8000)],
+        [request("/x", *["A: " + "b" * 8000] * 7, "Transfer-Encoding: gzip")],
+        [request("/x", *["A: " + "b" * 8000] * 7, "Host: other")],
+        [request("/x", *["A: " + "b" * 8000] * 7, "Content-Length: 99999999999999999999")],
+    ],
+)
+def test_nothing_is_kept_of_a_request_that_is_refused(wrong: list[bytes]) -> None:
+    readers = [reader() for _ in range(50)]
+    tracemalloc.start()
+    try:
+        for ours in readers:
+            assert taken(ours, *wrong) == []
+            assert ours.refusal
+        assert tracemalloc.get_traced_memory()[0] < 50 * 5000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("answered", [POST, CHUNKED + b"\r\n0\r\n\r\n", FIELDS, GET * 2000], ids=len)
+def test_nothing_is_kept_of_a_request_that_is_answered(answered: bytes) -> None:
+    readers = [reader() for _ in range(50)]
+    tracemalloc.start()
+    try:
+        for ours in readers:
+            ours.feed(answered)
+            while ours.next():
+                pass
+            assert ours.fresh
+        assert tracemalloc.get_traced_memory()[0] < 50 * 5000
+    finally:
+        tracemalloc.stop()
 
 
 def test_small_requests_are_not_counted() -> None:
