@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import gevent
 from gevent import Timeout, getcurrent
 
-from featurestore.http1 import Environ, Limits, Refusal, Request, RequestReader
+from featurestore.budget import Budget
+from featurestore.framing import Framing, Refusal
+from featurestore.http1 import Environ, Request, RequestReader
 from featurestore.wire import send, take
 
 _RECEIVE_BYTES = 65_536
@@ -36,7 +38,8 @@ class Server(Protocol):
 
     Attributes:
         alive: Whether the server takes further requests.
-        limits: How much of a request is taken.
+        framing: What a request may be made of.
+        budget: What counts the bytes that connections hold.
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
         send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
@@ -46,7 +49,8 @@ class Server(Protocol):
 
     alive: bool
     begin: Begin | None
-    limits: Limits
+    framing: Framing
+    budget: Budget
     request_timeout: float
     send_timeout: float
     idle_timeout: float
@@ -83,7 +87,8 @@ class Connection:
     """
 
     def __init__(self, server: Server, client: Any, base: Environ, *, tls: bool) -> None:
-        self.deadline = monotonic() + server.request_timeout
+        self._patience = server.request_timeout  # which `deadline` has, where no request is under way
+        self.deadline = monotonic() + self._patience
         self.waiting = False
         self.expired = False
         self._server = server
@@ -91,8 +96,8 @@ class Connection:
         self._address: str = base["REMOTE_ADDR"]
         self._greenlet = getcurrent()
         self._hub = gevent.get_hub()
-        self._reader = RequestReader(base, server.limits)
-        self._longest_line = server.limits.line
+        self._reader = RequestReader(base, server.framing, server.budget)
+        self._longest_line = server.framing.limits.line
         self._tls = tls
         self._plain = client if tls else client._sock  # noqa: SLF001 - past gevent's wrapper, which would wait
         if tls:
@@ -113,13 +118,18 @@ class Connection:
         """Whether no request is under way."""
         return self.waiting and not self._reader.begun
 
+    @property
+    def idle_since(self) -> float:
+        """When the last request was answered, or the client connected; only while `idle`."""
+        return self.deadline - self._patience
+
     def serve(self) -> None:
         """Answer requests until one side ends the connection."""
         reader, server = self._reader, self._server
         try:
             while True:
-                while reader.requests:
-                    if not server.answer(reader.requests.popleft(), self.send):
+                while (request := reader.next()) is not None:
+                    if not server.answer(request, self.send):
                         return
                     self._answered = True
                 if reader.refusal:
@@ -144,6 +154,7 @@ class Connection:
             return
         finally:
             self._closed = True
+            reader.drop()
             self._watcher.stop()
             self._watcher.close()
 
@@ -175,14 +186,17 @@ class Connection:
     def _send_slowly(self, data: memoryview) -> None:
         """Send `data` as the client takes it: it may neither stop nor dawdle for long."""
         client, patience = self._client, self._server.send_timeout
-        end = monotonic() + patience + len(data) / _SLOWEST_BYTES_PER_S
-        client.settimeout(patience)
+        size, budget = len(data), self._server.budget
+        end = monotonic() + patience + size / _SLOWEST_BYTES_PER_S
+        budget.add(size)
         try:
+            client.settimeout(patience)
             while data:
                 if monotonic() > end:
                     raise ClientGoneError
                 data = data[client.send(data) :]
         finally:
+            budget.give_back(size)
             client.settimeout(0.0 if self._tls else None)
 
     def _receive(self) -> bytes:
@@ -190,6 +204,7 @@ class Connection:
         begun = self._reader.begun
         if self._answered:
             self.deadline = monotonic() + (self._server.request_timeout if begun else self._server.idle_timeout)
+            self._patience = self._server.idle_timeout
             self._pardoned = False
         elif begun and not self._begun:
             self.deadline = monotonic() + self._server.request_timeout
@@ -231,7 +246,7 @@ class Connection:
         begin = self._begin
         if begin is not None:
             reader = self._reader
-            taken = take(self._descriptor, None if reader.begun else reader.usual, self._longest_line)
+            taken = take(self._descriptor, reader.usual if reader.fresh else None, self._longest_line)
             if taken is None:
                 return
             self.waiting = False
@@ -306,6 +321,7 @@ class Connection:
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer for the app, and let the client read that before the connection goes."""
+        self._reader.drop()
         self._server.refused(refusal, self._address)
         self.send(refusal.response(self._server.date_field))
         with contextlib.suppress(OSError, Timeout), Timeout(_FAREWELL_S):

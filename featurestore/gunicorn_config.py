@@ -1,11 +1,11 @@
 """gunicorn's configuration, as `featurestore serve` and the checkout's gunicorn.conf.py use it."""
 
-import resource
 import sys
 from itertools import count
 from typing import Any
 
 from featurestore import master, metrics
+from featurestore.capacity import FILES, clients_within, limit_of_files, limit_within_reach, raise_limit, scarcity
 from featurestore.errors import ConfigurationError
 from featurestore.settings import Settings
 
@@ -17,23 +17,19 @@ WORKER_CLASSES = {
 }
 """Setting → gunicorn's worker class."""
 
-CONNECTIONS = 4096
-"""Most clients of a worker at once; beyond that, our own ends idle connections, gunicorn's let clients wait."""
-
-_OTHER_FILES = 256
-
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings that follow from ours."""
+    threads = settings.threads if settings.worker_class == "gthread" else 0
     return {
         "wsgi_app": "featurestore.serving:build_app()",
         "bind": settings.bind,
         "workers": settings.workers,
         "worker_class": WORKER_CLASSES[settings.worker_class],
-        "threads": settings.threads if settings.worker_class == "gthread" else 1,
+        "threads": threads or 1,
         "graceful_timeout": settings.graceful_timeout_s,
         "keepalive": 65,
-        "worker_connections": CONNECTIONS,
+        "worker_connections": clients_within(limit_within_reach(), others=threads),
         "backlog": 2048,
         "loglevel": settings.log_level,
         "accesslog": "-" if settings.access_log else None,
@@ -53,11 +49,9 @@ def prepare(server: Any) -> None:
     """Make what workers inherit: the memory in which they count, and leave to hold as many connections as they may."""
     master.prepare(server)
     metrics.share(2 * server.cfg.workers + 16)  # two for each while they are replaced, and some for SIGTTIN
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS + _OTHER_FILES
-    if resource.RLIM_INFINITY != soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit = raise_limit()
+    if limit < FILES:
+        server.log.warning(scarcity(clients_of(server.cfg), limit))
 
 
 def choose_place(server: Any, worker: Any) -> None:
@@ -69,6 +63,22 @@ def choose_place(server: Any, worker: Any) -> None:
 def take_place(_server: Any, worker: Any) -> None:
     """Have a worker that has started count at its place."""
     metrics.take_place(worker.place_of_counts)
+    fit_clients(worker)
+
+
+def fit_clients(worker: Any) -> None:
+    """Have a worker take no more clients than it may, gunicorn's own workers too."""
+    most = clients_of(worker.cfg)
+    if worker.cfg.worker_class_str == "gevent":  # which takes as many for each listener
+        most = max(1, most // len(worker.sockets))
+    worker.worker_connections = most
+
+
+def clients_of(cfg: Any) -> int:
+    """Return how many clients a worker may have, whatever the command line says: no more than files can be opened."""
+    others = cfg.threads if cfg.worker_class_str == "gthread" else 0
+    wanted: int = cfg.worker_connections
+    return min(wanted, clients_within(limit_of_files(), others=others))
 
 
 def settings_or_exit() -> dict[str, Any]:

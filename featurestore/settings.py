@@ -83,6 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 4096
     max_batch: Annotated[int, Meta(ge=1, le=100_000, description="most ids in one batch request")] = 1000
     max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body, in bytes")] = 1_048_576
+    max_buffered_bytes: Annotated[
+        int,
+        Meta(ge=1, description="most bytes of requests that a worker holds at once; further ones are refused with 503"),
+    ] = 67_108_864
     graceful_timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="how long a stopping worker may finish its requests, in seconds")
     ] = 10

@@ -1,6 +1,7 @@
 """gunicorn's gevent worker with a C parser for HTTP in place of gunicorn's own: `featurestore.worker.Worker`."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,13 +18,20 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+from featurestore import metrics
+from featurestore.budget import Budget, trim_memory
+from featurestore.capacity import clients_within, limit_of_files, scarcity
 from featurestore.connection import Answer, Begin, ClientGoneError, Connection
-from featurestore.http1 import Environ, Limits, Refusal, Request
+from featurestore.framing import Framing, Limits, Refusal
+from featurestore.http1 import Environ, Request
 from featurestore.response import Headers, Response, head_of, whole
 from featurestore.settings import Settings
 
 _TICK_S = 0.1
-_MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as there may be
+_MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as there may be; fewer where those are few
+_TRIM_EVERY_S = 5.0
+_TELL_EVERY_S = 10.0
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _MOST_FIELDS = 32_768
 _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
@@ -36,7 +44,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
         send_timeout: Seconds without the client taking any of a response; also for all of it, with one more per 64 KiB.
         idle_timeout: Seconds that a connection may wait for its next request; gunicorn's `keepalive`.
-        limits: How much of a request is taken.
+        framing: What a request may be made of.
+        budget: What counts the bytes that connections hold.
         date_field: The header field with the time.
         begin: The app's `begin`, where requests may be answered in the hub: see `Connection`'s server.
     """  # noqa: D205 - it says no more than one sentence
@@ -45,22 +54,30 @@ class Worker(GeventWorker):  # type: ignore[misc]
     send_timeout = 10.0
     idle_timeout: float
     alive: bool
-    limits: Limits
+    worker_connections: int
+    framing: Framing
+    budget: Budget
     date_field: bytes
     begin: Begin | None = None
 
     def init_process(self) -> None:
         """Set what all connections share, then run."""
         cfg, settings = self.cfg, Settings.from_environment()
-        self.limits = Limits(
+        limits = Limits(
             cfg.limit_request_line,
             min(cfg.limit_request_fields or _MOST_FIELDS, _MOST_FIELDS),
             cfg.limit_request_field_size or _FIELD_BYTES,
             settings.max_body_bytes,
         )
+        self.framing = Framing(limits)
+        self.budget = Budget(max(settings.max_buffered_bytes, limits.head + limits.body))
+        self._no_room = Tally("no new client can be taken (%d attempts): %s")
+        self._turned_away = Tally("%d requests were refused: %s")
+        self._trimmed = 0.0
+        self._fit_clients()
         self.idle_timeout = cfg.keepalive
         self._connections: set[Connection] = set()
-        self._servers: list[Any] = []
+        self._paused: list[Acceptor] = []
         self._base = {**base_environ(cfg), "SCRIPT_NAME": "", "wsgi.multithread": True}
         logs = cfg.accesslog, cfg.logconfig, cfg.logconfig_dict, cfg.logconfig_json, cfg.syslog, cfg.statsd_host
         self._logs_access = any(logs)
@@ -78,13 +95,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if self.idle_timeout and not self._logs_access:
             self._shortcut = getattr(self.wsgi, "shortcut", None)
             self.begin = getattr(self.wsgi, "begin", None)
-        servers = self._servers = [self._listen(listener) for listener in self.sockets]
+        pool = self._pool = Pool(self.worker_connections)
+        servers = [self._listen(listener, pool) for listener in self.sockets]
         while self.alive:
             self._tick()
         for server in servers:
             server.close()
         end = monotonic() + self.cfg.graceful_timeout
-        while any(len(server.pool) for server in servers):
+        while len(pool):
             if monotonic() > end:
                 self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
                 for server in servers:
@@ -164,7 +182,17 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
-        self.log.warning("Invalid request from ip=%s: %s", client, refusal)
+        if refusal.status == 503:  # noqa: PLR2004 - HTTP's number
+            metrics.meter().series("other", None).add("503", 0.0)
+            self._turned_away.add(f"{refusal}; {self.budget.most} is the most (FEATURESTORE_MAX_BUFFERED_BYTES)")
+        else:
+            self.log.warning("Invalid request from ip=%s: %s", client, refusal)
+
+    def pause(self, server: "Acceptor", error: OSError) -> None:
+        """Let `server` accept nothing until the next tick, for want of descriptors or memory."""
+        server.stop_accepting()
+        self._paused.append(server)
+        self._no_room.add(str(error))
 
     def _count(self) -> None:
         """Count a request; the worker takes no more after the last that it may."""
@@ -204,10 +232,18 @@ class Worker(GeventWorker):  # type: ignore[misc]
         with contextlib.suppress(ClientGoneError):
             send(refusal.response(self.date_field, bodiless=request.environ["REQUEST_METHOD"] == "HEAD"))
 
-    def _listen(self, listener: Any) -> Any:
-        """Return a server that accepts connections from now on, as many at once as `worker_connections`."""
+    def _fit_clients(self) -> None:
+        """Have no more clients than the limit of open files allows."""
+        limit = limit_of_files()
+        most = clients_within(limit)
+        if self.worker_connections > most:
+            self.log.warning(scarcity(most, limit))
+            self.worker_connections = most
+
+    def _listen(self, listener: Any, pool: Pool) -> "Acceptor":
+        """Return a server that accepts connections from now on, as many at once as the pool takes from all of them."""
         listener.setblocking(True)
-        server = StreamServer(listener, partial(self.handle, listener), spawn=Pool(self.worker_connections))
+        server = Acceptor(self, listener, pool)
         if self.cfg.workers > 1:
             server.max_accept = 1
         server.start()
@@ -235,17 +271,74 @@ class Worker(GeventWorker):  # type: ignore[misc]
         for connection in list(self._connections):
             if connection.waiting and (now > connection.deadline or (not self.alive and connection.idle)):
                 connection.expire()
-        if self.alive and any(server.pool.full() for server in self._servers):
-            self._make_room()
+        paused, self._paused = self._paused, []
+        if self.alive:
+            if paused or self._pool.full():
+                self._make_room()
+            for server in paused:
+                server.start_accepting()
+        self._no_room.tell(self.log, now)
+        self._turned_away.tell(self.log, now)
+        if now - self._trimmed > _TRIM_EVERY_S and self.budget.ebbed():
+            self._trimmed = now
+            trim_memory()
 
     def _make_room(self) -> None:
         """End the connections that have been idle for longest, so that new clients need not wait for their time-out."""
-        idle = sorted((each for each in self._connections if each.idle), key=lambda each: each.deadline)
-        for connection in idle[:_MADE_ROOM_FOR]:
+        idle = sorted((each for each in self._connections if each.idle), key=lambda each: each.idle_since)
+        for connection in idle[: min(_MADE_ROOM_FOR, self.worker_connections // 4 + 1)]:
             connection.expire()
 
     def _set_date(self) -> None:
         self.date_field = f"date: {formatdate(usegmt=True)}\r\n".encode()
+
+
+class Acceptor(StreamServer):  # type: ignore[misc]
+    """Accepts a worker's connections from one listener.
+
+    Args:
+        worker: Whose connections they are.
+        listener: The socket.
+        pool: The greenlets of all connections of the worker.
+    """
+
+    def __init__(self, worker: Worker, listener: Any, pool: Pool) -> None:
+        super().__init__(listener, partial(worker.handle, listener), spawn=pool)
+        self._worker = worker
+
+    def do_read(self) -> Any:
+        """Accept a connection; without descriptors leave it in the kernel's queue for a while, and go on then."""
+        try:
+            return super().do_read()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._worker.pause(self, error)
+            return None
+
+
+class Tally:
+    """Counts what may happen very often, and tells it in the log now and then.
+
+    Args:
+        text: What the log says of it, with the number and the reason last given.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text, self._reason = text, ""
+        self._count = 0
+        self._told: float | None = None
+
+    def add(self, reason: str) -> None:
+        """Count one more."""
+        self._count += 1
+        self._reason = reason
+
+    def tell(self, log: Any, now: float) -> None:
+        """Log what was counted since it was last told, unless that was only just."""
+        if self._count and (self._told is None or now - self._told > _TELL_EVERY_S):
+            log.warning(self._text, self._count, self._reason)
+            self._count, self._told = 0, now
 
 
 def _be_a_batch_process() -> None:

@@ -23,6 +23,7 @@ class Gunicorn:
         *options: str,
         worker: str = "featurestore.worker.Worker",
         before: tuple[str, ...] = (),
+        app: str = "probe_app:app",
         **settings: str,
     ) -> None:
         self.port = free_port()
@@ -31,10 +32,16 @@ class Gunicorn:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*before, sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", worker, "-w", "1",
-                 "-b", f"127.0.0.1:{self.port}", *options, "probe_app:app"],
+                 "-b", f"127.0.0.1:{self.port}", *options, app],
                 env=environment, stdout=log, stderr=log,
             )  # fmt: skip
         wait_until(lambda: "Booting worker" in self.text(), what="a worker")
+
+    @property
+    def worker_pid(self) -> int:
+        """The process of the one worker."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(children.split()[0])
 
     def text(self) -> str:
         return self.log.read_text()

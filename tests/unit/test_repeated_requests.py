@@ -1,18 +1,19 @@
 """Requests that need not be parsed: exactly those that differ from one before in nothing but a plain path."""
 
 import pytest
+from support.reading import reader, taken
 
-from featurestore.http1 import Limits, RequestReader
+from featurestore.framing import Limits
+from featurestore.http1 import RequestReader
 
 FIELDS = b"\r\nHost: h\r\nAccept: */*\r\n\r\n"
 FIRST = b"GET /features/user1 HTTP/1.1" + FIELDS
 
 
 def reader_after(data: bytes, *, line: int = 100) -> RequestReader:
-    reader = RequestReader({}, Limits(line=line, fields=20, field_size=500, body=1000))
-    reader.feed(data)
-    reader.requests.clear()
-    return reader
+    after = reader(Limits(line=line, fields=20, field_size=500, body=1000))
+    taken(after, data)
+    return after
 
 
 @pytest.mark.parametrize("path", ["/features/user2", "/", "/a.b~c-d_e/../F", "/features/" + "x" * 70])
@@ -73,25 +74,29 @@ def test_fields_that_mean_more_are_not_remembered(first: bytes) -> None:
 
 def test_fields_are_remembered_from_the_first_plain_get() -> None:
     for start in (b"GET /%61 HTTP/1.1", b"HEAD /a HTTP/1.1", b"OPTIONS * HTTP/1.1"):
-        reader = reader_after(start + FIELDS)
-        assert reader.repeated(FIRST) is None
-        reader.feed(FIRST)
-        assert reader.repeated(FIRST) == "/features/user1"
+        after = reader_after(start + FIELDS)
+        assert after.repeated(FIRST) is None
+        taken(after, FIRST)
+        assert after.repeated(FIRST) == "/features/user1"
 
 
 def test_a_request_that_came_in_pieces_is_remembered_too_and_one_under_way_is_gone_on_with() -> None:
-    reader = reader_after(FIRST[:20])
-    assert reader.repeated(FIRST) is None
-    reader.feed(FIRST[20:])
-    assert len(reader.requests) == 1
-    assert reader.repeated(FIRST) == "/features/user1"
-    reader.feed(b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 200\r\n\r\n")
-    assert reader.repeated(FIRST) is None
+    after = reader_after(FIRST[:20])
+    assert after.repeated(FIRST) is None
+    assert len(taken(after, FIRST[20:])) == 1
+    assert after.repeated(FIRST) == "/features/user1"
+    taken(after, b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 200\r\n\r\n")
+    assert after.repeated(FIRST) is None
+
+
+@pytest.mark.parametrize("rest", [b"\r", b"\r\n\r", b"G"])
+def test_what_is_left_of_an_earlier_read_comes_before_it(rest: bytes) -> None:
+    after = reader_after(FIRST + rest)
+    assert after.repeated(FIRST) is None
 
 
 def test_the_parser_goes_on_after_a_request_that_it_has_not_seen() -> None:
-    reader = reader_after(FIRST)
-    assert reader.repeated(FIRST)
-    reader.feed(b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
-    (request,) = reader.requests
+    after = reader_after(FIRST)
+    assert after.repeated(FIRST)
+    (request,) = taken(after, b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
     assert request.environ["wsgi.input"].read() == b"hi"

@@ -1,6 +1,8 @@
 """A WSGI app that shows what it was given and misbehaves on request."""
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +12,7 @@ from gevent import Timeout
 from gevent.event import Event
 
 _never = Event()
+_hoard: list[int] = []
 FAULTS = {
     "/raise": ValueError("on purpose"),
     "/raise/os": FileNotFoundError("on purpose"),
@@ -127,6 +130,13 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         status, headers = HEADERS[path]
         start_response(status, headers)
         return [b""]
+    if path == "/hoard":  # all descriptors that are left
+        with contextlib.suppress(OSError):
+            while True:
+                _hoard.append(os.dup(2))
+    if path == "/release":
+        while _hoard:
+            os.close(_hoard.pop())
     if path == "/forever":
         sys.stderr.write("waiting\n")
         sys.stderr.flush()

@@ -1,8 +1,19 @@
-"""Workers that lose patience sooner than tests do."""
+"""Workers that lose patience sooner than tests do, or tell what they hold."""
 
+from collections.abc import Callable
+
+from featurestore.http1 import Request
 from featurestore.worker import Worker
 
 
 class Impatient(Worker):
     request_timeout = 0.4
     send_timeout = 2.0
+
+
+class Frank(Worker):
+    request_timeout = 2.0
+
+    def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
+        request.environ["probe.held"] = str(self.budget.held)
+        return super().answer(request, send)

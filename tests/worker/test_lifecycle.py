@@ -16,8 +16,9 @@ import pytest
 from support.gunicorn import GET, Gunicorn, close, read_all, read_response, request
 from support.servers import wait_until
 
+from featurestore.budget import Budget
 from featurestore.connection import Connection
-from featurestore.http1 import Limits
+from featurestore.framing import Framing, Limits
 
 
 @pytest.fixture
@@ -261,7 +262,8 @@ class Endless:
 class Agreeable:
     """What a connection has to know of its server, which answers every request with nothing."""
 
-    alive, begin, limits, date_field = True, None, Limits(4094, 100, 8190, 1_048_576), b""
+    alive, begin, date_field = True, None, b""
+    framing, budget = Framing(Limits(4094, 100, 8190, 1_048_576)), Budget(1 << 26)
     request_timeout = send_timeout = idle_timeout = 10.0
 
     def answer(self, _request: object, _send: object) -> bool:

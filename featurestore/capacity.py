@@ -1,0 +1,51 @@
+"""How many clients a worker may have at once, by how many files a process may have open."""
+
+import resource
+
+CLIENTS = 4096
+"""Most clients of a worker at once; beyond that, our own ends idle connections, gunicorn's let clients wait."""
+
+_KEPT_BACK = 256
+"""Files for Redis, logs, listeners, imports and name lookups; half of the limit where it is small."""
+
+FILES = CLIENTS + _KEPT_BACK
+"""The limit of open files that is wanted."""
+
+
+def limit_of_files() -> int:
+    """Return how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def limit_within_reach() -> int:
+    """Return how many files this process may have open once `raise_limit` was called."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(limit_of_files(), FILES if hard == resource.RLIM_INFINITY else min(FILES, hard))
+
+
+def raise_limit() -> int:
+    """Let this process and its children open as many files as wanted, where that is allowed; return the limit."""
+    limit = limit_within_reach()
+    if limit > limit_of_files():
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
+
+
+def clients_within(limit: int, *, others: int = 0) -> int:
+    """Return how many clients a worker may have, at least one.
+
+    Args:
+        limit: How many files it may have open.
+        others: How many of them it needs beside the usual ones, for connections to Redis say.
+    """
+    return max(1, min(CLIENTS, limit - min(_KEPT_BACK, limit // 2) - others))
+
+
+def scarcity(clients: int, limit: int) -> str:
+    """Return what the log says where the limit of open files allows fewer clients than wanted."""
+    return (
+        f"at most {clients} clients a worker: the limit of open files is {limit}; {FILES} are wanted "
+        "(ulimit -n, or LimitNOFILE= of the service)"
+    )

@@ -1,0 +1,22 @@
+"""Requests read without a socket: bytes in pieces of any size, and what came of them."""
+
+from featurestore.budget import Budget
+from featurestore.framing import Framing, Limits
+from featurestore.http1 import Request, RequestReader
+
+LIMITS = Limits(4094, 100, 8190, 1_048_576)
+
+
+def reader(limits: Limits = LIMITS, budget: Budget | None = None) -> RequestReader:
+    """Return the reader of a new connection."""
+    return RequestReader({}, Framing(limits), budget or Budget(1 << 30))
+
+
+def taken(reader: RequestReader, *pieces: bytes) -> list[Request]:
+    """Return the requests that the pieces complete, each read before the next piece comes."""
+    requests = []
+    for piece in pieces:
+        reader.feed(piece)
+        while (request := reader.next()) is not None:
+            requests.append(request)
+    return requests
