@@ -1,7 +1,7 @@
 """Request bodies: read up to a limit, and decoded with errors that say what is wrong and where."""
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -30,6 +30,7 @@ _UNTOLD_TYPES = frozenset(
 )
 """Media types under which such bodies come as well."""
 
+_RETRY_AFTER_S = 1
 _GZIP = 31  # zlib's word for: gzip alone, with the largest window
 
 T = TypeVar("T")
@@ -109,11 +110,14 @@ def read_body(req: Request, most: int) -> bytes:
         raise falcon.HTTPBadRequest(description=f"the body cannot be read: {error}") from error
     if len(body) > most:
         raise _too_large(most)
-    return body if coding == "identity" else _inflated(body, most)
+    return body if coding == "identity" else _inflated(body, most, req.env.get("featurestore.hold"))
 
 
-def _inflated(body: bytes, most: int) -> bytes:
-    """Return what gzip holds, member after member; never more than `most` bytes of it are made."""
+def _inflated(body: bytes, most: int, hold: Callable[[int], bool] | None) -> bytes:
+    """Return what gzip holds, member after member; never more than `most` bytes of it are made.
+
+    `hold` counts them among those that a worker holds of all requests together, where the worker is our own.
+    """
     pieces: list[bytes] = []
     left = most
     while body:
@@ -127,6 +131,9 @@ def _inflated(body: bytes, most: int) -> bytes:
             raise _too_large(most)
         if not member.eof:
             raise falcon.HTTPBadRequest(description="the body is gzip that ends too early")
+        if hold is not None and not hold(len(piece)):
+            description = "the server holds as many bytes of requests as it may; try again"
+            raise falcon.HTTPServiceUnavailable(description=description, retry_after=_RETRY_AFTER_S)
         pieces.append(piece)
         body = member.unused_data
     return b"".join(pieces)

@@ -133,6 +133,16 @@ class RequestReader:
         self.begun = self._in_body or (bool(self._data) and self._data != b"\r")
         return None
 
+    def hold(self, size: int) -> bool:
+        """Count another `size` bytes until the request that the app has is answered; False where that is too much.
+
+        The app finds this as `featurestore.hold` in the environment, for what it makes of the body.
+        """
+        if not self._budget.take(size):
+            return False
+        self._counted += size
+        return True
+
     def drop(self) -> None:
         """Let go of all that is held, and read nothing more."""
         self._ended = True
@@ -275,6 +285,7 @@ class RequestReader:
         """Return the request that is complete, and get ready for the next."""
         self._body.seek(0)
         environ, keep_alive = self._environ, self._keep_alive
+        environ["featurestore.hold"] = self.hold
         self._environ, self._body, self._chunks = {}, io.BytesIO(), None
         self._in_body = self.begun = self.wants_continue = False
         self._answering = True

@@ -1,6 +1,7 @@
 """What a worker may take of its machine: memory for what clients send, and open files."""
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -10,14 +11,17 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import falcon
 import pytest
 from support.gunicorn import GET, Gunicorn, close, environ_of, read_all, read_response, request
 from support.http import serving
 from support.reading import LIMITS, reader, taken
 from support.servers import Server, wait_until
 
+from featurestore.bodies import read_body
 from featurestore.budget import Budget
 from featurestore.capacity import CLIENTS, FILES, clients_within
+from featurestore.http1 import RequestReader
 
 MEGABYTE = 1_000_000
 BODY = b"x" * MEGABYTE
@@ -226,6 +230,32 @@ def test_small_requests_are_not_counted() -> None:
         == 101
     )
     assert budget.peak == 0
+
+
+def test_what_gzip_inflates_to_counts_until_the_request_is_answered() -> None:
+    packed = gzip.compress(bytes(900_000))
+    lines = (f"Content-Length: {len(packed)}", "Content-Encoding: gzip")
+    message = request("/", *lines, method="POST", body=packed)
+    budget = Budget(2 * MEGABYTE)
+    readers = [reader(budget=budget) for _ in range(3)]
+    for number, each in enumerate(readers[:2], 1):
+        (read,) = taken_one(each, message)
+        assert len(read_body(read, MEGABYTE)) == 900_000
+        assert budget.held == number * 900_000
+    (read,) = taken_one(readers[2], message)
+    with pytest.raises(falcon.HTTPServiceUnavailable):
+        read_body(read, MEGABYTE)
+    assert readers[0].next() is None
+    assert budget.held == 900_000
+    readers[1].drop()
+    assert budget.held == 0
+
+
+def taken_one(reader: RequestReader, message: bytes) -> list[falcon.Request]:
+    """Return the request that is complete, as the app has it while it is not answered."""
+    reader.feed(message)
+    found = reader.next()
+    return [falcon.Request({**found.environ, "wsgi.errors": sys.stderr})] if found else []
 
 
 def test_memory_is_bounded_under_load_and_goes_back_afterwards(tmp_path: Path) -> None:

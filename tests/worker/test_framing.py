@@ -51,6 +51,7 @@ def outcome(pieces: list[bytes], limits: Limits = LIMITS, *, short: bool = False
             continue
         for each in taken(ours, piece):
             body = each.environ.pop("wsgi.input").read()
+            del each.environ["featurestore.hold"]  # the reader's own
             environ = each.environ
             if short and environ.items() >= {"QUERY_STRING": "", "REQUEST_METHOD": "GET"}.items():
                 environ = {name: environ[name] for name in ("PATH_INFO", "QUERY_STRING", "REQUEST_METHOD")}
