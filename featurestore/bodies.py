@@ -100,7 +100,7 @@ def read_body(req: Request, most: int) -> bytes:
     length = req.content_length
     if length is not None and length > most:
         raise _too_large(most)
-    coding = (req.get_header("Content-Encoding") or "identity").strip().lower()
+    coding = req.env.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if coding not in {"identity", "gzip", "x-gzip"}:
         description = f"a body is sent as it is or as gzip, not as {coding[:_NAME_SHOWN]}"
         raise falcon.HTTPUnsupportedMediaType(description=description, headers={"Accept-Encoding": "gzip"})
