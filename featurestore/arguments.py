@@ -6,6 +6,7 @@ goes on from here is of Python's own types, since neither JSON nor the protocol 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from numbers import Real
 from operator import index
@@ -20,8 +21,9 @@ from featurestore.errors import (
     UnsuitableValueError,
 )
 from featurestore.text import EVENT_ID, EVENT_TIME, encode_id, parse_duration
-from featurestore.values import Status, is_unicode, numbers_of, row_value, shown
+from featurestore.values import Status, held, is_unicode, numbers_of, row_value, shown, unwrapped
 
+_NO_LISTS = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
 _LONGEST_S = 1_000_000.0
 """Time-outs beyond that, 11 days, count as that: sockets take no more than 24 days."""
 
@@ -114,7 +116,7 @@ def _listed(values: Any, what: str, of: str) -> list[Any]:
         kind = "text" if isinstance(values, str) else "bytes"
         raise BadArgumentsError(f"{what} is a list of {of}, not the {kind} {shown(values)}")
     try:
-        values = values.tolist() if hasattr(values, "tolist") else values
+        values = unwrapped(values)
         if not isinstance(values, str):  # of an array without dimensions
             return list(values)
     except TypeError:
@@ -167,7 +169,7 @@ def time_among(values: Mapping[Any, Any], event_time: object) -> Any:
 
 
 def plain_timeout(timeout: object) -> float | None:
-    """Return the seconds that a call may take; None for what holds otherwise.
+    """Return the seconds that a call may take; None means the default.
 
     Raises:
         BadArgumentsError: It is no number above 0.
@@ -181,7 +183,7 @@ def plain_timeout(timeout: object) -> float | None:
 
 
 def lasting_timeout(timeout: object) -> float | None:
-    """Return the seconds that all calls of a client or store may take; None for what holds otherwise.
+    """Return the seconds that all calls of a client or store may take; None means the default.
 
     Raises:
         ConfigurationError: It is no number above 0.
@@ -213,10 +215,12 @@ def plain_value(name: str, value: Any) -> Any:
             feature.)
     """
     try:
-        value = value.tolist() if hasattr(value, "tolist") else value
+        value = unwrapped(value)
     except TypeError:  # a class such as np.float64 itself
         raise BadValueError(f"{name} cannot be {shown(value)}") from None
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+    if isinstance(value, bytes) and len(value) % 4 == 0:  # a vector as it is stored
+        value = numbers_of(value)
+    if isinstance(value, Iterable) and not isinstance(value, _NO_LISTS) and getattr(value, "ndim", 1):
         return [_plain_scalar(name, number) for number in value]
     return _plain_scalar(name, value)
 
@@ -235,8 +239,9 @@ def _plain_scalar(name: str, value: Any) -> Any:
         number = _int_of(value)
         if type(number) is int and -(2**63) <= number < 2**63:
             return number
-        if hasattr(value, "tolist") and not isinstance(value.tolist(), list):
-            return _plain_scalar(name, value.tolist())
+        inner = held(value)
+        if inner is not value:
+            return _plain_scalar(name, inner)
     raise BadValueError(f"{name} cannot be {shown(value)}")
 
 
@@ -276,7 +281,7 @@ def plain_mapping(values: object, what: str) -> list[tuple[str, Any]]:
 
 
 def plain_event_id(event_id: object) -> str | None:
-    """Return what tells an event from others: text, or an int as text; None for none, be it None or empty.
+    """Return what tells an event from others: text, or an int as text. None if there is no id or it is empty.
 
     Raises:
         BadArgumentsError: It is neither.
@@ -318,7 +323,7 @@ def listed_values(row: Any) -> Sequence[Any]:
     Raises:
         BadArgumentsError: It is no such row.
     """
-    row = row.tolist() if hasattr(row, "tolist") else row
+    row = unwrapped(row)
     if not isinstance(row, tuple | list) or not row:
         raise BadArgumentsError(f"a row is an id and its values, not {shown(row)}")
     return row
@@ -331,7 +336,7 @@ def pair_of(row: Any) -> tuple[Any, Any]:
         BadArgumentsError: It is no pair.
     """
     if type(row) is not tuple:
-        row = row.tolist() if hasattr(row, "tolist") else row
+        row = unwrapped(row)
     if not isinstance(row, tuple | list) or len(row) != 2:  # noqa: PLR2004 - a pair
         raise BadArgumentsError(f"a row is a pair of id and features, not {shown(row)}")
     return row[0], row[1]

@@ -20,7 +20,7 @@ from featurestore.errors import (
 from featurestore.replies import Expected, answer_to_command
 from featurestore.scripts import Script
 from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call
+from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call, to_repeat
 
 
 class AsyncTransport(Sharing[AsyncLink]):
@@ -83,7 +83,7 @@ class AsyncTransport(Sharing[AsyncLink]):
         self.calls += len(packed)
         repeatable = not script.writes
         replies = await self._replies(packed, script.answers(packed), deadline, repeatable=repeatable)
-        unknown = [index for index, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
+        unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=script.in_order)
         if unknown:
             link = self._link or await self._open(deadline)
             link.load_scripts()

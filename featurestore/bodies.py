@@ -30,6 +30,9 @@ _UNTOLD_TYPES = frozenset(
 )
 """Media types under which such bodies come as well."""
 
+_NO_ROOM = "the server holds as many bytes of requests as it may; try again"
+_MOST_MEMBERS = 1000
+_INFLATED_AT_ONCE = 65_536
 _RETRY_AFTER_S = 1
 _GZIP = 31  # zlib's word for: gzip alone, with the largest window
 
@@ -119,24 +122,27 @@ def _inflated(body: bytes, most: int, hold: Callable[[int], bool] | None) -> byt
     `hold` counts them among those that a worker holds of all requests together, where the worker is our own.
     """
     pieces: list[bytes] = []
-    left = most
-    while body:
+    at, left = 0, most
+    for _ in range(_MOST_MEMBERS):
+        if at == len(body):
+            return b"".join(pieces)
         member = zlib.decompressobj(_GZIP)
-        try:
-            piece = member.decompress(body, left + 1)
-        except zlib.error as error:
-            raise falcon.HTTPBadRequest(description=f"the body is no gzip: {error}") from error
-        left -= len(piece)
-        if left < 0:
-            raise _too_large(most)
-        if not member.eof:
-            raise falcon.HTTPBadRequest(description="the body is gzip that ends too early")
-        if hold is not None and not hold(len(piece)):
-            description = "the server holds as many bytes of requests as it may; try again"
-            raise falcon.HTTPServiceUnavailable(description=description, retry_after=_RETRY_AFTER_S)
-        pieces.append(piece)
-        body = member.unused_data
-    return b"".join(pieces)
+        while not member.eof:
+            part = body[at : at + _INFLATED_AT_ONCE]  # a member copies what is behind its end
+            if not part:
+                raise falcon.HTTPBadRequest(description="the body is gzip that ends too early")
+            try:
+                piece = member.decompress(part, left + 1)
+            except zlib.error as error:
+                raise falcon.HTTPBadRequest(description=f"the body is no gzip: {error}") from error
+            at += len(part) - len(member.unused_data) - len(member.unconsumed_tail)
+            left -= len(piece)
+            if left < 0:
+                raise _too_large(most)
+            pieces.append(piece)
+            if hold is not None and piece and not hold(len(piece)):
+                raise falcon.HTTPServiceUnavailable(description=_NO_ROOM, retry_after=_RETRY_AFTER_S)
+    raise falcon.HTTPBadRequest(description=f"the body has more than {_MOST_MEMBERS} gzip members")
 
 
 def _too_large(most: int) -> falcon.HTTPContentTooLarge:

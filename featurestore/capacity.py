@@ -9,7 +9,7 @@ _KEPT_BACK = 256
 """Files for Redis, logs, listeners, imports and name lookups; half of the limit where it is small."""
 
 FILES = CLIENTS + _KEPT_BACK
-"""The limit of open files that is wanted."""
+"""Soft limit of open files that the server asks for."""
 
 
 def limit_of_files() -> int:

@@ -110,7 +110,7 @@ class Connection:
         self._received: bytes | None = None  # in the hub, for the greenlet to take
         self._late: memoryview | None = None  # what the greenlet has to send of a response that was begun in the hub
         self._answered = False  # since `deadline` was set
-        self._pardoned = False  # whether its waiting was over once since then, and bytes were there after all
+        self._pardoned = False  # true after the one grace read that a missed deadline allows
         self._begun = False  # as it was when `deadline` was set
 
     @property

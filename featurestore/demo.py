@@ -60,7 +60,7 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
             stack.enter_context(server)
             _logger.info("embedded server with the demo's data in %s", server.data_dir)
         url = server.url if server else str(settings.url)
-        _declare(url, users, (lambda _reason: True) if server else may_write)
+        _declare(url, users, may_write, ours=server is not None)
         write_keys = settings.write_keys or _write_key(settings.bind)
         unknown = {warning.partition(" ")[0] for warning in unknown_variables()}  # the children need not tell again
         environment = {name: value for name, value in os.environ.items() if name not in unknown}
@@ -128,12 +128,14 @@ def _taken(bind: str) -> str:
     )
 
 
-def _declare(url: str, users: int, may_write: Callable[[str], bool]) -> None:
+def _declare(url: str, users: int, may_write: Callable[[str], bool], *, ours: bool) -> None:
     """Apply the package's schema, if the Redis holds nothing but what demos have written, or the user agrees."""
     definition = read_definition()
     with FeatureStore.connect(url, timeout=_TIMEOUT_S, keys=Keys.of(definition.entity, definition.members)) as store:
         command = store.transport.command
-        if not command("DBSIZE"):
+        if ours:
+            pass
+        elif not command("DBSIZE"):
             command("SET", _MARK, "a demo has filled this Redis")
         elif (stranger := _key_of_others(store)) is not None:
             reason = (
@@ -175,7 +177,8 @@ def _instructions(settings: Settings, url: str, write_keys: str) -> str:
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         curl, web = "curl", f"http://{host}:{address[1]}"
     key = '"X-API-Key: <one of FEATURESTORE_WRITE_KEYS>"' if settings.write_keys else f'"X-API-Key: {write_keys}"'
-    named = quote(without_password(url))
+    hidden = without_password(url)
+    named = '"$REDIS_URL"' if settings.redis_url and hidden != url else quote(hidden)
     cli = f"redis-cli -u {named}" if settings.url else f"redis-cli -s {quote(url.removeprefix('unix://'))}"
     command = quote(str(Path(sys.executable).parent / "featurestore"))
     return f"""

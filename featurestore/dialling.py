@@ -1,6 +1,7 @@
 """How connections to Redis come about, by redis-py: its pools as the transports want them, and the first words said."""
 
 import math
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic
@@ -48,11 +49,19 @@ def pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeou
             url, driver_info=None, socket_timeout=timeout, socket_connect_timeout=connect_timeout, **options
         )
         pool.connection_kwargs["protocol"] = 2  # whatever the URL says
-        pool.connection_class(**pool.connection_kwargs)  # without connecting: are the URL's options some?
+        pool.connection_class(**pool.connection_kwargs)  # not opened: this rejects unknown URL options
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"cannot use the Redis URL: {error}") from error
+        raise ConfigurationError(f"cannot use the Redis URL: {_reason(url, error)}") from error
     made: PoolT = pool
     return made
+
+
+def _reason(url: str, error: Exception) -> str:
+    """Return what is wrong with a URL, without a part of its password, which the parser's text may have."""
+    rest = url.partition("://")[2]
+    if "@" in rest and "@" not in re.split("[/?#]", rest, maxsplit=1)[0]:
+        return "it cannot be parsed; in a password, / ? # @ are written as %2F %3F %23 %40"
+    return str(error)
 
 
 def _greet(connection: Any) -> None:

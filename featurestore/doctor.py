@@ -49,7 +49,7 @@ def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding
         yield from _server_findings(store, info)
         if _is_sentinel(info):
             return  # it has no data, and knows no other command
-    yield _clock_finding(store)
+    yield from _permitted("the clock", _clock_findings(store))
     yield _extension_finding()
     known = _entities(store)
     found: list[tuple[FeatureStore, Schema]] = []
@@ -67,10 +67,11 @@ def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding
         yield _persistence_finding(store, info)
     yield _listpack_finding(store)
     for each, schema in found:
-        text = f"{each.keys.entity}: schema version {schema.version} with {len(schema.features)} features"
+        name = each.keys.entity
+        text = f"{name}: schema version {schema.version} with {len(schema.features)} features"
         yield Finding(good=True, text=text)
         yield _permission_finding(each)
-        yield from _sample_findings(each, schema.layout.encode())
+        yield from _permitted(f"{name}: a sample of the ids", _sample_findings(each, schema.layout.encode()))
 
 
 def _info(store: FeatureStore) -> Mapping[str, str] | None:
@@ -81,6 +82,14 @@ def _info(store: FeatureStore) -> Mapping[str, str] | None:
         return None
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value for name, separator, value in pairs if separator}
+
+
+def _permitted(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield the findings; where the user may not ask for them, that."""
+    try:
+        yield from findings
+    except AccessDeniedError as error:
+        yield Finding(good=True, text=f"{what} is not for this user to see ({error})")
 
 
 def _entities(store: FeatureStore) -> list[str]:
@@ -137,7 +146,7 @@ def _role_finding(info: Mapping[str, str]) -> Finding:
     return Finding(good=False, text=text)
 
 
-def _clock_finding(store: FeatureStore) -> Finding:
+def _clock_findings(store: FeatureStore) -> Iterator[Finding]:
     """Compare the clocks: rows without an event time get Redis's, those of pipelines have the pipeline's."""
     before = time.time()
     seconds, microseconds = store.transport.command("TIME")
@@ -150,8 +159,9 @@ def _clock_finding(store: FeatureStore) -> Finding:
             f"Redis's clock is {abs(gap):.1f} s {way} this machine's: event times are compared with it, and ages are"
             " told by it; set both by NTP"
         )
-        return Finding(good=False, text=text)
-    return Finding(good=True, text=f"Redis's clock and this machine's differ by {abs(gap):.1f} s")
+        yield Finding(good=False, text=text)
+        return
+    yield Finding(good=True, text=f"Redis's clock and this machine's differ by {abs(gap):.1f} s")
 
 
 def _extension_finding() -> Finding:
@@ -223,16 +233,20 @@ def _persistence_finding(store: FeatureStore, info: Mapping[str, str]) -> Findin
     return Finding(good=False, text=text)
 
 
-# What the scripts do. M stands for the set of known ids, K for the key of an id that nobody has, X for that id.
-_READS = ("SISMEMBER M X", "SMISMEMBER M X", "SCARD M", "HGET K f", "HMGET K f", "EXISTS K", "TYPE K", "TIME")
+# What the scripts and their callers do. M stands for the set of known ids, S for the schema, K for the key of an id
+# that nobody has, X for that id.
+_READS = (
+    "EVALSHA 0 0", "SISMEMBER M X", "SMISMEMBER M X", "SCARD M", "HGET K f", "HMGET K f", "HGETALL S", "HEXISTS K f",
+    "EXISTS K", "TYPE K", "TIME",
+)  # fmt: skip
 _WRITES = ("HDEL K f", "DEL K", "SREM M X", "PEXPIRE K 1000", "PERSIST K")  # these change nothing
-_CHANGES = ("HSET K f v", "SADD M X", "PEXPIREAT K 1")
+_CHANGES = ("SCRIPT LOAD X", "HSET K f v", "SADD M X", "PEXPIREAT K 1")
 
 
 def _permission_finding(store: FeatureStore) -> Finding:
     """Try what the scripts do as this user; what would change something only dry, where the user may (Redis 7.0)."""
     nobody = secrets.token_hex(8)
-    names = {"M": store.keys.members, "K": store.keys.features(nobody), "X": nobody}
+    names = {"M": store.keys.members, "S": store.keys.schema, "K": store.keys.features(nobody), "X": nobody}
     tried = [[names.get(word, word) for word in line.split()] for line in (*_READS, *_WRITES)]
     refused = [words[0] for words in tried if not _may(store, words)]
     try:
@@ -306,11 +320,7 @@ def _hash_findings(store: FeatureStore, hashes: list[bytes], layout: bytes) -> I
     yield Finding(
         packed == len(hashes), f"{entity}: {packed} of {len(hashes)} sampled hashes have a row of this layout{hint}"
     )
-    try:
-        size = sum(command("MEMORY", "USAGE", key) or 0 for key in hashes) / len(hashes)
-        spread = sum(command("OBJECT", "ENCODING", key) == b"hashtable" for key in hashes)
-    except AccessDeniedError:
-        yield Finding(good=True, text=f"{entity}: how much memory a hash takes is not for this user to see")
-        return
+    size = sum(command("MEMORY", "USAGE", key) or 0 for key in hashes) / len(hashes)
+    spread = sum(command("OBJECT", "ENCODING", key) == b"hashtable" for key in hashes)
     hint = "" if not spread else f"; {spread} of {len(hashes)} in the large encoding, see hash-max-listpack-value"
     yield Finding(not spread, f"{entity}: {size:.0f} bytes a hash on average{hint}")

@@ -163,6 +163,7 @@ class EmbeddedServer:
     def _begin_watching(self) -> None:
         # One thread starts all servers, since Linux would end a server with the thread that had started it.
         self._stopping, self._settled, self.failure = threading.Event(), threading.Event(), None
+        self._has_run = False
         self._watcher = threading.Thread(target=self._watch, name=f"watches {self.data_dir}", daemon=True)
         self._watcher.start()
 

@@ -78,9 +78,9 @@ class Gatherer:
 
     The more reads come in a turn of the event loop, the less each costs Redis and this process: one get_features for
     a single one, one get_features_batch for several. While a few calls are under way, further reads wait until one of
-    them is answered or given up, so that the time-out counts for a read twice at most. What goes wrong, but for time,
-    is left to the reader to meet again: scripts that Redis has lost, another schema, a broken connection, a reply that
-    cannot be one.
+    them is answered or given up, so that the time-out counts for a read twice at most. Timeouts are answered
+    here. Every other failure goes back to the connection's greenlet, which retries: scripts that Redis has lost,
+    another schema, a broken connection, a reply that cannot be one.
 
     Args:
         store: Where the features are.

@@ -1,4 +1,4 @@
-"""Whether our HTTP server answers: `python -m featurestore.health`, which starts faster than the command line."""
+"""Checks that the HTTP server answers: `python -m featurestore.health`, which starts faster than the command line."""
 
 import http.client
 import re

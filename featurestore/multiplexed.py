@@ -18,7 +18,7 @@ from featurestore.link import Link, NonBlockingSocket, Resume, Waiter
 from featurestore.replies import Expected, answer_to_command
 from featurestore.scripts import Script
 from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call
+from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call, to_repeat
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies
@@ -127,7 +127,7 @@ class MultiplexedTransport(Sharing[Link]):
         """
         repeatable = not script.writes
         replies = self._replies(packed, script.answers(packed), outcome, repeatable=repeatable)
-        unknown = [index for index, reply in enumerate(replies) if has_code(reply, "NOSCRIPT")]
+        unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=script.in_order)
         if unknown:
             link = self._link or self._open()
             link.load_scripts()
@@ -165,11 +165,12 @@ class MultiplexedTransport(Sharing[Link]):
             self._attempt_until = monotonic() + self._longest_attempt
             # In a greenlet of its own: those who wait for it may be killed.
             self._attempt = gevent.spawn(self._connect, self._epoch)
-        try:
-            outcome: Link | FeatureStoreError = self._attempt.get(timeout=max(0.0, self._attempt_until - monotonic()))
-        except gevent.Timeout:
+        attempt = self._attempt
+        attempt.join(timeout=max(0.0, self._attempt_until - monotonic()))
+        if not attempt.ready():
             took = self._longest_attempt * 1000
-            raise UnavailableError(f"Redis cannot be reached: to connect takes longer than {took:g} ms") from None
+            raise UnavailableError(f"Redis cannot be reached: to connect takes longer than {took:g} ms")
+        outcome: Link | FeatureStoreError = attempt.get()
         if isinstance(outcome, FeatureStoreError):
             raise type(outcome)(*outcome.args)
         return outcome

@@ -144,9 +144,9 @@ class ReadPlans:
                 )
 
     def entities(self) -> Plan[list[str]]:
-        """Return the names of all entities that have a schema."""
+        """Return the names of all entities that have a schema; this one also where its schema is in no set."""
         names = set()
-        for schema in (yield Command(("SMEMBERS", SCHEMAS))):
+        for schema in {*(yield Command(("SMEMBERS", SCHEMAS))), self.keys.schema.encode()}:
             if (yield Command(("EXISTS", schema))):  # somebody may have deleted it
                 names.add(Keys.entity_of(schema))
         return sorted(names)
@@ -209,7 +209,7 @@ class ReadPlans:
     def unsure(self) -> bool:
         """Whether the next read of all features has to make sure that the schema has this layout still.
 
-        Rows that are stored under it do not tell. One read a second does that, for all others.
+        A stored row can match a schema that has since changed, so one read a second makes sure.
         """
         return time.monotonic() >= self._sure_until
 
@@ -302,7 +302,7 @@ class ReadPlans:
         """Return a row for each id, None for an unknown one, and the selection that names their columns."""
 
         def read(selection: Selection) -> Plan[list[Row | None]]:
-            replies = yield from _batches(packed_batches(selection.packer, entity_ids))
+            replies = yield from batches(packed_batches(selection.packer, entity_ids))
             return [row for reply in replies for row in selection.decode_many(reply)]
 
         return self._read(features, read)
@@ -315,7 +315,7 @@ class ReadPlans:
 
         def read(selection: Selection) -> Plan[list[Fresh | None]]:
             packer = Packer(self.keys, (*options, *selection.words))
-            replies = yield from _batches(packed_batches(packer, entity_ids))
+            replies = yield from batches(packed_batches(packer, entity_ids))
             return [entry for reply in replies for entry in selection.decode_fresh(reply)]
 
         return self._read(features, read)
@@ -372,5 +372,6 @@ def checked(replies: list[Reply | FeatureStoreError]) -> list[Reply]:
     return replies
 
 
-def _batches(packed: list[bytes]) -> Plan[list[Reply]]:
+def batches(packed: list[bytes]) -> Plan[list[Reply]]:
+    """Make calls of get_features_batch; return the replies, raise the first error among them."""
     return checked((yield Calls(GET_FEATURES_BATCH, packed)))

@@ -13,7 +13,7 @@ from featurestore.arguments import (
 )
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
 from featurestore.packing import Packer
-from featurestore.plans import OUTDATED, Plan, ReadPlans, _batches, packed_batches
+from featurestore.plans import OUTDATED, Plan, ReadPlans, batches, packed_batches
 from featurestore.query import Query, Table
 from featurestore.replies import reading
 from featurestore.results import MaxAge
@@ -82,7 +82,7 @@ class QueryPlans(ReadPlans):
             made = packed_batches(packer, query.ids_of(entity))
             parts.append((entity, selection, len(made)))
             calls += made
-        replies: Iterator[Reply] = iter((yield from _batches(calls)))
+        replies: Iterator[Reply] = iter((yield from batches(calls)))
         table = Table(query)
         for entity, selection, count in parts:
             table.add(entity, selection, [next(replies) for _ in range(count)])
@@ -111,13 +111,13 @@ class QueryPlans(ReadPlans):
         self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
     ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
         selections: list[Selection] = []
-        batches: list[list[bytes]] = []
+        made: list[list[bytes]] = []
         for entity, ids, features in wanted:
             plans = yield from self._entity(entity)
             selections.append((yield from plans.select(features)))
-            batches.append(packed_batches(Packer(plans.keys, ("?metadata", *selections[-1].words)), ids))
-        replies: Iterator[Reply] = iter((yield from _batches([call for calls in batches for call in calls])))
+            made.append(packed_batches(Packer(plans.keys, ("?metadata", *selections[-1].words)), ids))
+        replies: Iterator[Reply] = iter((yield from batches([call for calls in made for call in calls])))
         return [
             (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
-            for selection, calls in zip(selections, batches, strict=True)
+            for selection, calls in zip(selections, made, strict=True)
         ]

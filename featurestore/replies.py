@@ -1,4 +1,4 @@
-"""What may be the reply to a call. A link on which anything else comes is out of step: later replies are for others."""
+"""What may be the reply to a call. Anything else means that a link is out of step, and its next replies another's."""
 
 import contextlib
 import re

@@ -24,6 +24,7 @@ class Script(msgspec.Struct, frozen=True):
         sha: SHA-1 of the source in hexadecimal, as EVALSHA wants it.
         writes: Whether it changes data, so that repeating a call with unknown outcome is the caller's decision.
         fits: Which replies it may give.
+        in_order: Whether a call that is made again has to be followed by those behind it, which depend on it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Script(msgspec.Struct, frozen=True):
     sha: str
     writes: bool
     fits: replies.Fits = replies.any_plain
+    in_order: bool = False
 
     def answers(self, packed: Sequence[bytes]) -> replies.Answers:
         """Return what may be the replies to packed calls of this script."""
@@ -108,8 +110,8 @@ def _fits_what_was_called(reply: object, packed: bytes) -> bool:
     return script is not None and script.fits(reply, packed)
 
 
-WRITE_AND_READ = Script("a write and a read", "", "", writes=True, fits=_fits_what_was_called)
-"""No script, but what stands in its place where calls of several leave in one write, and one of them writes."""
+WRITE_AND_READ = Script("a write and a read", "", "", writes=True, fits=_fits_what_was_called, in_order=True)
+"""Stands for a script where a call that writes and one that reads what it wrote leave in one write, in this order."""
 
 
 class _Loaded:

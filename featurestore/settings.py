@@ -22,12 +22,11 @@ _BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
 _SECRETS = frozenset({"redis_password", "write_keys"})
 _HIDDEN = "***"
-_URL_PASSWORD = re.compile(r"(?<=://)([^:/?#]*:)[^?#]*(?=@)|(password=)[^&]*")
+_URL_PASSWORD = re.compile(r"(?<=://)([^:/@]*:).*(?=@)|(password=)[^&]*")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 _KUBERNETES_VARIABLE = re.compile(
     r"FEATURESTORE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)"
 )
-"""What Kubernetes sets for a service called `featurestore`, or something that starts so."""
 
 
 def _default_workers() -> int:
@@ -219,6 +218,13 @@ def without_password(url: str) -> str:
     return _URL_PASSWORD.sub(lambda found: f"{found[1] or found[2]}{_HIDDEN}", url)
 
 
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Return whether Kubernetes has set a variable, for a service called `featurestore` or something that starts so."""
+    if name.endswith("_PORT") and not name.endswith("_SERVICE_PORT") and not re.search(r"_PORT_\d+_", name):
+        return _KUBERNETES_PORT.fullmatch(value) is not None
+    return _KUBERNETES_VARIABLE.fullmatch(name) is not None
+
+
 def _as_text(value: object) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -232,7 +238,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]
     known = {variable_of(field).removeprefix(_PREFIX): variable_of(field) for field in Settings.__struct_fields__}
     warnings = []
     for name in sorted(environment):
-        if name.startswith(_PREFIX) and name not in known.values() and not _KUBERNETES_VARIABLE.fullmatch(name):
+        if name.startswith(_PREFIX) and name not in known.values() and not _is_of_kubernetes(name, environment[name]):
             near = difflib.get_close_matches(name.removeprefix(_PREFIX), known, n=1, cutoff=0.7)
             hint = f"did you mean {known[near[0]]}?" if near else "featurestore settings has all of them"
             warnings.append(f"{name} is not a setting: {hint}")

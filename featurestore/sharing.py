@@ -111,7 +111,7 @@ class Sharing(Generic[LinkT]):
         self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
         self._retire_again_at = 0.0
         self._false_at = -_FALSE_AGAIN_S  # when a connection was last given up for what came on it
-        self._trouble: object = None  # the kind that the log told of last; None while there is none
+        self._trouble: object = None  # kind of the last logged trouble; None while connected
 
     def __repr__(self) -> str:
         state = "connected" if self._link else "not connected"

@@ -247,10 +247,10 @@ class FeatureStore:
             BadArgumentsError: The list is empty.
         """
         plans = self._plans
-        wanted = None if features is None else tuple(dict.fromkeys(features))
+        names = None if features is None else plain_names(features, None)
+        wanted = None if names is None else tuple(names)
         selection = plans.selections.get(wanted)
         if selection is None or (wanted is None and plans.unsure):
-            names = plain_names(features if isinstance(features, str) else wanted, None)
             selection = self._run(plans.select(names))
         return selection
 

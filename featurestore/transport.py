@@ -131,7 +131,7 @@ class SyncTransport:
 
     def run_packed(self, script: Script, packed: bytes) -> Reply:
         """Call `script` once; see `Transport.run_packed`."""
-        (reply,) = self._exchange([packed], script.answers([packed]), repeatable=not script.writes)
+        (reply,) = self.run_many_packed(script, [packed])
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -142,7 +142,8 @@ class SyncTransport:
 
     def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`."""
-        return self._exchange(packed, script.answers(packed), repeatable=not script.writes)
+        answers = script.answers(packed)
+        return self._exchange(packed, answers, repeatable=not script.writes, in_order=script.in_order)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
@@ -183,11 +184,11 @@ class SyncTransport:
         self._pool.disconnect()
 
     def _exchange(
-        self, packed: list[bytes], expected: Expected, *, repeatable: bool
+        self, packed: list[bytes], expected: Expected, *, repeatable: bool, in_order: bool = False
     ) -> list[Reply | FeatureStoreError]:
         """Send `packed` in one write and read a reply for each; a broken connection is replaced once for reads."""
         try:
-            return self._exchange_once(packed, expected)
+            return self._exchange_once(packed, expected, in_order=in_order)
         except _FINAL as error:
             raise _link_error(error) from error
         except BadReplyError:
@@ -197,7 +198,7 @@ class SyncTransport:
             if not repeatable:
                 raise _link_error(error) from error
         try:
-            return self._exchange_once(packed, expected)
+            return self._exchange_once(packed, expected, in_order=in_order)
         except (redis.RedisError, OSError) as error:
             raise _link_error(error) from error
 
@@ -217,11 +218,13 @@ class SyncTransport:
         finally:
             greeted_by.reset(before)
 
-    def _exchange_once(self, packed: list[bytes], expected: Expected) -> list[Reply | FeatureStoreError]:
+    def _exchange_once(
+        self, packed: list[bytes], expected: Expected, *, in_order: bool
+    ) -> list[Reply | FeatureStoreError]:
         connection = self._taken()
         try:
             replies = _send_and_read(connection, packed, self._deadline)
-            _repair(connection, packed, replies, self._deadline)
+            _repair(connection, packed, replies, self._deadline, in_order=in_order)
             mapped = [_mapped(reply) for reply in replies]
             _check(connection, expected, mapped)
             if any(has_code(reply, "READONLY") for reply in mapped):
@@ -280,15 +283,33 @@ def _time_left(deadline: float | None) -> float:
     return left
 
 
+def to_repeat(unknown: Sequence[bool], *, in_order: bool) -> list[int]:
+    """Return the positions of the calls to make again once the scripts are loaded.
+
+    A call that was answered with NOSCRIPT did not take place, so to repeat it is safe for writes too.
+
+    Args:
+        unknown: For each call whether Redis did not know its script.
+        in_order: Whether the calls behind such a call depend on it; see `Script.in_order`.
+    """
+    if in_order and True in unknown:
+        return list(range(unknown.index(True), len(unknown)))
+    return [position for position, is_unknown in enumerate(unknown) if is_unknown]
+
+
 def _repair(
-    connection: Connection, packed: Sequence[bytes], replies: list[Reply], deadline: float | None = None
+    connection: Connection,
+    packed: Sequence[bytes],
+    replies: list[Reply],
+    deadline: float | None = None,
+    *,
+    in_order: bool = False,
 ) -> None:
     """Where the reply to a call is NOSCRIPT, load the scripts, repeat the call, and put the new reply in place.
 
-    Such a call did not take place, so to repeat it is safe for writes too. Where the scripts cannot be loaded, that is
-    what the reply says.
+    Where the scripts cannot be loaded, that is what the reply says.
     """
-    unknown = [index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+    unknown = to_repeat([isinstance(reply, redis.exceptions.NoScriptError) for reply in replies], in_order=in_order)
     if unknown:
         again = _send_and_read(connection, load_commands() + [packed[index] for index in unknown], deadline)
         loaded = [_mapped(reply) for reply in again[: -len(unknown)]]

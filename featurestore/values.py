@@ -106,10 +106,23 @@ def is_unicode(text: str) -> bool:
 
 
 def held(value: Any) -> Any:
-    """Return what a scalar of numpy or the like holds; a time, which numpy would show as an int, as it is."""
-    scalar = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
-    times = getattr(getattr(value, "dtype", None), "kind", "") in {"m", "M"}
-    return value.item() if scalar and not times else value
+    """Return what a scalar of numpy or the like holds; what is none as it is."""
+    return unwrapped(value) if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def unwrapped(value: Any) -> Any:
+    """Return what an array or scalar of numpy or the like holds, in Python's types; what is neither as it is.
+
+    Times stay, since numpy would show those in ns as ints. So a record stays a list of numpy's scalars.
+    """
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind == "V":
+        return list(value)
+    if kind in {"m", "M"}:
+        return value
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def _int(value: object) -> int | None:
@@ -151,7 +164,7 @@ def _numbers(value: Any) -> "array[float] | None":
     try:
         if isinstance(value, bytes):
             return array("f", value)
-        numbers = list(value.tolist() if hasattr(value, "tolist") else value)
+        numbers = list(unwrapped(value))
         return None if bool in map(type, numbers) else array("f", numbers)
     except (TypeError, ValueError, OverflowError):
         return None

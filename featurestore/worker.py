@@ -37,8 +37,9 @@ _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """A gunicorn worker for the settings that gunicorn's gevent worker has, but HTTP/2, the PROXY protocol, the hooks
-    around requests, and those that relax what is taken for HTTP.
+    """A gevent worker with its own HTTP/1.1.
+
+    Unsupported: HTTP/2, the PROXY protocol, request hooks, gunicorn's leniency settings.
 
     Attributes:
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
@@ -48,7 +49,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         budget: What counts the bytes that connections hold.
         date_field: The header field with the time.
         begin: The app's `begin`, where requests may be answered in the hub: see `Connection`'s server.
-    """  # noqa: D205 - it says no more than one sentence
+    """
 
     request_timeout = 10.0
     send_timeout = 10.0

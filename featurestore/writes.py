@@ -103,16 +103,20 @@ class Plans(QueryPlans):
         options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
         upsert = Upsert(self.keys, declared, columns, event_time, options=options, verdicts=True)
         write = upsert.call(table.rows, table.positions)
-        if not write.positions or not features:
-            return (yield from _write(UPSERT_FEATURES, upsert, table)), None, None
-        selection = yield from self.select(list(features))
-        calls = [pack_call(UPSERT_FEATURES, write.keys, write.arguments), selection.packer.one(encode_id(entity_id))]
-        written, found = yield Calls(WRITE_AND_READ, calls)
+        if not write.positions:
+            return upsert.finish(), None, None
+        calls = [pack_call(UPSERT_FEATURES, write.keys, write.arguments)]
+        selection = None
+        if features:
+            selection = yield from self.select(list(features))
+            calls.append(selection.packer.one(encode_id(entity_id)))
+        written, *rest = yield Calls(WRITE_AND_READ, calls)
         with reading(UPSERT_FEATURES.name):
             upsert.settle(write, written)
         result = upsert.finish()
-        if not result.written:
+        if selection is None or not result.written:
             return result, None, None
+        (found,) = rest
         if isinstance(found, FeatureStoreError):  # the write took place; what is amiss with the read is met again
             return result, *(yield from self.fetch(entity_id, list(features)))
         with reading(GET_FEATURES.name):

@@ -1,6 +1,7 @@
 """What the doctor finds, on real servers in the states that it is to tell."""
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from support.servers import Server, binaries, free_port, wait_until
 
-from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport
+from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport, doctor
 from featurestore.doctor import diagnose
 from featurestore.maintenance import sweep
+from featurestore.scripts import APPLY_SCHEMA, script_folder
 
 SOUND = ("--appendonly", "yes", "--hash-max-ziplist-value", "1024")
 Start = Callable[..., FeatureStore]
@@ -202,6 +204,36 @@ def test_a_user_that_may_not_do_what_the_scripts_do(start: Start) -> None:
     if not store.transport.command("INFO", "server").decode().partition("redis_version:")[2].startswith("6."):
         store.transport.command("ACL", "SETUSER", "limited", "+acl|dryrun", "+acl|whoami")
         assert any("may not HDEL, SADD on" in text for text in warnings(limited))
+
+
+def test_a_user_that_may_only_do_what_the_scripts_do_is_told_what_it_may_not_see(start: Start) -> None:
+    store = start(*SOUND)
+    store.apply(Definition(features={"city": "string", "e": "float32[2]"}))
+    tried = {line.split()[0] for line in (*doctor._READS, *doctor._WRITES, *doctor._CHANGES)}
+    sources = [path.read_text() for path in script_folder().rglob("*.lua")]
+    used = {name for source in sources for name in re.findall(r"call\('([A-Z]+)'", source)} | {"EVALSHA", "SCRIPT"}
+    assert used - tried <= {"RESTORE"}  # without which bulk loads go another way
+    allowed = [f"+{name.lower()}" for name in sorted(tried | {"RESTORE", "PING", "SMEMBERS"})]
+    store.transport.command("ACL", "SETUSER", "frugal", "on", ">secret", "~*", *allowed)
+    frugal = start("again", credentials="frugal:secret@")
+    assert frugal.upsert([("u", {"city": "x", "e": [1, 2]})]).verdicts == "C"
+    assert frugal.get("u") == {"city": "x"}
+    findings = [finding.text for finding in diagnose(frugal)]
+    assert "user: this user may do what the scripts do" in findings
+    assert any(text.startswith("user: a sample of the ids is not for this user to see") for text in findings)
+    store.transport.command("ACL", "SETUSER", "frugal", "-time")
+    assert any("may not TIME on" in text for text in warnings(start("again", credentials="frugal:secret@")))
+
+
+def test_a_schema_that_stands_in_no_set_is_looked_at_too(start: Start) -> None:
+    store = start(*SOUND)
+    store.transport.run(APPLY_SCHEMA, ["user:schema"], ["age", "float"])  # by a caller of the script
+    FeatureStore(store.transport, Keys("item")).apply(Definition(features={"price": "float"}, entity="item"))
+    assert store.entities() == ["item", "user"]
+    assert [text.partition(":")[0] for text in (each.text for each in diagnose(store)) if "schema version" in text] == [
+        "item",
+        "user",
+    ]
 
 
 def test_clocks_that_differ(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,17 @@ def test_a_put_is_one_round_trip(client: falcon.testing.TestClient, store: Featu
     assert (answer.text.partition('"features":')[2], exchanges) == ('{"age":0.0,"zip":"1"}}', [2])
 
 
+def test_a_put_of_nothing_and_one_that_is_rejected_are_one_call(store: FeatureStore) -> None:
+    result, selection, row = store.put("u", {})
+    assert (result.verdicts, selection, row, store.get("u", ["age"])) == ("C", None, None, {"age": None})
+    result, selection, row = store.put("u", {"age": "x"})
+    assert ([rejected.reason for rejected in result.rejected], selection, row) == (
+        ["age is float, not 'x'"],
+        None,
+        None,
+    )
+
+
 def test_names_that_mark_rows_are_no_features(client: falcon.testing.TestClient) -> None:
     for name in ("@event_time", "@event_id"):
         answer = client.simulate_put("/features/u", json={"features": {"age": 1.0, name: 5}}, headers=KEY)
@@ -211,6 +222,8 @@ LINES = b'{"id":"u","features":{"age":1.0}}\n{"id":"v","features":{"age":2}}\n'
         (LINES, {"Content-Type": "application/x-www-form-urlencoded"}),
         (gzip.compress(LINES), {"Content-Encoding": "gzip"}),
         (gzip.compress(LINES[:20]) + gzip.compress(LINES[20:]), {"Content-Encoding": "GZIP"}),
+        (gzip.compress(b"") * 998 + gzip.compress(LINES), {"Content-Encoding": "gzip"}),
+        (gzip.compress(LINES + b" " * 400_000, 0), {"Content-Encoding": "gzip"}),  # longer than is inflated at once
         (LINES, {"Content-Encoding": "identity"}),
     ],
 )
@@ -235,6 +248,7 @@ def test_ingest_takes_ndjson_as_it_is_or_as_gzip(
         (LINES, {"Content-Encoding": "gzip"}, 400, "the body is no gzip"),
         (gzip.compress(LINES)[:-9], {"Content-Encoding": "gzip"}, 400, "the body is gzip that ends too early"),
         (gzip.compress(LINES) + b"x", {"Content-Encoding": "gzip"}, 400, "the body is"),
+        (gzip.compress(b"") * 1001, {"Content-Encoding": "gzip"}, 400, "the body has more than 1000 gzip members"),
         (gzip.compress(b" " * 2_000_000), {"Content-Encoding": "gzip"}, 413, "the body may have at most 1048576 bytes"),
     ],
 )

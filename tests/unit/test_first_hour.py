@@ -13,6 +13,7 @@ from support.processes import GUNICORN, SERVE, clean_environment, started
 from support.servers import free_port, wait_until
 
 from featurestore import ConfigurationError, Settings, extensions
+from featurestore.dialling import open_pool
 from featurestore.settings import settings_in_force, unknown_variables, without_password
 
 ROOT = Path(__file__).parents[2]
@@ -248,3 +249,29 @@ def test_missing_extensions_are_told(without: Callable[[str], None]) -> None:
     assert advice is not None
     assert "_wire" in advice
     assert "\n" not in advice
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:p?w@h:6379/0", "redis://:***@h:6379/0"),
+        ("redis://me:p#w/x@h", "redis://me:***@h"),
+        ("redis://:p@w@h", "redis://:***@h"),
+        ("redis://h:6379/0", "redis://h:6379/0"),
+    ],
+)
+def test_a_password_that_is_not_percent_encoded_is_not_shown_either(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("url", ["redis://:p?w@h", "redis://:p#w@h", "redis://:p/w@h"])
+def test_an_error_of_a_url_shows_no_part_of_a_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="in a password, /") as caught:
+        open_pool(url, timeout=1, connect_timeout=1, max_connections=1)
+    assert "'p'" not in str(caught.value)
+
+
+def test_a_port_is_told_from_what_kubernetes_sets() -> None:
+    assert unknown_variables({"FEATURESTORE_PORT": "tcp://10.0.0.1:8000"}) == []
+    (warning,) = unknown_variables({"FEATURESTORE_PORT": "9000"})
+    assert warning.startswith("FEATURESTORE_PORT is not a setting")

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurestore.errors import UnsuitableValueError
+from featurestore.arguments import plain_value
+from featurestore.errors import BadValueError, UnsuitableValueError
 from featurestore.text import FORGET, LEAVE, to_text
-from featurestore.values import row_value
+from featurestore.values import row_value, unwrapped
 
 
 class Count(enum.IntEnum):
@@ -118,6 +119,24 @@ REFUSED: list[Any] = [
     ("float32[2]", [1, math.nan], "is float32[2]: its numbers are finite and within float32"),
     ("float32[2]", [1, 1e300], "is float32[2]: its numbers are finite and within float32"),
 ]
+
+
+def test_times_of_numpy_are_no_ints_for_any_client() -> None:
+    time = np.datetime64("2024-01-01", "ns")
+    record = np.array([("a", time)], [("id", "U1"), ("n", "M8[ns]")])
+    for value in (time, np.array(time), record[0][1]):
+        with pytest.raises(UnsuitableValueError):
+            row_value("int", value)
+        with pytest.raises(BadValueError):
+            plain_value("n", value)
+    (row,) = unwrapped(record)
+    assert (unwrapped(row)[0], type(unwrapped(row)[1])) == ("a", np.datetime64)
+    assert type(unwrapped(np.array([time]))) is np.ndarray
+
+
+@pytest.mark.parametrize("vector", [array("f", [1, 2]).tobytes(), (number for number in (1, 2)), np.array([1, 2], "f")])
+def test_clients_over_http_take_vectors_as_stores_do(vector: Any) -> None:
+    assert plain_value("e", vector) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(("kind", "value", "row"), TAKEN)
