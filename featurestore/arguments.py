@@ -220,7 +220,7 @@ def plain_value(name: str, value: Any) -> Any:
         raise BadValueError(f"{name} cannot be {shown(value)}") from None
     if isinstance(value, bytes) and len(value) % 4 == 0:  # a vector as it is stored
         value = numbers_of(value)
-    if isinstance(value, Iterable) and not isinstance(value, _NO_LISTS) and getattr(value, "ndim", 1):
+    if isinstance(value, Iterable) and not isinstance(value, _NO_LISTS) and getattr(value, "ndim", 1) != 0:
         return [_plain_scalar(name, number) for number in value]
     return _plain_scalar(name, value)
 
