@@ -1,16 +1,21 @@
-"""The one thing that setup.cfg cannot say: extension modules. Without a compiler the package does without them."""
+"""What setup.cfg cannot say: extension modules. Without a compiler the package does without them."""
+
+import tempfile
 
 from setuptools import Extension, setup
 
-setup(
-    ext_modules=[
-        Extension(
-            f"featurestore.{name}",
-            [f"featurestore/{name}.c"],
-            depends=["featurestore/_writer.h"],
-            extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
-            optional=True,
-        )
-        for name in ("_rows", "_transcode", "_wire")
-    ]
-)
+# A folder of its own for each build: what an earlier one left would be installed again, modules that are gone included.
+with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
+    setup(
+        ext_modules=[
+            Extension(
+                f"featurestore.{name}",
+                [f"featurestore/{name}.c"],
+                depends=["featurestore/_writer.h"],
+                extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
+                optional=True,
+            )
+            for name in ("_rows", "_transcode", "_wire")
+        ],
+        options={"build": {"build_base": folder}},
+    )

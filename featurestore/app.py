@@ -21,6 +21,7 @@ from featurestore.bodies import (
 from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.json_reads import fetch_json, fetch_many_json
+from featurestore.keys import SCHEMAS
 from featurestore.metrics import Board, Meter
 from featurestore.rendering import encode
 from featurestore.selection import Fresh, Selection
@@ -199,12 +200,12 @@ def _look_for_a_schema(store: FeatureStore) -> None:
     """Return when there is a schema: the default entity's, or only others'.
 
     Raises:
-        NoSchemaError: There is none.
+        NoSchemaError: There is none, or the default entity's is gone, as where Redis evicts.
     """
     try:
         store.schema()
     except NoSchemaError:
-        if not store.entities():
+        if store.transport.command("SISMEMBER", SCHEMAS, store.keys.schema) or not store.entities():
             raise
 
 

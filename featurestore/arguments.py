@@ -218,8 +218,6 @@ def plain_value(name: str, value: Any) -> Any:
         value = unwrapped(value)
     except TypeError:  # a class such as np.float64 itself
         raise BadValueError(f"{name} cannot be {shown(value)}") from None
-    if isinstance(value, bytes) and len(value) % 4 == 0:  # a vector as it is stored
-        value = numbers_of(value)
     if isinstance(value, Iterable) and not isinstance(value, _NO_LISTS) and getattr(value, "ndim", 1) != 0:
         return [_plain_scalar(name, number) for number in value]
     return _plain_scalar(name, value)
@@ -240,7 +238,7 @@ def _plain_scalar(name: str, value: Any) -> Any:
         if type(number) is int and -(2**63) <= number < 2**63:
             return number
         inner = held(value)
-        if inner is not value:
+        if inner is not value and (inner is None or isinstance(inner, str | float | int)):
             return _plain_scalar(name, inner)
     raise BadValueError(f"{name} cannot be {shown(value)}")
 

@@ -34,6 +34,7 @@ _NO_ROOM = "the server holds as many bytes of requests as it may; try again"
 _MOST_MEMBERS = 1000
 _INFLATED_AT_ONCE = 65_536
 _RETRY_AFTER_S = 1
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _GZIP = 31  # zlib's word for: gzip alone, with the largest window
 
 T = TypeVar("T")
@@ -161,7 +162,7 @@ def read_lines(req: Request, most: int) -> list[bytes]:
     kind = (req.content_type or "").partition(";")[0].strip().lower()
     if kind and kind not in NDJSON_TYPES and kind not in _UNTOLD_TYPES:
         raise _no_ndjson(f"the body is {kind[:_NAME_SHOWN]}")
-    body = read_body(req, most)
+    body = read_body(req, most).removeprefix(_BYTE_ORDER_MARK)
     lines = body.split(b"\n")
     if body.strip() and not any(line.lstrip().startswith(b"{") for line in lines):
         compressed = body.startswith(b"\x1f\x8b")

@@ -17,7 +17,13 @@ from featurestore import extensions, health, supervisor
 from featurestore.definition import read_definition
 from featurestore.demo import run_demo
 from featurestore.doctor import diagnose
-from featurestore.errors import ConfigurationError, FeatureStoreError
+from featurestore.errors import (
+    BadArgumentsError,
+    ConfigurationError,
+    FeatureStoreError,
+    TypeChangeError,
+    UndeclaredFeatureError,
+)
 from featurestore.keys import Keys
 from featurestore.maintenance import RepackProgress, SweepProgress
 from featurestore.maintenance import repack as repack_rows
@@ -110,7 +116,10 @@ def apply(path: Path | None) -> None:
     """Declare the features of the schema file PATH (TOML), or of the schema that ships with the package."""
     definition = read_definition(path)
     with open_store(Keys.of(definition.entity, definition.members)) as store:
-        store.apply(definition)
+        try:
+            store.apply(definition)
+        except (BadArgumentsError, TypeChangeError, UndeclaredFeatureError) as error:
+            raise type(error)(f"{path or 'the schema of the package'}, entity {definition.entity}: {error}") from error
         schema = store.schema()
     click.echo(f"schema of {definition.entity}: version {schema.version}, {len(schema.features)} features", err=True)
 

@@ -123,6 +123,10 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
                 raise _refusal(key, text, "want printable text")
         if self.join_key in RESPONSE_FIELDS:
             raise SchemaError(f"join_key cannot be {self.join_key}: responses have a field of that name")
+        if self.join_key in RESERVED_NAMES:
+            raise SchemaError(
+                f"join_key cannot be {self.join_key}: Feast's client sends a column of that name for itself"
+            )
         if self.members is not None:
             _check_members(self.entity, self.members)
         self._check_features()
@@ -150,12 +154,17 @@ def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
+_KEYS_OF_OTHERS = re.compile(r"all_users|.*:(schema|features)|featurestore:.*", re.DOTALL)
+"""The ids of users, schemas, hashes, and what the store has for itself."""
+
+
 def _check_members(entity: str, members: str) -> None:
     default = Keys()
     if entity == default.entity and members != default.members:
         raise SchemaError(f"members of {entity} is {default.members}: servers and tools go by that, not {members!r}")
-    if members == Keys.of(entity).schema:
-        raise SchemaError(f"members cannot be {members}: the schema is there")
+    own = Keys.of(entity)
+    if members != own.members and _KEYS_OF_OTHERS.fullmatch(members):
+        raise SchemaError(f"members cannot be {members!r}: the store has a key of that name, or will; leave it out")
 
 
 def _check_feature(name: str, feature: FeatureType | FeatureDefinition, id_name: str) -> None:
@@ -182,7 +191,7 @@ def _check_type(key: str, kind: object) -> None:
     try:
         text: str = msgspec.convert(kind, FeatureType)
     except msgspec.ValidationError:
-        hint = _meant(kind, _KNOWN_TYPES)
+        hint = ": a vector tells its length, float32[N]" if kind == "float32" else _meant(kind, _KNOWN_TYPES)
         raise _refusal(key, kind, f"no such type{hint} (types are {_TYPES})") from None
     if (vector_length(text) or 0) > _MOST_NUMBERS:
         raise _refusal(key, text, f"a vector has at most {_MOST_NUMBERS} numbers")

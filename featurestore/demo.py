@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -23,6 +24,7 @@ from featurestore.embedded import EmbeddedServer
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.health import reachable, split_address
 from featurestore.keys import SCHEMAS, Keys
+from featurestore.master import has_terminal
 from featurestore.settings import Settings, unknown_variables, without_password
 from featurestore.store import FeatureStore
 from featurestore.supervisor import GUNICORN, running, wait_until_serving
@@ -73,9 +75,12 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
         gunicorn = stack.enter_context(running(GUNICORN, environment, patience))
         wait_until_serving(gunicorn, settings.bind)
         click.echo(_instructions(settings, url, write_keys), err=True)
-        updates = stack.enter_context(running([*simulate, "--no-load"], environment, patience))
+        updates = stack.enter_context(running([*simulate, "--no-load", "--log-every", "30"], environment, patience))
+        had_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
         while True:
             time.sleep(_LOOK_S)
+            if had_terminal and not has_terminal():  # under make, which keeps the hangup to itself
+                raise SystemExit(128 + signal.SIGHUP)
             if server is not None and server.failure is not None:
                 raise server.failure
             for name, process in (("HTTP server", gunicorn), ("simulator", updates)):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from featurestore import extensions
-from featurestore.errors import AccessDeniedError, FeatureStoreError, NoSchemaError
+from featurestore.errors import AccessDeniedError, FeatureStoreError, NoSchemaError, UnavailableError
 from featurestore.schema import Schema
 from featurestore.store import FeatureStore
 
@@ -42,9 +42,7 @@ def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding
     """
     info = _info(store)
     if info is None:
-        yield Finding(
-            good=False, text="INFO is not permitted to this user, so the server's state is unknown: allow +info"
-        )
+        yield Finding(good=False, text="this user may not use INFO, so the server's state is unknown: allow +info")
     else:
         yield from _server_findings(store, info)
         if _is_sentinel(info):
@@ -59,7 +57,7 @@ def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding
             found.append((each, each.schema()))
         except NoSchemaError as error:
             others = f"; there are schemas of {', '.join(known)}" if known else ""
-            yield Finding(good=False, text=f"{name}: {error}{others}")
+            yield Finding(good=False, text=f"{error}{others}")
         except FeatureStoreError as error:
             yield Finding(good=False, text=f"{name}: {error}")
     if info is not None:
@@ -78,18 +76,26 @@ def _info(store: FeatureStore) -> Mapping[str, str] | None:
     """Return what INFO says; None where it is not permitted."""
     try:
         text = store.transport.command("INFO").decode(errors="replace")
-    except AccessDeniedError:
+    except UnavailableError:
+        raise
+    except AccessDeniedError as error:
+        if "NOPERM" not in str(error):
+            raise  # a password is missing, or wrong
+        return None
+    except FeatureStoreError:  # renamed, as hosts of Redis do
         return None
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value for name, separator, value in pairs if separator}
 
 
 def _permitted(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield the findings; where the user may not ask for them, that."""
+    """Yield the findings; where the user may not ask for them, or they cannot be had, that."""
     try:
         yield from findings
     except AccessDeniedError as error:
         yield Finding(good=True, text=f"{what} is not for this user to see ({error})")
+    except FeatureStoreError as error:
+        yield Finding(good=False, text=f"{what} cannot be read: {error}; is the key something else's?")
 
 
 def _entities(store: FeatureStore) -> list[str]:

@@ -62,7 +62,7 @@ def heed_the_terminal(server: Any) -> None:
 
     Without a terminal it goes on meaning what gunicorn says: reload. So it does under `nohup`.
     """
-    if _State.survives_hangups or not _has_terminal():
+    if _State.survives_hangups or not has_terminal():
         return
     signal.signal(signal.SIGHUP, lambda _number, frame: server.signal(signal.SIGTERM, frame))
 
@@ -112,7 +112,8 @@ def _leave(server: Any, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
+    """Return whether this process has a terminal; one that was closed does not count."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

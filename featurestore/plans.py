@@ -26,6 +26,7 @@ from featurestore.errors import (
     FeatureStoreError,
     NoSchemaError,
     SchemaChangedError,
+    SchemaError,
     UndeclaredFeatureError,
     UnknownEntityError,
 )
@@ -106,7 +107,7 @@ class ReadPlans:
 
     def schema(self) -> Plan[Schema]:
         """Read the schema from Redis and use it from now on; NoSchemaError when none is stored."""
-        schema = Schema.from_reply((yield Command(("HGETALL", self.keys.schema))))
+        schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
         if schema != self._schema:
             self.selections = {}
         self._schema, self._schema_read_at = schema, time.monotonic()
@@ -120,11 +121,19 @@ class ReadPlans:
     def apply(self, definition: Definition) -> Plan[int]:
         """Declare the features of `definition` beside the others; return the schema's version."""
         words = definition.words()
+        if definition.members is not None:
+            yield from self._check_members(definition.members)
         for entity, features in definition.references().items():
             if entity != self.keys.entity or not features.keys() <= definition.features.keys():
                 yield from self._check_references(entity, features, definition)
         reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
         return int(reply)
+
+    def _check_members(self, members: str) -> Plan[None]:
+        """Return when no other entity has that set; to sweep it would take out the other's ids."""
+        for name in (yield from self.entities()):
+            if name != self.keys.entity and (yield from self.entity(name)).keys.members == members:
+                raise SchemaError(f"members cannot be {members!r}: that is the set of all ids of {name}")
 
     def _check_references(
         self, entity: str, features: Mapping[str, Sequence[str]], definition: Definition

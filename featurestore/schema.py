@@ -44,8 +44,8 @@ class Schema(msgspec.Struct, frozen=True):
     defaults: dict[str, Value] = {}
 
     @classmethod
-    def from_reply(cls, reply: Sequence[bytes]) -> "Schema":
-        """Make a schema of the hash: field, value, field, value ….
+    def from_reply(cls, entity: str, reply: Sequence[bytes]) -> "Schema":
+        """Make a schema of the hash of `entity`: field, value, field, value ….
 
         Raises:
             NoSchemaError: There is none.
@@ -54,7 +54,7 @@ class Schema(msgspec.Struct, frozen=True):
         try:
             stored = {field.decode(): value.decode() for field, value in zip(reply[::2], reply[1::2], strict=True)}
             if not stored.keys() >= {"@version", "@layout", "@features"}:
-                raise NoSchemaError("no schema is stored: featurestore apply FILE declares features")
+                raise NoSchemaError(f"no schema of {entity} is stored: featurestore apply FILE declares features")
             features = msgspec.convert(_pairs(stored["@features"]), dict[str, FeatureType])
             rules = _pairs(stored.get("@rules", "[]"))
             services = _of(stored, "@service")
@@ -144,7 +144,8 @@ class Schema(msgspec.Struct, frozen=True):
             return Selection(list(row), list(row.values()), words, id_name)
         for name in names:
             if name not in self.features:
-                raise UndeclaredFeatureError(f"{name} is not declared in the schema")
+                hint = ": a feature of another entity is asked for by a query" if ":" in name else ""
+                raise UndeclaredFeatureError(f"{name} is not declared in the schema{hint}")
         return Selection(names, [self.features[name] for name in names], names, id_name)
 
 

@@ -137,7 +137,7 @@ class FeatureTable(Sequence[TableRow]):
         try:
             import pandas as pd  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise ConfigurationError("to_pandas needs pandas: pip install 'redis-featurestore[pandas]'") from error
+            raise ConfigurationError("to_pandas needs pandas: pip install '.[pandas]' in a checkout") from error
         index = pd.Index(self.ids, dtype=object, name="id")
         columns = {}
         for name in self.names:

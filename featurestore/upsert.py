@@ -10,9 +10,12 @@ from featurestore.errors import BadIdError, BadTimeError, FeatureStoreError, Uns
 from featurestore.keys import MAX_ID_BYTES, Keys
 from featurestore.text import EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.transport import Reply, Word
+from featurestore.values import shown
 
 _PLAIN_TYPES = {"float": (float, int), "int": (int,), "string": (str,)}
 """Types of values that are sent as they are, by their feature's type."""
+
+_PLAIN_ROWS = frozenset({tuple, list})
 
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
@@ -133,7 +136,7 @@ class Upsert:
 
         The packer writes floats and ints as `to_text` does.
         """
-        positions = self._positions.get(tuple(map(type, row)))
+        positions = self._positions.get(tuple(map(type, row))) if type(row) in _PLAIN_ROWS else None
         if positions is None:
             return None
         words = list(row)
@@ -152,8 +155,9 @@ class Upsert:
 
     def _words(self, position: int, row: Sequence[Any]) -> list[Any]:
         """Return a row's words, or reject it and return none."""
-        if len(row) != len(self._columns) + 1:
-            return self._reject(position, "BADARGS", f"{len(row) - 1} values for {len(self._columns)} features")
+        wrong = self._wrong_shape(row)
+        if wrong:
+            return self._reject(position, "BADARGS", wrong)
         try:
             entity_id = encode_id(row[0])
             values = [self._text_of(index, value) for index, value in enumerate(row[1:], 1)]
@@ -170,6 +174,14 @@ class Upsert:
         if not self._undeclared:
             self._remember(tuple(map(type, row)))
         return [entity_id, *values]
+
+    def _wrong_shape(self, row: object) -> str | None:
+        """Return what is wrong with a row as such, None where nothing is."""
+        if not isinstance(row, tuple | list) or not row:
+            return f"a row is an id and its values, not {shown(row)}"
+        if len(row) != len(self._columns) + 1:
+            return f"{len(row) - 1} values for {len(self._columns)} features"
+        return None
 
     def _remember(self, types: tuple[type, ...]) -> None:
         """Have rows whose values are of these types go the quick way, where all of them are plain."""

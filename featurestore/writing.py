@@ -46,8 +46,8 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
         event_id: Tells the event from others: sent again, it is not counted again.
     """
 
-    incr: Annotated[dict[str, int | float], msgspec.Meta(min_length=1)] | None = None
-    event: dict[str, int | float] | None = None
+    incr: Annotated[dict[str, Any], msgspec.Meta(min_length=1)] | None = None
+    event: dict[str, Any] | None = None
     event_time: Any = None
     event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 

@@ -29,8 +29,9 @@ _RETRY_S = 1.0
 @click.option("--interval", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between updates.")
 @click.option("--once", is_flag=True, help="Bring in every user once, then exit.")
 @click.option("--load/--no-load", default=True, help="Bring in every user before the updates.")
+@click.option("--log-every", type=click.FloatRange(0), default=0.0, help="Least seconds between lines about updates.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed makes the same users.")
-def simulate(*, users: int, batch: int, interval: float, once: bool, load: bool, seed: int) -> None:
+def simulate(*, users: int, batch: int, interval: float, once: bool, load: bool, log_every: float, seed: int) -> None:
     """Write simulated users: everyone once, then an update of some of them every interval, until stopped."""
     settings = Settings.from_environment()
     writer = BulkWriter(settings.url or embedded_url(settings.data_dir))
@@ -41,24 +42,28 @@ def simulate(*, users: int, batch: int, interval: float, once: bool, load: bool,
             _report(writer.write(COLUMNS, rows))
         elapsed = time.monotonic() - started
         _logger.info("Loaded %d users in %.1f s (%.0f users/s)", users, elapsed, users / elapsed)
+    logged = -log_every
     while not once:
-        if not _update(writer, simulator.some(batch)) and settings.url is None:
+        tells = time.monotonic() - logged >= log_every
+        logged = time.monotonic() if tells else logged
+        if not _update(writer, simulator.some(batch), tells=tells) and settings.url is None:
             embedded_url(settings.data_dir)  # it raises once that server cannot be started again
         time.sleep(interval)
     writer.close()
 
 
-def _update(writer: BulkWriter, rows: list[SimulatedRow]) -> bool:
-    """Write `rows` and log the total; when Redis cannot take them, say so and return False after a pause."""
+def _update(writer: BulkWriter, rows: list[SimulatedRow], *, tells: bool) -> bool:
+    """Write `rows`, and log the total where it `tells`; where Redis takes none, say so, and return False in a while."""
     try:
         result = writer.write(COLUMNS, rows)
         _report(result)
-        total = writer.store.count()
+        total = writer.store.count() if tells else 0
     except RedisError as error:
         _logger.warning("an update of %d users failed, some may be written: %s", len(rows), error)
         time.sleep(_RETRY_S)
         return False
-    _logger.info("Ingested/Updated %d features. Total unique users: %d", result.written, total)
+    if tells:
+        _logger.info("Ingested/Updated %d features. Total unique users: %d", result.written, total)
     return True
 
 

@@ -96,13 +96,14 @@ local function service_error(name, value)
   return nil
 end
 
-local fields, removed = {}, {}
+local fields, removed, join_key = {}, {}, before['@join_key'] or ''
 for position = 1, #ARGV, 2 do
   local name, kind = ARGV[position], ARGV[position + 1]
   local option, of = string.match(name, '^@([%a_]+):?(.*)$')
   if option then
     local wrong = option_error(name, option, of, kind)
     if wrong then return redis.error_reply(wrong) end
+    if name == '@join_key' then join_key = kind end
     if not PLAIN[option] then
       -- An entity's ttl that has ended is kept as 0, so that writes take the old one off its key.
       if name == '@ttl' and kind == '' and rules[name] then kind = '0' end
@@ -136,6 +137,9 @@ for position = 1, #ARGV, 2 do
   local service = string.match(ARGV[position], '^@service:(.*)$')
   local wrong = service and service_error(service, ARGV[position + 1])
   if wrong then return redis.error_reply(wrong) end
+end
+if declared[join_key] then
+  return redis.error_reply('BADARGS ' .. join_key .. ' is the name of the id (@join_key), and cannot be a feature too')
 end
 if #features > 2 * MOST then
   return redis.error_reply('BADARGS a schema has at most ' .. MOST .. ' features')

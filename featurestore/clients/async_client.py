@@ -8,6 +8,7 @@ from featurestore.clients import exchanges
 from featurestore.clients.answers import Answer
 from featurestore.clients.calling import Caller
 from featurestore.clients.exchanges import Exchange, Wanted
+from featurestore.errors import UnavailableError
 from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.table import FeatureTable, TableRow
 from featurestore.values import Value
@@ -40,6 +41,8 @@ class AsyncClient(Caller):
         await self._http.aclose()
 
     async def _send(self, exchange: Exchange[T], timeout: float | None) -> T:  # noqa: ASYNC109 - of the clients' own
+        if self._http.is_closed:
+            raise UnavailableError("this client is closed")
         request = self._request(exchange)
         tries = exchange.tries
         try:

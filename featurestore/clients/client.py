@@ -14,6 +14,7 @@ from featurestore.clients import exchanges
 from featurestore.clients.answers import Answer
 from featurestore.clients.calling import Caller
 from featurestore.clients.exchanges import Exchange, Wanted
+from featurestore.errors import UnavailableError
 from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.table import FeatureTable, TableRow
 from featurestore.values import Value
@@ -67,6 +68,8 @@ class Client(Caller):
 
     def _send(self, exchange: Exchange[T], timeout: float | None) -> T:
         deadline = monotonic() + self._seconds(timeout)
+        if self._http.is_closed:
+            raise UnavailableError("this client is closed")
         if self._process != os.getpid():  # forked: the connections are the other process's, and so are their answers
             self._http, self._process = self._make_http(), os.getpid()
         request = self._request(exchange) | {"extensions": {"timeout": _TimeLeft(deadline)}}

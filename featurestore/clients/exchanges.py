@@ -24,7 +24,14 @@ from featurestore.arguments import (
 )
 from featurestore.clients.answers import Answer, check, tells_of_no_such_entity
 from featurestore.clients.plain import numbers_body, row_body
-from featurestore.errors import BadArgumentsError, BadTimeError, BadValueError, FeatureStoreError, UnknownEntityError
+from featurestore.errors import (
+    BadArgumentsError,
+    BadTimeError,
+    BadValueError,
+    FeatureStoreError,
+    UndeclaredFeatureError,
+    UnknownEntityError,
+)
 from featurestore.keys import ENTITY_NAME
 from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.table import FeatureTable, TableRow
@@ -160,6 +167,9 @@ class Wanted(msgspec.Struct, frozen=True):
     def query(self) -> str:
         """Return it as the query of a URL."""
         names = self.names
+        for name in names or ():
+            if "," in name:  # which would be two names in a URL
+                raise UndeclaredFeatureError(f"{shown(name)} is not declared in the schema")
         parts = [] if names is None else ["features=" + ",".join(quote(name, safe="") for name in names)]
         if self.service is not None:
             parts.append("service=" + quote(self.service, safe=""))

@@ -53,7 +53,7 @@ def warnings(store: FeatureStore, entity: str | None = None) -> list[str]:
 
 def test_a_sound_server_has_no_findings_but_good_ones(start: Start) -> None:
     store = start(*SOUND)
-    assert warnings(store) == ["user: no schema is stored: featurestore apply FILE declares features"]
+    assert warnings(store) == ["no schema of user is stored: featurestore apply FILE declares features"]
     store.apply(Definition(features={"city": "string", "n": "int"}))
     store.upsert([("u", {"city": "x" * 100})])
     findings = list(diagnose(store))
@@ -83,7 +83,7 @@ def test_all_entities_are_looked_at_or_one(start: Start) -> None:
     item.upsert([("i", {"price": 1.0})])
     assert warnings(store) == []
     assert warnings(store, "item") == []
-    missing = "user: no schema is stored: featurestore apply FILE declares features; there are schemas of item"
+    missing = "no schema of user is stored: featurestore apply FILE declares features; there are schemas of item"
     assert warnings(store, "user") == [missing]
     assert store.entities() == ["item"]
 
@@ -199,7 +199,7 @@ def test_a_user_that_may_not_do_what_the_scripts_do(start: Start) -> None:
     store.transport.command("ACL", "SETUSER", "limited", *rules)
     limited = start("again", credentials="limited:secret@")
     first, *rest = warnings(limited)
-    assert first == "INFO is not permitted to this user, so the server's state is unknown: allow +info"
+    assert first == "this user may not use INFO, so the server's state is unknown: allow +info"
     assert any("user: this user may not HDEL on all_users and user:*:features" in text for text in rest)
     if not store.transport.command("INFO", "server").decode().partition("redis_version:")[2].startswith("6."):
         store.transport.command("ACL", "SETUSER", "limited", "+acl|dryrun", "+acl|whoami")

@@ -159,3 +159,27 @@ def test_an_empty_list_takes_a_service_back(store: FeatureStore) -> None:
     assert store.schema().services == {}
     with pytest.raises(BadArgumentsError, match="wants a JSON array"):
         applying(store.transport, "@service:ads", "[]")
+
+
+def test_the_set_of_another_entity_cannot_be_an_entitys_members(store: FeatureStore, transport: Transport) -> None:
+    """To sweep the one would take out the ids of the other."""
+    store.apply(Definition(features={"age": "float"}))
+    goods = Definition(features={"price": "float"}, entity="item", members="all_users_items")
+    FeatureStore(transport, Keys("item", "all_users_items")).apply(goods)
+    for members in ("all_users", "user:schema", "user:u:features", "featurestore:schemas", "all_users_items"):
+        shop = Definition(features={"n": "int"}, entity="shop", members=members)
+        with pytest.raises(SchemaError, match="members cannot be"):
+            FeatureStore(transport, Keys("shop", members)).apply(shop)
+    transport.command("DEL", "item:schema")
+
+
+def test_a_name_cannot_be_the_ids_and_a_features_whichever_came_first(store: FeatureStore) -> None:
+    store.apply(Definition(features={"a": "int", "pid": "int"}))
+    with pytest.raises(BadArgumentsError, match="pid is the name of the id"):
+        store.apply(Definition(features={"a": "int"}, join_key="pid"))
+    store.apply(Definition(features={"a": "int"}, join_key="sku"))
+    with pytest.raises(BadArgumentsError, match="sku is the name of the id"):
+        store.apply(Definition(features={"sku": "int"}))
+    with pytest.raises(SchemaError, match="join_key cannot be event_timestamp"):
+        store.apply(Definition(features={"a": "int"}, join_key="event_timestamp"))
+    assert list(store.schema().features) == ["a", "pid"]

@@ -122,7 +122,9 @@ def test_http_without_a_schema_says_which_command_to_run(server: HttpServer, sto
         503,
         "no schema is stored: featurestore apply FILE declares features",
     )
-    assert server.get("/health").json["reason"] == "no schema is stored: featurestore apply FILE declares features"
+    assert (
+        server.get("/health").json["reason"] == "no schema of user is stored: featurestore apply FILE declares features"
+    )
     store.apply(read_definition())
     assert server.get("/features/u").status == 200
 
@@ -140,6 +142,11 @@ def test_http_is_ready_where_another_entity_has_a_schema(server: HttpServer, sto
     assert server.get("/entities/item/features/i").json["features"] == {"price": 1.0}
     store.transport.command("DEL", "item:schema")
     assert server.get("/readyz").status == 503
+    item.apply(Definition(features={"price": "float"}, entity="item"))
+    store.apply(read_definition())
+    assert server.get("/readyz").status == 200
+    store.transport.command("DEL", "user:schema")  # as where Redis evicts: reads and writes of users fail
+    assert server.get("/readyz").json["reason"][:28] == "no schema of user is stored:"
 
 
 def test_http_says_503_and_not_404_while_the_store_is_empty(server: HttpServer, store: FeatureStore) -> None:

@@ -60,7 +60,8 @@ def test_apply_refuses_a_changed_type(run: Run, tmp_path: Path) -> None:
     refused = run("apply", str(changed))
     assert refused.returncode == 1
     assert refused.stderr == (
-        "featurestore: age is declared as float and cannot become int: declare a feature of another name\n"
+        f"featurestore: {changed}, entity user: age is declared as float and cannot become int: declare a feature of "
+        "another name\n"
     )
 
 
@@ -69,7 +70,8 @@ def test_every_command_takes_another_entity(run: Run, tmp_path: Path, environmen
     path.write_text('entity = "item"\njoin_key = "sku"\nmembers = "goods"\n[features]\nprice = "float"\n')
     item = ("--entity", "item")
     assert (
-        run("repack", *item).stderr == "featurestore: no schema is stored: featurestore apply FILE declares features\n"
+        run("repack", *item).stderr
+        == "featurestore: no schema of item is stored: featurestore apply FILE declares features\n"
     )
     assert run("apply", str(path)).returncode == 0
     with EmbeddedServer(environment["FEATURESTORE_DATA_DIR"]) as server, FeatureStore.connect(server.url) as store:

@@ -43,7 +43,7 @@ FILES: list[tuple[str, str]] = [
     ('members = ""\nentity = "item"\n' + FINE, "members = '': want printable text$"),
     ("members = 7\n" + FINE, "members = 7: want printable text$"),
     ('members = "my_users"\n' + FINE, "members of user is all_users"),
-    ('members = "item:schema"\nentity = "item"\n' + FINE, "the schema is there$"),
+    ('members = "item:schema"\nentity = "item"\n' + FINE, "the store has a key of that name"),
     ('join_key = ""\n' + FINE, "join_key = '': want printable text$"),
     ("join_key = ['a']\n" + FINE, r"join_key = \['a'\]: want printable text$"),
     ('join_key = "features"\n' + FINE, "join_key cannot be features: responses have a field of that name$"),

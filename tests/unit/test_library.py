@@ -167,7 +167,7 @@ def test_a_redis_url_that_cannot_be_used_is_a_configuration_error(url: str) -> N
 def test_a_stored_type_that_only_looks_like_one_is_damage(kind: str) -> None:
     features = msgspec.json.encode(["a", kind])
     with pytest.raises(SchemaError, match="damaged"):
-        Schema.from_reply([b"@version", b"1", b"@layout", b"12345678", b"@features", features])
+        Schema.from_reply("user", [b"@version", b"1", b"@layout", b"12345678", b"@features", features])
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_schema_is_shown_with_its_options() -> None:
         "@version": "3", "@layout": "0123abcd", "@features": json.dumps(features), "@rules": json.dumps(rules),
         "@service:ads": '["n","item:price"]', "@join_key": "uid", "@tombstone": "60000", "n": "int",
     }  # fmt: skip
-    schema = Schema.from_reply([word.encode() for pair in stored.items() for word in pair])
+    schema = Schema.from_reply("user", [word.encode() for pair in stored.items() for word in pair])
     assert schema.shown("user") == {
         "entity": "user",
         "version": 3,

@@ -73,6 +73,8 @@ TAKEN: list[tuple[str, Any, Any]] = [
     ("float32[2]", array("f", [1, 0.5]).tobytes(), array("f", [1, 0.5]).tobytes()),
     ("string", None, None),
     ("float32[2]", None, None),
+    ("float", np.ma.masked, None),
+    ("int", np.ma.array([1, 2], mask=[False, True])[1], None),
 ]
 
 REFUSED: list[Any] = [
@@ -95,6 +97,7 @@ REFUSED: list[Any] = [
         np.datetime64("2026-01-01T00:00:00", "ns"),
         "is float, not np.datetime64('2026-01-01T00:00:00.000000000')",
     ),
+    ("float", np.longdouble(1), "is float, not np.longdouble('1.0')"),
     ("float", pd.NA, "is float, not <NA>"),
     ("float", Scalar([1]), "is float, not [1]"),
     ("float", np.array([1.5]), "is float, not array([1.5])"),
@@ -134,7 +137,13 @@ def test_times_of_numpy_are_no_ints_for_any_client() -> None:
     assert type(unwrapped(np.array([time]))) is np.ndarray
 
 
-@pytest.mark.parametrize("vector", [array("f", [1, 2]).tobytes(), (number for number in (1, 2)), np.array([1, 2], "f")])
+def test_what_no_client_can_send_is_refused_and_what_is_masked_is_missing() -> None:
+    with pytest.raises(BadValueError):
+        plain_value("n", np.longdouble(1))
+    assert plain_value("n", np.ma.masked) is None
+
+
+@pytest.mark.parametrize("vector", [(1, 2), (number for number in (1, 2)), np.array([1, 2], "f")])
 def test_clients_over_http_take_vectors_as_stores_do(vector: Any) -> None:
     assert plain_value("e", vector) == [1.0, 2.0]
 
