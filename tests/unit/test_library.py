@@ -179,7 +179,7 @@ def test_a_stored_type_that_only_looks_like_one_is_damage(kind: str) -> None:
         ("[features", "cannot read"),
         ("[features]\nage = 'int'\n[typo]", "typo"),
         ("members = 'my_users'\n[features]\nage = 'int'", "members of user is all_users"),
-        ("entity = 'item'\nmembers = 'item:schema'\n[features]\nage = 'int'", "the schema is there"),
+        ("entity = 'item'\nmembers = 'item:schema'\n[features]\nage = 'int'", "the store has a key of that name"),
         ("join_key = 'features'\n[features]\nage = 'int'", "join_key cannot be features"),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_data_frame_keeps_types_where_values_are_missing() -> None:
 
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'redis-featurestore\[pandas\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install '\.\[pandas\]'"):
         TABLE.to_pandas()
 
 
