@@ -12,13 +12,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
 import click
 import msgspec
 
-from featurestore.definition import read_definition
+from featurestore.definition import Definition, read_definition
 from featurestore.dialling import address_of
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import ConfigurationError, FeatureStoreError
@@ -62,7 +63,7 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
             stack.enter_context(server)
             _logger.info("embedded server with the demo's data in %s", server.data_dir)
         url = server.url if server else str(settings.url)
-        _declare(url, users, may_write, ours=server is not None)
+        _declare(url, None if server else partial(_ask_first, url=url, users=users, may_write=may_write))
         write_keys = settings.write_keys or _write_key(settings.bind)
         unknown = {warning.partition(" ")[0] for warning in unknown_variables()}  # the children need not tell again
         environment = {name: value for name, value in os.environ.items() if name not in unknown}
@@ -133,23 +134,33 @@ def _taken(bind: str) -> str:
     )
 
 
-def _declare(url: str, users: int, may_write: Callable[[str], bool], *, ours: bool) -> None:
-    """Apply the package's schema, if the Redis holds nothing but what demos have written, or the user agrees."""
+def _declare(url: str, check: Callable[[FeatureStore, Definition], None] | None) -> None:
+    """Apply the package's schema; where the Redis is not the demo's own, `check` first looks whether it may."""
     definition = read_definition()
     with FeatureStore.connect(url, timeout=_TIMEOUT_S, keys=Keys.of(definition.entity, definition.members)) as store:
-        command = store.transport.command
-        if ours:
-            pass
-        elif not command("DBSIZE"):
-            command("SET", _MARK, "a demo has filled this Redis")
-        elif (stranger := _key_of_others(store)) is not None:
-            reason = (
-                f"the Redis at {address_of(url)} holds {command('DBSIZE')} keys, not only a demo's ({stranger}): "
-                f"the demo would write {users} users and {len(definition.features)} features that cannot be taken back"
-            )
-            if not may_write(reason):
-                raise FeatureStoreError(f"{reason}; --yes lets it")
+        if check is not None:
+            check(store, definition)
         store.apply(definition)
+
+
+def _ask_first(
+    store: FeatureStore, definition: Definition, *, url: str, users: int, may_write: Callable[[str], bool]
+) -> None:
+    """Return when the Redis holds nothing but what demos have written, or the user agrees.
+
+    Raises:
+        FeatureStoreError: The user does not.
+    """
+    command = store.transport.command
+    if not command("DBSIZE"):
+        command("SET", _MARK, "a demo has filled this Redis")
+    elif (stranger := _key_of_others(store)) is not None:
+        reason = (
+            f"the Redis at {address_of(url)} holds {command('DBSIZE')} keys, not only a demo's ({stranger}): "
+            f"the demo would write {users} users and {len(definition.features)} features that cannot be taken back"
+        )
+        if not may_write(reason):
+            raise FeatureStoreError(f"{reason}; --yes lets it")
 
 
 def _key_of_others(store: FeatureStore) -> str | None:

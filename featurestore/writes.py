@@ -85,10 +85,14 @@ class Plans(QueryPlans):
         return self._upsert(names, table, plain_time(event_time), overwrite=overwrite)
 
     def _upsert(self, columns: Sequence[str], table: Given, time: Any, *, overwrite: bool) -> Plan[UpsertResult]:
+        upsert = yield from self._begin(columns, time, overwrite=overwrite)
+        return (yield from _write(UPSERT_FEATURES, upsert, table))
+
+    def _begin(self, columns: Sequence[str], time: Any, *, overwrite: bool) -> Plan[Upsert]:
+        """Return an upsert of rows with these columns that tells a verdict for each."""
         declared = yield from self.declared([name for name in columns if name != EVENT_TIME])
         options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
-        upsert = Upsert(self.keys, declared, columns, time, options=options, verdicts=True)
-        return (yield from _write(UPSERT_FEATURES, upsert, table))
+        return Upsert(self.keys, declared, columns, time, options=options, verdicts=True)
 
     def put(
         self, entity_id: str, features: Mapping[str, Any], event_time: EventTime, *, overwrite: bool
@@ -98,10 +102,8 @@ class Plans(QueryPlans):
         Return what became of the row, and of a row that was written the features as a read finds them: their selection
         and their values, None where the entity is unknown by then.
         """
-        declared = yield from self.declared([name for name in features if name != EVENT_TIME])
         columns, table = _table(Given([(entity_id, features)], range(1)))
-        options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
-        upsert = Upsert(self.keys, declared, columns, event_time, options=options, verdicts=True)
+        upsert = yield from self._begin(columns, event_time, overwrite=overwrite)
         write = upsert.call(table.rows, table.positions)
         if not write.positions:
             return upsert.finish(), None, None
