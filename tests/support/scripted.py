@@ -4,8 +4,6 @@ threads.
 
 import contextlib
 import hashlib
-import socket
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -14,6 +12,8 @@ from typing import Any, Self
 import gevent
 import hiredis
 from gevent.server import StreamServer
+
+from support.threaded import ThreadedListener
 
 
 def eventually(condition: Callable[[], object], *, timeout: float = 20.0, what: str = "the condition") -> None:
@@ -153,38 +153,13 @@ class ScriptedServer:
             connection.close()
 
 
-class ThreadedServer(ScriptedServer):
+class ThreadedServer(ThreadedListener, ScriptedServer):
     """The same with a thread for each connection: for clients that block, and for other processes."""
 
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._connections: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-        return self
+    def __init__(self, *behaviours: Behaviour, polite: bool = True) -> None:
+        ThreadedListener.__init__(self)
+        ScriptedServer.__init__(self, *behaviours, polite=polite)
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join()
-        for connection in self._connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads[1:]:
-            thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, address = self._listener.accept()
-                self._connections.append(connection)
-                self._threads.append(threading.Thread(target=self._serve_quietly, args=(connection, address)))
-                self._threads[-1].start()
-
-    def _serve_quietly(self, connection: socket.socket, address: object) -> None:
+    def _serve(self, connection: Any, address: object) -> None:
         with contextlib.suppress(gevent.GreenletExit):
-            self._serve(connection, address)
+            ScriptedServer._serve(self, connection, address)

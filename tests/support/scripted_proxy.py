@@ -2,12 +2,12 @@
 
 import contextlib
 import socket
-import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import hiredis
 from hiredis import pack_command
+
+from support.threaded import ThreadedListener
 
 LIES = {
     "number": b":1\r\n",
@@ -28,7 +28,7 @@ LIES = {
 """Replies that none of the read scripts gives to calls for fewer than 300 entities."""
 
 
-class LyingProxy:
+class LyingProxy(ThreadedListener):
     """Hands commands on, one after the other, and their replies back.
 
     Attributes:
@@ -39,46 +39,19 @@ class LyingProxy:
     """
 
     def __init__(self, port: int, *commands: bytes) -> None:
+        super().__init__()
         self.lie: bytes | None = None
         self.commands = commands or (b"EVALSHA",)
-        self.told = self.accepted = 0
+        self.told = 0
         self._port = port
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads.append(threading.Thread(target=self._accept))
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join()
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads[1:]:
-            thread.join()
 
     @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+    def accepted(self) -> int:
+        return len(self._threads) - 1
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self.accepted += 1
-                self._threads.append(threading.Thread(target=self._serve, args=(client,)))
-                self._threads[-1].start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def _serve(self, client: socket.socket, _address: object) -> None:
         with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._port)) as server:
-            self._sockets += [client, server]
+            self._connections.append(server)
             commands = hiredis.Reader()
             while data := client.recv(65_536):
                 commands.feed(data)
