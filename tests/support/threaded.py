@@ -3,10 +3,11 @@
 import contextlib
 import socket
 import threading
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class ThreadedListener:
+class ThreadedListener(ABC):
     """Listens on a loopback port of its own while it is entered, and has `_serve` called for each connection.
 
     On leaving, connections are shut down, and threads waited for.
@@ -36,8 +37,9 @@ class ThreadedListener:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
 
+    @abstractmethod
     def _serve(self, connection: socket.socket, address: object) -> None:
-        raise NotImplementedError
+        """Serve one connection, in a thread of its own."""
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
