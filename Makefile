@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/_*.[ch])
+PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/native/*.[ch])
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
 
@@ -19,13 +19,13 @@ $(BIN)/python:
 
 $(VENV)/.installed: $(PACKAGE) | $(BIN)/python
 	$(PIP_INSTALL) --editable .
-	@$(BIN)/python -m featurestore.extensions
+	@$(BIN)/python -m featurestore.native
 	@touch $@
 
 # An extra brings the package with it, so that .venv is made in one go whatever is asked for first.
 $(VENV)/.%: $(PACKAGE) | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[$*]'
-	@$(BIN)/python -m featurestore.extensions
+	@$(BIN)/python -m featurestore.native
 	@touch $@ $(VENV)/.installed
 
 demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_BIND) until Ctrl-C.
@@ -58,4 +58,4 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes
 	$(BIN)/python perf/soak.py
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/*.so
+	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/native/*.so

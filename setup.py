@@ -9,13 +9,13 @@ with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
     setup(
         ext_modules=[
             Extension(
-                f"featurestore.{name}",
-                [f"featurestore/{name}.c"],
-                depends=["featurestore/_writer.h"],
+                f"featurestore.native.{name}",
+                [f"featurestore/native/{name}.c"],
+                depends=["featurestore/native/writer.h"],
                 extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
                 optional=True,
             )
-            for name in ("_rows", "_transcode", "_wire")
+            for name in ("rows", "sockets", "transcode")
         ],
         options={"build": {"build_base": folder}},
     )

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from featurestore import extensions, health, supervisor
+from featurestore import health, native, supervisor
 from featurestore.definition import read_definition
 from featurestore.demo import run_demo
 from featurestore.doctor import diagnose
@@ -51,7 +51,7 @@ _of_entity = click.option("--entity", default="user", show_default=True, help="W
 
 
 def _extensions_told() -> str:
-    missing = extensions.missing_extensions()
+    missing = native.missing_extensions()
     return f"without the C extensions {', '.join(missing)}" if missing else "with all C extensions"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from featurestore import extensions
+from featurestore import native
 from featurestore.errors import AccessDeniedError, FeatureStoreError, NoSchemaError, UnavailableError
 from featurestore.schema import Schema
 from featurestore.store import FeatureStore
@@ -171,7 +171,7 @@ def _clock_findings(store: FeatureStore) -> Iterator[Finding]:
 
 
 def _extension_finding() -> Finding:
-    advice = extensions.advice()
+    advice = native.advice()
     return Finding(advice is None, advice or "the C extensions are built")
 
 

@@ -10,10 +10,10 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from featurestore import extensions
 from featurestore.children import tie_to
 from featurestore.embedded import embedded_url
 from featurestore.errors import ConfigurationError, FeatureStoreError
+from featurestore.native import advice
 from featurestore.settings import Settings, unknown_variables
 
 _logger = logging.getLogger("featurestore")
@@ -41,7 +41,7 @@ def prepare(server: Any) -> None:
     """
     log_as_gunicorn_does()
     _State.survives_hangups = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # as nohup sets it
-    for warning in (*unknown_variables(), extensions.advice()):
+    for warning in (*unknown_variables(), advice()):
         if warning:
             _logger.warning(warning)
     settings = Settings.from_environment()

@@ -13,7 +13,7 @@ pack_ids_quickly: Callable[[list[str], bytes, bytes], tuple[bytes, bytes]] | Non
 """The extension's `pack_ids`; None where it was not built, for want of a compiler."""
 
 try:
-    from featurestore._transcode import pack_ids as pack_ids_quickly
+    from featurestore.native.transcode import pack_ids as pack_ids_quickly
 except ImportError:
     pack_ids_quickly = None
 

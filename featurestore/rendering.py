@@ -9,7 +9,7 @@ transcoder_type: Callable[..., Any] | None
 """The extension's type; None where it was not built, for want of a compiler."""
 
 try:
-    from featurestore._transcode import Transcoder
+    from featurestore.native.transcode import Transcoder
 except ImportError:
     transcoder_type = None
 else:

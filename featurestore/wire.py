@@ -61,6 +61,6 @@ take: Callable[[int, bytes | None, int], str | bytes | None]
 send: Callable[[int, tuple[bytes, ...]], int]
 
 try:
-    from featurestore._wire import send, take
+    from featurestore.native.sockets import send, take
 except ImportError:
     take, send = take_in_python, send_in_python

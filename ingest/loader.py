@@ -18,7 +18,7 @@ packer_type: Callable[..., Any] | None
 """The extension's type; None where it was not built, for want of a compiler."""
 
 try:
-    from featurestore._rows import RowPacker
+    from featurestore.native.rows import RowPacker
 except ImportError:
     packer_type = None
 else:

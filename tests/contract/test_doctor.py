@@ -249,8 +249,8 @@ def test_clocks_that_differ(start: Start, monkeypatch: pytest.MonkeyPatch) -> No
 def test_extensions_that_are_not_built(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     store = start(*SOUND)
     store.apply(Definition(features={"city": "string"}))
-    monkeypatch.setitem(sys.modules, "featurestore._wire", None)
+    monkeypatch.setitem(sys.modules, "featurestore.native.sockets", None)
     (text,) = warnings(store)
     assert text.startswith(
-        "C extensions are missing (_wire), so slower Python code does their work: to have them, install"
+        "C extensions are missing (sockets), so slower Python code does their work: to have them, install"
     )

@@ -12,7 +12,7 @@ import pytest
 from support.processes import GUNICORN, SERVE, clean_environment, started
 from support.servers import free_port, wait_until
 
-from featurestore import ConfigurationError, Settings, extensions
+from featurestore import ConfigurationError, Settings, native
 from featurestore.dialling import open_pool
 from featurestore.settings import settings_in_force, unknown_variables, without_password
 
@@ -235,19 +235,19 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
                 raise ImportError(name)
             return import_module(name)
 
-        monkeypatch.setattr(extensions, "import_module", load)
+        monkeypatch.setattr(native, "import_module", load)
 
     return remove
 
 
 def test_missing_extensions_are_told(without: Callable[[str], None]) -> None:
-    assert extensions.missing_extensions() == []
-    assert extensions.advice() is None
-    without("_wire")
-    assert extensions.missing_extensions() == ["_wire"]
-    advice = extensions.advice()
+    assert native.missing_extensions() == []
+    assert native.advice() is None
+    without("sockets")
+    assert native.missing_extensions() == ["sockets"]
+    advice = native.advice()
     assert advice is not None
-    assert "_wire" in advice
+    assert "sockets" in advice
     assert "\n" not in advice
 
 

@@ -54,7 +54,7 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
     assert {f"featurestore/{name}" for name in expected} <= set(names)
     if shutil.which("cc"):
         built = {name.partition(".")[0] for name in names if name.endswith(".so")}
-        assert built == {"featurestore/_rows", "featurestore/_transcode", "featurestore/_wire"}
+        assert built == {f"featurestore/native/{name}" for name in ("rows", "sockets", "transcode")}
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands, featurestore.scripts as s;"
         "from featurestore import read_definition; read_definition(); print(s.script_folder(), s.SCRIPTS[0].sha)"
@@ -74,13 +74,13 @@ def test_a_wheel_is_built_without_a_compiler(tmp_path: Path, source: Path) -> No
     assert not [name for name in names if name.endswith(".so")]
     code = (
         "import runpy, sys; sys.path.insert(0, sys.argv[1]);"
-        "runpy.run_module('featurestore.extensions', run_name='__main__')"
+        "runpy.run_module('featurestore.native', run_name='__main__')"
     )
     shown = subprocess.run(
         [sys.executable, "-S", "-c", code, tmp_path / "site"], check=True, capture_output=True, text=True, cwd=tmp_path
     ).stdout
     assert shown.startswith(
-        "C extensions are missing (_rows, _transcode, _wire), so slower Python code does their work"
+        "C extensions are missing (rows, sockets, transcode), so slower Python code does their work"
     )
     assert shown.count("\n") == 1
 
@@ -90,8 +90,8 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    extensions = {"_rows.c", "_transcode.c", "_wire.c", "_writer.h"}
-    sources = {*(f"featurestore/{name}" for name in extensions), "lua/include/parse.lua"}
+    extensions = {"rows.c", "transcode.c", "sockets.c", "writer.h"}
+    sources = {*(f"featurestore/native/{name}" for name in extensions), "lua/include/parse.lua"}
     assert {"setup.py", "setup.cfg", *sources} <= names
 
 

@@ -4,7 +4,7 @@
  * ValueError: the caller then has msgspec decide whether it is unusual or wrong. Nothing is read beyond a reply's end,
  * and nothing is written that RESERVE has not made room for.
  */
-#include "_writer.h"
+#include "writer.h"
 
 typedef struct {
     PyObject_HEAD
@@ -708,7 +708,7 @@ static PyMethodDef Transcoder_methods[] = {
 
 static PyTypeObject Transcoder_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "featurestore._transcode.Transcoder",
+    .tp_name = "featurestore.native.transcode.Transcoder",
     .tp_doc = "Turns replies into JSON, for one set of features.",
     .tp_basicsize = sizeof(Transcoder),
     .tp_flags = Py_TPFLAGS_DEFAULT,
@@ -725,13 +725,13 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "featurestore._transcode",
+    .m_name = "featurestore.native.transcode",
     .m_doc = "Replies of the read scripts, msgpack, straight into the JSON of a response.",
     .m_size = -1,
     .m_methods = functions,
 };
 
-PyMODINIT_FUNC PyInit__transcode(void)
+PyMODINIT_FUNC PyInit_transcode(void)
 {
     PyObject *made = PyModule_Create(&module);
     if (made != NULL && PyModule_AddType(made, &Transcoder_type) < 0)

@@ -1,8 +1,8 @@
-"""The C extensions: which of them were built. Without one, slower Python code does the same."""
+"""The C extensions, and which of them were built. Without one, slower Python code does the same work."""
 
 from importlib import import_module
 
-_EXTENSIONS = ("_rows", "_transcode", "_wire")
+_EXTENSIONS = ("rows", "sockets", "transcode")
 
 
 def missing_extensions() -> list[str]:
@@ -10,7 +10,7 @@ def missing_extensions() -> list[str]:
     missing = []
     for name in _EXTENSIONS:
         try:
-            import_module(f"featurestore.{name}")
+            import_module(f"featurestore.native.{name}")
         except ImportError:
             missing.append(name)
     return missing
@@ -26,7 +26,3 @@ def advice() -> str | None:
         "install a C compiler and Python's header files (Debian: gcc python3-dev), then install the package again "
         "(make clean install)"
     )
-
-
-if __name__ == "__main__":
-    print(advice() or "The C extensions are built.")  # noqa: T201 - the end of `make install`

@@ -1,6 +1,6 @@
 /* What a worker does for each plain GET of a connection: take it from the socket, and send its response.
  *
- * wire.py has the same in Python, and says what both do. Neither call waits, so neither gives the interpreter away.
+ * sockets.py has the same in Python, and says what both do. Neither call waits, so neither gives the interpreter away.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -125,13 +125,13 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "featurestore._wire",
+    .m_name = "featurestore.native.sockets",
     .m_doc = "Takes plain GETs from sockets, and sends responses.",
     .m_size = -1,
     .m_methods = functions,
 };
 
-PyMODINIT_FUNC PyInit__wire(void)
+PyMODINIT_FUNC PyInit_sockets(void)
 {
     return PyModule_Create(&module);
 }

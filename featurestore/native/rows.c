@@ -8,7 +8,7 @@
  * The form of dumps is Redis's own, of its RDB files: a listpack (redis/src/listpack.c) in a string, then the version of
  * the form and a CRC-64. Redis from 7.0 on and Valkey read it.
  */
-#include "_writer.h"
+#include "writer.h"
 #include <float.h>
 #include <stdio.h>
 
@@ -575,7 +575,7 @@ static PyMethodDef RowPacker_methods[] = {
 
 static PyTypeObject RowPacker_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "featurestore._rows.RowPacker",
+    .tp_name = "featurestore.native.rows.RowPacker",
     .tp_doc = "Turns rows with one set of columns into words of calls.",
     .tp_basicsize = sizeof(RowPacker),
     .tp_flags = Py_TPFLAGS_DEFAULT,
@@ -586,12 +586,12 @@ static PyTypeObject RowPacker_type = {
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "featurestore._rows",
+    .m_name = "featurestore.native.rows",
     .m_doc = "Rows of features as words of calls that write them.",
     .m_size = -1,
 };
 
-PyMODINIT_FUNC PyInit__rows(void)
+PyMODINIT_FUNC PyInit_rows(void)
 {
     make_crc_table();
     PyObject *made = PyModule_Create(&module);
