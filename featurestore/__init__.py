@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from featurestore.async_transport import AsyncTransport
     from featurestore.clients.async_client import AsyncClient
     from featurestore.clients.client import Client
-    from featurestore.definition import Definition, read_definition
     from featurestore.embedded import EmbeddedServer
     from featurestore.errors import (
         AccessDeniedError,
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     )
     from featurestore.keys import Keys
     from featurestore.results import Description, Health, Outcome
-    from featurestore.schema import Schema
+    from featurestore.schema.definition import Definition, read_definition
+    from featurestore.schema.stored import Schema
     from featurestore.settings import Settings
     from featurestore.store import FeatureStore
     from featurestore.table import FeatureTable
@@ -84,8 +84,8 @@ _HOMES = {
     "AsyncTransport": "async_transport",
     "AsyncClient": "clients.async_client",
     "Client": "clients.client",
-    "Definition": "definition",
-    "read_definition": "definition",
+    "Definition": "schema.definition",
+    "read_definition": "schema.definition",
     "EmbeddedServer": "embedded",
     "AccessDeniedError": "errors",
     "BadArgumentsError": "errors",
@@ -108,7 +108,7 @@ _HOMES = {
     "Description": "results",
     "Health": "results",
     "Outcome": "results",
-    "Schema": "schema",
+    "Schema": "schema.stored",
     "Settings": "settings",
     "FeatureStore": "store",
     "FeatureTable": "table",

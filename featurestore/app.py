@@ -24,10 +24,10 @@ from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.keys import SCHEMAS
 from featurestore.metrics import Board, Meter
 from featurestore.rendering import encode
+from featurestore.schema.times import parse_duration
+from featurestore.schema.values import encodable_value
 from featurestore.selection import Fresh, Selection
 from featurestore.store import FeatureStore
-from featurestore.text import parse_duration
-from featurestore.values import encodable_value
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
 _JSON = falcon.MEDIA_JSON

@@ -20,8 +20,10 @@ from featurestore.errors import (
     ConfigurationError,
     UnsuitableValueError,
 )
-from featurestore.text import EVENT_ID, EVENT_TIME, encode_id, parse_duration
-from featurestore.values import Status, held, is_unicode, numbers_of, row_value, shown, unwrapped
+from featurestore.schema.times import parse_duration
+from featurestore.schema.types import Status
+from featurestore.schema.values import held, is_unicode, numbers_of, row_value, shown, unwrapped
+from featurestore.text import EVENT_ID, EVENT_TIME, encode_id
 
 _NO_LISTS = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
 _LONGEST_S = 1_000_000.0

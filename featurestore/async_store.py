@@ -6,16 +6,16 @@ from typing import Any, Self, TypeVar
 
 from featurestore.arguments import lasting_timeout, plain_name, plain_timeout
 from featurestore.async_transport import AsyncTransport
-from featurestore.definition import Definition
 from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
 from featurestore.plans import Calls, Plan
 from featurestore.results import Description, MaxAge
-from featurestore.schema import Schema
+from featurestore.schema.definition import Definition
+from featurestore.schema.stored import Schema
+from featurestore.schema.types import Value
 from featurestore.settings import Settings
 from featurestore.table import FeatureTable
 from featurestore.upsert import UpsertResult
-from featurestore.values import Value
 from featurestore.writes import EventTime, Plans, Rows
 
 T = TypeVar("T")

@@ -19,13 +19,13 @@ from shlex import quote
 import click
 import msgspec
 
-from featurestore.definition import Definition, read_definition
 from featurestore.dialling import address_of
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.health import reachable, split_address
 from featurestore.keys import SCHEMAS, Keys
 from featurestore.master import has_terminal
+from featurestore.schema.definition import Definition, read_definition
 from featurestore.settings import Settings, unknown_variables, without_password
 from featurestore.store import FeatureStore
 from featurestore.supervisor import GUNICORN, running, wait_until_serving

@@ -9,7 +9,7 @@ import msgspec
 
 from featurestore import native
 from featurestore.errors import AccessDeniedError, FeatureStoreError, NoSchemaError, UnavailableError
-from featurestore.schema import Schema
+from featurestore.schema.stored import Schema
 from featurestore.store import FeatureStore
 
 _SAMPLE = 200

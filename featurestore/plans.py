@@ -20,7 +20,6 @@ from featurestore.arguments import (
     plain_values,
     status_with,
 )
-from featurestore.definition import Definition
 from featurestore.errors import (
     BadArgumentsError,
     FeatureStoreError,
@@ -34,12 +33,14 @@ from featurestore.keys import ENTITY_NAME, SCHEMAS, Keys
 from featurestore.packing import Packer
 from featurestore.replies import reading
 from featurestore.results import Description, MaxAge
-from featurestore.schema import Schema
+from featurestore.schema.definition import Definition
+from featurestore.schema.stored import Schema
+from featurestore.schema.types import Row, Value
+from featurestore.schema.values import shown
 from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
 from featurestore.selection import Fresh, Selection
 from featurestore.text import encode_id
 from featurestore.transport import Reply, Word, pack_call
-from featurestore.values import Row, Value, shown
 
 IDS_PER_CALL = 100
 """Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from featurestore.arguments import passed_values, status_with
 from featurestore.errors import BadArgumentsError
+from featurestore.schema.types import Row, Status
 from featurestore.selection import Fresh, Selection
-from featurestore.values import Row, Status
 
 _SHOWN = 64
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from featurestore.values import Status, Value
+from featurestore.schema.types import Status, Value
 
 MaxAge = str | int | None
 """How old a value may be: digits and `ms`, `s`, `m`, `h` or `d`, such as `10m`; or ms. None: as the schema says."""

@@ -7,7 +7,8 @@ import msgspec
 
 from featurestore.packing import Packer
 from featurestore.rendering import Renderer
-from featurestore.values import Row, Status, Value, encodable_value, numbers_of, python_type, vector_length
+from featurestore.schema.types import Row, Status, Value, python_type, vector_length
+from featurestore.schema.values import encodable_value, numbers_of
 
 _STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT", "S": "STALE"}
 

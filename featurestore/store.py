@@ -4,20 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from featurestore.arguments import lasting_timeout, plain_ids, plain_name, plain_names, plain_timeout
-from featurestore.definition import Definition
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
 from featurestore.plans import Calls, Plan
 from featurestore.query import Table
 from featurestore.results import Description, MaxAge
-from featurestore.schema import Schema
+from featurestore.schema.definition import Definition
+from featurestore.schema.stored import Schema
+from featurestore.schema.types import Row, Value
 from featurestore.selection import Fresh, Selection
 from featurestore.settings import Settings
 from featurestore.table import FeatureTable
 from featurestore.transport import SyncTransport, Timed, Transport
 from featurestore.upsert import UpsertResult
-from featurestore.values import Row, Value
 from featurestore.writes import EventTime, Plans, Rows
 
 T = TypeVar("T")

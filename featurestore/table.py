@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from featurestore.arguments import listed_columns, plain_ids
 from featurestore.errors import BadArgumentsError, BadValueError, ConfigurationError, UndeclaredFeatureError
-from featurestore.values import Value
+from featurestore.schema.types import Value
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,14 +1,14 @@
 """How ids and values become the text that the scripts take."""
 
-import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from operator import index
 from typing import Any
 
 from featurestore.errors import BadIdError, BadTimeError
 from featurestore.keys import MAX_ID_BYTES
-from featurestore.values import held, row_value, shown
+from featurestore.schema.times import ms_of
+from featurestore.schema.values import held, row_value, shown
 
 
 class Mark(bytes):
@@ -23,8 +23,6 @@ LEAVE = Mark(b"\xfe")
 
 _MOST_TIME = 10**15
 _INT64 = 2**63
-_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
     float: float.__repr__,
@@ -75,7 +73,7 @@ def to_time(value: object) -> str:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise BadTimeError(f"the event time {value} has no time zone")
-        value = _ms_of(value)
+        value = ms_of(value)
     try:
         ms = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]  # numpy's ints have it too
     except TypeError:
@@ -83,30 +81,6 @@ def to_time(value: object) -> str:
     if not 0 <= ms < _MOST_TIME:
         raise BadTimeError(f"the event time must be ms since 1970, ISO 8601 or an aware datetime, not {shown(value)}")
     return str(ms)
-
-
-def time_of(text: str) -> int:
-    """Return the ms since 1970 of a time that the scripts took: digits, or ISO 8601 where no offset means UTC."""
-    if text.isdigit():
-        return int(text)
-    moment = datetime.fromisoformat(text)
-    return _ms_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-
-
-def parse_duration(text: str) -> int:
-    """Return the ms in `30d`, `12h`, `5m`, `10s`, `500ms` or plain digits (ms).
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    match = re.fullmatch(r"([0-9]{1,13})(ms|s|m|h|d)?", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no span of time such as 30d, 12h, 5m, 10s or 500ms")
-    return int(match[1]) * _UNITS_MS[match[2] or "ms"]
-
-
-def _ms_of(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)  # seconds as a float would be a ms off for some
 
 
 def encode_id(entity_id: str) -> bytes:

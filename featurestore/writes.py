@@ -22,6 +22,8 @@ from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreEr
 from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, call
 from featurestore.query_plans import QueryPlans
 from featurestore.replies import reading
+from featurestore.schema.types import Row, Value
+from featurestore.schema.values import is_unicode
 from featurestore.scripts import (
     DELETE_ENTITY,
     GET_FEATURES,
@@ -35,7 +37,6 @@ from featurestore.selection import Selection
 from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.transport import Word, pack_call
 from featurestore.upsert import RejectedRow, Upsert, UpsertResult
-from featurestore.values import Row, Value, is_unicode
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""

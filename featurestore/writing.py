@@ -13,10 +13,11 @@ from featurestore.errors import NoSchemaError, UnknownEntityError, UnknownIdErro
 from featurestore.metrics import Meter
 from featurestore.problems import RowRefusedError
 from featurestore.rendering import encode
+from featurestore.schema.times import time_of
+from featurestore.schema.values import encodable_value
 from featurestore.store import FeatureStore
-from featurestore.text import EVENT_ID, EVENT_TIME, VERDICTS, time_of, to_time
+from featurestore.text import EVENT_ID, EVENT_TIME, VERDICTS, to_time
 from featurestore.upsert import RejectedRow
-from featurestore.values import encodable_value
 
 Mode = Literal["newest", "overwrite"]
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})

@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Any
 
 from featurestore.keys import Keys
-from featurestore.schema import Schema
+from featurestore.schema.stored import Schema
 from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS, Script
 from featurestore.text import EVENT_TIME
 from featurestore.transport import Word, pack

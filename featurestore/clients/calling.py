@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from featurestore.arguments import lasting_timeout, plain_timeout
 from featurestore.clients.exchanges import Exchange
 from featurestore.errors import BadArgumentsError, ConfigurationError, DeadlineExceededError, UnavailableError
-from featurestore.values import shown
+from featurestore.schema.values import shown
 
 _MOST_CONNECTIONS = 100
 _IDLE_S = 30.0

@@ -16,8 +16,8 @@ from featurestore.clients.calling import Caller
 from featurestore.clients.exchanges import Exchange, Wanted
 from featurestore.errors import UnavailableError
 from featurestore.results import Description, Health, MaxAge, Outcome
+from featurestore.schema.types import Value
 from featurestore.table import FeatureTable, TableRow
-from featurestore.values import Value
 from featurestore.writes import EventTime, Rows
 
 if TYPE_CHECKING:

@@ -34,9 +34,10 @@ from featurestore.errors import (
 )
 from featurestore.keys import ENTITY_NAME
 from featurestore.results import Description, Health, MaxAge, Outcome
+from featurestore.schema.types import Status, Value
+from featurestore.schema.values import shown
 from featurestore.table import FeatureTable, TableRow
 from featurestore.text import EVENT_ID, to_time
-from featurestore.values import Status, Value, shown
 from featurestore.writes import EventTime, Rows
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from featurestore import (
     NoSchemaError,
     UndeclaredFeatureError,
 )
-from featurestore.definition import FeatureDefinition
+from featurestore.schema.definition import FeatureDefinition
 
 FEATURES: dict[str, Any] = {
     "age": "float",

@@ -19,8 +19,8 @@ from featurestore import (
     UndeclaredFeatureError,
     read_definition,
 )
-from featurestore.definition import FeatureDefinition
 from featurestore.maintenance import repack, sweep
+from featurestore.schema.definition import FeatureDefinition
 from featurestore.scripts import (
     APPLY_SCHEMA,
     DELETE_ENTITY,

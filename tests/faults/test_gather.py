@@ -13,13 +13,13 @@ from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore, 
 from support.scripted_proxy import LIES
 from support.servers import Server
 
-from featurestore.definition import Definition
 from featurestore.errors import BadReplyError
 from featurestore.gather import Gatherer
 from featurestore.json_reads import fetch_json
 from featurestore.metrics import STATUSES, Board, Meter
 from featurestore.multiplexed import MultiplexedTransport
 from featurestore.problems import Answer
+from featurestore.schema.definition import Definition
 from featurestore.store import FeatureStore
 
 FEATURES = {"age": "int", "score": "float"}

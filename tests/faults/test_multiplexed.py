@@ -27,7 +27,6 @@ from support.scripted import (
 from support.servers import Server
 
 from featurestore import link, sharing
-from featurestore.definition import Definition
 from featurestore.errors import (
     AccessDeniedError,
     DeadlineExceededError,
@@ -38,6 +37,7 @@ from featurestore.errors import (
     WriteRefusedError,
 )
 from featurestore.multiplexed import MultiplexedTransport
+from featurestore.schema.definition import Definition
 from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.store import FeatureStore
 

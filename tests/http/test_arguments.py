@@ -30,7 +30,7 @@ from featurestore import (
 )
 from featurestore.arguments import plain_event_id, plain_ids, plain_max_age, plain_names, plain_timeout
 from featurestore.errors import BY_CODE, BadIdError, BadTimeError
-from featurestore.values import shown
+from featurestore.schema.values import shown
 
 USERS = Definition(
     features={"age": "float", "n": "int", "city": "string", "ok": "bool", "e": "float32[2]"},

@@ -15,7 +15,7 @@ from support.servers import Server
 from featurestore import Definition, FeatureStore, Keys, SyncTransport
 from featurestore.access import Access
 from featurestore.app import create_app
-from featurestore.definition import FeatureDefinition
+from featurestore.schema.definition import FeatureDefinition
 from featurestore.scripts import APPLY_SCHEMA
 
 KEY = {"X-API-Key": "right"}

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from featurestore.values import Value
+from featurestore.schema.types import Value
 
 _FLOAT = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _INT = re.compile(rb"0|-?[1-9][0-9]*")

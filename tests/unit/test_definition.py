@@ -7,7 +7,7 @@ import pytest
 from support.fake import FakeTransport
 
 from featurestore import Definition, FeatureStore, Keys, SchemaError, read_definition
-from featurestore.definition import RESERVED_NAMES, FeatureDefinition
+from featurestore.schema.definition import RESERVED_NAMES, FeatureDefinition
 
 TYPES = r"\(types are float, int, bool, string, float32\[N\], count\(SPAN\), sum\(FIELD, SPAN\)\)$"
 SPAN = "want a span of time in quotes, such as 30d, 12h, 5m, 10s or 500ms, or none$"

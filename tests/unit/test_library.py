@@ -21,7 +21,7 @@ from featurestore import (
     read_definition,
 )
 from featurestore.errors import BadTimeError, WriteRefusedError, error_from_reply
-from featurestore.schema import Schema
+from featurestore.schema.stored import Schema
 from featurestore.settings import describe_settings
 
 

@@ -45,7 +45,7 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"featurestore"}
     expected = {
         "py.typed",
-        "features.toml",
+        "schema/features.toml",
         "lua/get_features.lua",
         "lua/include/parse.lua",
         "ingest/commands.py",

@@ -11,8 +11,8 @@ import pytest
 
 from featurestore.arguments import plain_value
 from featurestore.errors import BadValueError, UnsuitableValueError
+from featurestore.schema.values import row_value, unwrapped
 from featurestore.text import FORGET, LEAVE, to_text
-from featurestore.values import row_value, unwrapped
 
 
 class Count(enum.IntEnum):

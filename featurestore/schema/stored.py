@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from featurestore.definition import RESPONSE_FIELDS
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
+from featurestore.schema.definition import RESPONSE_FIELDS
+from featurestore.schema.types import SCALARS, FeatureType, Value, vector_length
 from featurestore.selection import Selection
-from featurestore.values import SCALARS, FeatureType, Value, vector_length
 
 _DAY_MS = 86_400_000
 

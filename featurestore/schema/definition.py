@@ -13,8 +13,9 @@ import msgspec
 
 from featurestore.errors import SchemaError
 from featurestore.keys import ENTITY_NAME, Keys
-from featurestore.text import parse_duration
-from featurestore.values import FeatureType, is_unicode, shown, vector_length
+from featurestore.schema.times import parse_duration
+from featurestore.schema.types import FeatureType, vector_length
+from featurestore.schema.values import is_unicode, shown
 
 Duration = str
 """A span of time: digits and `ms`, `s`, `m`, `h` or `d`, such as `30d`; or `none`."""
@@ -270,7 +271,7 @@ def read_definition(path: Path | None = None) -> Definition:
         SchemaError: The file is missing, is not TOML, or does not have the shape of a `Definition`. It names the file,
             the key, the value, and what would be right.
     """
-    source = resources.files("featurestore") / "features.toml" if path is None else path
+    source = resources.files("featurestore.schema") / "features.toml" if path is None else path
     try:
         content = tomllib.loads(source.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, no TOML, or absurd TOML

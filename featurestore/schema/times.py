@@ -1,0 +1,32 @@
+"""Moments and spans of time, in ms."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_of(text: str) -> int:
+    """Return the ms since 1970 of a time that the scripts took: digits, or ISO 8601 where no offset means UTC."""
+    if text.isdigit():
+        return int(text)
+    moment = datetime.fromisoformat(text)
+    return ms_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def parse_duration(text: str) -> int:
+    """Return the ms in `30d`, `12h`, `5m`, `10s`, `500ms` or plain digits (ms).
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    match = re.fullmatch(r"([0-9]{1,13})(ms|s|m|h|d)?", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no span of time such as 30d, 12h, 5m, 10s or 500ms")
+    return int(match[1]) * _UNITS_MS[match[2] or "ms"]
+
+
+def ms_of(moment: datetime) -> int:
+    """Return an aware moment as ms since 1970."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)  # seconds as a float would be a ms off for some
