@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from featurestore.async_transport import AsyncTransport
     from featurestore.clients.async_client import AsyncClient
     from featurestore.clients.client import Client
+    from featurestore.contract.upsert_calls import RejectedRow, UpsertResult
     from featurestore.embedded import EmbeddedServer
     from featurestore.errors import (
         AccessDeniedError,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
     from featurestore.table import FeatureTable
     from featurestore.transport import SyncTransport, Transport
-    from featurestore.upsert import RejectedRow, UpsertResult
 
 __all__ = [
     "AccessDeniedError",
@@ -114,8 +114,8 @@ _HOMES = {
     "FeatureTable": "table",
     "SyncTransport": "transport",
     "Transport": "transport",
-    "RejectedRow": "upsert",
-    "UpsertResult": "upsert",
+    "RejectedRow": "contract.upsert_calls",
+    "UpsertResult": "contract.upsert_calls",
 }
 
 

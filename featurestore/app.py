@@ -9,7 +9,6 @@ from falcon import Request, Response
 
 from featurestore import feast, problems
 from featurestore.access import Access
-from featurestore.arguments import passed_values, status_with
 from featurestore.bodies import (
     alias_decoder,
     check_parameters,
@@ -18,15 +17,15 @@ from featurestore.bodies import (
     refuse_repeated,
     refuse_undecodable,
 )
+from featurestore.contract.arguments import passed_values, status_with
+from featurestore.contract.json_rows import encodable_value, encode
+from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError
 from featurestore.exposition import Measuring, MetricsResource
 from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.keys import SCHEMAS
 from featurestore.metrics import Board, Meter
-from featurestore.rendering import encode
 from featurestore.schema.times import parse_duration
-from featurestore.schema.values import encodable_value
-from featurestore.selection import Fresh, Selection
 from featurestore.store import FeatureStore
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import hiredis
 
+from featurestore.contract.replies import Expected, unfit
+from featurestore.contract.resp import Reply, load_commands
+from featurestore.contract.scripts import LOADED
 from featurestore.errors import (
     BadReplyError,
     DeadlineExceededError,
@@ -16,10 +19,8 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
-from featurestore.replies import Expected, unfit
-from featurestore.scripts import LOADED
 from featurestore.sharing import Failure
-from featurestore.transport import GIVEN_UP, Reply, load_commands
+from featurestore.transport import GIVEN_UP
 
 _DEAD_AFTER_TIMEOUTS = 3.0
 _FULL_READ_BYTES = 16_384  # a read this long may have left some behind; a TLS record is not longer

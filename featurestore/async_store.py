@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from featurestore.arguments import lasting_timeout, plain_name, plain_timeout
 from featurestore.async_transport import AsyncTransport
+from featurestore.contract.arguments import EventTime, Rows, lasting_timeout, plain_name, plain_timeout
+from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
 from featurestore.plans import Calls, Plan
@@ -15,8 +16,7 @@ from featurestore.schema.stored import Schema
 from featurestore.schema.types import Value
 from featurestore.settings import Settings
 from featurestore.table import FeatureTable
-from featurestore.upsert import UpsertResult
-from featurestore.writes import EventTime, Plans, Rows
+from featurestore.writes import Plans
 
 T = TypeVar("T")
 

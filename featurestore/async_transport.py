@@ -11,16 +11,17 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from featurestore.async_link import AsyncLink
+from featurestore.contract.replies import Expected, answer_to_command
+from featurestore.contract.resp import Call, Reply, Word, pack, pack_call
+from featurestore.contract.scripts import Script
 from featurestore.dialling import check_pong, pool_of
 from featurestore.errors import (
     DeadlineExceededError,
     FeatureStoreError,
     UnavailableError,
 )
-from featurestore.replies import Expected, answer_to_command
-from featurestore.scripts import Script
 from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call, to_repeat
+from featurestore.transport import has_code, to_repeat
 
 
 class AsyncTransport(Sharing[AsyncLink]):

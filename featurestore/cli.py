@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from featurestore import health, native, supervisor
+from featurestore.contract.scripts import SCRIPTS
 from featurestore.demo import run_demo
 from featurestore.doctor import diagnose
 from featurestore.errors import (
@@ -28,7 +29,6 @@ from featurestore.maintenance import RepackProgress, SweepProgress
 from featurestore.maintenance import repack as repack_rows
 from featurestore.maintenance import sweep as sweep_members
 from featurestore.schema.definition import read_definition
-from featurestore.scripts import SCRIPTS
 from featurestore.settings import Settings, settings_in_force, unknown_variables
 from featurestore.store import FeatureStore
 

@@ -13,13 +13,12 @@ from falcon import Request, Response
 
 from featurestore.access import Access
 from featurestore.bodies import decode_body, read_body
+from featurestore.contract.json_rows import encodable_value, encode
+from featurestore.contract.selection import Fresh
+from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError, UndeclaredFeatureError
 from featurestore.metrics import Meter
-from featurestore.rendering import encode
-from featurestore.schema.values import encodable_value
-from featurestore.selection import Fresh
 from featurestore.store import FeatureStore
-from featurestore.text import EVENT_TIME
 
 _STATUSES = {"PRESENT": "PRESENT", "DEFAULT": "PRESENT", "MISSING": "NULL_VALUE", "STALE": "OUTSIDE_MAX_AGE"}
 _NEVER = "1970-01-01T00:00:00Z"

@@ -8,6 +8,11 @@ import falcon
 import gevent
 
 from featurestore import problems
+from featurestore.contract.json_rows import Renderer
+from featurestore.contract.resp import Reply
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH, Script
+from featurestore.contract.selection import Selection
+from featurestore.contract.words import encode_id
 from featurestore.errors import FeatureStoreError
 from featurestore.hotpath import PREFIX, ROUTE, Respond, answer_with
 from featurestore.keys import MAX_ID_BYTES
@@ -15,13 +20,8 @@ from featurestore.link import Resume, Waiter
 from featurestore.metrics import Meter
 from featurestore.plans import IDS_PER_CALL
 from featurestore.problems import Answer
-from featurestore.rendering import Renderer
-from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH, Script
-from featurestore.selection import Selection
 from featurestore.sharing import Failure
 from featurestore.store import FeatureStore
-from featurestore.text import encode_id
-from featurestore.transport import Reply
 
 _logger = logging.getLogger("featurestore")
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from featurestore.contract.replies import reading
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
+from featurestore.contract.selection import Selection
+from featurestore.contract.words import encode_id
 from featurestore.plans import OUTDATED, checked, packed_batches
-from featurestore.replies import reading
-from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
-from featurestore.selection import Selection
 from featurestore.store import FeatureStore
-from featurestore.text import encode_id
 
 
 def fetch_json(store: FeatureStore, entity_id: str, features: Sequence[str] | None = None) -> bytes | None:

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import hiredis
 from gevent import getcurrent
 
+from featurestore.contract.replies import Expected, unfit
+from featurestore.contract.resp import Reply, load_commands
+from featurestore.contract.scripts import LOADED
 from featurestore.errors import (
     BadReplyError,
     DeadlineExceededError,
@@ -18,10 +21,8 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
-from featurestore.replies import Expected, unfit
-from featurestore.scripts import LOADED
 from featurestore.sharing import Failure
-from featurestore.transport import GIVEN_UP, Reply, load_commands
+from featurestore.transport import GIVEN_UP
 
 _READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
 _TLS_RECORD_BYTES = 16_384

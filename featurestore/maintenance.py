@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from featurestore.contract.resp import Word
+from featurestore.contract.scripts import REPACK_ROWS, SWEEP_MEMBERS
 from featurestore.plans import IDS_PER_CALL
-from featurestore.scripts import REPACK_ROWS, SWEEP_MEMBERS
 from featurestore.store import FeatureStore
-from featurestore.transport import Word
 
 _SCAN_COUNT = 500
 

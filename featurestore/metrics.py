@@ -7,7 +7,7 @@ from threading import Lock
 
 import msgspec
 
-from featurestore.text import VERDICTS
+from featurestore.contract.words import VERDICTS
 
 ROUTES = (
     "/features/{entity_id:path}", "/features/batch", "/features/ingest", "/features/query", "/schema",

@@ -9,16 +9,17 @@ from typing import Any
 import gevent
 from gevent import monkey
 
+from featurestore.contract.replies import Expected, answer_to_command
+from featurestore.contract.resp import Call, Reply, Word, pack, pack_call
+from featurestore.contract.scripts import Script
 from featurestore.dialling import open_pool
 from featurestore.errors import (
     FeatureStoreError,
     UnavailableError,
 )
 from featurestore.link import Link, NonBlockingSocket, Resume, Waiter
-from featurestore.replies import Expected, answer_to_command
-from featurestore.scripts import Script
 from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import Call, Reply, Word, has_code, pack, pack_call, to_repeat
+from featurestore.transport import has_code, to_repeat
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from featurestore.arguments import (
+from featurestore.contract.arguments import (
     listed_vectors,
     passed_values,
     plain_id_text,
@@ -20,6 +20,12 @@ from featurestore.arguments import (
     plain_values,
     status_with,
 )
+from featurestore.contract.read_calls import Packer
+from featurestore.contract.replies import reading
+from featurestore.contract.resp import Reply, Word, pack_call
+from featurestore.contract.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
+from featurestore.contract.selection import Fresh, Selection, selection_of
+from featurestore.contract.words import encode_id
 from featurestore.errors import (
     BadArgumentsError,
     FeatureStoreError,
@@ -30,17 +36,11 @@ from featurestore.errors import (
     UnknownEntityError,
 )
 from featurestore.keys import ENTITY_NAME, SCHEMAS, Keys
-from featurestore.packing import Packer
-from featurestore.replies import reading
 from featurestore.results import Description, MaxAge
 from featurestore.schema.definition import Definition
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import shown
-from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, GET_FEATURES_BATCH, Script
-from featurestore.selection import Fresh, Selection
-from featurestore.text import encode_id
-from featurestore.transport import Reply, Word, pack_call
 
 IDS_PER_CALL = 100
 """Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
@@ -196,18 +196,18 @@ class ReadPlans:
                 raise BadArgumentsError("name at least one feature, or leave the names out for all")
             schema = yield from self.seen_schema()
             try:
-                selection = schema.select(wanted, schema.id_name(self.keys.entity))
+                selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
             except UndeclaredFeatureError:
                 if not self._may_be_outdated():
                     raise
                 schema = yield from self.schema()
-                selection = schema.select(wanted, schema.id_name(self.keys.entity))
+                selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
             if len(self.selections) >= _MOST_SELECTIONS:
                 self.selections = {}
             selection.packer = Packer(self.keys, selection.words)
             self.selections[wanted] = selection
             if wanted is None:
-                checking = schema.select(None, schema.id_name(self.keys.entity), current=True)
+                checking = selection_of(schema, None, schema.id_name(self.keys.entity), current=True)
                 checking.packer = Packer(self.keys, checking.words)
                 self._checking = checking
         elif wanted is None and self.unsure and self._checking is not None:

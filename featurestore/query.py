@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurestore.arguments import passed_values, status_with
+from featurestore.contract.arguments import passed_values, status_with
+from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError
 from featurestore.schema.types import Row, Status
-from featurestore.selection import Fresh, Selection
 
 _SHOWN = 64
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from featurestore.arguments import (
+from featurestore.contract.arguments import (
     label_of,
     listed_vectors,
     plain_max_age,
@@ -11,15 +11,15 @@ from featurestore.arguments import (
     plain_query_rows,
     plain_values,
 )
+from featurestore.contract.read_calls import Packer
+from featurestore.contract.replies import reading
+from featurestore.contract.resp import Reply
+from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.packing import Packer
 from featurestore.plans import OUTDATED, Plan, ReadPlans, batches, packed_batches
 from featurestore.query import Query, Table
-from featurestore.replies import reading
 from featurestore.results import MaxAge
-from featurestore.selection import Fresh, Selection
 from featurestore.table import FeatureTable
-from featurestore.transport import Reply
 
 
 class QueryPlans(ReadPlans):

@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from featurestore.arguments import lasting_timeout, plain_ids, plain_name, plain_names, plain_timeout
+from featurestore.contract.arguments import (
+    EventTime,
+    Rows,
+    lasting_timeout,
+    plain_ids,
+    plain_name,
+    plain_names,
+    plain_timeout,
+)
+from featurestore.contract.selection import Fresh, Selection
+from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
@@ -13,12 +23,10 @@ from featurestore.results import Description, MaxAge
 from featurestore.schema.definition import Definition
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Value
-from featurestore.selection import Fresh, Selection
 from featurestore.settings import Settings
 from featurestore.table import FeatureTable
 from featurestore.transport import SyncTransport, Timed, Transport
-from featurestore.upsert import UpsertResult
-from featurestore.writes import EventTime, Plans, Rows
+from featurestore.writes import Plans
 
 T = TypeVar("T")
 

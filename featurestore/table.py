@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from featurestore.arguments import listed_columns, plain_ids
+from featurestore.contract.arguments import listed_columns, plain_ids
 from featurestore.errors import BadArgumentsError, BadValueError, ConfigurationError, UndeclaredFeatureError
 from featurestore.schema.types import Value
 

@@ -2,15 +2,17 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from time import monotonic
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import redis
-from hiredis import pack_command
 from redis.connection import Connection
 
+from featurestore.contract.replies import Expected, answer_to_command
+from featurestore.contract.resp import Call, Reply, Word, load_commands, pack, pack_call
+from featurestore.contract.scripts import LOADED, Script, answer_to
 from featurestore.dialling import address_of, greeted_by, open_pool, refused, reply_text
 from featurestore.errors import (
     BadReplyError,
@@ -21,21 +23,6 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
-from featurestore.replies import Expected, answer_to_command
-from featurestore.scripts import LOADED, SCRIPTS, Script, answer_to
-
-Word = str | bytes | int
-"""One word of a command; text goes out as UTF-8."""
-
-Reply = Any
-"""A decoded RESP2 reply: bytes, int, None or a list of replies."""
-
-Call = tuple[Sequence[Word], Sequence[Word]]
-"""KEYS and ARGV of one call."""
-
-
-pack: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: ignore[assignment]
-"""Words to RESP; the library's own annotation wants tuples of exactly one."""
 
 
 class Transport(Protocol):
@@ -43,8 +30,8 @@ class Transport(Protocol):
 
     Errors: `UnavailableError` and its kin when Redis cannot be reached or does not answer in time, else what
     `error_from_reply` makes of the reply. NOSCRIPT is never seen: the script is loaded and the call repeated once.
-    A reply that cannot be one to its call (see `featurestore.replies`) ends the connection it came on; the call is
-    repeated once on another one where it only reads, else it raises `BadReplyError`.
+    A reply that cannot be one to its call (see `featurestore.contract.replies`) ends the connection it came on; the
+    call is repeated once on another one where it only reads, else it raises `BadReplyError`.
     """
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
@@ -85,16 +72,6 @@ _FINAL = (
     redis.exceptions.MaxConnectionsError,
 )
 """Failures of the link that another connection would meet as well."""
-
-
-def pack_call(script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> bytes:
-    """Return EVALSHA with `keys` and `arguments` as RESP."""
-    return pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
-
-
-def load_commands() -> list[bytes]:
-    """Return the SCRIPT LOAD commands that put every script into a server's cache."""
-    return [pack(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]
 
 
 class SyncTransport:

@@ -1,12 +1,13 @@
 """The plans of the writes, beside those of the reads: see featurestore/plans.py."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from featurestore.arguments import (
+from featurestore.contract.arguments import (
+    EventTime,
+    Rows,
     listed_columns,
     listed_rows,
     listed_values,
@@ -18,13 +19,9 @@ from featurestore.arguments import (
     plain_time,
     time_among,
 )
-from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, NoSchemaError, UnsuitableValueError
-from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, call
-from featurestore.query_plans import QueryPlans
-from featurestore.replies import reading
-from featurestore.schema.types import Row, Value
-from featurestore.schema.values import is_unicode
-from featurestore.scripts import (
+from featurestore.contract.replies import reading
+from featurestore.contract.resp import Word, pack_call
+from featurestore.contract.scripts import (
     DELETE_ENTITY,
     GET_FEATURES,
     INCREMENT_FEATURES,
@@ -33,21 +30,17 @@ from featurestore.scripts import (
     WRITE_AND_READ,
     Script,
 )
-from featurestore.selection import Selection
-from featurestore.text import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
-from featurestore.transport import Word, pack_call
-from featurestore.upsert import RejectedRow, Upsert, UpsertResult
+from featurestore.contract.selection import Selection
+from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
+from featurestore.contract.words import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
+from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, NoSchemaError, UnsuitableValueError
+from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, call
+from featurestore.query_plans import QueryPlans
+from featurestore.schema.types import Row, Value
+from featurestore.schema.values import is_unicode
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""
-
-Rows = Iterable[tuple[str, Mapping[str, Any]]]
-"""Ids with their features; None removes a feature, one that is not named stays as it is stored. A vector is a sequence
-of numbers. Under `@event_time` a row may have an event time of its own."""
-
-EventTime = int | str | datetime | None
-"""ms since 1970, ISO 8601 text or an aware datetime; None: now."""
-
 
 _PLAIN_TIMES = frozenset({int, str, type(None)})
 

@@ -9,15 +9,14 @@ from falcon import Request, Response
 
 from featurestore.access import Access
 from featurestore.bodies import MALFORMED, alias_decoder, decode_body, read_body, read_lines, refuse_undecodable
+from featurestore.contract.json_rows import encodable_value, encode
+from featurestore.contract.upsert_calls import RejectedRow
+from featurestore.contract.words import EVENT_ID, EVENT_TIME, VERDICTS, to_time
 from featurestore.errors import NoSchemaError, UnknownEntityError, UnknownIdError
 from featurestore.metrics import Meter
 from featurestore.problems import RowRefusedError
-from featurestore.rendering import encode
 from featurestore.schema.times import time_of
-from featurestore.schema.values import encodable_value
 from featurestore.store import FeatureStore
-from featurestore.text import EVENT_ID, EVENT_TIME, VERDICTS, to_time
-from featurestore.upsert import RejectedRow
 
 Mode = Literal["newest", "overwrite"]
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})

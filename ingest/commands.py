@@ -10,10 +10,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.embedded import embedded_url
 from featurestore.errors import RedisError
 from featurestore.settings import Settings
-from featurestore.upsert import UpsertResult
 
 from .simulator import COLUMNS, SimulatedRow, Simulator
 from .writer import BulkWriter

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from featurestore.contract.resp import Word, pack
+from featurestore.contract.scripts import LOAD_ENTITIES, REPLACE_ROWS, Script
+from featurestore.contract.words import EVENT_TIME
 from featurestore.keys import Keys
 from featurestore.schema.stored import Schema
-from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS, Script
-from featurestore.text import EVENT_TIME
-from featurestore.transport import Word, pack
 
 _MARK = b"\xff"  # which no name has: it is not UTF-8
 _TIME_DIGITS = 15

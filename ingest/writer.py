@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 
+from featurestore.contract.resp import Reply, pack_call
+from featurestore.contract.scripts import LOAD_ENTITIES, REPLACE_ROWS, UPSERT_FEATURES, Script
+from featurestore.contract.upsert_calls import Upsert, UpsertCall, UpsertResult
+from featurestore.contract.words import to_time
 from featurestore.errors import FeatureStoreError, SchemaChangedError
 from featurestore.keys import Keys
-from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS, UPSERT_FEATURES, Script
 from featurestore.store import FeatureStore
-from featurestore.text import to_time
-from featurestore.transport import Reply, SyncTransport, pack_call
-from featurestore.upsert import Upsert, UpsertCall, UpsertResult
+from featurestore.transport import SyncTransport
 
 from .loader import Loader, loader_for
 

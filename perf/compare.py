@@ -23,7 +23,7 @@ from featurestore.ingest.writer import BulkWriter
 from servers import Run, fastapi, feature_store, load, redis_benchmark, redis_server, webdis
 
 from featurestore import Definition, FeatureStore, read_definition
-from featurestore.scripts import GET_FEATURES
+from featurestore.contract.scripts import GET_FEATURES
 
 OURS = ("featurestore", "gevent", "gthread", "sync")
 PLAIN_DB = 2  # the peers read hashes as they would write them: the same users, plain fields alone

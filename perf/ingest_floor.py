@@ -19,8 +19,8 @@ from featurestore.ingest.simulator import COLUMNS, Simulator
 from servers import redis_server
 
 from featurestore import FeatureStore, read_definition
-from featurestore.scripts import UPSERT_FEATURES
-from featurestore.transport import pack
+from featurestore.contract.resp import pack
+from featurestore.contract.scripts import UPSERT_FEATURES
 
 ROWS_PER_CALL = 250
 START = """

@@ -14,7 +14,7 @@ from featurestore.ingest.writer import BulkWriter
 from servers import redis_server
 
 from featurestore import FeatureStore, read_definition
-from featurestore.scripts import GET_FEATURES
+from featurestore.contract.scripts import GET_FEATURES
 
 USERS, REPEATS, ROUNDS = 20_000, 300, 15
 

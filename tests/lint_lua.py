@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from featurestore.scripts import SCRIPTS
+from featurestore.contract.scripts import SCRIPTS
 
 
 def main() -> int:

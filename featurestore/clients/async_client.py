@@ -8,11 +8,11 @@ from featurestore.clients import exchanges
 from featurestore.clients.answers import Answer
 from featurestore.clients.calling import Caller
 from featurestore.clients.exchanges import Exchange, Wanted
+from featurestore.contract.arguments import EventTime, Rows
 from featurestore.errors import UnavailableError
 from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.schema.types import Value
 from featurestore.table import FeatureTable, TableRow
-from featurestore.writes import EventTime, Rows
 
 if TYPE_CHECKING:
     import httpx

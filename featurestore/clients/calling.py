@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from featurestore.arguments import lasting_timeout, plain_timeout
 from featurestore.clients.exchanges import Exchange
+from featurestore.contract.arguments import lasting_timeout, plain_timeout
 from featurestore.errors import BadArgumentsError, ConfigurationError, DeadlineExceededError, UnavailableError
 from featurestore.schema.values import shown
 

@@ -7,7 +7,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from featurestore.arguments import (
+from featurestore.clients.answers import Answer, check, tells_of_no_such_entity
+from featurestore.clients.plain import numbers_body, row_body
+from featurestore.contract.arguments import (
+    EventTime,
+    Rows,
     label_of,
     listed_rows,
     pair_of,
@@ -22,8 +26,7 @@ from featurestore.arguments import (
     plain_time,
     plain_values,
 )
-from featurestore.clients.answers import Answer, check, tells_of_no_such_entity
-from featurestore.clients.plain import numbers_body, row_body
+from featurestore.contract.words import EVENT_ID, to_time
 from featurestore.errors import (
     BadArgumentsError,
     BadTimeError,
@@ -37,8 +40,6 @@ from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.schema.types import Status, Value
 from featurestore.schema.values import shown
 from featurestore.table import FeatureTable, TableRow
-from featurestore.text import EVENT_ID, to_time
-from featurestore.writes import EventTime, Rows
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from featurestore.arguments import plain_mapping, plain_numbers, plain_values, time_among
-from featurestore.text import to_time
+from featurestore.contract.arguments import plain_mapping, plain_numbers, plain_values, time_among
+from featurestore.contract.words import to_time
 
 
 def row_body(features: object, event_time: object) -> dict[str, Any]:

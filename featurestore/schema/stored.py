@@ -8,7 +8,6 @@ import msgspec
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
 from featurestore.schema.definition import RESPONSE_FIELDS
 from featurestore.schema.types import SCALARS, FeatureType, Value, vector_length
-from featurestore.selection import Selection
 
 _DAY_MS = 86_400_000
 
@@ -126,27 +125,6 @@ class Schema(msgspec.Struct, frozen=True):
     def id_name(self, entity: str) -> str:
         """Return what responses call the id of `entity`; a join key that another field of theirs has is not used."""
         return f"{entity}_id" if self.join_key is None or self.join_key in RESPONSE_FIELDS else self.join_key
-
-    def select(self, names: Sequence[str] | None, id_name: str, *, current: bool = False) -> Selection:
-        """Return the selection of `names`, or of every feature of the packed row.
-
-        Args:
-            names: The features.
-            id_name: What responses call the id.
-            current: Whether to have Redis make sure that this is its schema, also where rows of it are stored.
-
-        Raises:
-            UndeclaredFeatureError: A name is not declared.
-        """
-        if names is None:
-            row = self.row
-            words = ["?current"] * current + [f"@{self.layout}"]
-            return Selection(list(row), list(row.values()), words, id_name)
-        for name in names:
-            if name not in self.features:
-                hint = ": a feature of another entity is asked for by a query" if ":" in name else ""
-                raise UndeclaredFeatureError(f"{name} is not declared in the schema{hint}")
-        return Selection(names, [self.features[name] for name in names], names, id_name)
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-import msgspec
-
 from featurestore.errors import UnsuitableValueError
 from featurestore.schema.types import vector_length
 
@@ -138,13 +136,3 @@ def _numbers(value: Any) -> "array[float] | None":
 def numbers_of(vector: bytes) -> list[float]:
     """Return the numbers of a vector."""
     return array("f", vector).tolist()
-
-
-def encodable_value(value: Any) -> Any:
-    """Return a value of a row as it can be encoded: a vector's numbers with the digits that tell float32s apart."""
-    if not isinstance(value, bytes):
-        return value
-    import numpy as np  # noqa: PLC0415 - only those who have vectors pay for it
-    import orjson  # noqa: PLC0415 - likewise
-
-    return msgspec.Raw(orjson.dumps(np.frombuffer(value, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY))

@@ -12,9 +12,9 @@ import pytest
 from support.servers import Server, binaries, free_port, wait_until
 
 from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport, doctor
+from featurestore.contract.scripts import APPLY_SCHEMA, script_folder
 from featurestore.doctor import diagnose
 from featurestore.maintenance import sweep
-from featurestore.scripts import APPLY_SCHEMA, script_folder
 
 SOUND = ("--appendonly", "yes", "--hash-max-ziplist-value", "1024")
 Start = Callable[..., FeatureStore]

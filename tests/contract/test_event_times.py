@@ -11,11 +11,11 @@ from support.fake import FakeTransport
 from support.servers import wait_until
 
 from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, SchemaError, Transport
+from featurestore.contract.scripts import APPLY_SCHEMA, GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 from featurestore.errors import BadValueError, UndeclaredFeatureError
 from featurestore.json_reads import fetch_json
 from featurestore.maintenance import repack, sweep
 from featurestore.schema.definition import FeatureDefinition
-from featurestore.scripts import APPLY_SCHEMA, GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "city": "string"}
 DAY = 86_400_000

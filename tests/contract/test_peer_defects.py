@@ -17,11 +17,11 @@ from support.servers import wait_until
 from featurestore import Definition, FeatureStore, Keys, Transport
 from featurestore.access import Access
 from featurestore.app import create_app
+from featurestore.contract.resp import Reply
+from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
 from featurestore.maintenance import repack
 from featurestore.schema.definition import FeatureDefinition
-from featurestore.scripts import Script
-from featurestore.transport import Reply
 
 FEATURES: dict[str, Any] = {
     "ctr": "float",

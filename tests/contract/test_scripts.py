@@ -19,9 +19,7 @@ from featurestore import (
     UndeclaredFeatureError,
     read_definition,
 )
-from featurestore.maintenance import repack, sweep
-from featurestore.schema.definition import FeatureDefinition
-from featurestore.scripts import (
+from featurestore.contract.scripts import (
     APPLY_SCHEMA,
     DELETE_ENTITY,
     GET_FEATURES,
@@ -29,6 +27,8 @@ from featurestore.scripts import (
     REPACK_ROWS,
     UPSERT_FEATURES,
 )
+from featurestore.maintenance import repack, sweep
+from featurestore.schema.definition import FeatureDefinition
 
 FEATURES = {"age": "float", "n": "int", "vip": "bool", "city": "string"}
 SHARED = ("all_users", "user:schema")

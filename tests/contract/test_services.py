@@ -14,8 +14,8 @@ from featurestore import (
     Transport,
     UndeclaredFeatureError,
 )
+from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.errors import UnknownEntityError
-from featurestore.scripts import APPLY_SCHEMA
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int"}
 

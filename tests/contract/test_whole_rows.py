@@ -21,9 +21,9 @@ from featurestore import (
     SchemaChangedError,
     Transport,
 )
+from featurestore.contract.scripts import LOAD_ENTITIES, REPLACE_ROWS
 from featurestore.errors import FeatureStoreError
 from featurestore.schema.definition import FeatureDefinition
-from featurestore.scripts import LOAD_ENTITIES, REPLACE_ROWS
 
 pytestmark = pytest.mark.skipif(loader.packer_type is None, reason="the extension was not built")
 

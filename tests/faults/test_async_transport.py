@@ -26,6 +26,7 @@ from support.scripted_async import (
 from support.servers import Server
 
 from featurestore import AsyncFeatureStore, AsyncTransport, Definition
+from featurestore.contract.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -36,7 +37,6 @@ from featurestore.errors import (
     UnavailableError,
     WriteRefusedError,
 )
-from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 
 
 @pytest.fixture

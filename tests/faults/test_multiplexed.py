@@ -27,6 +27,7 @@ from support.scripted import (
 from support.servers import Server
 
 from featurestore import link, sharing
+from featurestore.contract.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.errors import (
     AccessDeniedError,
     DeadlineExceededError,
@@ -38,7 +39,6 @@ from featurestore.errors import (
 )
 from featurestore.multiplexed import MultiplexedTransport
 from featurestore.schema.definition import Definition
-from featurestore.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.store import FeatureStore
 
 Connect = Callable[..., MultiplexedTransport]

@@ -15,9 +15,8 @@ from support.scripted_proxy import LIES, LyingProxy
 from support.servers import Server
 
 from featurestore import AsyncFeatureStore, Definition, FeatureStore, SyncTransport, sharing
-from featurestore.errors import BadReplyError, FeatureStoreError, NoSchemaError
-from featurestore.multiplexed import MultiplexedTransport
-from featurestore.scripts import (
+from featurestore.contract.resp import pack_call
+from featurestore.contract.scripts import (
     APPLY_SCHEMA,
     DELETE_ENTITY,
     GET_FEATURES,
@@ -31,7 +30,8 @@ from featurestore.scripts import (
     UPSERT_FEATURES,
     Script,
 )
-from featurestore.transport import pack_call
+from featurestore.errors import BadReplyError, FeatureStoreError, NoSchemaError
+from featurestore.multiplexed import MultiplexedTransport
 
 ROW_KEYS, ROWS_KEYS = ("a", "b", "c"), ("a", "b", "c", "d")  # of one entity, of two
 PATIENT_S = 20.0

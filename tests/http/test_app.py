@@ -11,9 +11,9 @@ from support.http import HttpServer, serving
 from support.servers import Server
 
 from featurestore import FeatureStore, SyncTransport, read_definition
+from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.gunicorn_config import WORKER_CLASSES
 from featurestore.schema.types import Value
-from featurestore.scripts import APPLY_SCHEMA
 
 FEATURES: dict[str, Value | None] = {
     "age": 69.0,

@@ -28,7 +28,7 @@ from featurestore import (
     UndeclaredFeatureError,
     UnknownEntityError,
 )
-from featurestore.arguments import plain_event_id, plain_ids, plain_max_age, plain_names, plain_timeout
+from featurestore.contract.arguments import plain_event_id, plain_ids, plain_max_age, plain_names, plain_timeout
 from featurestore.errors import BY_CODE, BadIdError, BadTimeError
 from featurestore.schema.values import shown
 

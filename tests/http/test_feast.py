@@ -11,9 +11,9 @@ from support.servers import Server
 from featurestore import Definition, FeatureStore, Keys, SyncTransport
 from featurestore.access import Access
 from featurestore.app import create_app
+from featurestore.contract.resp import Reply
+from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
-from featurestore.scripts import Script
-from featurestore.transport import Reply
 
 KEY = {"Authorization": "Bearer right"}
 

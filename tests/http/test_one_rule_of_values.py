@@ -15,8 +15,8 @@ from support.servers import Server
 from featurestore import Definition, FeatureStore, Keys, SyncTransport
 from featurestore.access import Access
 from featurestore.app import create_app
+from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.schema.definition import FeatureDefinition
-from featurestore.scripts import APPLY_SCHEMA
 
 KEY = {"X-API-Key": "right"}
 FEATURES = {

@@ -11,10 +11,10 @@ from support.servers import Server
 from featurestore import Definition, FeatureStore, Keys, SyncTransport
 from featurestore.access import Access
 from featurestore.app import create_app
+from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.hotpath import HotPath
 from featurestore.metrics import Board, Meter
 from featurestore.schema.definition import FeatureDefinition
-from featurestore.scripts import APPLY_SCHEMA
 
 KEY = {"X-API-Key": "right"}
 USER = {

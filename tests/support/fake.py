@@ -9,10 +9,10 @@ import hiredis
 import msgspec
 import redis
 
+from featurestore.contract.resp import Call, Reply, Word
+from featurestore.contract.scripts import SCRIPTS, WRITE_AND_READ, Script
 from featurestore.dialling import reply_text
 from featurestore.errors import FeatureStoreError, error_from_reply
-from featurestore.scripts import SCRIPTS, WRITE_AND_READ, Script
-from featurestore.transport import Call, Reply, Word
 
 
 def _pack_one(value: Any) -> bytes:

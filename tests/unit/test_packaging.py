@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.scripts import SCRIPTS
+from featurestore.contract.scripts import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 TRACKED = ("setup.cfg", "setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "featurestore", "ingest", "lua")
@@ -56,7 +56,8 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
         built = {name.partition(".")[0] for name in names if name.endswith(".so")}
         assert built == {f"featurestore/native/{name}" for name in ("rows", "sockets", "transcode")}
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands, featurestore.scripts as s;"
+        "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands;"
+        "import featurestore.contract.scripts as s;"
         "from featurestore import read_definition; read_definition(); print(s.script_folder(), s.SCRIPTS[0].sha)"
     )
     shown = subprocess.run(
@@ -70,7 +71,7 @@ def test_a_wheel_is_built_without_a_compiler(tmp_path: Path, source: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
-    assert "featurestore/rendering.py" in names
+    assert "featurestore/contract/json_rows.py" in names
     assert not [name for name in names if name.endswith(".so")]
     code = (
         "import runpy, sys; sys.path.insert(0, sys.argv[1]);"
@@ -97,7 +98,8 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
 
 def test_the_environment_finds_the_mapped_folders() -> None:
     code = (
-        "import featurestore.ingest.writer as w, featurestore.scripts as s; print(w.__name__, s.script_folder().name)"
+        "import featurestore.ingest.writer as w, featurestore.contract.scripts as s;"
+        "print(w.__name__, s.script_folder().name)"
     )
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
     assert shown.split() == ["featurestore.ingest.writer", "lua"]

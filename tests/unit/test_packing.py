@@ -6,11 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurestore import BadArgumentsError, packing
+from featurestore import BadArgumentsError
+from featurestore.contract import read_calls as packing
+from featurestore.contract.read_calls import Packer
+from featurestore.contract.resp import pack_call
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.keys import Keys
-from featurestore.packing import Packer
-from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
-from featurestore.transport import pack_call
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 words = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), min_size=1, max_size=3)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from featurestore import rendering
-from featurestore.selection import Selection
+from featurestore.contract import json_rows as rendering
+from featurestore.contract.selection import Selection
 
 NAMES = ["float", "a/b c", "bool", "é😀"]
 TYPES = ["float", "int", "bool", "string"]

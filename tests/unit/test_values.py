@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurestore.arguments import plain_value
+from featurestore.contract.arguments import plain_value
+from featurestore.contract.words import FORGET, LEAVE, to_text
 from featurestore.errors import BadValueError, UnsuitableValueError
 from featurestore.schema.values import row_value, unwrapped
-from featurestore.text import FORGET, LEAVE, to_text
 
 
 class Count(enum.IntEnum):

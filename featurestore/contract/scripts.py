@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from featurestore import replies
+from featurestore.contract import replies
 from featurestore.errors import ConfigurationError, FeatureStoreError
 
 _INCLUDE = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
@@ -48,7 +48,7 @@ class Script(msgspec.Struct, frozen=True):
 def script_folder() -> Path:
     """Return the folder of the scripts, in a wheel or in a checkout."""
     packaged = Path(str(resources.files("featurestore"))) / "lua"
-    folder = packaged if packaged.is_dir() else Path(__file__).parent.parent / "lua"
+    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "lua"
     if not folder.is_dir():
         raise ConfigurationError(f"the Lua scripts are missing: neither {packaged} nor {folder} exists")
     return folder

@@ -12,6 +12,7 @@ from numbers import Real
 from operator import index
 from typing import Any
 
+from featurestore.contract.words import EVENT_ID, EVENT_TIME, encode_id
 from featurestore.errors import (
     BadArgumentsError,
     BadIdError,
@@ -23,7 +24,13 @@ from featurestore.errors import (
 from featurestore.schema.times import parse_duration
 from featurestore.schema.types import Status
 from featurestore.schema.values import held, is_unicode, numbers_of, row_value, shown, unwrapped
-from featurestore.text import EVENT_ID, EVENT_TIME, encode_id
+
+Rows = Iterable[tuple[str, Mapping[str, Any]]]
+"""Ids with their features; None removes a feature, one that is not named stays as it is stored. A vector is a sequence
+of numbers. Under `@event_time` a row may have an event time of its own."""
+
+EventTime = int | str | datetime | None
+"""ms since 1970, ISO 8601 text or an aware datetime; None: now."""
 
 _NO_LISTS = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
 _LONGEST_S = 1_000_000.0

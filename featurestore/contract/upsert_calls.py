@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
+from featurestore.contract.resp import Reply, Word
+from featurestore.contract.words import EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.errors import BadIdError, BadTimeError, FeatureStoreError, UnsuitableValueError
 from featurestore.keys import MAX_ID_BYTES, Keys
 from featurestore.schema.values import shown
-from featurestore.text import EVENT_TIME, LEAVE, encode_id, to_text, to_time
-from featurestore.transport import Reply, Word
 
 _PLAIN_TYPES = {"float": (float, int), "int": (int,), "string": (str,)}
 """Types of values that are sent as they are, by their feature's type."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from featurestore.contract.resp import Word, pack_call
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
+from featurestore.contract.words import encode_id
 from featurestore.keys import Keys
-from featurestore.scripts import GET_FEATURES, GET_FEATURES_BATCH
-from featurestore.text import encode_id
-from featurestore.transport import Word, pack_call
 
 _MARK = b"\xff"  # which no name has: it is not UTF-8
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import msgspec
 
-from featurestore.packing import Packer
-from featurestore.rendering import Renderer
+from featurestore.contract.json_rows import Renderer, encodable_value
+from featurestore.contract.read_calls import Packer
+from featurestore.errors import UndeclaredFeatureError
+from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Status, Value, python_type, vector_length
-from featurestore.schema.values import encodable_value, numbers_of
+from featurestore.schema.values import numbers_of
 
 _STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT", "S": "STALE"}
 
@@ -130,6 +132,29 @@ class Selection:
         if self.vectors:
             row = tuple(map(encodable_value, row))
         return self.vector_type(*row)
+
+
+def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, current: bool = False) -> Selection:
+    """Return the selection of `names`, or of every feature of the packed row.
+
+    Args:
+        schema: What declares them.
+        names: The features.
+        id_name: What responses call the id.
+        current: Whether to have Redis make sure that this is its schema, also where rows of it are stored.
+
+    Raises:
+        UndeclaredFeatureError: A name is not declared.
+    """
+    if names is None:
+        row = schema.row
+        words = ["?current"] * current + [f"@{schema.layout}"]
+        return Selection(list(row), list(row.values()), words, id_name)
+    for name in names:
+        if name not in schema.features:
+            hint = ": a feature of another entity is asked for by a query" if ":" in name else ""
+            raise UndeclaredFeatureError(f"{name} is not declared in the schema{hint}")
+    return Selection(names, [schema.features[name] for name in names], names, id_name)
 
 
 def _rendered_types(kinds: Sequence[str]) -> list[str]:
