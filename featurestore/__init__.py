@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurestore.async_store import AsyncFeatureStore
-    from featurestore.async_transport import AsyncTransport
     from featurestore.clients.async_client import AsyncClient
     from featurestore.clients.client import Client
     from featurestore.contract.upsert_calls import RejectedRow, UpsertResult
@@ -36,7 +35,9 @@ if TYPE_CHECKING:
     from featurestore.settings import Settings
     from featurestore.store import FeatureStore
     from featurestore.table import FeatureTable
-    from featurestore.transport import SyncTransport, Transport
+    from featurestore.transport.asyncio_transport import AsyncTransport
+    from featurestore.transport.blocking import SyncTransport
+    from featurestore.transport.interface import Transport
 
 __all__ = [
     "AccessDeniedError",
@@ -81,7 +82,7 @@ __all__ = [
 # (by way of redis) before its gevent workers have patched it.
 _HOMES = {
     "AsyncFeatureStore": "async_store",
-    "AsyncTransport": "async_transport",
+    "AsyncTransport": "transport.asyncio_transport",
     "AsyncClient": "clients.async_client",
     "Client": "clients.client",
     "Definition": "schema.definition",
@@ -112,8 +113,8 @@ _HOMES = {
     "Settings": "settings",
     "FeatureStore": "store",
     "FeatureTable": "table",
-    "SyncTransport": "transport",
-    "Transport": "transport",
+    "SyncTransport": "transport.blocking",
+    "Transport": "transport.interface",
     "RejectedRow": "contract.upsert_calls",
     "UpsertResult": "contract.upsert_calls",
 }

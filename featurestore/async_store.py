@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from featurestore.async_transport import AsyncTransport
 from featurestore.contract.arguments import EventTime, Rows, lasting_timeout, plain_name, plain_timeout
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.embedded import embedded_url
@@ -16,6 +15,7 @@ from featurestore.schema.stored import Schema
 from featurestore.schema.types import Value
 from featurestore.settings import Settings
 from featurestore.table import FeatureTable
+from featurestore.transport.asyncio_transport import AsyncTransport
 from featurestore.writes import Plans
 
 T = TypeVar("T")

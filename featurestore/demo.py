@@ -19,7 +19,6 @@ from shlex import quote
 import click
 import msgspec
 
-from featurestore.dialling import address_of
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.health import reachable, split_address
@@ -29,6 +28,7 @@ from featurestore.schema.definition import Definition, read_definition
 from featurestore.settings import Settings, unknown_variables, without_password
 from featurestore.store import FeatureStore
 from featurestore.supervisor import GUNICORN, running, wait_until_serving
+from featurestore.transport.dial import address_of
 
 _logger = logging.getLogger("featurestore")
 _TIMEOUT_S = 5.0

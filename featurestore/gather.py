@@ -16,12 +16,12 @@ from featurestore.contract.words import encode_id
 from featurestore.errors import FeatureStoreError
 from featurestore.hotpath import PREFIX, ROUTE, Respond, answer_with
 from featurestore.keys import MAX_ID_BYTES
-from featurestore.link import Resume, Waiter
 from featurestore.metrics import Meter
 from featurestore.plans import IDS_PER_CALL
 from featurestore.problems import Answer
-from featurestore.sharing import Failure
 from featurestore.store import FeatureStore
+from featurestore.transport.gevent_link import Resume, Waiter
+from featurestore.transport.pipeline import Failure
 
 _logger = logging.getLogger("featurestore")
 

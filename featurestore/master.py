@@ -95,7 +95,7 @@ def _is_usable(url: str) -> bool:
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):  # whatever else happens is the workers' to meet
-            from featurestore.dialling import open_pool  # noqa: PLC0415
+            from featurestore.transport.dial import open_pool  # noqa: PLC0415
 
             try:
                 open_pool(url, timeout=1, connect_timeout=1, max_connections=1)

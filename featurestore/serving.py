@@ -11,7 +11,7 @@ from featurestore.master import log_as_gunicorn_does
 from featurestore.metrics import meter
 from featurestore.settings import Settings
 from featurestore.store import FeatureStore
-from featurestore.transport import SyncTransport
+from featurestore.transport.blocking import SyncTransport
 
 
 def build_app(settings: Settings | None = None) -> HotPath:
@@ -36,7 +36,7 @@ def _build_app(settings: Settings) -> HotPath:
         )
         return HotPath(store, _app_over(store, settings), meter())
     from featurestore.gather import Gatherer  # noqa: PLC0415
-    from featurestore.multiplexed import MultiplexedTransport  # noqa: PLC0415
+    from featurestore.transport.gevent_transport import MultiplexedTransport  # noqa: PLC0415
 
     transport = MultiplexedTransport(
         url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight

@@ -25,7 +25,8 @@ from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Value
 from featurestore.settings import Settings
 from featurestore.table import FeatureTable
-from featurestore.transport import SyncTransport, Timed, Transport
+from featurestore.transport.blocking import SyncTransport
+from featurestore.transport.interface import Timed, Transport
 from featurestore.writes import Plans
 
 T = TypeVar("T")

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Mapping
 
 from featurestore.children import tied
-from featurestore.dialling import open_pool
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import FeatureStoreError
 from featurestore.health import is_alive
 from featurestore.settings import Settings
+from featurestore.transport.dial import open_pool
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:featurestore.gunicorn_config"]
 _START_TIMEOUT_S = 30.0

@@ -16,7 +16,7 @@ from featurestore.contract.words import to_time
 from featurestore.errors import FeatureStoreError, SchemaChangedError
 from featurestore.keys import Keys
 from featurestore.store import FeatureStore
-from featurestore.transport import SyncTransport
+from featurestore.transport.blocking import SyncTransport
 
 from .loader import Loader, loader_for
 

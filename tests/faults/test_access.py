@@ -13,7 +13,7 @@ from support.servers import Server, binaries, wait_until
 
 from featurestore import AsyncFeatureStore, AsyncTransport, Definition, FeatureStore, SyncTransport
 from featurestore.errors import AccessDeniedError, FeatureStoreError, UnavailableError
-from featurestore.multiplexed import MultiplexedTransport
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 PATIENT_S = 20.0
 IDS = [f"u{number}" for number in range(250)]

@@ -17,10 +17,10 @@ from featurestore.errors import BadReplyError
 from featurestore.gather import Gatherer
 from featurestore.json_reads import fetch_json
 from featurestore.metrics import STATUSES, Board, Meter
-from featurestore.multiplexed import MultiplexedTransport
 from featurestore.problems import Answer
 from featurestore.schema.definition import Definition
 from featurestore.store import FeatureStore
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 FEATURES = {"age": "int", "score": "float"}
 

@@ -26,7 +26,6 @@ from support.scripted import (
 )
 from support.servers import Server
 
-from featurestore import link, sharing
 from featurestore.contract.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.errors import (
     AccessDeniedError,
@@ -37,9 +36,11 @@ from featurestore.errors import (
     UnavailableError,
     WriteRefusedError,
 )
-from featurestore.multiplexed import MultiplexedTransport
 from featurestore.schema.definition import Definition
 from featurestore.store import FeatureStore
+from featurestore.transport import gevent_link as link
+from featurestore.transport import reconnect as sharing
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 Connect = Callable[..., MultiplexedTransport]
 PATIENT_S = 20.0
@@ -700,7 +701,7 @@ def test_the_package_does_not_need_gevent() -> None:
 def test_an_idle_transport_does_not_keep_a_program_alive(valkey: Server) -> None:
     program = (
         "import sys, gevent\n"
-        "from featurestore.multiplexed import MultiplexedTransport\n"
+        "from featurestore.transport.gevent_transport import MultiplexedTransport\n"
         "transport = MultiplexedTransport(sys.argv[1], timeout=0.1, connect_timeout=5)\n"
         "transport.command('PING')\n"
         "gevent.wait()\n"

@@ -16,9 +16,9 @@ from support.scripted_async import eventually as async_eventually
 from support.scripted_async import in_a_loop
 
 from featurestore import AsyncTransport, SyncTransport
-from featurestore.async_link import AsyncLink
 from featurestore.errors import BadReplyError, DeadlineExceededError, FeatureStoreError, UnavailableError
-from featurestore.multiplexed import MultiplexedTransport
+from featurestore.transport.asyncio_link import AsyncLink
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 SHORT_S = 0.1
 SOON_S = 5.0

@@ -8,7 +8,7 @@ from support.servers import Server
 
 from featurestore import AsyncFeatureStore, AsyncTransport, Definition, FeatureStore, SyncTransport
 from featurestore.contract.scripts import GET_FEATURES, UPSERT_FEATURES, Script
-from featurestore.multiplexed import MultiplexedTransport
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 LOST: list[tuple[Script, ...]] = [(), (GET_FEATURES,), (UPSERT_FEATURES,), (GET_FEATURES, UPSERT_FEATURES)]
 

@@ -14,7 +14,7 @@ from support.scripted_async import reply_once as async_reply_once
 from support.scripted_proxy import LIES, LyingProxy
 from support.servers import Server
 
-from featurestore import AsyncFeatureStore, Definition, FeatureStore, SyncTransport, sharing
+from featurestore import AsyncFeatureStore, Definition, FeatureStore, SyncTransport
 from featurestore.contract.resp import pack_call
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
@@ -31,7 +31,8 @@ from featurestore.contract.scripts import (
     Script,
 )
 from featurestore.errors import BadReplyError, FeatureStoreError, NoSchemaError
-from featurestore.multiplexed import MultiplexedTransport
+from featurestore.transport import reconnect as sharing
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 ROW_KEYS, ROWS_KEYS = ("a", "b", "c"), ("a", "b", "c", "d")  # of one entity, of two
 PATIENT_S = 20.0

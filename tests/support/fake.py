@@ -11,8 +11,8 @@ import redis
 
 from featurestore.contract.resp import Call, Reply, Word
 from featurestore.contract.scripts import SCRIPTS, WRITE_AND_READ, Script
-from featurestore.dialling import reply_text
 from featurestore.errors import FeatureStoreError, error_from_reply
+from featurestore.transport.dial import reply_text
 
 
 def _pack_one(value: Any) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import hiredis
 
-from featurestore.async_transport import AsyncTransport
+from featurestore.transport.asyncio_transport import AsyncTransport
 
 PATIENT_S = 20.0
 

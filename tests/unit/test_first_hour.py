@@ -13,8 +13,8 @@ from support.processes import GUNICORN, SERVE, clean_environment, started
 from support.servers import free_port, wait_until
 
 from featurestore import ConfigurationError, Settings, native
-from featurestore.dialling import open_pool
 from featurestore.settings import settings_in_force, unknown_variables, without_password
+from featurestore.transport.dial import open_pool
 
 ROOT = Path(__file__).parents[2]
 FEATURESTORE = (sys.executable, "-m", "featurestore")

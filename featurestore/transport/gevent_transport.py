@@ -12,14 +12,14 @@ from gevent import monkey
 from featurestore.contract.replies import Expected, answer_to_command
 from featurestore.contract.resp import Call, Reply, Word, pack, pack_call
 from featurestore.contract.scripts import Script
-from featurestore.dialling import open_pool
 from featurestore.errors import (
     FeatureStoreError,
     UnavailableError,
 )
-from featurestore.link import Link, NonBlockingSocket, Resume, Waiter
-from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import has_code, to_repeat
+from featurestore.transport.dial import open_pool
+from featurestore.transport.gevent_link import Link, NonBlockingSocket, Resume, Waiter
+from featurestore.transport.pipeline import Failure, has_code, to_repeat
+from featurestore.transport.reconnect import Sharing, connect_error
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies

@@ -7,7 +7,6 @@ from typing import Generic, Protocol, TypeVar
 
 import redis
 
-from featurestore.dialling import address_of, refused, reply_text
 from featurestore.errors import (
     AccessDeniedError,
     BadReplyError,
@@ -15,6 +14,7 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
+from featurestore.transport.dial import address_of, refused, reply_text
 
 _logger = logging.getLogger("featurestore")
 _FIRST_S = 0.05
@@ -51,23 +51,6 @@ class Backoff:
         self._failures = 0
         if at_once:
             self._until = 0.0
-
-
-class Failure:
-    """Why there is no reply.
-
-    Attributes:
-        error: What to tell the caller; an exception of its own for each.
-        lost: Whether the connection broke, so that another one may serve the call.
-        unsent: Whether the call certainly did not reach Redis.
-    """
-
-    __slots__ = ("error", "lost", "unsent")
-
-    def __init__(self, error: FeatureStoreError, *, lost: bool = False, unsent: bool = False) -> None:
-        self.error = error
-        self.lost = lost
-        self.unsent = unsent
 
 
 class SharedLink(Protocol):

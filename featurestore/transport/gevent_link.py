@@ -21,8 +21,7 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
-from featurestore.sharing import Failure
-from featurestore.transport import GIVEN_UP
+from featurestore.transport.pipeline import GIVEN_UP, Failure
 
 _READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
 _TLS_RECORD_BYTES = 16_384

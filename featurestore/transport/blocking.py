@@ -1,11 +1,11 @@
-"""How calls of scripts reach Redis: the interface, and the blocking transport for libraries, tools and threads."""
+"""Blocking calls over a pool of connections, for libraries, tools and threads."""
 
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from time import monotonic
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 import redis
 from redis.connection import Connection
@@ -13,57 +13,16 @@ from redis.connection import Connection
 from featurestore.contract.replies import Expected, answer_to_command
 from featurestore.contract.resp import Call, Reply, Word, load_commands, pack, pack_call
 from featurestore.contract.scripts import LOADED, Script, answer_to
-from featurestore.dialling import address_of, greeted_by, open_pool, refused, reply_text
 from featurestore.errors import (
     BadReplyError,
     DeadlineExceededError,
     FeatureStoreError,
     OverloadedError,
-    RedisError,
     UnavailableError,
     error_from_reply,
 )
-
-
-class Transport(Protocol):
-    """One logical link to Redis, safe to share between the threads or greenlets that it is made for.
-
-    Errors: `UnavailableError` and its kin when Redis cannot be reached or does not answer in time, else what
-    `error_from_reply` makes of the reply. NOSCRIPT is never seen: the script is loaded and the call repeated once.
-    A reply that cannot be one to its call (see `featurestore.contract.replies`) ends the connection it came on; the
-    call is repeated once on another one where it only reads, else it raises `BadReplyError`.
-    """
-
-    def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
-        """Call `script` once: one EVALSHA, one round trip."""
-
-    def run_packed(self, script: Script, packed: bytes) -> Reply:
-        """Do what `run` does for a call that `pack_call` has packed, or that looks like it."""
-
-    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
-        """Do what `run_many` does, likewise."""
-
-    def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
-        """Call `script` once for each of `calls`, all in one write, and return their replies in order.
-
-        An error reply to one call stands in its place as an exception; the others are unaffected. Only failures of
-        the link itself are raised.
-        """
-
-    def command(self, *words: Word) -> Reply:
-        """Run one plain command, such as PING."""
-
-    def close(self) -> None:
-        """Give the connections back; later calls may open new ones."""
-
-
-@runtime_checkable
-class Timed(Protocol):
-    """A transport that can bound one call in all."""
-
-    def within(self, seconds: float) -> Transport:
-        """Return this transport for one call, which may take so long from now on, whatever it needs to ask."""
-
+from featurestore.transport.dial import address_of, greeted_by, open_pool, refused, reply_text
+from featurestore.transport.pipeline import GIVEN_UP, has_code, to_repeat
 
 _FINAL = (
     redis.TimeoutError,
@@ -223,9 +182,6 @@ def _check(connection: Connection, expected: Expected, replies: Sequence[Reply |
         raise BadReplyError(f"{misfit}; {GIVEN_UP}")
 
 
-GIVEN_UP = "the connection was given up, and whether a write on it took place is unknown"
-
-
 def _send_and_read(connection: Connection, packed: list[bytes], deadline: float | None = None) -> list[Reply]:
     """Send in one write, then read one reply for each command; error replies come back as exceptions in place."""
     _time_left(deadline)  # while nothing is sent
@@ -258,20 +214,6 @@ def _time_left(deadline: float | None) -> float:
     if left <= 0:
         raise redis.TimeoutError("the call's time is over")
     return left
-
-
-def to_repeat(unknown: Sequence[bool], *, in_order: bool) -> list[int]:
-    """Return the positions of the calls to make again once the scripts are loaded.
-
-    A call that was answered with NOSCRIPT did not take place, so to repeat it is safe for writes too.
-
-    Args:
-        unknown: For each call whether Redis did not know its script.
-        in_order: Whether the calls behind such a call depend on it; see `Script.in_order`.
-    """
-    if in_order and True in unknown:
-        return list(range(unknown.index(True), len(unknown)))
-    return [position for position, is_unknown in enumerate(unknown) if is_unknown]
 
 
 def _repair(
@@ -310,11 +252,6 @@ def _settle(connection: Connection, waiting: deque[bytes]) -> list[Reply | Featu
 
 def _mapped(reply: Reply) -> Reply | FeatureStoreError:
     return error_from_reply(reply_text(reply)) if isinstance(reply, redis.ResponseError) else reply
-
-
-def has_code(reply: Reply, code: str) -> bool:
-    """Return whether a reply is an error of that code."""
-    return isinstance(reply, RedisError) and str(reply).startswith(code)
 
 
 def _link_error(error: Exception) -> FeatureStoreError:

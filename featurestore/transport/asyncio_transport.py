@@ -10,18 +10,18 @@ from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from featurestore.async_link import AsyncLink
 from featurestore.contract.replies import Expected, answer_to_command
 from featurestore.contract.resp import Call, Reply, Word, pack, pack_call
 from featurestore.contract.scripts import Script
-from featurestore.dialling import check_pong, pool_of
 from featurestore.errors import (
     DeadlineExceededError,
     FeatureStoreError,
     UnavailableError,
 )
-from featurestore.sharing import Failure, Sharing, connect_error
-from featurestore.transport import has_code, to_repeat
+from featurestore.transport.asyncio_link import AsyncLink
+from featurestore.transport.dial import check_pong, pool_of
+from featurestore.transport.pipeline import Failure, has_code, to_repeat
+from featurestore.transport.reconnect import Sharing, connect_error
 
 
 class AsyncTransport(Sharing[AsyncLink]):

@@ -19,8 +19,7 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
-from featurestore.sharing import Failure
-from featurestore.transport import GIVEN_UP
+from featurestore.transport.pipeline import GIVEN_UP, Failure
 
 _DEAD_AFTER_TIMEOUTS = 3.0
 _FULL_READ_BYTES = 16_384  # a read this long may have left some behind; a TLS record is not longer

@@ -1,0 +1,48 @@
+"""What every transport does."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from featurestore.contract.resp import Call, Reply, Word
+from featurestore.contract.scripts import Script
+from featurestore.errors import FeatureStoreError
+
+
+class Transport(Protocol):
+    """One logical link to Redis, safe to share between the threads or greenlets that it is made for.
+
+    Errors: `UnavailableError` and its kin when Redis cannot be reached or does not answer in time, else what
+    `error_from_reply` makes of the reply. NOSCRIPT is never seen: the script is loaded and the call repeated once.
+    A reply that cannot be one to its call (see `featurestore.contract.replies`) ends the connection it came on; the
+    call is repeated once on another one where it only reads, else it raises `BadReplyError`.
+    """
+
+    def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
+        """Call `script` once: one EVALSHA, one round trip."""
+
+    def run_packed(self, script: Script, packed: bytes) -> Reply:
+        """Do what `run` does for a call that `pack_call` has packed, or that looks like it."""
+
+    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+        """Do what `run_many` does, likewise."""
+
+    def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
+        """Call `script` once for each of `calls`, all in one write, and return their replies in order.
+
+        An error reply to one call stands in its place as an exception; the others are unaffected. Only failures of
+        the link itself are raised.
+        """
+
+    def command(self, *words: Word) -> Reply:
+        """Run one plain command, such as PING."""
+
+    def close(self) -> None:
+        """Give the connections back; later calls may open new ones."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A transport that can bound one call in all."""
+
+    def within(self, seconds: float) -> Transport:
+        """Return this transport for one call, which may take so long from now on, whatever it needs to ask."""
