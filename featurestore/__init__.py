@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featurestore.async_store import AsyncFeatureStore
     from featurestore.clients.async_client import AsyncClient
     from featurestore.clients.client import Client
     from featurestore.contract.upsert_calls import RejectedRow, UpsertResult
@@ -29,12 +28,13 @@ if TYPE_CHECKING:
         WriteRefusedError,
     )
     from featurestore.keys import Keys
-    from featurestore.results import Description, Health, Outcome
     from featurestore.schema.definition import Definition, read_definition
     from featurestore.schema.stored import Schema
     from featurestore.settings import Settings
-    from featurestore.store import FeatureStore
-    from featurestore.table import FeatureTable
+    from featurestore.store.asyncio_store import AsyncFeatureStore
+    from featurestore.store.blocking import FeatureStore
+    from featurestore.store.results import Description, Health, Outcome
+    from featurestore.store.table import FeatureTable
     from featurestore.transport.asyncio_transport import AsyncTransport
     from featurestore.transport.blocking import SyncTransport
     from featurestore.transport.interface import Transport
@@ -81,7 +81,7 @@ __all__ = [
 # Names are imported when they are first used: gunicorn's master needs the settings alone, and must not import ssl
 # (by way of redis) before its gevent workers have patched it.
 _HOMES = {
-    "AsyncFeatureStore": "async_store",
+    "AsyncFeatureStore": "store.asyncio_store",
     "AsyncTransport": "transport.asyncio_transport",
     "AsyncClient": "clients.async_client",
     "Client": "clients.client",
@@ -106,13 +106,13 @@ _HOMES = {
     "UnknownEntityError": "errors",
     "WriteRefusedError": "errors",
     "Keys": "keys",
-    "Description": "results",
-    "Health": "results",
-    "Outcome": "results",
+    "Description": "store.results",
+    "Health": "store.results",
+    "Outcome": "store.results",
     "Schema": "schema.stored",
     "Settings": "settings",
-    "FeatureStore": "store",
-    "FeatureTable": "table",
+    "FeatureStore": "store.blocking",
+    "FeatureTable": "store.table",
     "SyncTransport": "transport.blocking",
     "Transport": "transport.interface",
     "RejectedRow": "contract.upsert_calls",

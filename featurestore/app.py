@@ -26,7 +26,7 @@ from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.keys import SCHEMAS
 from featurestore.metrics import Board, Meter
 from featurestore.schema.times import parse_duration
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
 _JSON = falcon.MEDIA_JSON

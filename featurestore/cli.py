@@ -16,7 +16,6 @@ import msgspec
 from featurestore import health, native, supervisor
 from featurestore.contract.scripts import SCRIPTS
 from featurestore.demo import run_demo
-from featurestore.doctor import diagnose
 from featurestore.errors import (
     BadArgumentsError,
     ConfigurationError,
@@ -25,12 +24,13 @@ from featurestore.errors import (
     UndeclaredFeatureError,
 )
 from featurestore.keys import Keys
-from featurestore.maintenance import RepackProgress, SweepProgress
-from featurestore.maintenance import repack as repack_rows
-from featurestore.maintenance import sweep as sweep_members
 from featurestore.schema.definition import read_definition
 from featurestore.settings import Settings, settings_in_force, unknown_variables
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
+from featurestore.store.doctor import diagnose
+from featurestore.store.maintenance import RepackProgress, SweepProgress
+from featurestore.store.maintenance import repack as repack_rows
+from featurestore.store.maintenance import sweep as sweep_members
 
 _ADMIN_TIMEOUT_S = 5.0
 

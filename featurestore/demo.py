@@ -26,7 +26,7 @@ from featurestore.keys import SCHEMAS, Keys
 from featurestore.master import has_terminal
 from featurestore.schema.definition import Definition, read_definition
 from featurestore.settings import Settings, unknown_variables, without_password
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 from featurestore.supervisor import GUNICORN, running, wait_until_serving
 from featurestore.transport.dial import address_of
 

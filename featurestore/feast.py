@@ -18,7 +18,7 @@ from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError, UndeclaredFeatureError
 from featurestore.metrics import Meter
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 
 _STATUSES = {"PRESENT": "PRESENT", "DEFAULT": "PRESENT", "MISSING": "NULL_VALUE", "STALE": "OUTSIDE_MAX_AGE"}
 _NEVER = "1970-01-01T00:00:00Z"

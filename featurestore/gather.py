@@ -17,9 +17,9 @@ from featurestore.errors import FeatureStoreError
 from featurestore.hotpath import PREFIX, ROUTE, Respond, answer_with
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.metrics import Meter
-from featurestore.plans import IDS_PER_CALL
 from featurestore.problems import Answer
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
+from featurestore.store.plan import IDS_PER_CALL
 from featurestore.transport.gevent_link import Resume, Waiter
 from featurestore.transport.pipeline import Failure
 

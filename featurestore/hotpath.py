@@ -16,7 +16,7 @@ from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.json_reads import fetch_json
 from featurestore.metrics import Meter
 from featurestore.problems import Answer
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 
 StartResponse = Callable[..., Any]
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]

@@ -6,8 +6,9 @@ from featurestore.contract.replies import reading
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
 from featurestore.contract.words import encode_id
-from featurestore.plans import OUTDATED, checked, packed_batches
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
+from featurestore.store.plan import OUTDATED, checked
+from featurestore.store.reads import packed_batches
 
 
 def fetch_json(store: FeatureStore, entity_id: str, features: Sequence[str] | None = None) -> bytes | None:

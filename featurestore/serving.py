@@ -10,7 +10,7 @@ from featurestore.hotpath import App, HotPath
 from featurestore.master import log_as_gunicorn_does
 from featurestore.metrics import meter
 from featurestore.settings import Settings
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 from featurestore.transport.blocking import SyncTransport
 
 

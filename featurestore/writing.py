@@ -16,7 +16,7 @@ from featurestore.errors import NoSchemaError, UnknownEntityError, UnknownIdErro
 from featurestore.metrics import Meter
 from featurestore.problems import RowRefusedError
 from featurestore.schema.times import time_of
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 
 Mode = Literal["newest", "overwrite"]
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})

@@ -15,7 +15,7 @@ from featurestore.contract.upsert_calls import Upsert, UpsertCall, UpsertResult
 from featurestore.contract.words import to_time
 from featurestore.errors import FeatureStoreError, SchemaChangedError
 from featurestore.keys import Keys
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 from featurestore.transport.blocking import SyncTransport
 
 from .loader import Loader, loader_for

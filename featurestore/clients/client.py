@@ -16,9 +16,9 @@ from featurestore.clients.calling import Caller
 from featurestore.clients.exchanges import Exchange, Wanted
 from featurestore.contract.arguments import EventTime, Rows
 from featurestore.errors import UnavailableError
-from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.schema.types import Value
-from featurestore.table import FeatureTable, TableRow
+from featurestore.store.results import Description, Health, MaxAge, Outcome
+from featurestore.store.table import FeatureTable, TableRow
 
 if TYPE_CHECKING:
     import httpx

@@ -36,10 +36,10 @@ from featurestore.errors import (
     UnknownEntityError,
 )
 from featurestore.keys import ENTITY_NAME
-from featurestore.results import Description, Health, MaxAge, Outcome
 from featurestore.schema.types import Status, Value
 from featurestore.schema.values import shown
-from featurestore.table import FeatureTable, TableRow
+from featurestore.store.results import Description, Health, MaxAge, Outcome
+from featurestore.store.table import FeatureTable, TableRow
 
 T = TypeVar("T")
 

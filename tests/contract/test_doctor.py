@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from support.servers import Server, binaries, free_port, wait_until
 
-from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport, doctor
+from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport
 from featurestore.contract.scripts import APPLY_SCHEMA, script_folder
-from featurestore.doctor import diagnose
-from featurestore.maintenance import sweep
+from featurestore.store import doctor
+from featurestore.store.doctor import diagnose
+from featurestore.store.maintenance import sweep
 
 SOUND = ("--appendonly", "yes", "--hash-max-ziplist-value", "1024")
 Start = Callable[..., FeatureStore]

@@ -14,8 +14,8 @@ from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChan
 from featurestore.contract.scripts import APPLY_SCHEMA, GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 from featurestore.errors import BadValueError, UndeclaredFeatureError
 from featurestore.json_reads import fetch_json
-from featurestore.maintenance import repack, sweep
 from featurestore.schema.definition import FeatureDefinition
+from featurestore.store.maintenance import repack, sweep
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "city": "string"}
 DAY = 86_400_000

@@ -20,8 +20,8 @@ from featurestore.app import create_app
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
-from featurestore.maintenance import repack
 from featurestore.schema.definition import FeatureDefinition
+from featurestore.store.maintenance import repack
 
 FEATURES: dict[str, Any] = {
     "ctr": "float",

@@ -9,7 +9,7 @@ from support.model import FORGET, LEAVE, Model
 
 from featurestore import Definition, FeatureStore, Transport
 from featurestore.contract.scripts import UPSERT_FEATURES
-from featurestore.maintenance import repack
+from featurestore.store.maintenance import repack
 
 SCHEMA = {"f": "float", "i": "int", "b": "bool", "s": "string", "f.2": "float", "s-2": "string"}
 IDS = ["a", "user:*", "é€😀", "a/b", " ", "x" * 256, "x" * 257, ""]

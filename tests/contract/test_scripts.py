@@ -27,8 +27,8 @@ from featurestore.contract.scripts import (
     REPACK_ROWS,
     UPSERT_FEATURES,
 )
-from featurestore.maintenance import repack, sweep
 from featurestore.schema.definition import FeatureDefinition
+from featurestore.store.maintenance import repack, sweep
 
 FEATURES = {"age": "float", "n": "int", "vip": "bool", "city": "string"}
 SHARED = ("all_users", "user:schema")

@@ -19,7 +19,7 @@ from featurestore.json_reads import fetch_json
 from featurestore.metrics import STATUSES, Board, Meter
 from featurestore.problems import Answer
 from featurestore.schema.definition import Definition
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 from featurestore.transport.gevent_transport import MultiplexedTransport
 
 FEATURES = {"age": "int", "score": "float"}

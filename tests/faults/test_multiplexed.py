@@ -37,7 +37,7 @@ from featurestore.errors import (
     WriteRefusedError,
 )
 from featurestore.schema.definition import Definition
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 from featurestore.transport import gevent_link as link
 from featurestore.transport import reconnect as sharing
 from featurestore.transport.gevent_transport import MultiplexedTransport
@@ -694,7 +694,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tls_url: str, connect:
 
 
 def test_the_package_does_not_need_gevent() -> None:
-    program = "import json, sys, featurestore.store; print(json.dumps('gevent' in sys.modules))"
+    program = "import json, sys, featurestore.store.blocking; print(json.dumps('gevent' in sys.modules))"
     assert run_program(program) is False
 
 

@@ -12,7 +12,7 @@ from support.fake import FakeTransport
 from featurestore import Definition, FeatureStore
 from featurestore.errors import BadArgumentsError, BadValueError, ConfigurationError, UndeclaredFeatureError
 from featurestore.schema.types import Value
-from featurestore.table import FeatureTable
+from featurestore.store.table import FeatureTable
 
 ROWS: list[Any] = [
     {"age": 31.5, "n": 2**53 + 1, "premium": True, "country": "DE", "e": [0.5, 1.0]},

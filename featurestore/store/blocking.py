@@ -17,17 +17,17 @@ from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
-from featurestore.plans import Calls, Plan
-from featurestore.query import Table
-from featurestore.results import Description, MaxAge
 from featurestore.schema.definition import Definition
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Value
 from featurestore.settings import Settings
-from featurestore.table import FeatureTable
+from featurestore.store.plan import Calls, Plan
+from featurestore.store.query_table import QueryTable
+from featurestore.store.results import Description, MaxAge
+from featurestore.store.table import FeatureTable
+from featurestore.store.writes import Plans
 from featurestore.transport.blocking import SyncTransport
 from featurestore.transport.interface import Timed, Transport
-from featurestore.writes import Plans
 
 T = TypeVar("T")
 
@@ -313,7 +313,7 @@ class FeatureStore:
         *,
         max_age_ms: int | None = None,
         metadata: bool = False,
-    ) -> Table:
+    ) -> QueryTable:
         """Return what `query` does as the HTTP server wants it: with types, statuses and ages.
 
         Args:

@@ -61,7 +61,7 @@ class Query:
         return [row[entity] for row in self.rows if entity in row]
 
 
-class Table:
+class QueryTable:
     """What was found.
 
     Args:

@@ -1,4 +1,4 @@
-"""The plans of reads of several entities at once, beside those of one: see featurestore/plans.py."""
+"""The plans of reads of several entities at once, beside those of one: see featurestore/store/reads.py."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -16,10 +16,11 @@ from featurestore.contract.replies import reading
 from featurestore.contract.resp import Reply
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.plans import OUTDATED, Plan, ReadPlans, batches, packed_batches
-from featurestore.query import Query, Table
-from featurestore.results import MaxAge
-from featurestore.table import FeatureTable
+from featurestore.store.plan import OUTDATED, Plan
+from featurestore.store.query_table import Query, QueryTable
+from featurestore.store.reads import ReadPlans, batches, packed_batches
+from featurestore.store.results import MaxAge
+from featurestore.store.table import FeatureTable
 
 
 class QueryPlans(ReadPlans):
@@ -61,7 +62,7 @@ class QueryPlans(ReadPlans):
 
     def query_table(
         self, rows: Sequence[Mapping[str, str]], names: Sequence[str], max_age_ms: int | None, *, metadata: bool
-    ) -> Plan[Table]:
+    ) -> Plan[QueryTable]:
         """Return features of several entities side by side, as the server wants them: with types and statuses."""
         query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=max_age_ms)
         try:
@@ -72,7 +73,7 @@ class QueryPlans(ReadPlans):
             with reading("a query"):
                 return (yield from self._query(query))
 
-    def _query(self, query: Query) -> Plan[Table]:
+    def _query(self, query: Query) -> Plan[QueryTable]:
         parts: list[tuple[str, Selection, int]] = []
         calls: list[bytes] = []
         for entity, features in query.wanted.items():
@@ -83,7 +84,7 @@ class QueryPlans(ReadPlans):
             parts.append((entity, selection, len(made)))
             calls += made
         replies: Iterator[Reply] = iter((yield from batches(calls)))
-        table = Table(query)
+        table = QueryTable(query)
         for entity, selection, count in parts:
             table.add(entity, selection, [next(replies) for _ in range(count)])
         return table

@@ -8,15 +8,15 @@ from featurestore.contract.arguments import EventTime, Rows, lasting_timeout, pl
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
-from featurestore.plans import Calls, Plan
-from featurestore.results import Description, MaxAge
 from featurestore.schema.definition import Definition
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Value
 from featurestore.settings import Settings
-from featurestore.table import FeatureTable
+from featurestore.store.plan import Calls, Plan
+from featurestore.store.results import Description, MaxAge
+from featurestore.store.table import FeatureTable
+from featurestore.store.writes import Plans
 from featurestore.transport.asyncio_transport import AsyncTransport
-from featurestore.writes import Plans
 
 T = TypeVar("T")
 

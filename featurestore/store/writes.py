@@ -1,4 +1,4 @@
-"""The plans of the writes, beside those of the reads: see featurestore/plans.py."""
+"""The plans of the writes, beside those of the reads: see featurestore/store/reads.py."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -34,10 +34,10 @@ from featurestore.contract.selection import Selection
 from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
 from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, NoSchemaError, UnsuitableValueError
-from featurestore.plans import IDS_PER_CALL, Calls, Command, Plan, call
-from featurestore.query_plans import QueryPlans
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
+from featurestore.store.plan import IDS_PER_CALL, Calls, Command, Plan, call
+from featurestore.store.query import QueryPlans
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls leave in one write."""

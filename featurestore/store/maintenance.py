@@ -7,8 +7,8 @@ import msgspec
 
 from featurestore.contract.resp import Word
 from featurestore.contract.scripts import REPACK_ROWS, SWEEP_MEMBERS
-from featurestore.plans import IDS_PER_CALL
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
+from featurestore.store.plan import IDS_PER_CALL
 
 _SCAN_COUNT = 500
 

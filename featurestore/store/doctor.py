@@ -10,7 +10,7 @@ import msgspec
 from featurestore import native
 from featurestore.errors import AccessDeniedError, FeatureStoreError, NoSchemaError, UnavailableError
 from featurestore.schema.stored import Schema
-from featurestore.store import FeatureStore
+from featurestore.store.blocking import FeatureStore
 
 _SAMPLE = 200
 _LEAST_VERSION = (6, 2)

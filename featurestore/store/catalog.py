@@ -1,0 +1,194 @@
+"""An entity's schema as last seen, what was selected of it, and the plans that keep both current."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from featurestore.contract.arguments import (
+    plain_name,
+)
+from featurestore.contract.read_calls import Packer
+from featurestore.contract.resp import pack_call
+from featurestore.contract.scripts import APPLY_SCHEMA
+from featurestore.contract.selection import Selection, selection_of
+from featurestore.errors import (
+    BadArgumentsError,
+    NoSchemaError,
+    SchemaError,
+    UndeclaredFeatureError,
+    UnknownEntityError,
+)
+from featurestore.keys import ENTITY_NAME, SCHEMAS, Keys
+from featurestore.schema.definition import Definition
+from featurestore.schema.stored import Schema
+from featurestore.schema.values import shown
+from featurestore.store.plan import Command, Plan, call
+
+_MOST_SELECTIONS = 256
+_SCHEMA_RECHECK_S = 1.0
+_MOST_ENTITIES = 256
+
+
+class Catalog:
+    """An entity's schema as last seen, and those of other entities.
+
+    Args:
+        keys: The entity's keys.
+
+    Attributes:
+        keys: The entity's keys.
+        selections: What was selected lately, by the names without duplicates, None for all of the packed row.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.selections: dict[tuple[str, ...] | None, Selection] = {}
+        self._schema: Schema | None = None
+        self._schema_read_at = self._sure_until = 0.0
+        self._checking: Selection | None = None
+        self._entities: dict[str, Self] = {}
+
+    # Schema
+
+    def schema(self) -> Plan[Schema]:
+        """Read the schema from Redis and use it from now on; NoSchemaError when none is stored."""
+        schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
+        if schema != self._schema:
+            self.selections = {}
+        self._schema, self._schema_read_at = schema, time.monotonic()
+        self._sure_until = self._schema_read_at + _SCHEMA_RECHECK_S
+        return schema
+
+    def seen_schema(self) -> Plan[Schema]:
+        """Return the schema as last seen; read it where it never was."""
+        return self._schema or (yield from self.schema())
+
+    def apply(self, definition: Definition) -> Plan[int]:
+        """Declare the features of `definition` beside the others; return the schema's version."""
+        words = definition.words()
+        if definition.members is not None:
+            yield from self._check_members(definition.members)
+        for entity, features in definition.references().items():
+            if entity != self.keys.entity or not features.keys() <= definition.features.keys():
+                yield from self._check_references(entity, features, definition)
+        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
+        return int(reply)
+
+    def _check_members(self, members: str) -> Plan[None]:
+        """Return when no other entity has that set; to sweep it would take out the other's ids."""
+        for name in (yield from self.entities()):
+            if name != self.keys.entity and (yield from self.entity(name)).keys.members == members:
+                raise SchemaError(f"members cannot be {members!r}: that is the set of all ids of {name}")
+
+    def _check_references(
+        self, entity: str, features: Mapping[str, Sequence[str]], definition: Definition
+    ) -> Plan[None]:
+        """Return when an entity has the features that services name, or has no schema yet, unless it is this one."""
+        own = entity == self.keys.entity
+        declared = set(definition.features) if own else set()
+        try:
+            declared |= (yield from (yield from self.entity(entity)).schema()).features.keys()
+        except NoSchemaError:
+            if not own:
+                return
+        for feature, services in features.items():
+            if feature not in declared:
+                raise UndeclaredFeatureError(
+                    f"{entity}:{feature} of service {services[0]} is not declared in the schema of {entity}"
+                )
+
+    def entities(self) -> Plan[list[str]]:
+        """Return the names of all entities that have a schema; this one also where its schema is in no set."""
+        names = set()
+        for schema in {*(yield Command(("SMEMBERS", SCHEMAS))), self.keys.schema.encode()}:
+            if (yield Command(("EXISTS", schema))):  # somebody may have deleted it
+                names.add(Keys.entity_of(schema))
+        return sorted(names)
+
+    def service(self, name: str) -> Plan[list[str]]:
+        """Return the features that the schema lists under that name, those of this entity without its prefix."""
+        prefix = f"{self.keys.entity}:"
+        return [feature.removeprefix(prefix) for feature in (yield from self.listed(name))]
+
+    def listed(self, name: str) -> Plan[list[str]]:
+        """Return what the schema lists under that name, as it does."""
+        schema = yield from self.seen_schema()
+        if self._may_be_outdated():  # no reply of the scripts tells of a list that changed
+            self._schema_read_at = time.monotonic()  # one look is enough, for all who ask meanwhile
+            schema = yield from self.schema()
+        if name not in schema.services:
+            raise UndeclaredFeatureError(f"no service {name} is declared in the schema of {self.keys.entity}")
+        return schema.services[name]
+
+    def lists(self, service: str) -> bool:
+        """Tell whether the schema as last seen, if it ever was, has that service."""
+        return self._schema is not None and service in self._schema.services
+
+    def declared(self, columns: Sequence[str]) -> Plan[Mapping[str, str]]:
+        """Return the declared features' types, read anew where one of `columns` is not among those last seen."""
+        schema = yield from self.seen_schema()
+        if not schema.features.keys() >= set(columns) and self._may_be_outdated():
+            schema = yield from self.schema()
+        return schema.features
+
+    def select(self, features: Sequence[str] | None = None) -> Plan[Selection]:
+        """Return the selection of `features`, all declared ones when left out; asks Redis only when it must."""
+        wanted = None if features is None else tuple(dict.fromkeys(features))
+        selection = self.selections.get(wanted)
+        if selection is None:
+            if wanted == ():
+                raise BadArgumentsError("name at least one feature, or leave the names out for all")
+            schema = yield from self.seen_schema()
+            try:
+                selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
+            except UndeclaredFeatureError:
+                if not self._may_be_outdated():
+                    raise
+                schema = yield from self.schema()
+                selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
+            if len(self.selections) >= _MOST_SELECTIONS:
+                self.selections = {}
+            selection.packer = Packer(self.keys, selection.words)
+            self.selections[wanted] = selection
+            if wanted is None:
+                checking = selection_of(schema, None, schema.id_name(self.keys.entity), current=True)
+                checking.packer = Packer(self.keys, checking.words)
+                self._checking = checking
+        elif wanted is None and self.unsure and self._checking is not None:
+            self._sure_until = time.monotonic() + _SCHEMA_RECHECK_S
+            selection = self._checking
+        return selection
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the next read of all features has to make sure that the schema has this layout still.
+
+        A stored row can match a schema that has since changed, so one read a second makes sure.
+        """
+        return time.monotonic() >= self._sure_until
+
+    def _may_be_outdated(self) -> bool:
+        return time.monotonic() - self._schema_read_at > _SCHEMA_RECHECK_S
+
+    # Other entities
+
+    def entity(self, name: str) -> Plan[Self]:
+        """Return another entity's plans, of the same class as these; UnknownEntityError when it has no schema."""
+        name = plain_name(name, "an entity's name")
+        if name == self.keys.entity:
+            return self
+        known = self._entities.get(name)
+        if known is None:
+            if not ENTITY_NAME.fullmatch(name):
+                raise UnknownEntityError(f"{shown(name)} is no entity's name")
+            known = type(self)(Keys(name))
+            try:
+                members = (yield from known.schema()).members
+            except NoSchemaError as error:
+                raise UnknownEntityError(str(error)) from None
+            if members:
+                known.keys = Keys.of(name, members)
+            if len(self._entities) >= _MOST_ENTITIES:
+                self._entities = {}
+            self._entities[name] = known
+        return known

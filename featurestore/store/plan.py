@@ -1,0 +1,59 @@
+"""What a plan is: a generator that yields what to send and is sent the replies, without any I/O.
+
+`FeatureStore` and `AsyncFeatureStore` drive the same plans, each over a transport of its kind.
+"""
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import msgspec
+
+from featurestore.contract.resp import Reply, Word
+from featurestore.contract.scripts import Script
+from featurestore.errors import FeatureStoreError, SchemaChangedError, UndeclaredFeatureError
+
+IDS_PER_CALL = 100
+"""Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
+
+OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, UnicodeDecodeError)
+"""What a read meets when Redis has another schema than was last seen; the last ones also where a row is damaged."""
+
+T = TypeVar("T")
+
+
+class Calls(msgspec.Struct, frozen=True, gc=False):
+    """A step: call a script once for each of `packed`, in one write.
+
+    It is answered with a reply for each, error replies in place as exceptions; see `Transport.run_many_packed`.
+    """
+
+    script: Script
+    packed: list[bytes]
+
+
+class Command(msgspec.Struct, frozen=True, gc=False):
+    """A step: run one plain command. It is answered with the reply."""
+
+    words: tuple[Word, ...]
+
+
+Step = Calls | Command
+
+Plan = Generator[Step, Any, T]
+"""Yields steps, is sent their answers, returns the result. Failures of the link end it and are not sent to it."""
+
+
+def call(script: Script, packed: bytes) -> Plan[Reply]:
+    """Call a script once; an error reply is raised."""
+    (reply,) = yield Calls(script, [packed])
+    if isinstance(reply, FeatureStoreError):
+        raise reply
+    return reply
+
+
+def checked(replies: list[Reply | FeatureStoreError]) -> list[Reply]:
+    """Return the replies; raise the first error among them."""
+    for reply in replies:
+        if isinstance(reply, FeatureStoreError):
+            raise reply
+    return replies

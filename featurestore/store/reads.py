@@ -1,0 +1,158 @@
+"""The plans of the reads of one entity."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from featurestore.contract.arguments import (
+    listed_vectors,
+    passed_values,
+    plain_id_text,
+    plain_ids,
+    plain_max_age,
+    plain_names,
+    plain_values,
+    status_with,
+)
+from featurestore.contract.read_calls import Packer
+from featurestore.contract.replies import reading
+from featurestore.contract.resp import Reply
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
+from featurestore.contract.selection import Fresh, Selection
+from featurestore.contract.words import encode_id
+from featurestore.schema.types import Row, Value
+from featurestore.store.catalog import Catalog
+from featurestore.store.plan import IDS_PER_CALL, OUTDATED, Calls, Plan, call, checked
+from featurestore.store.results import Description, MaxAge
+
+T = TypeVar("T")
+
+
+class ReadPlans(Catalog):
+    """The plans of the reads of one entity."""
+
+    def get(
+        self, entity_id: str, features: Iterable[str] | None, service: str | None, max_age: MaxAge
+    ) -> Plan[dict[str, Value | None] | None]:
+        """Return an entity's features by name, None when the id is unknown."""
+        entity_id = plain_id_text(entity_id)
+        if max_age is not None:
+            return (yield from self.get_many([entity_id], features, service, max_age, None))[0]
+        names = yield from self._wanted(plain_names(features, service), service)
+        selection, row = yield from self.fetch(entity_id, names)
+        return None if row is None else selection.values(row)
+
+    def get_many(
+        self,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None,
+        service: str | None,
+        max_age: MaxAge,
+        passed: Mapping[str, Any] | None,
+    ) -> Plan[list[dict[str, Value | None] | None]]:
+        """Return what `get` returns for each id; `passed` values take the place of stored ones."""
+        ids, names, max_age_ms = plain_ids(entity_ids), plain_names(features, service), plain_max_age(max_age)
+        given = None if passed is None else plain_values(passed, "passed")
+        if not ids:
+            return []
+        names = yield from self._wanted(names, service)
+        if max_age_ms is None:
+            selection, rows = yield from self.fetch_many(ids, names)
+        else:
+            selection, entries = yield from self.fetch_fresh(ids, names, max_age_ms)
+            rows = [None if entry is None else entry.values for entry in entries]
+        found = [None if row is None else selection.values(row) for row in rows]
+        if given:
+            values = listed_vectors(passed_values(given, selection.kinds))
+            for known in filter(None, found):
+                known.update(values)
+        return found
+
+    def describe_many(
+        self,
+        entity_ids: Iterable[str],
+        features: Iterable[str] | None,
+        service: str | None,
+        max_age: MaxAge,
+        passed: Mapping[str, Any] | None,
+    ) -> Plan[list[Description | None]]:
+        """Return each id's features with their age, None for an unknown id."""
+        ids, names, max_age_ms = plain_ids(entity_ids), plain_names(features, service), plain_max_age(max_age)
+        given = {} if passed is None else plain_values(passed, "passed")
+        if not ids:
+            return []
+        names = yield from self._wanted(names, service)
+        selection, entries = yield from self.fetch_fresh(ids, names, max_age_ms)
+        values = listed_vectors(passed_values(given, selection.kinds))
+        return [
+            None
+            if entry is None
+            else Description(
+                selection.values(entry.values) | values,
+                entry.event_time,
+                entry.age_ms,
+                {
+                    name: status_with(values, name, status)
+                    for name, status in zip(selection.names, entry.statuses, strict=True)
+                },
+            )
+            for entry in entries
+        ]
+
+    def fetch(self, entity_id: str, features: Sequence[str] | None) -> Plan[tuple[Selection, Row | None]]:
+        """Return an entity's row, None when the id is unknown, and the selection that names its columns."""
+        raw_id = encode_id(entity_id)
+
+        def read(selection: Selection) -> Plan[Row | None]:
+            reply = yield from call(GET_FEATURES, selection.packer.one(raw_id))
+            return None if reply is None else selection.decode(reply)
+
+        return self._read(features, read)
+
+    def fetch_many(
+        self, entity_ids: Sequence[str], features: Sequence[str] | None
+    ) -> Plan[tuple[Selection, list[Row | None]]]:
+        """Return a row for each id, None for an unknown one, and the selection that names their columns."""
+
+        def read(selection: Selection) -> Plan[list[Row | None]]:
+            replies = yield from batches(packed_batches(selection.packer, entity_ids))
+            return [row for reply in replies for row in selection.decode_many(reply)]
+
+        return self._read(features, read)
+
+    def fetch_fresh(
+        self, entity_ids: Sequence[str], features: Sequence[str] | None, max_age_ms: int | None
+    ) -> Plan[tuple[Selection, list[Fresh | None]]]:
+        """Return for each id its row with the age and status of each value; None for an unknown one."""
+        options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
+
+        def read(selection: Selection) -> Plan[list[Fresh | None]]:
+            packer = Packer(self.keys, (*options, *selection.words))
+            replies = yield from batches(packed_batches(packer, entity_ids))
+            return [entry for reply in replies for entry in selection.decode_fresh(reply)]
+
+        return self._read(features, read)
+
+    def _read(self, features: Sequence[str] | None, read: Callable[[Selection], Plan[T]]) -> Plan[tuple[Selection, T]]:
+        """Read with the schema as last seen; read the schema again when Redis turns out to have another one."""
+        selection = yield from self.select(features)
+        try:
+            return selection, (yield from read(selection))
+        except OUTDATED:
+            yield from self.schema()
+            selection = yield from self.select(features)
+            with reading("a read"):
+                return selection, (yield from read(selection))
+
+    def _wanted(self, names: list[str] | None, service: str | None) -> Plan[list[str] | None]:
+        return names if service is None else (yield from self.service(str.__str__(service)))
+
+
+def packed_batches(packer: Packer, entity_ids: Sequence[str]) -> list[bytes]:
+    """Return the calls of get_features_batch that cover the ids, in order."""
+    firsts = range(0, len(entity_ids), IDS_PER_CALL)
+    return [packer.many(list(entity_ids[first : first + IDS_PER_CALL])) for first in firsts]
+
+
+def batches(packed: list[bytes]) -> Plan[list[Reply]]:
+    """Make calls of get_features_batch; return the replies, raise the first error among them."""
+    return checked((yield Calls(GET_FEATURES_BATCH, packed)))
