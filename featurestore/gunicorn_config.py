@@ -5,12 +5,19 @@ from itertools import count
 from typing import Any
 
 from featurestore import master, metrics
-from featurestore.capacity import FILES, clients_within, limit_of_files, limit_within_reach, raise_limit, scarcity
 from featurestore.errors import ConfigurationError
 from featurestore.settings import Settings
+from featurestore.worker.capacity import (
+    FILES,
+    clients_within,
+    limit_of_files,
+    limit_within_reach,
+    raise_limit,
+    scarcity,
+)
 
 WORKER_CLASSES = {
-    "featurestore": "featurestore.worker.Worker",
+    "featurestore": "featurestore.worker.worker.Worker",
     "gevent": "gevent",
     "gthread": "gthread",
     "sync": "sync",

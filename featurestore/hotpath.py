@@ -51,7 +51,7 @@ class HotPath:
         self, store: FeatureStore, app: App, meter: Meter, begin: Callable[[str, Respond], bool] | None = None
     ) -> None:
         self._store, self._app, self.begin = store, app, begin
-        self._answered = meter.series("GET", ROUTE)
+        self._answered, self._refused = meter.series("GET", ROUTE), meter.series("other", None)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -71,6 +71,10 @@ class HotPath:
     def shortcut(self, path: str) -> Answer | None:
         """Answer a GET of a plain path, past WSGI; None for a path that is not of an entity."""
         return self._answer(path[len(PREFIX) :]) if path.startswith(PREFIX) else None
+
+    def count_refusal(self, status: str) -> None:
+        """Count a request that the worker has refused."""
+        self._refused.add(status, 0.0)
 
     def _answer(self, user_id: str) -> Answer:
         began = perf_counter()

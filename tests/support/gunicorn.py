@@ -21,7 +21,7 @@ class Gunicorn:
         self,
         folder: Path,
         *options: str,
-        worker: str = "featurestore.worker.Worker",
+        worker: str = "featurestore.worker.worker.Worker",
         before: tuple[str, ...] = (),
         app: str = "probe_app:app",
         **settings: str,

@@ -1,8 +1,8 @@
 """Requests read without a socket: bytes in pieces of any size, and what came of them."""
 
-from featurestore.budget import Budget
-from featurestore.framing import Framing, Limits
-from featurestore.http1 import Request, RequestReader
+from featurestore.worker.budget import Budget
+from featurestore.worker.framing import Framing, Limits
+from featurestore.worker.requests import Request, RequestReader
 
 LIMITS = Limits(4094, 100, 8190, 1_048_576)
 

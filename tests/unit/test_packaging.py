@@ -112,7 +112,7 @@ def test_gunicorn_reads_the_configuration_of_the_checkout() -> None:
     ).stdout  # fmt: skip
     settings = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     found = {name.strip(): value.strip() for name, value in settings.items()}
-    assert "featurestore.worker" in found["worker_class"]
+    assert "featurestore.worker.worker" in found["worker_class"]
     assert "127.0.0.1:8000" in found["bind"]
 
 

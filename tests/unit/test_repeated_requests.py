@@ -3,8 +3,8 @@
 import pytest
 from support.reading import reader, taken
 
-from featurestore.framing import Limits
-from featurestore.http1 import RequestReader
+from featurestore.worker.framing import Limits
+from featurestore.worker.requests import RequestReader
 
 FIELDS = b"\r\nHost: h\r\nAccept: */*\r\n\r\n"
 FIRST = b"GET /features/user1 HTTP/1.1" + FIELDS

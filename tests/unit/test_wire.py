@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore import wire
-from featurestore.wire import plain_path, send_in_python, take_in_python
+from featurestore.worker import sockets as wire
+from featurestore.worker.sockets import plain_path, send_in_python, take_in_python
 
 FIELDS = b"\r\nHost: h\r\n\r\n"
 BUILT = wire.take is not take_in_python

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from featurestore.http1 import Request
-from featurestore.worker import Worker
+from featurestore.worker.requests import Request
+from featurestore.worker.worker import Worker
 
 
 class Impatient(Worker):

@@ -19,9 +19,9 @@ from support.reading import LIMITS, reader, taken
 from support.servers import Server, wait_until
 
 from featurestore.bodies import read_body
-from featurestore.budget import Budget
-from featurestore.capacity import CLIENTS, FILES, clients_within
-from featurestore.http1 import RequestReader
+from featurestore.worker.budget import Budget
+from featurestore.worker.capacity import CLIENTS, FILES, clients_within
+from featurestore.worker.requests import RequestReader
 
 MEGABYTE = 1_000_000
 BODY = b"x" * MEGABYTE
@@ -331,7 +331,7 @@ def test_other_files_are_kept_back_too() -> None:
 
 def serve(folder: Path, redis_url: str, files: int, worker_class: str = "featurestore", *options: str) -> Gunicorn:
     """Start the real app as `featurestore serve` does, under a limit of open files."""
-    kind = {"featurestore": "featurestore.worker.Worker"}.get(worker_class, worker_class)
+    kind = {"featurestore": "featurestore.worker.worker.Worker"}.get(worker_class, worker_class)
     return Gunicorn(
         folder, "-c", "python:featurestore.gunicorn_config", *options, worker=kind, before=limited(files),
         app="featurestore.serving:build_app()", REDIS_URL=redis_url, FEATURESTORE_WORKER_CLASS=worker_class,

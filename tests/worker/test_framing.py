@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.gunicorn import Gunicorn, close, read_all, read_response, request
 from support.reading import LIMITS, reader, taken
 
-from featurestore.framing import Limits
+from featurestore.worker.framing import Limits
 
 SMALL = Limits(40, 4, 40, 60)
 """So small that examples meet all of them; but a head may always have 64 KiB."""

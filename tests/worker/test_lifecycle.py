@@ -16,9 +16,9 @@ import pytest
 from support.gunicorn import GET, Gunicorn, close, read_all, read_response, request
 from support.servers import wait_until
 
-from featurestore.budget import Budget
-from featurestore.connection import Connection
-from featurestore.framing import Framing, Limits
+from featurestore.worker.budget import Budget
+from featurestore.worker.connection import Connection
+from featurestore.worker.framing import Framing, Limits
 
 
 @pytest.fixture

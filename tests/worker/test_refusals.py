@@ -8,7 +8,7 @@ import pytest
 from support.gunicorn import Gunicorn, close, read_all, request
 from support.reading import LIMITS, reader, taken
 
-from featurestore.framing import Limits
+from featurestore.worker.framing import Limits
 
 EMPTY = b"0\r\n\r\n"
 

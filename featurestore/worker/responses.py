@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from featurestore.http1 import Request
+from featurestore.worker.requests import Request
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker with a C parser for HTTP in place of gunicorn's own: `featurestore.worker.Worker`."""
+"""gunicorn's gevent worker with a C parser for HTTP in place of gunicorn's own: `featurestore.worker.worker.Worker`."""
 
 import contextlib
 import errno
@@ -18,14 +18,13 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
-from featurestore import metrics
-from featurestore.budget import Budget, trim_memory
-from featurestore.capacity import clients_within, limit_of_files, scarcity
-from featurestore.connection import Answer, Begin, ClientGoneError, Connection
-from featurestore.framing import Framing, Limits, Refusal
-from featurestore.http1 import Environ, Request
-from featurestore.response import Headers, Response, head_of, whole
 from featurestore.settings import Settings
+from featurestore.worker.budget import Budget, trim_memory
+from featurestore.worker.capacity import clients_within, limit_of_files, scarcity
+from featurestore.worker.connection import Answer, Begin, ClientGoneError, Connection
+from featurestore.worker.framing import Framing, Limits, Refusal
+from featurestore.worker.requests import Environ, Request
+from featurestore.worker.responses import Headers, Response, head_of, whole
 
 _TICK_S = 0.1
 _MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as there may be; fewer where those are few
@@ -184,7 +183,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
         if refusal.status == 503:  # noqa: PLR2004 - HTTP's number
-            metrics.meter().series("other", None).add("503", 0.0)
+            count = getattr(self.wsgi, "count_refusal", None)
+            if count is not None:
+                count(refusal.line)
             self._turned_away.add(f"{refusal}; {self.budget.most} is the most (FEATURESTORE_MAX_BUFFERED_BYTES)")
         else:
             self.log.warning("Invalid request from ip=%s: %s", client, refusal)

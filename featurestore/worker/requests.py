@@ -7,9 +7,9 @@ from urllib.parse import unquote_to_bytes
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from httptools.parser.errors import HttpParserInvalidURLError
 
-from featurestore.budget import Budget
-from featurestore.framing import Chunks, Framing, Head, Refusal
-from featurestore.wire import is_plain_line, plain_path
+from featurestore.worker.budget import Budget
+from featurestore.worker.framing import Chunks, Framing, Head, Refusal
+from featurestore.worker.sockets import is_plain_line, plain_path
 
 Environ = dict[str, Any]
 

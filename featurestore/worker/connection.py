@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import gevent
 from gevent import Timeout, getcurrent
 
-from featurestore.budget import Budget
-from featurestore.framing import Framing, Refusal
-from featurestore.http1 import Environ, Request, RequestReader
-from featurestore.wire import send, take
+from featurestore.worker.budget import Budget
+from featurestore.worker.framing import Framing, Refusal
+from featurestore.worker.requests import Environ, Request, RequestReader
+from featurestore.worker.sockets import send, take
 
 _RECEIVE_BYTES = 65_536
 _FIRST_BYTES = 4096  # most requests; a large buffer for each read would be cut to size by the allocator
