@@ -4,7 +4,8 @@ import sys
 from itertools import count
 from typing import Any
 
-from featurestore import master, metrics
+from featurestore import master
+from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.settings import Settings
 from featurestore.worker.capacity import (
@@ -55,7 +56,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 def prepare(server: Any) -> None:
     """Make what workers inherit: the memory in which they count, and leave to hold as many connections as they may."""
     master.prepare(server)
-    metrics.share(2 * server.cfg.workers + 16)  # two for each while they are replaced, and some for SIGTTIN
+    counters.share(2 * server.cfg.workers + 16)  # two for each while they are replaced, and some for SIGTTIN
     limit = raise_limit()
     if limit < FILES:
         server.log.warning(scarcity(clients_of(server.cfg), limit))
@@ -69,7 +70,7 @@ def choose_place(server: Any, worker: Any) -> None:
 
 def take_place(_server: Any, worker: Any) -> None:
     """Have a worker that has started count at its place."""
-    metrics.take_place(worker.place_of_counts)
+    counters.take_place(worker.place_of_counts)
     fit_clients(worker)
 
 

@@ -2,13 +2,13 @@
 
 from gunicorn.errors import AppImportError
 
-from featurestore.access import Access
-from featurestore.app import create_app
+from featurestore.api.access import Access
+from featurestore.api.app import create_app
+from featurestore.api.counters import meter
+from featurestore.api.fast_reads import App, HotPath
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
-from featurestore.hotpath import App, HotPath
 from featurestore.master import log_as_gunicorn_does
-from featurestore.metrics import meter
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.blocking import SyncTransport
@@ -35,7 +35,7 @@ def _build_app(settings: Settings) -> HotPath:
             SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=settings.threads)
         )
         return HotPath(store, _app_over(store, settings), meter())
-    from featurestore.gather import Gatherer  # noqa: PLC0415
+    from featurestore.api.gather import Gatherer  # noqa: PLC0415
     from featurestore.transport.gevent_transport import MultiplexedTransport  # noqa: PLC0415
 
     transport = MultiplexedTransport(

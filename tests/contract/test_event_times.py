@@ -11,9 +11,9 @@ from support.fake import FakeTransport
 from support.servers import wait_until
 
 from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, SchemaError, Transport
+from featurestore.api.json_reads import fetch_json
 from featurestore.contract.scripts import APPLY_SCHEMA, GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 from featurestore.errors import BadValueError, UndeclaredFeatureError
-from featurestore.json_reads import fetch_json
 from featurestore.schema.definition import FeatureDefinition
 from featurestore.store.maintenance import repack, sweep
 

@@ -15,8 +15,8 @@ from support.fake import FakeTransport
 from support.servers import wait_until
 
 from featurestore import Definition, FeatureStore, Keys, Transport
-from featurestore.access import Access
-from featurestore.app import create_app
+from featurestore.api.access import Access
+from featurestore.api.app import create_app
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError

@@ -13,11 +13,11 @@ from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore, 
 from support.scripted_proxy import LIES
 from support.servers import Server
 
+from featurestore.api.counters import STATUSES, Board, Meter
+from featurestore.api.gather import Gatherer
+from featurestore.api.json_reads import fetch_json
+from featurestore.api.problems import Answer
 from featurestore.errors import BadReplyError
-from featurestore.gather import Gatherer
-from featurestore.json_reads import fetch_json
-from featurestore.metrics import STATUSES, Board, Meter
-from featurestore.problems import Answer
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.gevent_transport import MultiplexedTransport
@@ -230,7 +230,7 @@ def test_whatever_is_raised_the_reads_are_given_back(
     def fail(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(f"featurestore.gather.{broken}", fail)
+    monkeypatch.setattr(f"featurestore.api.gather.{broken}", fail)
     for _ in range(5):
         assert reader.read("u1", "u2") == [None, None]
     monkeypatch.undo()

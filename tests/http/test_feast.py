@@ -9,8 +9,8 @@ import pytest
 from support.servers import Server
 
 from featurestore import Definition, FeatureStore, Keys, SyncTransport
-from featurestore.access import Access
-from featurestore.app import create_app
+from featurestore.api.access import Access
+from featurestore.api.app import create_app
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError

@@ -13,9 +13,9 @@ from support.http import HttpServer, serving
 from support.servers import Server, wait_until
 
 from featurestore import FeatureStore, read_definition
-from featurestore.app import create_app
+from featurestore.api.app import create_app
+from featurestore.api.counters import BUCKETS_S, ROUTES, Board, Meter
 from featurestore.gunicorn_config import WORKER_CLASSES
-from featurestore.metrics import BUCKETS_S, ROUTES, Board, Meter
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 Samples = dict[tuple[str, tuple[str, ...]], float]

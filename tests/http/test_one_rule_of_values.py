@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from support.servers import Server
 
 from featurestore import Definition, FeatureStore, Keys, SyncTransport
-from featurestore.access import Access
-from featurestore.app import create_app
+from featurestore.api.access import Access
+from featurestore.api.app import create_app
 from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.schema.definition import FeatureDefinition
 

@@ -9,10 +9,10 @@ import redis
 from support.servers import Server
 
 from featurestore import Definition, FeatureStore, SyncTransport
-from featurestore.access import Access
-from featurestore.app import create_app
-from featurestore.hotpath import HotPath
-from featurestore.metrics import Board, Meter
+from featurestore.api.access import Access
+from featurestore.api.app import create_app
+from featurestore.api.counters import Board, Meter
+from featurestore.api.fast_reads import HotPath
 
 KEY = {"X-API-Key": "right"}
 LONGEST = 2048

@@ -9,11 +9,11 @@ import pytest
 from support.servers import Server
 
 from featurestore import Definition, FeatureStore, Keys, SyncTransport
-from featurestore.access import Access
-from featurestore.app import create_app
+from featurestore.api.access import Access
+from featurestore.api.app import create_app
+from featurestore.api.counters import Board, Meter
+from featurestore.api.fast_reads import HotPath
 from featurestore.contract.scripts import APPLY_SCHEMA
-from featurestore.hotpath import HotPath
-from featurestore.metrics import Board, Meter
 from featurestore.schema.definition import FeatureDefinition
 
 KEY = {"X-API-Key": "right"}

@@ -18,7 +18,7 @@ from support.http import serving
 from support.reading import LIMITS, reader, taken
 from support.servers import Server, wait_until
 
-from featurestore.bodies import read_body
+from featurestore.api.bodies import read_body
 from featurestore.worker.budget import Budget
 from featurestore.worker.capacity import CLIENTS, FILES, clients_within
 from featurestore.worker.requests import RequestReader

@@ -7,14 +7,14 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
-from featurestore.access import Access
-from featurestore.bodies import MALFORMED, alias_decoder, decode_body, read_body, read_lines, refuse_undecodable
+from featurestore.api.access import Access
+from featurestore.api.bodies import MALFORMED, alias_decoder, decode_body, read_body, read_lines, refuse_undecodable
+from featurestore.api.counters import Meter
+from featurestore.api.problems import RowRefusedError
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.upsert_calls import RejectedRow
 from featurestore.contract.words import EVENT_ID, EVENT_TIME, VERDICTS, to_time
 from featurestore.errors import NoSchemaError, UnknownEntityError, UnknownIdError
-from featurestore.metrics import Meter
-from featurestore.problems import RowRefusedError
 from featurestore.schema.times import time_of
 from featurestore.store.blocking import FeatureStore
 

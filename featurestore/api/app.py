@@ -7,9 +7,9 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
-from featurestore import feast, problems
-from featurestore.access import Access
-from featurestore.bodies import (
+from featurestore.api import feast, problems
+from featurestore.api.access import Access
+from featurestore.api.bodies import (
     alias_decoder,
     check_parameters,
     decode_body,
@@ -17,17 +17,17 @@ from featurestore.bodies import (
     refuse_repeated,
     refuse_undecodable,
 )
+from featurestore.api.counters import Board, Meter
+from featurestore.api.json_reads import fetch_json, fetch_many_json
+from featurestore.api.prometheus import Measuring, MetricsResource
+from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract.arguments import passed_values, status_with
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError
-from featurestore.exposition import Measuring, MetricsResource
-from featurestore.json_reads import fetch_json, fetch_many_json
 from featurestore.keys import SCHEMAS
-from featurestore.metrics import Board, Meter
 from featurestore.schema.times import parse_duration
 from featurestore.store.blocking import FeatureStore
-from featurestore.writing import EntityWriter, Ingest, id_names, store_of
 
 _JSON = falcon.MEDIA_JSON
 _READ_PARAMETERS = frozenset({"features", "service", "metadata", "max_age"})

@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from featurestore.api.counters import BUCKETS_S, STATUSES, Board, Meter
 from featurestore.contract.words import VERDICTS
-from featurestore.metrics import BUCKETS_S, STATUSES, Board, Meter
 
 
 class Measuring:

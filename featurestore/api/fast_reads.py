@@ -11,11 +11,11 @@ from typing import Any
 
 import falcon
 
-from featurestore import problems
+from featurestore.api import problems
+from featurestore.api.counters import Meter
+from featurestore.api.json_reads import fetch_json
+from featurestore.api.problems import Answer
 from featurestore.errors import FeatureStoreError, UnknownIdError
-from featurestore.json_reads import fetch_json
-from featurestore.metrics import Meter
-from featurestore.problems import Answer
 from featurestore.store.blocking import FeatureStore
 
 StartResponse = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""What workers count, in memory that all of them share; `exposition.py` tells it to Prometheus."""
+"""What workers count, in memory that all of them share; `prometheus.py` tells it to Prometheus."""
 
 import mmap
 from bisect import bisect_left

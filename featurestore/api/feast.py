@@ -11,13 +11,13 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
-from featurestore.access import Access
-from featurestore.bodies import decode_body, read_body
+from featurestore.api.access import Access
+from featurestore.api.bodies import decode_body, read_body
+from featurestore.api.counters import Meter
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError, UndeclaredFeatureError
-from featurestore.metrics import Meter
 from featurestore.store.blocking import FeatureStore
 
 _STATUSES = {"PRESENT": "PRESENT", "DEFAULT": "PRESENT", "MISSING": "NULL_VALUE", "STALE": "OUTSIDE_MAX_AGE"}

@@ -7,17 +7,17 @@ from typing import Protocol
 import falcon
 import gevent
 
-from featurestore import problems
+from featurestore.api import problems
+from featurestore.api.counters import Meter
+from featurestore.api.fast_reads import PREFIX, ROUTE, Respond, answer_with
+from featurestore.api.problems import Answer
 from featurestore.contract.json_rows import Renderer
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH, Script
 from featurestore.contract.selection import Selection
 from featurestore.contract.words import encode_id
 from featurestore.errors import FeatureStoreError
-from featurestore.hotpath import PREFIX, ROUTE, Respond, answer_with
 from featurestore.keys import MAX_ID_BYTES
-from featurestore.metrics import Meter
-from featurestore.problems import Answer
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.plan import IDS_PER_CALL
 from featurestore.transport.gevent_link import Resume, Waiter

@@ -1,0 +1,1 @@
+"""The HTTP interface: what a request becomes, and what is answered."""
