@@ -13,6 +13,6 @@ USER 10001
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 FEATURESTORE_BIND=0.0.0.0:8000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=2s --start-period=5s \
-    CMD ["python", "-m", "featurestore.health"]
+    CMD ["python", "-m", "featurestore.serving.probe"]
 ENTRYPOINT ["featurestore"]
 CMD ["serve"]

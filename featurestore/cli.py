@@ -13,9 +13,8 @@ from typing import Any
 import click
 import msgspec
 
-from featurestore import health, native, supervisor
+from featurestore import native
 from featurestore.contract.scripts import SCRIPTS
-from featurestore.demo import run_demo
 from featurestore.errors import (
     BadArgumentsError,
     ConfigurationError,
@@ -25,6 +24,8 @@ from featurestore.errors import (
 )
 from featurestore.keys import Keys
 from featurestore.schema.definition import read_definition
+from featurestore.serving import probe, supervisor
+from featurestore.serving.demo import run_demo
 from featurestore.settings import Settings, settings_in_force, unknown_variables
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.doctor import diagnose
@@ -91,7 +92,7 @@ def serve(bind: str | None, workers: int | None) -> None:
 @commands.command("health")
 def health_command() -> None:
     """Exit 0 when the HTTP server on FEATURESTORE_BIND answers, 1 when not."""
-    sys.exit(health.check())
+    sys.exit(probe.check())
 
 
 @commands.command()

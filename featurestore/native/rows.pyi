@@ -1,17 +1,16 @@
-from collections.abc import Mapping
 from typing import Any, Self
 
 class RowPacker:
     def __new__(
         cls,
-        names: tuple[str, ...],
-        types: Mapping[str, str],
+        columns: tuple[str, ...],
+        features: dict[str, str],
         layout: bytes,
         before: bytes,
         after: bytes,
         timed: bool,
-        least_max_age_ms: int,
-        ttl_ms: int,
+        limit: int,
+        ttl: int,
     ) -> Self: ...
-    def dump(self, rows: list[Any], time: int, oldest: int, /) -> tuple[bytes, bytes] | None: ...
     def fields(self, rows: list[Any], /) -> tuple[bytes, bytes] | None: ...
+    def dump(self, rows: list[Any], time: int, oldest: int, /) -> tuple[bytes, bytes] | None: ...

@@ -20,7 +20,7 @@ from featurestore import (
     WriteRefusedError,
     read_definition,
 )
-from featurestore.gunicorn_config import WORKER_CLASSES
+from featurestore.serving.gunicorn_settings import WORKER_CLASSES
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from support.servers import Server
 
 from featurestore import FeatureStore, SyncTransport, read_definition
 from featurestore.contract.scripts import APPLY_SCHEMA
-from featurestore.gunicorn_config import WORKER_CLASSES
 from featurestore.schema.types import Value
+from featurestore.serving.gunicorn_settings import WORKER_CLASSES
 
 FEATURES: dict[str, Value | None] = {
     "age": 69.0,

@@ -15,7 +15,7 @@ from support.servers import Server, wait_until
 from featurestore import FeatureStore, read_definition
 from featurestore.api.app import create_app
 from featurestore.api.counters import BUCKETS_S, ROUTES, Board, Meter
-from featurestore.gunicorn_config import WORKER_CLASSES
+from featurestore.serving.gunicorn_settings import WORKER_CLASSES
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 Samples = dict[tuple[str, tuple[str, ...]], float]

@@ -12,7 +12,7 @@ from support.servers import free_port, wait_until
 
 SERVE = (sys.executable, "-m", "featurestore", "serve")
 DEMO = (sys.executable, "-m", "featurestore", "demo", "--users", "2000")
-GUNICORN = (sys.executable, "-m", "gunicorn", "-c", "python:featurestore.gunicorn_config")
+GUNICORN = (sys.executable, "-m", "gunicorn", "-c", "python:featurestore.serving.gunicorn_settings")
 
 
 def clean_environment(folder: Path) -> dict[str, str]:

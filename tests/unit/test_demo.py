@@ -13,8 +13,8 @@ from support.processes import DEMO, clean_environment, processes_of, started
 from support.servers import Server, free_port
 
 from featurestore import EmbeddedServer, FeatureStore
-from featurestore.demo import free_address
 from featurestore.errors import ConfigurationError, FeatureStoreError
+from featurestore.serving.demo import free_address
 
 UPDATED = "Ingested/Updated 500 features. Total unique users: 2000"
 

@@ -35,7 +35,7 @@ def test_env_example_and_dockerfile_set_only_settings_that_exist() -> None:
 def test_the_image_is_checked_where_it_listens() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     (check,) = re.findall(r"^HEALTHCHECK (?:.*\\\n)*\s*CMD (\[.*\])$", dockerfile, re.MULTILINE)
-    assert json.loads(check) == ["python", "-m", "featurestore.health"]  # test_first_hour.py runs it
+    assert json.loads(check) == ["python", "-m", "featurestore.serving.probe"]  # test_first_hour.py runs it
 
 
 def test_docker_compose_accepts_the_file() -> None:

@@ -201,7 +201,7 @@ def _no_home(_path: Path) -> Path:
 def test_the_health_check_follows_the_address(bind: str, environment: dict[str, str], tmp_path: Path) -> None:
     environment["FEATURESTORE_BIND"] = bind.format(port=free_port(), folder=tmp_path)
     environment["http_proxy"] = "http://127.0.0.1:1"
-    check = (sys.executable, "-m", "featurestore.health")
+    check = (sys.executable, "-m", "featurestore.serving.probe")
     result = run(check, environment, tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"featurestore: no server answers on {environment['FEATURESTORE_BIND']}\n"
@@ -221,7 +221,9 @@ def test_the_health_check_follows_the_address(bind: str, environment: dict[str, 
 def test_the_health_check_says_what_it_cannot_check(environment: dict[str, str], tmp_path: Path) -> None:
     for bind in ("fd://3", "nonsense"):
         environment["FEATURESTORE_BIND"] = bind
-        assert "FEATURESTORE_BIND" in refused(run((sys.executable, "-m", "featurestore.health"), environment, tmp_path))
+        assert "FEATURESTORE_BIND" in refused(
+            run((sys.executable, "-m", "featurestore.serving.probe"), environment, tmp_path)
+        )
 
 
 # Extensions that were not built

@@ -76,7 +76,7 @@ def test_workers_whose_master_has_none_of_our_hooks_take_over_from_each_other(
     empty = tmp_path / "empty.py"
     empty.touch()
     command = (*GUNICORN[:3], "-c", str(empty), "--no-control-socket", "-k", "featurestore.worker.worker.Worker",
-               "-w", "2", "-b", environment["FEATURESTORE_BIND"], "featurestore.serving:build_app()")  # fmt: skip
+               "-w", "2", "-b", environment["FEATURESTORE_BIND"], "featurestore.serving.build:build_app()")  # fmt: skip
     with started(command, environment, tmp_path) as running:
         running.wait_for("Booting worker", 2)
         apply(environment)

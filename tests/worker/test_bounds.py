@@ -333,8 +333,8 @@ def serve(folder: Path, redis_url: str, files: int, worker_class: str = "feature
     """Start the real app as `featurestore serve` does, under a limit of open files."""
     kind = {"featurestore": "featurestore.worker.worker.Worker"}.get(worker_class, worker_class)
     return Gunicorn(
-        folder, "-c", "python:featurestore.gunicorn_config", *options, worker=kind, before=limited(files),
-        app="featurestore.serving:build_app()", REDIS_URL=redis_url, FEATURESTORE_WORKER_CLASS=worker_class,
+        folder, "-c", "python:featurestore.serving.gunicorn_settings", *options, worker=kind, before=limited(files),
+        app="featurestore.serving.build:build_app()", REDIS_URL=redis_url, FEATURESTORE_WORKER_CLASS=worker_class,
         FEATURESTORE_WORKERS="1", FEATURESTORE_TIMEOUT_MS="2000", FEATURESTORE_CONNECT_TIMEOUT_MS="2000",
     )  # fmt: skip
 

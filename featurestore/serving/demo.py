@@ -21,13 +21,13 @@ import msgspec
 
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import ConfigurationError, FeatureStoreError
-from featurestore.health import reachable, split_address
 from featurestore.keys import SCHEMAS, Keys
-from featurestore.master import has_terminal
 from featurestore.schema.definition import Definition, read_definition
+from featurestore.serving.master import has_terminal
+from featurestore.serving.probe import reachable, split_address
+from featurestore.serving.supervisor import GUNICORN, running, wait_until_serving
 from featurestore.settings import Settings, unknown_variables, without_password
 from featurestore.store.blocking import FeatureStore
-from featurestore.supervisor import GUNICORN, running, wait_until_serving
 from featurestore.transport.dial import address_of
 
 _logger = logging.getLogger("featurestore")

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from featurestore.children import tied
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import FeatureStoreError
-from featurestore.health import is_alive
+from featurestore.serving.probe import is_alive
 from featurestore.settings import Settings
 from featurestore.transport.dial import open_pool
 
-GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:featurestore.gunicorn_config"]
+GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:featurestore.serving.gunicorn_settings"]
 _START_TIMEOUT_S = 30.0
 _EXTRA_STOP_S = 5.0
 _LOOK_S = 0.02

@@ -8,7 +8,7 @@ from featurestore.api.counters import meter
 from featurestore.api.fast_reads import App, HotPath
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
-from featurestore.master import log_as_gunicorn_does
+from featurestore.serving.master import log_as_gunicorn_does
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.blocking import SyncTransport

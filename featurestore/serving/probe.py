@@ -1,4 +1,4 @@
-"""Checks that the HTTP server answers: `python -m featurestore.health`, which starts faster than the command line."""
+"""Checks that the HTTP server answers; `python -m featurestore.serving.probe` starts faster than the command line."""
 
 import http.client
 import re

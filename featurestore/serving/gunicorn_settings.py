@@ -4,9 +4,9 @@ import sys
 from itertools import count
 from typing import Any
 
-from featurestore import master
 from featurestore.api import counters
 from featurestore.errors import ConfigurationError
+from featurestore.serving import master
 from featurestore.settings import Settings
 from featurestore.worker.capacity import (
     FILES,
@@ -30,7 +30,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings that follow from ours."""
     threads = settings.threads if settings.worker_class == "gthread" else 0
     return {
-        "wsgi_app": "featurestore.serving:build_app()",
+        "wsgi_app": "featurestore.serving.build:build_app()",
         "bind": settings.bind,
         "workers": settings.workers,
         "worker_class": WORKER_CLASSES[settings.worker_class],
