@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from featurestore.contract.resp import Reply, pack_call
+from featurestore.contract.resp import Reply, encode_call
+from featurestore.contract.row_calls import RowCalls, row_calls_for
 from featurestore.contract.scripts import LOAD_ENTITIES, REPLACE_ROWS, UPSERT_FEATURES, Script
 from featurestore.contract.upsert_calls import Upsert, UpsertCall, UpsertResult
 from featurestore.contract.words import to_time
@@ -17,8 +18,6 @@ from featurestore.errors import FeatureStoreError, SchemaChangedError
 from featurestore.keys import Keys
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.blocking import SyncTransport
-
-from .loader import Loader, loader_for
 
 _logger = logging.getLogger("featurestore.ingest")
 
@@ -54,8 +53,8 @@ class BulkWriter:
         """Write `rows`, each an id followed by a value for each of `columns`; see `FeatureStore.upsert_table`."""
         keys, schema = self.store.keys, self.store.schema()
         upsert = Upsert(keys, schema.features, columns, event_time)
-        loader = loader_for(keys, schema, columns, to_time(event_time), self._now)
-        writing = _Writing(upsert, loader, loads=self._loads)
+        row_calls = row_calls_for(keys, schema, columns, to_time(event_time), self._now)
+        writing = _Writing(upsert, row_calls, loads=self._loads)
         for reply in self._transport.stream(writing.calls(rows), in_flight=CALLS_IN_FLIGHT):
             writing.settle(reply)
         self._loads &= not writing.refused
@@ -91,26 +90,26 @@ class _Writing:
         refused: Whether the server takes no dumps.
     """
 
-    def __init__(self, upsert: Upsert, loader: Loader | None, *, loads: bool) -> None:
+    def __init__(self, upsert: Upsert, row_calls: RowCalls | None, *, loads: bool) -> None:
         self.refused = False
-        self._upsert, self._loader, self._loads = upsert, loader, loads
+        self._upsert, self._row_calls, self._loads = upsert, row_calls, loads
         self._sent: deque[UpsertCall | _Quick] = deque()
         self._known: list[_Row] = []  # for replace_rows
         self._odd: list[_Row] = []  # for upsert_features
 
     def calls(self, rows: Iterable[Sequence[Any]]) -> Iterator[bytes | None]:
-        """Yield the calls for `rows`, packed; None to have all replies settled first."""
+        """Yield the calls for `rows`, encoded; None to have all replies settled first."""
         source = enumerate(rows)
         while part := list(islice(source, ROWS_PER_CALL)):
             script = LOAD_ENTITIES if self._loads else REPLACE_ROWS
-            packed = self._packed(script, part)
-            if packed is None or (script is REPLACE_ROWS and (self._known or self._is_out(LOAD_ENTITIES))):
+            encoded = self._encoded(script, part)
+            if encoded is None or (script is REPLACE_ROWS and (self._known or self._is_out(LOAD_ENTITIES))):
                 yield from self._rest()
-            if packed is None:
+            if encoded is None:
                 yield from self._upserted(part)
             else:
                 self._sent.append(_Quick(script, part))
-                yield packed
+                yield encoded
             yield from self._replaced(ROWS_PER_CALL)
             yield from self._odd_upserted(ROWS_PER_CALL)
         yield from self._rest()
@@ -129,22 +128,22 @@ class _Writing:
             self._loads = False
             self.refused |= loading and not isinstance(reply, SchemaChangedError)
             if not loading:
-                self._loader = None
+                self._row_calls = None
             queue += call.rows
             return
         written, left = reply[0], reply[-1]
         self._upsert.result.written += written
         queue += [call.rows[position] for position in left]
-        if loading and self._loader:
-            self._loader.follow(reply[1])
+        if loading and self._row_calls:
+            self._row_calls.follow(reply[1])
             self._loads &= len(left) <= written  # else these entities are known: it would be for nothing
 
-    def _packed(self, script: Script, part: list[_Row]) -> bytes | None:
+    def _encoded(self, script: Script, part: list[_Row]) -> bytes | None:
         """Return the call of `script` for these rows; None where they are not for it."""
-        if self._loader is None:
+        if self._row_calls is None:
             return None
         rows = [row for _, row in part]
-        return self._loader.load(rows) if script is LOAD_ENTITIES else self._loader.replace(rows)
+        return self._row_calls.load(rows) if script is LOAD_ENTITIES else self._row_calls.replace(rows)
 
     def _is_out(self, *scripts: Script) -> bool:
         return any(isinstance(call, _Quick) and call.script in scripts for call in self._sent)
@@ -162,12 +161,12 @@ class _Writing:
         """Yield calls of replace_rows as long as so many rows wait for one."""
         while len(self._known) >= least:
             part, self._known = self._known[:ROWS_PER_CALL], self._known[ROWS_PER_CALL:]
-            packed = self._packed(REPLACE_ROWS, part)
-            if packed is None:
+            encoded = self._encoded(REPLACE_ROWS, part)
+            if encoded is None:
                 self._odd += part
             else:
                 self._sent.append(_Quick(REPLACE_ROWS, part))
-                yield packed
+                yield encoded
 
     def _odd_upserted(self, least: int) -> Iterator[bytes]:
         """Yield calls of upsert_features as long as so many rows wait for one."""
@@ -179,4 +178,4 @@ class _Writing:
         call = self._upsert.call([row for _, row in part], [position for position, _ in part])
         if call.positions:
             self._sent.append(call)
-            yield pack_call(UPSERT_FEATURES, call.keys, call.arguments)
+            yield encode_call(UPSERT_FEATURES, call.keys, call.arguments)

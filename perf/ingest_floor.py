@@ -2,7 +2,7 @@
 
 Each script below does a little more than the one before it, on the same arguments; the last of them is the upsert
 itself. The last two have arguments of their own, what the client has made of the rows. The first line is the commands
-of the plain loop (perf/ingest.py), packed beforehand, so that Python costs nothing. Redis cannot take more rows a
+of the plain loop (perf/ingest.py), encoded beforehand, so that Python costs nothing. Redis cannot take more rows a
 second than these times permit, however quick the client is.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import hiredis
 import redis
-from featurestore.ingest.loader import loader_for
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from servers import redis_server
 
 from featurestore import FeatureStore, read_definition
-from featurestore.contract.resp import pack
+from featurestore.contract.resp import encode_command
+from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.scripts import UPSERT_FEATURES
 
 ROWS_PER_CALL = 250
@@ -43,7 +43,7 @@ SCRIPTS = {
     "a script that does nothing": "return 1",
     "+ HSET of the ten fields": START % ("{}", 0, "", ""),
     "+ tonumber of each text": START % ("{}", 0, "values[column] = tonumber(text) or text", ""),
-    "+ the row packed, and stored with a time": START
+    "+ the row encoded, and stored with a time": START
     % (
         "{ '@row', '', '@event_time', '1700000000000' }",
         4,
@@ -66,12 +66,12 @@ def main() -> None:
         client = redis.Redis(port=port)
         least: dict[str, float] = {}
         for _ in range(arguments.rounds):
-            for name, packed, replies in workloads(client, url, rows):
+            for name, encoded, replies in workloads(client, url, rows):
                 client.flushall()
                 with FeatureStore.connect(url, timeout=5) as store:
                     store.apply(read_definition())
                 before = spent(client)
-                send(port, packed, replies)
+                send(port, encoded, replies)
                 took = (spent(client) - before) / len(rows) * 1e6
                 least[name] = min(took, least.get(name, took))
         for name, took in least.items():
@@ -84,7 +84,10 @@ def workloads(client: redis.Redis, url: str, rows: Sequence[tuple[Any, ...]]) ->
     plain = []
     for entity_id, *values in rows:
         pairs = [word for pair in zip(COLUMNS, values, strict=True) for word in pair]
-        plain.append(pack(("HSET", f"user:{entity_id}:features", *pairs)) + pack(("SADD", "all_users", entity_id)))
+        plain.append(
+            encode_command(("HSET", f"user:{entity_id}:features", *pairs))
+            + encode_command(("SADD", "all_users", entity_id))
+        )
     yield "HSET and SADD, no script", plain, 2 * len(rows)
     for name, source in SCRIPTS.items():
         sha = client.script_load(source)
@@ -94,25 +97,27 @@ def workloads(client: redis.Redis, url: str, rows: Sequence[tuple[Any, ...]]) ->
             keys = [f"user:{row[0]}:features" for row in part]
             words = [word for row in part for word in row]
             calls.append(
-                pack(("EVALSHA", sha, 2 + len(part), "all_users", "user:schema", *keys, "", 10, *COLUMNS, *words))
+                encode_command(
+                    ("EVALSHA", sha, 2 + len(part), "all_users", "user:schema", *keys, "", 10, *COLUMNS, *words)
+                )
             )
         yield name, calls, len(calls)
     with FeatureStore.connect(url, timeout=5) as store:
-        loader = loader_for(store.keys, store.schema(), COLUMNS, "", lambda: 0)
-    if loader is not None:
-        parts = [rows[first : first + ROWS_PER_CALL] for first in range(0, len(rows), ROWS_PER_CALL)]
+        row_calls = row_calls_for(store.keys, store.schema(), COLUMNS, "", lambda: 0)
+    if row_calls is not None:
+        parts = [list(rows[first : first + ROWS_PER_CALL]) for first in range(0, len(rows), ROWS_PER_CALL)]
         for name, make in (
-            ("replace_rows: rows made by the client", loader.replace),
-            ("load_entities: hashes made by the client", loader.load),
+            ("replace_rows: rows made by the client", row_calls.replace),
+            ("load_entities: hashes made by the client", row_calls.load),
         ):
             yield name, [make(part) or b"" for part in parts], len(parts)
 
 
-def send(port: int, packed: list[bytes], replies: int) -> None:
+def send(port: int, encoded: list[bytes], replies: int) -> None:
     """Send everything on one connection and read the replies meanwhile."""
     reader = hiredis.Reader()
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        sender = threading.Thread(target=connection.sendall, args=(b"".join(packed),))
+        sender = threading.Thread(target=connection.sendall, args=(b"".join(encoded),))
         sender.start()
         while replies:
             reader.feed(connection.recv(1 << 20))

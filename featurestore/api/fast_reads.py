@@ -1,4 +1,4 @@
-"""What one `GET /features/{user_id}` executes between the worker and Redis, where `gather.py` does not answer it.
+"""What one `GET /features/{entity_id}` executes between the worker and Redis, where `gather.py` does not answer it.
 
 Nearly all requests are this one, so it has a way of its own past the framework: no routing, no request and response
 objects. Whatever is not plainly such a request goes to the Falcon app, which answers it the same way.
@@ -58,13 +58,13 @@ class HotPath:
         path: str = environ["PATH_INFO"]
         if environ["QUERY_STRING"] or not path.startswith(PREFIX) or environ["REQUEST_METHOD"] != "GET":
             return self._app(environ, start_response)
-        user_id = path[len(PREFIX) :]
-        if not user_id.isascii():
+        entity_id = path[len(PREFIX) :]
+        if not entity_id.isascii():
             try:
-                user_id = user_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
+                entity_id = entity_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
             except UnicodeDecodeError:
                 return self._app(environ, start_response)
-        status, headers, body = self._answer(user_id)
+        status, headers, body = self._answer(entity_id)
         start_response(status, headers)
         return [body]
 
@@ -76,10 +76,10 @@ class HotPath:
         """Count a request that the worker has refused."""
         self._refused.add(status, 0.0)
 
-    def _answer(self, user_id: str) -> Answer:
+    def _answer(self, entity_id: str) -> Answer:
         began = perf_counter()
         try:
-            answer = answer_with(fetch_json(self._store, user_id), self._store, user_id)
+            answer = answer_with(fetch_json(self._store, entity_id), self._store, entity_id)
         except FeatureStoreError as error:
             answer = problems.answer_to(error)
         except Exception:

@@ -32,7 +32,7 @@ _MOST_UNDER_WAY = 3
 class Submitting(Protocol):
     """A transport that takes calls without anybody waiting, as `MultiplexedTransport` does."""
 
-    def submit(self, script: Script, packed: bytes, resume: Resume) -> Waiter | None:
+    def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call; None when it cannot be taken on."""
 
 
@@ -134,11 +134,11 @@ class Gatherer:
         """Send the call for `reads`; return whether there will be an outcome."""
         ids, reads.renderer = reads.ids, selection.renderer
         if len(ids) == 1:
-            script, packed = GET_FEATURES, selection.packer.one(encode_id(ids[0]))
+            script, encoded = GET_FEATURES, selection.calls.one(encode_id(ids[0]))
         else:
-            script, packed = GET_FEATURES_BATCH, selection.packer.many(ids)
+            script, encoded = GET_FEATURES_BATCH, selection.calls.many(ids)
         self._under_way.add(reads)
-        return self._transport.submit(script, packed, lambda waiter: self._settle(reads, waiter)) is not None
+        return self._transport.submit(script, encoded, lambda waiter: self._settle(reads, waiter)) is not None
 
     def _settle(self, reads: _Reads, waiter: Waiter) -> None:
         """Hand out the answers that the outcome of the call makes, and have what has waited for that sent."""

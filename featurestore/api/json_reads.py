@@ -8,7 +8,7 @@ from featurestore.contract.selection import Selection
 from featurestore.contract.words import encode_id
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.plan import OUTDATED, checked
-from featurestore.store.reads import packed_batches
+from featurestore.store.reads import batch_calls
 
 
 def fetch_json(store: FeatureStore, entity_id: str, features: Sequence[str] | None = None) -> bytes | None:
@@ -41,11 +41,11 @@ def fetch_many_json(store: FeatureStore, entity_ids: list[str], features: Sequen
 
 
 def _one(store: FeatureStore, selection: Selection, entity_id: str, raw_id: bytes) -> bytes | None:
-    reply = store.transport.run_packed(GET_FEATURES, selection.packer.one(raw_id))
+    reply = store.transport.run_encoded(GET_FEATURES, selection.calls.one(raw_id))
     return None if reply is None else selection.renderer.one(entity_id, reply)
 
 
 def _many(store: FeatureStore, selection: Selection, entity_ids: list[str]) -> bytes:
-    packed = packed_batches(selection.packer, entity_ids)
-    replies = checked(store.transport.run_many_packed(GET_FEATURES_BATCH, packed))
+    encoded = batch_calls(selection.calls, entity_ids)
+    replies = checked(store.transport.run_many_encoded(GET_FEATURES_BATCH, encoded))
     return selection.renderer.many(entity_ids, replies)

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from featurestore.clients import exchanges
-from featurestore.clients.answers import Answer
 from featurestore.clients.calling import Caller
 from featurestore.clients.exchanges import Exchange, Wanted
+from featurestore.clients.responses import Response
 from featurestore.contract.arguments import EventTime, Rows
 from featurestore.errors import UnavailableError
 from featurestore.schema.types import Value
@@ -54,7 +54,7 @@ class AsyncClient(Caller):
                     except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                         self._judge(error, exchange, tries)
                     else:
-                        return exchange.read(Answer(response.status_code, response.content))
+                        return exchange.read(Response(response.status_code, response.content))
         except TimeoutError as error:
             self._judge(error, exchange, 0)
         known: T = exchange.known
@@ -62,7 +62,7 @@ class AsyncClient(Caller):
 
     async def get(  # noqa: PLR0913 - what a read may ask for
         self,
-        user_id: str,
+        entity_id: str,
         features: Iterable[str] | None = None,
         *,
         service: str | None = None,
@@ -71,7 +71,7 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> TableRow:
         """Do what `Client.get` does."""
-        return await self._send(exchanges.get(user_id, Wanted.of(features, service, max_age), entity), timeout)
+        return await self._send(exchanges.get(entity_id, Wanted.of(features, service, max_age), entity), timeout)
 
     async def get_many(  # noqa: PLR0913 - likewise
         self,
@@ -90,7 +90,7 @@ class AsyncClient(Caller):
 
     async def describe(  # noqa: PLR0913 - likewise
         self,
-        user_id: str,
+        entity_id: str,
         features: Iterable[str] | None = None,
         *,
         service: str | None = None,
@@ -100,7 +100,7 @@ class AsyncClient(Caller):
     ) -> Description | None:
         """Do what `Client.describe` does."""
         wanted = Wanted.of(features, service, max_age, metadata=True)
-        return await self._send(exchanges.describe(user_id, wanted, entity), timeout)
+        return await self._send(exchanges.describe(entity_id, wanted, entity), timeout)
 
     async def describe_many(  # noqa: PLR0913 - likewise
         self,
@@ -132,7 +132,7 @@ class AsyncClient(Caller):
 
     async def upsert(  # noqa: PLR0913 - what a write is made of
         self,
-        user_id: str,
+        entity_id: str,
         features: Mapping[str, Any],
         *,
         event_time: EventTime = None,
@@ -141,7 +141,7 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> str:
         """Do what `Client.upsert` does."""
-        return await self._send(exchanges.upsert(user_id, features, event_time, entity, overwrite=overwrite), timeout)
+        return await self._send(exchanges.upsert(entity_id, features, event_time, entity, overwrite=overwrite), timeout)
 
     async def upsert_many(
         self,
@@ -157,7 +157,7 @@ class AsyncClient(Caller):
 
     async def increment(
         self,
-        user_id: str,
+        entity_id: str,
         amounts: Mapping[str, float],
         *,
         event_time: EventTime = None,
@@ -165,11 +165,11 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> dict[str, Value | None] | None:
         """Do what `Client.increment` does."""
-        return await self._send(exchanges.increment(user_id, amounts, event_time, entity), timeout)
+        return await self._send(exchanges.increment(entity_id, amounts, event_time, entity), timeout)
 
     async def record(  # noqa: PLR0913 - all but the first two by name
         self,
-        user_id: str,
+        entity_id: str,
         event: Mapping[str, float],
         *,
         event_time: EventTime = None,
@@ -178,17 +178,17 @@ class AsyncClient(Caller):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> str:
         """Do what `Client.record` does."""
-        return await self._send(exchanges.record(user_id, event, event_time, event_id, entity), timeout)
+        return await self._send(exchanges.record(entity_id, event, event_time, event_id, entity), timeout)
 
     async def delete(
         self,
-        user_id: str,
+        entity_id: str,
         *,
         entity: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> bool:
         """Do what `Client.delete` does."""
-        return await self._send(exchanges.delete(user_id, entity), timeout)
+        return await self._send(exchanges.delete(entity_id, entity), timeout)
 
     async def health(self, *, timeout: float | None = None) -> Health:  # noqa: ASYNC109
         """Do what `Client.health` does."""

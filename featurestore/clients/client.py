@@ -11,9 +11,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from featurestore.clients import exchanges
-from featurestore.clients.answers import Answer
 from featurestore.clients.calling import Caller
 from featurestore.clients.exchanges import Exchange, Wanted
+from featurestore.clients.responses import Response
 from featurestore.contract.arguments import EventTime, Rows
 from featurestore.errors import UnavailableError
 from featurestore.schema.types import Value
@@ -82,7 +82,7 @@ class Client(Caller):
             except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                 self._judge(error, exchange, tries)
             else:
-                return exchange.read(Answer(response.status_code, body))
+                return exchange.read(Response(response.status_code, body))
         known: T = exchange.known
         return known
 
@@ -96,7 +96,7 @@ class Client(Caller):
 
     def get(  # noqa: PLR0913 - what a read may ask for
         self,
-        user_id: str,
+        entity_id: str,
         features: Iterable[str] | None = None,
         *,
         service: str | None = None,
@@ -107,7 +107,7 @@ class Client(Caller):
         """Return an entity's features by name, None where there is no value; None when the id is unknown.
 
         Args:
-            user_id: Any text of up to 256 bytes in UTF-8.
+            entity_id: Any text of up to 256 bytes in UTF-8.
             features: The features wanted; all of the packed row when left out.
             service: In their place, the features that the schema lists under this name.
             max_age: Values older than that are None: `10m`, or ms.
@@ -118,7 +118,7 @@ class Client(Caller):
             UndeclaredFeatureError: A feature or the service is not declared.
             BadArgumentsError: The id is empty or too long, `features` is empty, or an argument cannot be used.
         """
-        return self._send(exchanges.get(user_id, Wanted.of(features, service, max_age), entity), timeout)
+        return self._send(exchanges.get(entity_id, Wanted.of(features, service, max_age), entity), timeout)
 
     def get_many(  # noqa: PLR0913 - likewise
         self,
@@ -153,7 +153,7 @@ class Client(Caller):
 
     def describe(  # noqa: PLR0913 - likewise
         self,
-        user_id: str,
+        entity_id: str,
         features: Iterable[str] | None = None,
         *,
         service: str | None = None,
@@ -163,7 +163,7 @@ class Client(Caller):
     ) -> Description | None:
         """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
         wanted = Wanted.of(features, service, max_age, metadata=True)
-        return self._send(exchanges.describe(user_id, wanted, entity), timeout)
+        return self._send(exchanges.describe(entity_id, wanted, entity), timeout)
 
     def describe_many(  # noqa: PLR0913 - likewise
         self,
@@ -214,7 +214,7 @@ class Client(Caller):
 
     def upsert(  # noqa: PLR0913 - what a write is made of
         self,
-        user_id: str,
+        entity_id: str,
         features: Mapping[str, Any],
         *,
         event_time: EventTime = None,
@@ -225,7 +225,7 @@ class Client(Caller):
         """Write some features of an entity; None removes one, and those that are not named stay.
 
         Args:
-            user_id: Any text of up to 256 bytes in UTF-8.
+            entity_id: Any text of up to 256 bytes in UTF-8.
             features: Name → value; a vector is a sequence of numbers.
             event_time: When the values came to be: ms since 1970, ISO 8601 or an aware datetime; now when left out.
             overwrite: Write values that are older than the stored ones too.
@@ -240,7 +240,7 @@ class Client(Caller):
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the event time is unusable.
         """
-        return self._send(exchanges.upsert(user_id, features, event_time, entity, overwrite=overwrite), timeout)
+        return self._send(exchanges.upsert(entity_id, features, event_time, entity, overwrite=overwrite), timeout)
 
     def upsert_many(
         self,
@@ -271,7 +271,7 @@ class Client(Caller):
 
     def increment(
         self,
-        user_id: str,
+        entity_id: str,
         amounts: Mapping[str, float],
         *,
         event_time: EventTime = None,
@@ -285,11 +285,11 @@ class Client(Caller):
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the time is unusable, or an amount does not fit the feature's type.
         """
-        return self._send(exchanges.increment(user_id, amounts, event_time, entity), timeout)
+        return self._send(exchanges.increment(entity_id, amounts, event_time, entity), timeout)
 
     def record(  # noqa: PLR0913 - all but the first two by name
         self,
-        user_id: str,
+        entity_id: str,
         event: Mapping[str, float],
         *,
         event_time: EventTime = None,
@@ -300,7 +300,7 @@ class Client(Caller):
         """Count an event in the sliding windows that the schema declares.
 
         Args:
-            user_id: Any text of up to 256 bytes in UTF-8.
+            entity_id: Any text of up to 256 bytes in UTF-8.
             event: The event's numbers, by the names that the windows sum.
             event_time: When it was; now when left out.
             event_id: Text or an int that tells the event from others: sent again, it is not counted again.
@@ -315,11 +315,11 @@ class Client(Caller):
             UndeclaredFeatureError: The schema has no sliding window.
             BadArgumentsError: The id or the event time is unusable.
         """
-        return self._send(exchanges.record(user_id, event, event_time, event_id, entity), timeout)
+        return self._send(exchanges.record(entity_id, event, event_time, event_id, entity), timeout)
 
-    def delete(self, user_id: str, *, entity: str | None = None, timeout: float | None = None) -> bool:
+    def delete(self, entity_id: str, *, entity: str | None = None, timeout: float | None = None) -> bool:
         """Remove an entity; return whether there was one."""
-        return self._send(exchanges.delete(user_id, entity), timeout)
+        return self._send(exchanges.delete(entity_id, entity), timeout)
 
     def health(self, *, timeout: float | None = None) -> Health:
         """Return whether the server can serve, and the reason where it cannot."""

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from featurestore.clients.answers import Answer, check, tells_of_no_such_entity
 from featurestore.clients.plain import numbers_body, row_body
+from featurestore.clients.responses import Response, check, tells_of_no_such_entity
 from featurestore.contract.arguments import (
     EventTime,
     Rows,
@@ -63,7 +63,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
 
     method: str
     target: str
-    read: Callable[[Answer], T]
+    read: Callable[[Response], T]
     body: bytes | None = None
     media_type: str = _JSON
     repeats: bool = False
@@ -201,7 +201,7 @@ def get(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[TableRow
 def describe(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[Description | None]:
     """Return the call that reads one entity's features with their age; None for an unknown id."""
 
-    def read(answer: Answer) -> Description | None:
+    def read(answer: Response) -> Description | None:
         if tells_of_no_such_entity(answer):
             return None
         check(answer)
@@ -214,7 +214,7 @@ def get_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> E
     """Return the call that reads many entities' features."""
     ids, names = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)], wanted.names
 
-    def read(answer: Answer) -> FeatureTable:
+    def read(answer: Response) -> FeatureTable:
         check(answer)
         return FeatureTable.of(ids, [row.features for row in answer.decode(_entities)], names)
 
@@ -226,7 +226,7 @@ def describe_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None)
     """Return the call that reads many entities' features with their age."""
     ids = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)]
 
-    def read(answer: Answer) -> list[Description | None]:
+    def read(answer: Response) -> list[Description | None]:
         check(answer)
         return [row.description for row in answer.decode(_all_described)]
 
@@ -241,7 +241,7 @@ def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
     plain_rows = plain_query_rows(rows)
     labels = [label_of(row) for row in plain_rows]
 
-    def read(answer: Answer) -> FeatureTable:
+    def read(answer: Response) -> FeatureTable:
         check(answer)
         table = answer.decode(_table)
         try:
@@ -255,12 +255,12 @@ def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
 
 
 def _batch(
-    ids: list[str], wanted: Wanted, entity: str | None, read: Callable[[Answer], T]
-) -> tuple[str, Callable[[Answer], T], bytes]:
+    ids: list[str], wanted: Wanted, entity: str | None, read: Callable[[Response], T]
+) -> tuple[str, Callable[[Response], T], bytes]:
     return f"{_prefix(entity)}/features/batch", read, _encode({"ids": ids, **wanted.body()})
 
 
-def _read_entity(answer: Answer) -> TableRow:
+def _read_entity(answer: Response) -> TableRow:
     if tells_of_no_such_entity(answer):
         return None
     check(answer)
@@ -270,7 +270,7 @@ def _read_entity(answer: Answer) -> TableRow:
 def health() -> Exchange[Health]:
     """Return the call that asks whether the server can serve."""
 
-    def read(answer: Answer) -> Health:
+    def read(answer: Response) -> Health:
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.body.startswith(b'{"status"'):
             return answer.decode(_health)
         check(answer)
@@ -303,9 +303,9 @@ def upsert_many(rows: Rows, event_time: EventTime, entity: str | None, *, overwr
             lines.append(line)
         outcomes.append(None if isinstance(line, bytes) else line)
 
-    def read(answer: Answer) -> list[Outcome]:
+    def read(answer: Response) -> list[Outcome]:
         check(answer)
-        answered = [Answer(answer.status, line).decode(_outcome) for line in answer.body.splitlines()]
+        answered = [Response(answer.status, line).decode(_outcome) for line in answer.body.splitlines()]
         if len(answered) != len(lines):
             raise FeatureStoreError(f"the server answered {len(answered)} outcomes to {len(lines)} rows")
         replies = iter(answered)
@@ -336,7 +336,7 @@ def increment(
     if not body["incr"]:
         raise BadArgumentsError("name at least one feature to add to")
 
-    def read(answer: Answer) -> dict[str, Value | None] | None:
+    def read(answer: Response) -> dict[str, Value | None] | None:
         if answer.status == HTTPStatus.CONFLICT:
             return None
         check(answer)
@@ -361,7 +361,7 @@ def record(
 def delete(entity_id: str, entity: str | None) -> Exchange[bool]:
     """Return the call that removes an entity; False when there was none."""
 
-    def read(answer: Answer) -> bool:
+    def read(answer: Response) -> bool:
         if tells_of_no_such_entity(answer):
             return False
         check(answer)
@@ -370,7 +370,7 @@ def delete(entity_id: str, entity: str | None) -> Exchange[bool]:
     return Exchange("DELETE", _writable_path(entity_id, entity), read)
 
 
-def _read_verdict(answer: Answer) -> str:
+def _read_verdict(answer: Response) -> str:
     if answer.status == HTTPStatus.CONFLICT:
         return "stale"
     check(answer)

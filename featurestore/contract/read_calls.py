@@ -1,32 +1,32 @@
-"""Calls of the read scripts as RESP, with all that does not depend on the ids packed once."""
+"""Calls of the read scripts as RESP, with all that does not depend on the ids encoded once."""
 
 from collections.abc import Callable, Sequence
 
-from featurestore.contract.resp import Word, pack_call
+from featurestore.contract.resp import Word, encode_call
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.words import encode_id
 from featurestore.keys import Keys
 
 _MARK = b"\xff"  # which no name has: it is not UTF-8
 
-pack_ids_quickly: Callable[[list[str], bytes, bytes], tuple[bytes, bytes]] | None
-"""The extension's `pack_ids`; None where it was not built, for want of a compiler."""
+encode_ids_quickly: Callable[[list[str], bytes, bytes], tuple[bytes, bytes]] | None
+"""The extension's `encode_ids`; None where it was not built, for want of a compiler."""
 
 try:
-    from featurestore.native.transcode import pack_ids as pack_ids_quickly
+    from featurestore.native.transcode import encode_ids as encode_ids_quickly
 except ImportError:
-    pack_ids_quickly = None
+    encode_ids_quickly = None
 
 
-def pack_ids(ids: list[str], before: bytes, after: bytes) -> tuple[bytes, bytes]:
+def encode_ids(ids: list[str], before: bytes, after: bytes) -> tuple[bytes, bytes]:
     """Return the words of a command for the ids' keys, which have `before` and `after` around them, and for the ids.
 
     Raises:
         BadArgumentsError: Something is no id.
     """
-    if pack_ids_quickly is not None:
+    if encode_ids_quickly is not None:
         try:
-            return pack_ids_quickly(ids, before, after)
+            return encode_ids_quickly(ids, before, after)
         except (TypeError, ValueError):  # for Python to tell which one, and why
             pass
     around = len(before) + len(after)
@@ -35,7 +35,7 @@ def pack_ids(ids: list[str], before: bytes, after: bytes) -> tuple[bytes, bytes]
     return b"".join(keys), b"".join([b"$%d\r\n%b\r\n" % (len(raw_id), raw_id) for raw_id in raw_ids])
 
 
-class Packer:
+class ReadCalls:
     """Packs calls of the read scripts for one set of features.
 
     Args:
@@ -59,8 +59,8 @@ class Packer:
         return b"".join((before, raw_id, between, raw_id, after))
 
     def many(self, ids: list[str]) -> bytes:
-        """Return the call of get_features_batch for the ids; errors as in `pack_ids`."""
-        keys, words = pack_ids(ids, *self._around_id)
+        """Return the call of get_features_batch for the ids; errors as in `encode_ids`."""
+        keys, words = encode_ids(ids, *self._around_id)
         count = len(ids)
         before, between = self._batch_frames.get(count) or self._make_batch_frame(count)
         return b"".join((before, keys, between, words))
@@ -69,7 +69,7 @@ class Packer:
         """Return what stands around the two places of an id of `size` bytes, and keep it."""
         keys, mark = self._keys, _MARK * size
         hash_key = keys.features_of_raw(mark)
-        call = pack_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (mark, *self._words))
+        call = encode_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (mark, *self._words))
         before, between, after = call.split(mark)
         self._frames[size] = before, between, after
         return before, between, after
@@ -78,7 +78,7 @@ class Packer:
         """Return what stands before the keys of `count` ids and between those and the ids, and keep it."""
         words = (len(self._words), *self._words)
         marks = (_MARK,) * count
-        call = pack_call(GET_FEATURES_BATCH, (self._keys.members, self._keys.schema, *marks), (*words, *marks))
+        call = encode_call(GET_FEATURES_BATCH, (self._keys.members, self._keys.schema, *marks), (*words, *marks))
         run = b"$1\r\n\xff\r\n" * count
         before, between, _ = call.split(run)
         self._batch_frames[count] = before, between

@@ -10,7 +10,7 @@ import msgspec
 from featurestore.errors import BadReplyError, FeatureStoreError
 
 Fits = Callable[[Any, bytes], bool]
-"""Whether a reply, which is no error, may be the one to that packed call."""
+"""Whether a reply, which is no error, may be the one to that encoded call."""
 
 _ARRAY_16, _ARRAY_32, _FIXED_ARRAYS = 0xDC, 0xDD, range(0x90, 0xA0)  # msgpack's heads of arrays
 _ROW = re.compile(rb"(?:.{8})?[\x90-\x9f\xdc\xdd]", re.DOTALL)  # by layout, its 8 bytes stand in front
@@ -30,24 +30,24 @@ class Expected(Protocol):
 
 
 class Answers:
-    """The replies to packed calls, one each; an error reply may be the one to any.
+    """The replies to encoded calls, one each; an error reply may be the one to any.
 
     Args:
         name: What was called.
         fits: Tells which replies may be.
-        packed: The calls.
+        encoded: The calls.
     """
 
-    __slots__ = ("_fits", "_name", "_packed")
+    __slots__ = ("_encoded", "_fits", "_name")
 
-    def __init__(self, name: str, fits: Fits, packed: Sequence[bytes]) -> None:
-        self._name, self._fits, self._packed = name, fits, packed
+    def __init__(self, name: str, fits: Fits, encoded: Sequence[bytes]) -> None:
+        self._name, self._fits, self._encoded = name, fits, encoded
 
     def misfit(self, replies: Sequence[Any]) -> str | None:
         """Return what is wrong with the replies, None where nothing is."""
         fits = self._fits
-        for packed, reply in zip(self._packed, replies, strict=True):
-            if not isinstance(reply, FeatureStoreError) and not fits(reply, packed):
+        for encoded, reply in zip(self._encoded, replies, strict=True):
+            if not isinstance(reply, FeatureStoreError) and not fits(reply, encoded):
                 return unfit(self._name, reply)
         return None
 
@@ -71,27 +71,27 @@ def _shown(reply: Any) -> str:
 # Scripts
 
 
-def any_plain(reply: Any, _packed: bytes = b"") -> bool:
+def any_plain(reply: Any, _encoded: bytes = b"") -> bool:
     """Take whatever RESP2 has: no map, no push message, no boolean."""
     return type(reply) in _PLAIN
 
 
-def a_row(reply: Any, _packed: bytes) -> bool:
+def a_row(reply: Any, _encoded: bytes) -> bool:
     """Take a msgpack array, with or without a layout in front, or nil."""
     return reply is None or (type(reply) is bytes and _ROW.match(reply) is not None)
 
 
-def rows(reply: Any, packed: bytes) -> bool:
+def rows(reply: Any, encoded: bytes) -> bool:
     """Take as many strings or nils as the call asks for, or one msgpack array of as many."""
-    asked = _keys_of(packed) - 2
+    asked = _keys_of(encoded) - 2
     if type(reply) is list:
         return len(reply) == asked and _TEXTS.issuperset(map(type, reply))
     return type(reply) is bytes and _array_length(reply) == asked
 
 
-def outcomes(reply: Any, packed: bytes) -> bool:
+def outcomes(reply: Any, encoded: bytes) -> bool:
     """Take what became of each row: how many were written and skipped, those rejected, and perhaps a letter each."""
-    count = _keys_of(packed) - 2
+    count = _keys_of(encoded) - 2
     if type(reply) is not list or len(reply) not in {3, 4}:
         return False
     written, skipped, rejected, *letters = reply
@@ -105,25 +105,25 @@ def outcomes(reply: Any, packed: bytes) -> bool:
     )
 
 
-def loaded(reply: Any, packed: bytes) -> bool:
+def loaded(reply: Any, encoded: bytes) -> bool:
     """Take how many rows came in, a time, and the positions of the others."""
-    return _is_split(reply, 3, packed) and type(reply[1]) is int
+    return _is_split(reply, 3, encoded) and type(reply[1]) is int
 
 
-def replaced(reply: Any, packed: bytes) -> bool:
+def replaced(reply: Any, encoded: bytes) -> bool:
     """Take how many rows were written, and the positions of the others."""
-    return _is_split(reply, 2, packed)
+    return _is_split(reply, 2, encoded)
 
 
-def a_number(reply: Any, _packed: bytes) -> bool:
+def a_number(reply: Any, _encoded: bytes) -> bool:
     """Take an integer."""
     return type(reply) is int
 
 
-def _is_split(reply: Any, width: int, packed: bytes) -> bool:
+def _is_split(reply: Any, width: int, encoded: bytes) -> bool:
     if type(reply) is not list or len(reply) != width:
         return False
-    done, left, count = reply[0], reply[-1], _keys_of(packed) - 2
+    done, left, count = reply[0], reply[-1], _keys_of(encoded) - 2
     return (
         _is_count(done)
         and type(left) is list
@@ -146,40 +146,40 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _array_length(packed: bytes) -> int:
+def _array_length(encoded: bytes) -> int:
     """Return how many elements a msgpack array has; -1 for what is none."""
-    first = packed[0] if packed else 0
+    first = encoded[0] if encoded else 0
     if first in _FIXED_ARRAYS:
         return first - _FIXED_ARRAYS.start
     width = {_ARRAY_16: 2, _ARRAY_32: 4}.get(first, 0)
-    return int.from_bytes(packed[1 : 1 + width]) if width else -1
+    return int.from_bytes(encoded[1 : 1 + width]) if width else -1
 
 
-def _keys_of(packed: bytes) -> int:
+def _keys_of(encoded: bytes) -> int:
     """Return how many keys an EVALSHA has."""
-    return int(packed[:HEAD_BYTES].split(b"\r\n", 7)[6])
+    return int(encoded[:HEAD_BYTES].split(b"\r\n", 7)[6])
 
 
 # Commands
 
 
-def _a_text(reply: Any, _packed: bytes) -> bool:
+def _a_text(reply: Any, _encoded: bytes) -> bool:
     return type(reply) is bytes
 
 
-def _a_text_or_nil(reply: Any, _packed: bytes) -> bool:
+def _a_text_or_nil(reply: Any, _encoded: bytes) -> bool:
     return type(reply) in _TEXTS
 
 
-def _pairs(reply: Any, _packed: bytes) -> bool:
+def _pairs(reply: Any, _encoded: bytes) -> bool:
     return type(reply) is list and len(reply) % 2 == 0 and _TEXTS.issuperset(map(type, reply))
 
 
-def _a_time(reply: Any, _packed: bytes) -> bool:
+def _a_time(reply: Any, _encoded: bytes) -> bool:
     return type(reply) is list and len(reply) == 2 and all(type(each) is bytes and each.isdigit() for each in reply)  # noqa: PLR2004 - s and us
 
 
-def _a_page(reply: Any, _packed: bytes) -> bool:
+def _a_page(reply: Any, _encoded: bytes) -> bool:
     return (
         type(reply) is list
         and len(reply) == 2  # noqa: PLR2004 - cursor and elements
@@ -201,10 +201,10 @@ _COMMANDS: Mapping[str, Fits] = {
 }
 
 
-def answer_to_command(words: Sequence[Any], packed: bytes) -> Answers:
+def answer_to_command(words: Sequence[Any], encoded: bytes) -> Answers:
     """Return what may be the reply to a plain command."""
     name = str(words[0]).upper()
-    return Answers(name, _COMMANDS.get(name, any_plain), [packed])
+    return Answers(name, _COMMANDS.get(name, any_plain), [encoded])
 
 
 # Reading

@@ -17,15 +17,15 @@ Call = tuple[Sequence[Word], Sequence[Word]]
 """KEYS and ARGV of one call."""
 
 
-pack: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: ignore[assignment]
+encode_command: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: ignore[assignment]
 """Words to RESP; the library's own annotation wants tuples of exactly one."""
 
 
-def pack_call(script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> bytes:
+def encode_call(script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> bytes:
     """Return EVALSHA with `keys` and `arguments` as RESP."""
-    return pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+    return encode_command(("EVALSHA", script.sha, len(keys), *keys, *arguments))
 
 
 def load_commands() -> list[bytes]:
     """Return the SCRIPT LOAD commands that put every script into a server's cache."""
-    return [pack(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]
+    return [encode_command(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]

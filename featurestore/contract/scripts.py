@@ -34,9 +34,9 @@ class Script(msgspec.Struct, frozen=True):
     fits: replies.Fits = replies.any_plain
     in_order: bool = False
 
-    def answers(self, packed: Sequence[bytes]) -> replies.Answers:
-        """Return what may be the replies to packed calls of this script."""
-        return replies.Answers(self.name, self.fits, packed)
+    def answers(self, encoded: Sequence[bytes]) -> replies.Answers:
+        """Return what may be the replies to encoded calls of this script."""
+        return replies.Answers(self.name, self.fits, encoded)
 
     @property
     def header(self) -> str:
@@ -95,19 +95,19 @@ SCRIPTS = (
 _BY_SHA = {script.sha.encode(): script for script in SCRIPTS}
 
 
-def answer_to(packed: bytes) -> replies.Answers:
-    """Return what may be the reply to a packed call of any of the scripts."""
-    script = _called(packed)
-    return script.answers([packed]) if script else replies.Answers("a call", replies.any_plain, [packed])
+def answer_to(encoded: bytes) -> replies.Answers:
+    """Return what may be the reply to a encoded call of any of the scripts."""
+    script = _called(encoded)
+    return script.answers([encoded]) if script else replies.Answers("a call", replies.any_plain, [encoded])
 
 
-def _called(packed: bytes) -> Script | None:
-    return _BY_SHA.get(packed[: replies.HEAD_BYTES].split(b"\r\n", 5)[4])
+def _called(encoded: bytes) -> Script | None:
+    return _BY_SHA.get(encoded[: replies.HEAD_BYTES].split(b"\r\n", 5)[4])
 
 
-def _fits_what_was_called(reply: object, packed: bytes) -> bool:
-    script = _called(packed)
-    return script is not None and script.fits(reply, packed)
+def _fits_what_was_called(reply: object, encoded: bytes) -> bool:
+    script = _called(encoded)
+    return script is not None and script.fits(reply, encoded)
 
 
 WRITE_AND_READ = Script("a write and a read", "", "", writes=True, fits=_fits_what_was_called, in_order=True)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from featurestore.contract.json_rows import Renderer, encodable_value
-from featurestore.contract.read_calls import Packer
+from featurestore.contract.read_calls import ReadCalls
 from featurestore.errors import UndeclaredFeatureError
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Status, Value, python_type, vector_length
@@ -44,7 +44,7 @@ class Selection:
         vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
             object with the features' own names.
         renderer: Makes JSON of the replies; it calls the id `id_name`.
-        packer: Makes calls; set by the store whose keys it has.
+        calls: Makes calls; set by the store whose keys it has.
     """
 
     __slots__ = (
@@ -52,8 +52,8 @@ class Selection:
         "_head",
         "_one",
         "_rows",
+        "calls",
         "names",
-        "packer",
         "renderer",
         "types",
         "vector_type",
@@ -61,7 +61,7 @@ class Selection:
         "words",
     )
 
-    packer: Packer
+    calls: ReadCalls
 
     def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str], id_name: str) -> None:
         self.names = tuple(names)

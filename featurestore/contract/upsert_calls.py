@@ -134,7 +134,7 @@ class Upsert:
     def _plain_words(self, row: Sequence[Any]) -> list[Any] | None:
         """Return a row's words when all of its values are plain ones; the common case, which must be quick.
 
-        The packer writes floats and ints as `to_text` does.
+        hiredis writes floats and ints as `to_text` does.
         """
         positions = self._positions.get(tuple(map(type, row))) if type(row) in _PLAIN_ROWS else None
         if positions is None:
@@ -144,7 +144,7 @@ class Upsert:
             return None
         texts, ints = positions
         for index in ints:
-            if not _LEAST_INT <= words[index] <= _MOST_INT:  # the packer does not survive very long ones
+            if not _LEAST_INT <= words[index] <= _MOST_INT:  # hiredis does not survive very long ones
                 return None
         try:
             for index in texts:

@@ -30,7 +30,7 @@ typedef struct {
     int timed;           /* whether rows have their event time behind the id */
     int64_t limit;       /* how many ms after its event time a row may not be served as it is any more; -1 for never */
     int64_t ttl;         /* how many ms after its event time an entity expires; 0 for never */
-} RowPacker;
+} RowWriter;
 
 /* Functions that return int give 0; -1 when an exception is set; NOT_PLAIN where a row is not for this. */
 #define NOT_PLAIN 1
@@ -319,7 +319,7 @@ typedef struct {
 } Work;
 
 /* Write the array of the packed row into work->row. */
-static int pack_array(RowPacker *self, Work *work, PyObject **values)
+static int pack_array(RowWriter *self, Work *work, PyObject **values)
 {
     Writer *row = &work->row;
     if (RESERVE(row, 3) < 0)
@@ -335,7 +335,7 @@ static int pack_array(RowPacker *self, Work *work, PyObject **values)
 }
 
 /* Write what stands before the array of a packed row into work->row. */
-static int pack_head(RowPacker *self, Work *work, int64_t time)
+static int pack_head(RowWriter *self, Work *work, int64_t time)
 {
     Writer *row = &work->row;
     if (put_bytes(row, self->layout) < 0)
@@ -344,7 +344,7 @@ static int pack_head(RowPacker *self, Work *work, int64_t time)
 }
 
 /* Write the row's hash into work->listpack. */
-static int put_hash(RowPacker *self, Work *work, PyObject **values, int64_t time)
+static int put_hash(RowWriter *self, Work *work, PyObject **values, int64_t time)
 {
     Writer *hash = &work->listpack;
     hash->at = PyBytes_AS_STRING(hash->bytes) + 6;
@@ -401,7 +401,7 @@ static int put_number_word(Writer *writer, int64_t number)
 }
 
 /* Write the words of one row: as a dump, or with `dumped` 0 as its packed array and its fields' texts. */
-static int put_row(RowPacker *self, Work *work, PyObject *row, int64_t time, int64_t oldest, int dumped)
+static int put_row(RowWriter *self, Work *work, PyObject *row, int64_t time, int64_t oldest, int dumped)
 {
     const char *text;
     size_t size;
@@ -439,7 +439,7 @@ static int put_row(RowPacker *self, Work *work, PyObject *row, int64_t time, int
 }
 
 /* Return the words for the rows' keys and for the rows, or None where a row is not plain. */
-static PyObject *put_rows(RowPacker *self, PyObject *rows, int64_t time, int64_t oldest, int dumped)
+static PyObject *put_rows(RowWriter *self, PyObject *rows, int64_t time, int64_t oldest, int dumped)
 {
     size_t count = (size_t)PyList_GET_SIZE(rows), wide = 64 + 32 * (size_t)self->columns;
     Work work = {0};
@@ -462,7 +462,7 @@ static PyObject *put_rows(RowPacker *self, PyObject *rows, int64_t time, int64_t
     return both;
 }
 
-static PyObject *RowPacker_dump(RowPacker *self, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *RowWriter_dump(RowWriter *self, PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 3 || !PyList_CheckExact(arguments[0]))
         return PyErr_Format(PyExc_TypeError, "dump() wants a list of rows, their event time, and the oldest allowed");
@@ -470,7 +470,7 @@ static PyObject *RowPacker_dump(RowPacker *self, PyObject *const *arguments, Py_
     return PyErr_Occurred() ? NULL : put_rows(self, arguments[0], time, oldest, 1);
 }
 
-static PyObject *RowPacker_fields(RowPacker *self, PyObject *rows)
+static PyObject *RowWriter_fields(RowWriter *self, PyObject *rows)
 {
     if (!PyList_CheckExact(rows))
         return PyErr_Format(PyExc_TypeError, "fields() wants a list of rows");
@@ -479,7 +479,7 @@ static PyObject *RowPacker_fields(RowPacker *self, PyObject *rows)
 
 /* The type */
 
-static void RowPacker_dealloc(RowPacker *self)
+static void RowWriter_dealloc(RowWriter *self)
 {
     for (Py_ssize_t column = 0; self->names != NULL && column < self->columns; column++)
         Py_XDECREF(self->names[column]);
@@ -505,7 +505,7 @@ static PyObject *name_element(PyObject *name)
 }
 
 /* Take the columns of rows and the order of the packed row: name → type. Both must have the same names. */
-static int set_columns(RowPacker *self, PyObject *columns, PyObject *features)
+static int set_columns(RowWriter *self, PyObject *columns, PyObject *features)
 {
     self->columns = PyTuple_GET_SIZE(columns);
     size_t count = (size_t)self->columns;
@@ -538,7 +538,7 @@ static int set_columns(RowPacker *self, PyObject *columns, PyObject *features)
     return 0;
 }
 
-static PyObject *RowPacker_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+static PyObject *RowWriter_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *words[] = {"columns", "features", "layout", "before", "after", "timed", "limit", "ttl", NULL};
     PyObject *columns, *features, *layout, *before, *after;
@@ -547,7 +547,7 @@ static PyObject *RowPacker_new(PyTypeObject *type, PyObject *arguments, PyObject
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!SSSpLL", words, &PyTuple_Type, &columns, &PyDict_Type,
                                      &features, &layout, &before, &after, &timed, &limit, &ttl))
         return NULL;
-    RowPacker *self = (RowPacker *)type->tp_alloc(type, 0);
+    RowWriter *self = (RowWriter *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     Py_INCREF(layout);
@@ -564,24 +564,24 @@ static PyObject *RowPacker_new(PyTypeObject *type, PyObject *arguments, PyObject
     return (PyObject *)self;
 }
 
-static PyMethodDef RowPacker_methods[] = {
-    {"dump", (PyCFunction)(void (*)(void))RowPacker_dump, METH_FASTCALL,
+static PyMethodDef RowWriter_methods[] = {
+    {"dump", (PyCFunction)(void (*)(void))RowWriter_dump, METH_FASTCALL,
      "dump(rows, time, oldest): the words of a call for the rows' keys, and those for the rows; None where one of them\n"
      "is not plain, or older than the oldest event time allowed. Rows without an event time of their own are of `time`."},
-    {"fields", (PyCFunction)RowPacker_fields, METH_O,
+    {"fields", (PyCFunction)RowWriter_fields, METH_O,
      "fields(rows): the same with the packed array and the text of each field in place of a dump."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject RowPacker_type = {
+static PyTypeObject RowWriter_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "featurestore.native.rows.RowPacker",
+    .tp_name = "featurestore.native.rows.RowWriter",
     .tp_doc = "Turns rows with one set of columns into words of calls.",
-    .tp_basicsize = sizeof(RowPacker),
+    .tp_basicsize = sizeof(RowWriter),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = RowPacker_new,
-    .tp_dealloc = (destructor)RowPacker_dealloc,
-    .tp_methods = RowPacker_methods,
+    .tp_new = RowWriter_new,
+    .tp_dealloc = (destructor)RowWriter_dealloc,
+    .tp_methods = RowWriter_methods,
 };
 
 static struct PyModuleDef module = {
@@ -595,7 +595,7 @@ PyMODINIT_FUNC PyInit_rows(void)
 {
     make_crc_table();
     PyObject *made = PyModule_Create(&module);
-    if (made != NULL && PyModule_AddType(made, &RowPacker_type) < 0)
+    if (made != NULL && PyModule_AddType(made, &RowWriter_type) < 0)
         Py_CLEAR(made);
     return made;
 }

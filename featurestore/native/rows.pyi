@@ -1,6 +1,6 @@
 from typing import Any, Self
 
-class RowPacker:
+class RowWriter:
     def __new__(
         cls,
         columns: tuple[str, ...],

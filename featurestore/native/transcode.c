@@ -580,10 +580,10 @@ static PyObject *pack_words(PyObject *ids, PyObject *before, PyObject *after)
     return finish(&writer, failed);
 }
 
-static PyObject *pack_ids(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+static PyObject *encode_ids(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 3 || !PyList_Check(arguments[0]) || !PyBytes_Check(arguments[1]) || !PyBytes_Check(arguments[2]))
-        return PyErr_Format(PyExc_TypeError, "pack_ids() wants a list of ids, and what stands around each in its key");
+        return PyErr_Format(PyExc_TypeError, "encode_ids() wants a list of ids, and what stands around each in its key");
     PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0), *words = NULL, *both = NULL;
     PyObject *keys = nothing ? pack_words(arguments[0], arguments[1], arguments[2]) : NULL;
     if (keys != NULL && (words = pack_words(arguments[0], nothing, nothing)) != NULL)
@@ -718,8 +718,8 @@ static PyTypeObject Transcoder_type = {
 };
 
 static PyMethodDef functions[] = {
-    {"pack_ids", (PyCFunction)(void (*)(void))pack_ids, METH_FASTCALL,
-     "pack_ids(ids, before, after): the words of a command for the ids' keys, and those for the ids."},
+    {"encode_ids", (PyCFunction)(void (*)(void))encode_ids, METH_FASTCALL,
+     "encode_ids(ids, before, after): the words of a command for the ids' keys, and those for the ids."},
     {NULL, NULL, 0, NULL},
 };
 

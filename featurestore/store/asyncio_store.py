@@ -95,7 +95,7 @@ class AsyncFeatureStore:
             while True:
                 step = plan.send(answer)
                 if isinstance(step, Calls):
-                    answer = await transport.run_many_packed(step.script, step.packed, deadline=deadline)
+                    answer = await transport.run_many_encoded(step.script, step.encoded, deadline=deadline)
                 else:
                     answer = await transport.command(*step.words, deadline=deadline)
         except StopIteration as done:

@@ -117,7 +117,7 @@ class FeatureStore:
             while True:
                 step = plan.send(answer)
                 if isinstance(step, Calls):
-                    answer = transport.run_many_packed(step.script, step.packed)
+                    answer = transport.run_many_encoded(step.script, step.encoded)
                 else:
                     answer = transport.command(*step.words)
         except StopIteration as done:

@@ -7,8 +7,8 @@ from typing import Self
 from featurestore.contract.arguments import (
     plain_name,
 )
-from featurestore.contract.read_calls import Packer
-from featurestore.contract.resp import pack_call
+from featurestore.contract.read_calls import ReadCalls
+from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.contract.selection import Selection, selection_of
 from featurestore.errors import (
@@ -71,7 +71,7 @@ class Catalog:
         for entity, features in definition.references().items():
             if entity != self.keys.entity or not features.keys() <= definition.features.keys():
                 yield from self._check_references(entity, features, definition)
-        reply = yield from call(APPLY_SCHEMA, pack_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
+        reply = yield from call(APPLY_SCHEMA, encode_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
         return int(reply)
 
     def _check_members(self, members: str) -> Plan[None]:
@@ -148,11 +148,11 @@ class Catalog:
                 selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
             if len(self.selections) >= _MOST_SELECTIONS:
                 self.selections = {}
-            selection.packer = Packer(self.keys, selection.words)
+            selection.calls = ReadCalls(self.keys, selection.words)
             self.selections[wanted] = selection
             if wanted is None:
                 checking = selection_of(schema, None, schema.id_name(self.keys.entity), current=True)
-                checking.packer = Packer(self.keys, checking.words)
+                checking.calls = ReadCalls(self.keys, checking.words)
                 self._checking = checking
         elif wanted is None and self.unsure and self._checking is not None:
             self._sure_until = time.monotonic() + _SCHEMA_RECHECK_S

@@ -321,10 +321,10 @@ def _sample_findings(store: FeatureStore, layout: bytes) -> Iterator[Finding]:
 
 def _hash_findings(store: FeatureStore, hashes: list[bytes], layout: bytes) -> Iterator[Finding]:
     command, entity = store.transport.command, store.keys.entity
-    packed = sum((command("HGET", key, "@row") or b"").startswith(layout) for key in hashes)
-    hint = "" if packed == len(hashes) else f": run featurestore repack --entity {entity}"
+    encoded = sum((command("HGET", key, "@row") or b"").startswith(layout) for key in hashes)
+    hint = "" if encoded == len(hashes) else f": run featurestore repack --entity {entity}"
     yield Finding(
-        packed == len(hashes), f"{entity}: {packed} of {len(hashes)} sampled hashes have a row of this layout{hint}"
+        encoded == len(hashes), f"{entity}: {encoded} of {len(hashes)} sampled hashes have a row of this layout{hint}"
     )
     size = sum(command("MEMORY", "USAGE", key) or 0 for key in hashes) / len(hashes)
     spread = sum(command("OBJECT", "ENCODING", key) == b"hashtable" for key in hashes)

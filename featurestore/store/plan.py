@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Calls(msgspec.Struct, frozen=True, gc=False):
-    """A step: call a script once for each of `packed`, in one write.
+    """A step: call a script once for each of `encoded`, in one write.
 
-    It is answered with a reply for each, error replies in place as exceptions; see `Transport.run_many_packed`.
+    It is answered with a reply for each, error replies in place as exceptions; see `Transport.run_many_encoded`.
     """
 
     script: Script
-    packed: list[bytes]
+    encoded: list[bytes]
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
@@ -43,9 +43,9 @@ Plan = Generator[Step, Any, T]
 """Yields steps, is sent their answers, returns the result. Failures of the link end it and are not sent to it."""
 
 
-def call(script: Script, packed: bytes) -> Plan[Reply]:
+def call(script: Script, encoded: bytes) -> Plan[Reply]:
     """Call a script once; an error reply is raised."""
-    (reply,) = yield Calls(script, [packed])
+    (reply,) = yield Calls(script, [encoded])
     if isinstance(reply, FeatureStoreError):
         raise reply
     return reply

@@ -11,14 +11,14 @@ from featurestore.contract.arguments import (
     plain_query_rows,
     plain_values,
 )
-from featurestore.contract.read_calls import Packer
+from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.replies import reading
 from featurestore.contract.resp import Reply
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
 from featurestore.store.plan import OUTDATED, Plan
 from featurestore.store.query_table import Query, QueryTable
-from featurestore.store.reads import ReadPlans, batches, packed_batches
+from featurestore.store.reads import ReadPlans, batch_calls, batches
 from featurestore.store.results import MaxAge
 from featurestore.store.table import FeatureTable
 
@@ -79,8 +79,8 @@ class QueryPlans(ReadPlans):
         for entity, features in query.wanted.items():
             plans = yield from self._entity(entity)
             selection = yield from plans.select(features)
-            packer = Packer(plans.keys, (*query.options, *selection.words)) if query.options else selection.packer
-            made = packed_batches(packer, query.ids_of(entity))
+            read_calls = ReadCalls(plans.keys, (*query.options, *selection.words)) if query.options else selection.calls
+            made = batch_calls(read_calls, query.ids_of(entity))
             parts.append((entity, selection, len(made)))
             calls += made
         replies: Iterator[Reply] = iter((yield from batches(calls)))
@@ -116,7 +116,7 @@ class QueryPlans(ReadPlans):
         for entity, ids, features in wanted:
             plans = yield from self._entity(entity)
             selections.append((yield from plans.select(features)))
-            made.append(packed_batches(Packer(plans.keys, ("?metadata", *selections[-1].words)), ids))
+            made.append(batch_calls(ReadCalls(plans.keys, ("?metadata", *selections[-1].words)), ids))
         replies: Iterator[Reply] = iter((yield from batches([call for calls in made for call in calls])))
         return [
             (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])

@@ -13,7 +13,7 @@ from featurestore.contract.arguments import (
     plain_values,
     status_with,
 )
-from featurestore.contract.read_calls import Packer
+from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.replies import reading
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
@@ -103,7 +103,7 @@ class ReadPlans(Catalog):
         raw_id = encode_id(entity_id)
 
         def read(selection: Selection) -> Plan[Row | None]:
-            reply = yield from call(GET_FEATURES, selection.packer.one(raw_id))
+            reply = yield from call(GET_FEATURES, selection.calls.one(raw_id))
             return None if reply is None else selection.decode(reply)
 
         return self._read(features, read)
@@ -114,7 +114,7 @@ class ReadPlans(Catalog):
         """Return a row for each id, None for an unknown one, and the selection that names their columns."""
 
         def read(selection: Selection) -> Plan[list[Row | None]]:
-            replies = yield from batches(packed_batches(selection.packer, entity_ids))
+            replies = yield from batches(batch_calls(selection.calls, entity_ids))
             return [row for reply in replies for row in selection.decode_many(reply)]
 
         return self._read(features, read)
@@ -126,8 +126,8 @@ class ReadPlans(Catalog):
         options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
 
         def read(selection: Selection) -> Plan[list[Fresh | None]]:
-            packer = Packer(self.keys, (*options, *selection.words))
-            replies = yield from batches(packed_batches(packer, entity_ids))
+            read_calls = ReadCalls(self.keys, (*options, *selection.words))
+            replies = yield from batches(batch_calls(read_calls, entity_ids))
             return [entry for reply in replies for entry in selection.decode_fresh(reply)]
 
         return self._read(features, read)
@@ -147,12 +147,12 @@ class ReadPlans(Catalog):
         return names if service is None else (yield from self.service(str.__str__(service)))
 
 
-def packed_batches(packer: Packer, entity_ids: Sequence[str]) -> list[bytes]:
+def batch_calls(read_calls: ReadCalls, entity_ids: Sequence[str]) -> list[bytes]:
     """Return the calls of get_features_batch that cover the ids, in order."""
     firsts = range(0, len(entity_ids), IDS_PER_CALL)
-    return [packer.many(list(entity_ids[first : first + IDS_PER_CALL])) for first in firsts]
+    return [read_calls.many(list(entity_ids[first : first + IDS_PER_CALL])) for first in firsts]
 
 
-def batches(packed: list[bytes]) -> Plan[list[Reply]]:
+def batches(encoded: list[bytes]) -> Plan[list[Reply]]:
     """Make calls of get_features_batch; return the replies, raise the first error among them."""
-    return checked((yield Calls(GET_FEATURES_BATCH, packed)))
+    return checked((yield Calls(GET_FEATURES_BATCH, encoded)))

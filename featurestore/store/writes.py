@@ -20,7 +20,7 @@ from featurestore.contract.arguments import (
     time_among,
 )
 from featurestore.contract.replies import reading
-from featurestore.contract.resp import Word, pack_call
+from featurestore.contract.resp import Word, encode_call
 from featurestore.contract.scripts import (
     DELETE_ENTITY,
     GET_FEATURES,
@@ -101,11 +101,11 @@ class Plans(QueryPlans):
         write = upsert.call(table.rows, table.positions)
         if not write.positions:
             return upsert.finish(), None, None
-        calls = [pack_call(UPSERT_FEATURES, write.keys, write.arguments)]
+        calls = [encode_call(UPSERT_FEATURES, write.keys, write.arguments)]
         selection = None
         if features:
             selection = yield from self.select(list(features))
-            calls.append(selection.packer.one(encode_id(entity_id)))
+            calls.append(selection.calls.one(encode_id(entity_id)))
         written, *rest = yield Calls(WRITE_AND_READ, calls)
         with reading(UPSERT_FEATURES.name):
             upsert.settle(write, written)
@@ -139,7 +139,7 @@ class Plans(QueryPlans):
             words += (name, _amount(name, "int" if declared.get(name) == "int" else "float", amount))
         keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
         arguments = (encode_id(entity_id), to_time(time_among(amounts, event_time)), *words)
-        reply = yield from call(INCREMENT_FEATURES, pack_call(INCREMENT_FEATURES, keys, arguments))
+        reply = yield from call(INCREMENT_FEATURES, encode_call(INCREMENT_FEATURES, keys, arguments))
         if reply is None:
             return None
         selection = yield from self.select(list(numbers))
@@ -155,7 +155,7 @@ class Plans(QueryPlans):
         except NoSchemaError:
             keep = 0
         keys = (self.keys.features(entity_id), self.keys.members)
-        return bool((yield from call(DELETE_ENTITY, pack_call(DELETE_ENTITY, keys, (raw_id, time, keep)))) == 1)
+        return bool((yield from call(DELETE_ENTITY, encode_call(DELETE_ENTITY, keys, (raw_id, time, keep)))) == 1)
 
     def count(self) -> Plan[int]:
         """Return how many ids are known."""
@@ -172,7 +172,7 @@ def _write(script: Script, upsert: Upsert, table: Given) -> Plan[UpsertResult]:
         )
         calls = [upsert.call(rows[part], positions[part]) for part in parts]
         sent = [call for call in calls if call.positions]
-        replies = yield Calls(script, [pack_call(script, call.keys, call.arguments) for call in sent])
+        replies = yield Calls(script, [encode_call(script, call.keys, call.arguments) for call in sent])
         with reading(script.name):
             for each, reply in zip(sent, replies, strict=True):
                 upsert.settle(each, reply)

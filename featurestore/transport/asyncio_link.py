@@ -107,14 +107,14 @@ class AsyncLink(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     async def exchange(
-        self, packed: bytes, expected: Expected, count: int, deadline: float | None = None
+        self, encoded: bytes, expected: Expected, count: int, deadline: float | None = None
     ) -> list[Reply] | Failure:
-        """Send `count` packed commands and wait until they are answered.
+        """Send `count` encoded commands and wait until they are answered.
 
         Return the replies, error replies in place as exceptions; a `Failure` when there are none.
 
         Args:
-            packed: The commands as RESP.
+            encoded: The commands as RESP.
             expected: What the replies may be.
             count: How many they are.
             deadline: When to give up, by `time.monotonic`; the link's time-out from now when left out.
@@ -133,7 +133,7 @@ class AsyncLink(asyncio.Protocol):
         allowed = self._timeout if deadline is None else deadline - now
         if allowed <= 0:
             return Failure(DeadlineExceededError("the time was over before the call was sent"), unsent=True)
-        waiter = self._submit(packed, count, expected, allowed)
+        waiter = self._submit(encoded, count, expected, allowed)
         self.in_flight += count
         outcome: list[Reply] | Failure = await waiter.outcome
         return outcome
@@ -141,8 +141,8 @@ class AsyncLink(asyncio.Protocol):
     def load_scripts(self) -> None:
         """Send every script to Redis, ahead of whatever is sent next, unless that is under way already."""
         if self._loading is None and not self.lost:
-            packed = load_commands()
-            self._loading = self._submit(b"".join(packed), len(packed), LOADED, self._timeout)
+            encoded = load_commands()
+            self._loading = self._submit(b"".join(encoded), len(encoded), LOADED, self._timeout)
 
     def retire(self) -> None:
         """Come to the end once the calls under way are answered."""
@@ -200,12 +200,12 @@ class AsyncLink(asyncio.Protocol):
 
     # Inside
 
-    def _submit(self, packed: bytes, count: int, expected: Expected, allowed: float) -> Waiter:
+    def _submit(self, encoded: bytes, count: int, expected: Expected, allowed: float) -> Waiter:
         waiter = Waiter(self._loop.create_future(), monotonic() + allowed, self._queued, count, expected)
         waiter.timer = self._loop.call_later(allowed, self._expire, waiter, allowed)
         self._waiters.append(waiter)
-        self._outbox.append(packed)
-        self._queued += len(packed)
+        self._outbox.append(encoded)
+        self._queued += len(encoded)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)

@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from featurestore.contract.replies import Expected, answer_to_command
-from featurestore.contract.resp import Call, Reply, Word, pack, pack_call
+from featurestore.contract.resp import Call, Reply, Word, encode_call, encode_command
 from featurestore.contract.scripts import Script
 from featurestore.errors import (
     DeadlineExceededError,
@@ -60,7 +60,7 @@ class AsyncTransport(Sharing[AsyncLink]):
         self, script: Script, keys: Sequence[Word], arguments: Sequence[Word], *, deadline: float | None = None
     ) -> Reply:
         """Call `script` once; see `Transport.run`."""
-        (reply,) = await self.run_many_packed(script, [pack_call(script, keys, arguments)], deadline=deadline)
+        (reply,) = await self.run_many_encoded(script, [encode_call(script, keys, arguments)], deadline=deadline)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -69,26 +69,26 @@ class AsyncTransport(Sharing[AsyncLink]):
         self, script: Script, calls: Sequence[Call], *, deadline: float | None = None
     ) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
-        packed = [pack_call(script, keys, arguments) for keys, arguments in calls]
-        return await self.run_many_packed(script, packed, deadline=deadline)
+        encoded = [encode_call(script, keys, arguments) for keys, arguments in calls]
+        return await self.run_many_encoded(script, encoded, deadline=deadline)
 
-    async def run_many_packed(
-        self, script: Script, packed: list[bytes], *, deadline: float | None = None
+    async def run_many_encoded(
+        self, script: Script, encoded: list[bytes], *, deadline: float | None = None
     ) -> list[Reply | FeatureStoreError]:
-        """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`.
+        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`.
 
         Calls of scripts that Redis does not know did not take place: they are loaded, and called again.
         """
-        if not packed:
+        if not encoded:
             return []
-        self.calls += len(packed)
+        self.calls += len(encoded)
         repeatable = not script.writes
-        replies = await self._replies(packed, script.answers(packed), deadline, repeatable=repeatable)
+        replies = await self._replies(encoded, script.answers(encoded), deadline, repeatable=repeatable)
         unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=script.in_order)
         if unknown:
             link = self._link or await self._open(deadline)
             link.load_scripts()
-            repeated = [packed[index] for index in unknown]
+            repeated = [encoded[index] for index in unknown]
             again = await self._replies(repeated, script.answers(repeated), deadline, repeatable=repeatable)
             for index, reply in zip(unknown, again, strict=True):
                 replies[index] = link.load_error if link.load_error and has_code(reply, "NOSCRIPT") else reply
@@ -97,8 +97,8 @@ class AsyncTransport(Sharing[AsyncLink]):
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        packed = pack(words)
-        (reply,) = await self._replies([packed], answer_to_command(words, packed), deadline, repeatable=False)
+        encoded = encode_command(words)
+        (reply,) = await self._replies([encoded], answer_to_command(words, encoded), deadline, repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -121,23 +121,25 @@ class AsyncTransport(Sharing[AsyncLink]):
             await asyncio.shield(link.closed)
 
     async def _replies(
-        self, packed: list[bytes], expected: Expected, deadline: float | None, *, repeatable: bool
+        self, encoded: list[bytes], expected: Expected, deadline: float | None, *, repeatable: bool
     ) -> list[Reply | FeatureStoreError]:
         """Return one reply for each command, sent once more on a new connection where that is safe."""
-        outcome = await self._exchange(packed, expected, deadline)
+        outcome = await self._exchange(encoded, expected, deadline)
         if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
-            outcome = await self._exchange(packed, expected, deadline)
+            outcome = await self._exchange(encoded, expected, deadline)
         if isinstance(outcome, Failure):
             raise outcome.error
         if any(has_code(reply, "READONLY") for reply in outcome):
             self._retire()
         return outcome
 
-    async def _exchange(self, packed: list[bytes], expected: Expected, deadline: float | None) -> list[Reply] | Failure:
+    async def _exchange(
+        self, encoded: list[bytes], expected: Expected, deadline: float | None
+    ) -> list[Reply] | Failure:
         link = self._link
         if link is None or self._loop is not asyncio.get_running_loop():
             link = await self._open(deadline)
-        return await link.exchange(b"".join(packed), expected, len(packed), deadline)
+        return await link.exchange(b"".join(encoded), expected, len(encoded), deadline)
 
     async def _open(self, deadline: float | None) -> AsyncLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.

@@ -11,7 +11,7 @@ import redis
 from redis.connection import Connection
 
 from featurestore.contract.replies import Expected, answer_to_command
-from featurestore.contract.resp import Call, Reply, Word, load_commands, pack, pack_call
+from featurestore.contract.resp import Call, Reply, Word, encode_call, encode_command, load_commands
 from featurestore.contract.scripts import LOADED, Script, answer_to
 from featurestore.errors import (
     BadReplyError,
@@ -63,34 +63,34 @@ class SyncTransport:
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once; see `Transport.run`."""
-        return self.run_packed(script, pack_call(script, keys, arguments))
+        return self.run_encoded(script, encode_call(script, keys, arguments))
 
-    def run_packed(self, script: Script, packed: bytes) -> Reply:
-        """Call `script` once; see `Transport.run_packed`."""
-        (reply,) = self.run_many_packed(script, [packed])
+    def run_encoded(self, script: Script, encoded: bytes) -> Reply:
+        """Call `script` once; see `Transport.run_encoded`."""
+        (reply,) = self.run_many_encoded(script, [encoded])
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
 
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
-        return self.run_many_packed(script, [pack_call(script, keys, arguments) for keys, arguments in calls])
+        return self.run_many_encoded(script, [encode_call(script, keys, arguments) for keys, arguments in calls])
 
-    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
-        """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`."""
-        answers = script.answers(packed)
-        return self._exchange(packed, answers, repeatable=not script.writes, in_order=script.in_order)
+    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
+        answers = script.answers(encoded)
+        return self._exchange(encoded, answers, repeatable=not script.writes, in_order=script.in_order)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
-        packed = pack(words)
-        (reply,) = self._exchange([packed], answer_to_command(words, packed), repeatable=False)
+        encoded = encode_command(words)
+        (reply,) = self._exchange([encoded], answer_to_command(words, encoded), repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
 
     def stream(self, calls: Iterable[bytes | None], *, in_flight: int) -> Iterator[Reply | FeatureStoreError]:
-        """Send packed calls of scripts in order on one connection and yield their replies in order.
+        """Send encoded calls of scripts in order on one connection and yield their replies in order.
 
         A call is sent as soon as fewer than `in_flight` wait for their replies, so that Redis works while the caller
         makes the next one. None in a call's place: the next one is asked for when all replies so far have been yielded.
@@ -120,11 +120,11 @@ class SyncTransport:
         self._pool.disconnect()
 
     def _exchange(
-        self, packed: list[bytes], expected: Expected, *, repeatable: bool, in_order: bool = False
+        self, encoded: list[bytes], expected: Expected, *, repeatable: bool, in_order: bool = False
     ) -> list[Reply | FeatureStoreError]:
-        """Send `packed` in one write and read a reply for each; a broken connection is replaced once for reads."""
+        """Send `encoded` in one write and read a reply for each; a broken connection is replaced once for reads."""
         try:
-            return self._exchange_once(packed, expected, in_order=in_order)
+            return self._exchange_once(encoded, expected, in_order=in_order)
         except _FINAL as error:
             raise _link_error(error) from error
         except BadReplyError:
@@ -134,7 +134,7 @@ class SyncTransport:
             if not repeatable:
                 raise _link_error(error) from error
         try:
-            return self._exchange_once(packed, expected, in_order=in_order)
+            return self._exchange_once(encoded, expected, in_order=in_order)
         except (redis.RedisError, OSError) as error:
             raise _link_error(error) from error
 
@@ -155,12 +155,12 @@ class SyncTransport:
             greeted_by.reset(before)
 
     def _exchange_once(
-        self, packed: list[bytes], expected: Expected, *, in_order: bool
+        self, encoded: list[bytes], expected: Expected, *, in_order: bool
     ) -> list[Reply | FeatureStoreError]:
         connection = self._taken()
         try:
-            replies = _send_and_read(connection, packed, self._deadline)
-            _repair(connection, packed, replies, self._deadline, in_order=in_order)
+            replies = _send_and_read(connection, encoded, self._deadline)
+            _repair(connection, encoded, replies, self._deadline, in_order=in_order)
             mapped = [_mapped(reply) for reply in replies]
             _check(connection, expected, mapped)
             if any(has_code(reply, "READONLY") for reply in mapped):
@@ -182,12 +182,12 @@ def _check(connection: Connection, expected: Expected, replies: Sequence[Reply |
         raise BadReplyError(f"{misfit}; {GIVEN_UP}")
 
 
-def _send_and_read(connection: Connection, packed: list[bytes], deadline: float | None = None) -> list[Reply]:
+def _send_and_read(connection: Connection, encoded: list[bytes], deadline: float | None = None) -> list[Reply]:
     """Send in one write, then read one reply for each command; error replies come back as exceptions in place."""
     _time_left(deadline)  # while nothing is sent
-    connection.send_packed_command([b"".join(packed)], check_health=False)
+    connection.send_packed_command([b"".join(encoded)], check_health=False)
     try:
-        return [_read(connection, deadline) for _ in packed]
+        return [_read(connection, deadline) for _ in encoded]
     except BaseException:
         # Replies are still under way: whoever gets this connection next would read them as its own.
         connection.disconnect()
@@ -218,7 +218,7 @@ def _time_left(deadline: float | None) -> float:
 
 def _repair(
     connection: Connection,
-    packed: Sequence[bytes],
+    encoded: Sequence[bytes],
     replies: list[Reply],
     deadline: float | None = None,
     *,
@@ -230,7 +230,7 @@ def _repair(
     """
     unknown = to_repeat([isinstance(reply, redis.exceptions.NoScriptError) for reply in replies], in_order=in_order)
     if unknown:
-        again = _send_and_read(connection, load_commands() + [packed[index] for index in unknown], deadline)
+        again = _send_and_read(connection, load_commands() + [encoded[index] for index in unknown], deadline)
         loaded = [_mapped(reply) for reply in again[: -len(unknown)]]
         _check(connection, LOADED, loaded)
         refusal = next((reply for reply in loaded if isinstance(reply, FeatureStoreError)), None)

@@ -129,8 +129,8 @@ class Link:
         self._writable = self._loop.io(connected.fileno(), _WRITABLE)
         self._readable.start(self._receive)
 
-    def exchange(self, packed: bytes, expected: Expected, count: int = 1) -> Reply | Failure:
-        """Send `count` packed commands and give way until they are answered.
+    def exchange(self, encoded: bytes, expected: Expected, count: int = 1) -> Reply | Failure:
+        """Send `count` encoded commands and give way until they are answered.
 
         Return the reply, or the list of replies where `count` is more than 1; error replies are returned in place as
         exceptions. Return a `Failure` when there is none.
@@ -147,7 +147,7 @@ class Link:
         current = getcurrent()
         if current is self._hub:
             raise RuntimeError("a callback of the event loop cannot wait for Redis: spawn a greenlet")
-        waiter = self._submit(current.switch, packed, count, expected)
+        waiter = self._submit(current.switch, encoded, count, expected)
         self.in_flight += count
         try:
             while waiter.outcome is _PENDING:
@@ -156,21 +156,21 @@ class Link:
             waiter.resume = None  # whatever happens, nobody may switch here for this call again
         return waiter.outcome
 
-    def submit(self, packed: bytes, expected: Expected, resume: Resume) -> Waiter | None:
-        """Send one packed command without waiting; `resume` is called in the hub when the waiter has its outcome.
+    def submit(self, encoded: bytes, expected: Expected, resume: Resume) -> Waiter | None:
+        """Send one encoded command without waiting; `resume` is called in the hub when the waiter has its outcome.
 
         Return None when no call can be taken on now.
         """
         if self.lost or self.in_flight >= self._max_in_flight:
             return None
         self.in_flight += 1
-        return self._submit(resume, packed, 1, expected)
+        return self._submit(resume, encoded, 1, expected)
 
     def load_scripts(self) -> None:
         """Send every script to Redis, ahead of whatever is sent next, unless that is under way already."""
         if self._loading is None and not self.lost:
-            packed = load_commands()
-            self._loading = self._submit(None, b"".join(packed), len(packed), LOADED)
+            encoded = load_commands()
+            self._loading = self._submit(None, b"".join(encoded), len(encoded), LOADED)
 
     def retire(self) -> None:
         """Come to the end once the calls under way are answered."""
@@ -206,12 +206,12 @@ class Link:
         self._unsent = b""
         self.in_flight = 0
 
-    def _submit(self, resume: Resume | None, packed: bytes, count: int, expected: Expected) -> Waiter:
+    def _submit(self, resume: Resume | None, encoded: bytes, count: int, expected: Expected) -> Waiter:
         deadline = monotonic() + self._timeout
         waiter = Waiter(resume, deadline, self._queued, count, expected)
         self._waiters.append(waiter)
-        self._outbox.append(packed)
-        self._queued += len(packed)
+        self._outbox.append(encoded)
+        self._queued += len(encoded)
         if not self._flushing:
             self._flushing = True
             self._loop.run_callback(self._flush)

@@ -10,7 +10,7 @@ import gevent
 from gevent import monkey
 
 from featurestore.contract.replies import Expected, answer_to_command
-from featurestore.contract.resp import Call, Reply, Word, pack, pack_call
+from featurestore.contract.resp import Call, Reply, Word, encode_call, encode_command
 from featurestore.contract.scripts import Script
 from featurestore.errors import (
     FeatureStoreError,
@@ -63,47 +63,47 @@ class MultiplexedTransport(Sharing[Link]):
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once; see `Transport.run`."""
-        return self.run_packed(script, pack_call(script, keys, arguments))
+        return self.run_encoded(script, encode_call(script, keys, arguments))
 
-    def run_packed(self, script: Script, packed: bytes) -> Reply:
-        """Call `script` once; see `Transport.run_packed`."""
+    def run_encoded(self, script: Script, encoded: bytes) -> Reply:
+        """Call `script` once; see `Transport.run_encoded`."""
         self.calls += 1
-        calls = [packed]
-        outcome = (self._link or self._open()).exchange(packed, script.answers(calls))
+        calls = [encoded]
+        outcome = (self._link or self._open()).exchange(encoded, script.answers(calls))
         if isinstance(outcome, _TROUBLE):
             (outcome,) = self._settle(script, calls, outcome)
             if isinstance(outcome, FeatureStoreError):
                 raise outcome
         return outcome
 
-    def submit(self, script: Script, packed: bytes, resume: Resume) -> Waiter | None:
+    def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send one call of a read script without waiting for it; see `Link.submit`.
 
         Nothing is mended or repeated. Return None where the call cannot be taken on now, as while there is no
-        connection: `run_packed` then knows why.
+        connection: `run_encoded` then knows why.
         """
-        waiter = self._link.submit(packed, script.answers([packed]), resume) if self._link else None
+        waiter = self._link.submit(encoded, script.answers([encoded]), resume) if self._link else None
         if waiter is not None:
             self.calls += 1
         return waiter
 
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
         """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
-        return self.run_many_packed(script, [pack_call(script, keys, arguments) for keys, arguments in calls])
+        return self.run_many_encoded(script, [encode_call(script, keys, arguments) for keys, arguments in calls])
 
-    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
-        """Call `script` for each of `packed` in one write; see `Transport.run_many_packed`."""
-        if not packed:
+    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
+        if not encoded:
             return []
-        self.calls += len(packed)
-        return self._settle(script, packed, self._exchange(packed, script.answers(packed)))
+        self.calls += len(encoded)
+        return self._settle(script, encoded, self._exchange(encoded, script.answers(encoded)))
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        packed = [pack(words)]
-        expected = answer_to_command(words, packed[0])
-        (reply,) = self._replies(packed, expected, self._exchange(packed, expected), repeatable=False)
+        encoded = [encode_command(words)]
+        expected = answer_to_command(words, encoded[0])
+        (reply,) = self._replies(encoded, expected, self._exchange(encoded, expected), repeatable=False)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -118,21 +118,23 @@ class MultiplexedTransport(Sharing[Link]):
             link.lose("the transport was closed", final=True)
         self._backoff.reset(at_once=True)
 
-    def _exchange(self, packed: list[bytes], expected: Expected) -> Reply | Failure:
-        return (self._link or self._open()).exchange(b"".join(packed), expected, len(packed))
+    def _exchange(self, encoded: list[bytes], expected: Expected) -> Reply | Failure:
+        return (self._link or self._open()).exchange(b"".join(encoded), expected, len(encoded))
 
-    def _settle(self, script: Script, packed: list[bytes], outcome: Reply | Failure) -> list[Reply | FeatureStoreError]:
+    def _settle(
+        self, script: Script, encoded: list[bytes], outcome: Reply | Failure
+    ) -> list[Reply | FeatureStoreError]:
         """Return the replies to the calls of a script; those that Redis did not know are loaded and called again.
 
         Such a call did not take place, so to repeat it is safe for writes too.
         """
         repeatable = not script.writes
-        replies = self._replies(packed, script.answers(packed), outcome, repeatable=repeatable)
+        replies = self._replies(encoded, script.answers(encoded), outcome, repeatable=repeatable)
         unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=script.in_order)
         if unknown:
             link = self._link or self._open()
             link.load_scripts()
-            repeated = [packed[index] for index in unknown]
+            repeated = [encoded[index] for index in unknown]
             expected = script.answers(repeated)
             again = self._replies(repeated, expected, self._exchange(repeated, expected), repeatable=repeatable)
             for index, reply in zip(unknown, again, strict=True):
@@ -140,14 +142,14 @@ class MultiplexedTransport(Sharing[Link]):
         return replies
 
     def _replies(
-        self, packed: list[bytes], expected: Expected, outcome: Reply | Failure, *, repeatable: bool
+        self, encoded: list[bytes], expected: Expected, outcome: Reply | Failure, *, repeatable: bool
     ) -> list[Reply | FeatureStoreError]:
         """Return one reply for each command, sent once more on a new connection where that is safe."""
         if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
-            outcome = self._exchange(packed, expected)
+            outcome = self._exchange(encoded, expected)
         if isinstance(outcome, Failure):
             raise outcome.error
-        replies = outcome if len(packed) > 1 else [outcome]
+        replies = outcome if len(encoded) > 1 else [outcome]
         if any(has_code(reply, "READONLY") for reply in replies):
             self._retire()
         return replies

@@ -20,10 +20,10 @@ class Transport(Protocol):
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once: one EVALSHA, one round trip."""
 
-    def run_packed(self, script: Script, packed: bytes) -> Reply:
-        """Do what `run` does for a call that `pack_call` has packed, or that looks like it."""
+    def run_encoded(self, script: Script, encoded: bytes) -> Reply:
+        """Do what `run` does for a call that `encode_call` has encoded, or that looks like it."""
 
-    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
         """Do what `run_many` does, likewise."""
 
     def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from featurestore.ingest import loader
 from featurestore.ingest.writer import ROWS_PER_CALL, BulkWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,8 +17,9 @@ from featurestore import (
     UpsertResult,
     WriteRefusedError,
 )
+from featurestore.contract import row_calls
 
-pytestmark = pytest.mark.skipif(loader.packer_type is None, reason="the extension was not built")
+pytestmark = pytest.mark.skipif(row_calls.writer_type is None, reason="the extension was not built")
 
 cells = st.tuples(
     st.sampled_from(["a", "b", "c", "d", "é", ""]),

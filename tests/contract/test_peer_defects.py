@@ -160,13 +160,13 @@ def test_a_request_leaves_nothing_behind_for_the_next(
     """#6841, #3597: a list that grew by an entry a request."""
     push(client, user_id=["u"], n=[1])
     sent: list[list[bytes]] = []
-    run = transport.run_many_packed
+    run = transport.run_many_encoded
 
-    def noted(script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
-        sent.append(packed)
-        return run(script, packed)
+    def noted(script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+        sent.append(encoded)
+        return run(script, encoded)
 
-    monkeypatch.setattr(transport, "run_many_packed", noted)
+    monkeypatch.setattr(transport, "run_many_encoded", noted)
     answers = [online(client, "n", ["u"]) for _ in range(20)]
     assert (answers, sent) == ([answers[0]] * 20, [sent[0]] * 20)
 

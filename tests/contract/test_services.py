@@ -82,9 +82,9 @@ class Counting:
     def __init__(self, transport: Transport) -> None:
         self._transport, self.sent = transport, list[str]()
 
-    def run_many_packed(self, script: Any, packed: list[bytes]) -> Any:
+    def run_many_encoded(self, script: Any, encoded: list[bytes]) -> Any:
         self.sent.append(script.name)
-        return self._transport.run_many_packed(script, packed)
+        return self._transport.run_many_encoded(script, encoded)
 
     def command(self, *words: Any) -> Any:
         self.sent.append(words[0])

@@ -1,12 +1,10 @@
-"""load_entities and replace_rows with rows that the loader packs: byte for byte what the upsert makes of them."""
+"""load_entities and replace_rows with rows that the client makes: byte for byte what the upsert makes of them."""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from featurestore.ingest import loader
-from featurestore.ingest.loader import loader_for
 from featurestore.ingest.writer import BulkWriter
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -21,11 +19,13 @@ from featurestore import (
     SchemaChangedError,
     Transport,
 )
+from featurestore.contract import row_calls
+from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.scripts import LOAD_ENTITIES, REPLACE_ROWS
 from featurestore.errors import FeatureStoreError
 from featurestore.schema.definition import FeatureDefinition
 
-pytestmark = pytest.mark.skipif(loader.packer_type is None, reason="the extension was not built")
+pytestmark = pytest.mark.skipif(row_calls.writer_type is None, reason="the extension was not built")
 
 floats = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -56,18 +56,18 @@ def load(store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = 
         seconds, microseconds = store.transport.command("TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    packer = loader_for(store.keys, store.schema(), columns, event_time, now)
-    packed = packer and packer.load(list(table))
-    return store.transport.run_packed(LOAD_ENTITIES, packed) if packed else None
+    calls = row_calls_for(store.keys, store.schema(), columns, event_time, now)
+    encoded = calls and calls.load(list(table))
+    return store.transport.run_encoded(LOAD_ENTITIES, encoded) if encoded else None
 
 
 def replace(
     store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = ""
 ) -> Any:
     """Return the reply to a call of replace_rows, None where the rows are not for it."""
-    packer = loader_for(store.keys, store.schema(), columns, event_time, lambda: 0)
-    packed = packer and packer.replace(list(table))
-    return store.transport.run_packed(REPLACE_ROWS, packed) if packed else None
+    calls = row_calls_for(store.keys, store.schema(), columns, event_time, lambda: 0)
+    encoded = calls and calls.replace(list(table))
+    return store.transport.run_encoded(REPLACE_ROWS, encoded) if encoded else None
 
 
 def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
@@ -249,14 +249,14 @@ def test_rows_are_replaced_on_every_backend_and_the_others_left(transport: Trans
 def test_a_server_that_reads_no_such_dumps_says_so_and_writes_nothing(transport: Transport) -> None:
     store = FeatureStore(transport)
     store.apply(Definition(features=FEATURES))
-    packer = loader_for(store.keys, store.schema(), COLUMNS, "1", lambda: 1)
-    packed = packer and packer.load([("u", "x", 1.5, 2.0, 7, True)])
-    assert packed
+    calls = row_calls_for(store.keys, store.schema(), COLUMNS, "1", lambda: 1)
+    encoded = calls and calls.load([("u", "x", 1.5, 2.0, 7, True)])
+    assert encoded
     if "valkey" in repr(transport) or "redis7" in repr(transport):
-        assert transport.run_packed(LOAD_ENTITIES, packed)[0] == 1
+        assert transport.run_encoded(LOAD_ENTITIES, encoded)[0] == 1
         return
     with pytest.raises(RedisError, match=r"DUMP payload|Bad data format|syntax error"):
-        transport.run_packed(LOAD_ENTITIES, packed)
+        transport.run_encoded(LOAD_ENTITIES, encoded)
     assert store.count() == 0
     assert transport.command("EXISTS", "user:u:features") == 0
 

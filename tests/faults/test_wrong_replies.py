@@ -6,7 +6,7 @@ from typing import Any
 
 import gevent
 import pytest
-from support.scripted import ScriptedServer, ThreadedServer, echo, eventually, packed, reply_once, unpacked
+from support.scripted import ScriptedServer, ThreadedServer, echo, encoded, eventually, reply_once, unpacked
 from support.scripted_async import Connect, in_a_loop
 from support.scripted_async import ScriptedServer as AsyncScriptedServer
 from support.scripted_async import echo as async_echo
@@ -15,7 +15,7 @@ from support.scripted_proxy import LIES, LyingProxy
 from support.servers import Server
 
 from featurestore import AsyncFeatureStore, Definition, FeatureStore, SyncTransport
-from featurestore.contract.resp import pack_call
+from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
     DELETE_ENTITY,
@@ -31,7 +31,7 @@ from featurestore.contract.scripts import (
     Script,
 )
 from featurestore.errors import BadReplyError, FeatureStoreError, NoSchemaError
-from featurestore.transport import reconnect as sharing
+from featurestore.transport import reconnect
 from featurestore.transport.gevent_transport import MultiplexedTransport
 
 ROW_KEYS, ROWS_KEYS = ("a", "b", "c"), ("a", "b", "c", "d")  # of one entity, of two
@@ -121,7 +121,7 @@ def without_pause(transport: Any) -> None:
     ids=lambda value: value.name if isinstance(value, Script) else "",
 )  # fmt: skip
 def test_each_script_has_replies_that_it_may_give(script: Script, good: list[Any], bad: list[Any]) -> None:
-    call = pack_call(script, ROWS_KEYS, ("x",))
+    call = encode_call(script, ROWS_KEYS, ("x",))
     judged = {True: good, False: bad}
     for fits, replies in judged.items():
         assert [script.answers([call]).misfit([reply]) is None for reply in replies] == [fits] * len(replies)
@@ -135,7 +135,7 @@ def test_each_script_has_replies_that_it_may_give(script: Script, good: list[Any
 def test_a_read_that_gets_a_lie_is_repeated_on_another_connection(connect: Callable[[str], Any], lie: bytes) -> None:
     with ThreadedServer(reply_once(lie), echo) as server:
         transport = connect(server.url)
-        assert unpacked(transport.run(GET_FEATURES, ROW_KEYS, (packed("x"),))) == b"x"
+        assert unpacked(transport.run(GET_FEATURES, ROW_KEYS, (encoded("x"),))) == b"x"
         assert (len(server.received), server.accepted) == (2, 2)
 
 
@@ -153,9 +153,9 @@ def test_a_write_that_gets_a_lie_is_unknown_and_not_repeated(connect: Callable[[
     with ThreadedServer(reply_once(lie), echo) as server:
         transport = connect(server.url)
         with pytest.raises(BadReplyError, match="whether a write on it took place is unknown"):
-            transport.run(INCREMENT_FEATURES, ROW_KEYS, (packed("x"),))
+            transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("x"),))
         assert len(server.received) == 1
-        assert unpacked(transport.run(INCREMENT_FEATURES, ROW_KEYS, (packed("y"),))) == b"y"
+        assert unpacked(transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("y"),))) == b"y"
         assert server.accepted == 2
 
 
@@ -183,7 +183,7 @@ def test_a_command_that_gets_a_lie_says_so(connect: Callable[[str], Any], comman
 
 @lies
 def test_a_stream_of_writes_that_gets_a_lie_ends(lie: bytes) -> None:
-    call = pack_call(INCREMENT_FEATURES, ROW_KEYS, (packed("x"),))
+    call = encode_call(INCREMENT_FEATURES, ROW_KEYS, (encoded("x"),))
 
     def lie_second(peer: Any) -> None:
         word = peer.command()[-1]
@@ -207,10 +207,10 @@ async def test_lies_to_tasks(connect_async: Connect, lie: bytes) -> None:
     async with AsyncScriptedServer(async_reply_once(lie), async_reply_once(lie), async_echo) as server:
         transport = connect_async(server.url)
         with pytest.raises(BadReplyError, match="whether a write on it took place is unknown"):
-            await transport.run(INCREMENT_FEATURES, ROW_KEYS, (packed("x"),))
+            await transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("x"),))
         assert len(server.received) == 1
         without_pause(transport)
-        assert unpacked(await transport.run(GET_FEATURES, ROW_KEYS, (packed("y"),))) == b"y"
+        assert unpacked(await transport.run(GET_FEATURES, ROW_KEYS, (encoded("y"),))) == b"y"
         assert (len(server.received), server.accepted) == (3, 3)
         assert (
             await transport.run_many(GET_FEATURES_BATCH, [(ROWS_KEYS, (b"\x92\xc0\xc0",))] * 3) == [b"\x92\xc0\xc0"] * 3
@@ -230,9 +230,9 @@ def out_of_step(peer: Any) -> None:
 def test_nobody_gets_the_replies_behind_a_lie() -> None:
     with ScriptedServer(out_of_step, echo) as server:
         transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
-        calls = [(GET_FEATURES, ROW_KEYS, (packed(f"{number}"),)) for number in range(5)]
+        calls = [(GET_FEATURES, ROW_KEYS, (encoded(f"{number}"),)) for number in range(5)]
         waiting = [gevent.spawn(outcome, transport.run, *call) for call in calls]
-        written = gevent.spawn(outcome, transport.run, INCREMENT_FEATURES, ROW_KEYS, (packed("w"),))
+        written = gevent.spawn(outcome, transport.run, INCREMENT_FEATURES, ROW_KEYS, (encoded("w"),))
         gevent.joinall([*waiting, written], timeout=PATIENT_S)
         assert [unpacked(each.value) for each in waiting] == [b"%d" % number for number in range(5)]
         assert isinstance(written.value, BadReplyError)
@@ -249,8 +249,8 @@ async def test_no_task_gets_the_replies_behind_a_lie(connect_async: Connect) -> 
 
     async with AsyncScriptedServer(out_of_step, async_echo) as server:
         transport = connect_async(server.url)
-        calls = [transport.run(GET_FEATURES, ROW_KEYS, (packed(f"{number}"),)) for number in range(5)]
-        write = transport.run(INCREMENT_FEATURES, ROW_KEYS, (packed("w"),))
+        calls = [transport.run(GET_FEATURES, ROW_KEYS, (encoded(f"{number}"),)) for number in range(5)]
+        write = transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("w"),))
         *read, written = await asyncio.gather(*map(outcome_of, [*calls, write]))
         assert [unpacked(each) for each in read] == [b"%d" % number for number in range(5)]
         assert isinstance(written, BadReplyError)
@@ -273,7 +273,7 @@ def test_a_lie_to_a_call_that_was_given_up_ends_the_link_too() -> None:
         given_up.kill()
         go.set()
         eventually(lambda: "not connected" in repr(transport))
-        assert unpacked(transport.run(GET_FEATURES, ROW_KEYS, (packed("y"),))) == b"y"
+        assert unpacked(transport.run(GET_FEATURES, ROW_KEYS, (encoded("y"),))) == b"y"
         transport.close()
 
 
@@ -301,7 +301,7 @@ def test_a_server_that_lies_again_and_again_is_asked_less_and_less(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(sharing, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(reconnect, "monotonic", lambda: clock[0])
     with ScriptedServer(reply_once(b":1\r\n")) as server:
         transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
         for _ in range(200):  # in half a second

@@ -23,13 +23,13 @@ class CountingTransport(SyncTransport):
 
     round_trips = 0
 
-    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
         self.round_trips += 1
-        return super().run_many_packed(script, packed)
+        return super().run_many_encoded(script, encoded)
 
-    def run_packed(self, script: Script, packed: bytes) -> Reply:
+    def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         self.round_trips += 1
-        return super().run_packed(script, packed)
+        return super().run_encoded(script, encoded)
 
     def command(self, *words: str | bytes | int) -> Reply:
         self.round_trips += 1

@@ -31,9 +31,9 @@ def _pack_one(value: Any) -> bytes:
     return msgspec.msgpack.encode(value)
 
 
-def _unpack(packed: bytes) -> list[Any]:
+def _unpack(encoded: bytes) -> list[Any]:
     """Unpack an array as cmsgpack does: text is bytes, and nil leaves a hole."""
-    values = msgspec.msgpack.decode(packed)
+    values = msgspec.msgpack.decode(encoded)
     return [value.encode() if isinstance(value, str) else value for value in values]
 
 
@@ -46,7 +46,7 @@ def fake_server() -> fakeredis.FakeServer:
     cmsgpack = runtime.table_from(
         {
             b"pack": lambda *values: b"".join(map(_pack_one, values)),
-            b"unpack": lambda packed: runtime.table_from(dict(enumerate(_unpack(packed), 1))),
+            b"unpack": lambda encoded: runtime.table_from(dict(enumerate(_unpack(encoded), 1))),
         }
     )
     runtime.globals()[b"cmsgpack"] = cmsgpack
@@ -78,20 +78,20 @@ class FakeTransport:
             raise reply
         return reply
 
-    def run_packed(self, script: Script, packed: bytes) -> Reply:
+    def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         reader = hiredis.Reader()
-        reader.feed(packed)
+        reader.feed(encoded)
         command, sha, count, *words = reader.gets()
         called = next(each for each in SCRIPTS if each.sha.encode() == sha)
         assert command == b"EVALSHA"
         assert script in {called, WRITE_AND_READ}
         return self.run(called, words[: int(count)], words[int(count) :])
 
-    def run_many_packed(self, script: Script, packed: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
         replies: list[Reply | FeatureStoreError] = []
-        for call in packed:
+        for call in encoded:
             try:
-                replies.append(self.run_packed(script, call))
+                replies.append(self.run_encoded(script, call))
             except FeatureStoreError as error:
                 replies.append(error)
         return replies

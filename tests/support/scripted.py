@@ -67,7 +67,7 @@ class Peer:
         self._connection.sendall(data)
 
 
-def packed(word: str | bytes) -> bytes:
+def encoded(word: str | bytes) -> bytes:
     """Return a word as a row of one feature, as a reply of get_features may be."""
     text = word.encode() if isinstance(word, str) else word
     head = bytes([0xA0 + len(text)]) if len(text) < 32 else b"\xdb" + len(text).to_bytes(4)

@@ -233,9 +233,9 @@ def test_small_requests_are_not_counted() -> None:
 
 
 def test_what_gzip_inflates_to_counts_until_the_request_is_answered() -> None:
-    packed = gzip.compress(bytes(900_000))
-    lines = (f"Content-Length: {len(packed)}", "Content-Encoding: gzip")
-    message = request("/", *lines, method="POST", body=packed)
+    encoded = gzip.compress(bytes(900_000))
+    lines = (f"Content-Length: {len(encoded)}", "Content-Encoding: gzip")
+    message = request("/", *lines, method="POST", body=encoded)
     budget = Budget(2 * MEGABYTE)
     readers = [reader(budget=budget) for _ in range(3)]
     for number, each in enumerate(readers[:2], 1):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.worker import sockets as wire
+from featurestore.worker import sockets
 from featurestore.worker.sockets import plain_path, send_in_python, take_in_python
 
 FIELDS = b"\r\nHost: h\r\n\r\n"
-BUILT = wire.take is not take_in_python
+BUILT = sockets.take is not take_in_python
 WAYS = (
     pytest.param("extension", marks=pytest.mark.skipif(not BUILT, reason="the extension is not built")),
     "python",
@@ -40,19 +40,19 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture(params=WAYS)
 def take(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    return take_in_python if request.param == "python" else wire.take
+    return take_in_python if request.param == "python" else sockets.take
 
 
 @pytest.fixture(params=WAYS)
 def send(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    return send_in_python if request.param == "python" else wire.send
+    return send_in_python if request.param == "python" else sockets.send
 
 
 @given(requests, st.sampled_from([None, FIELDS, b"\r\n", b""]), st.sampled_from([0, 1, 15, 20, 100]))
 @settings(max_examples=1500, deadline=None)
 def test_what_a_client_sends_is_a_path_or_stays_as_it_is(data: bytes, usual: bytes | None, longest: int) -> None:
     path = plain_path(data, usual, longest)
-    for take in (wire.take, take_in_python):
+    for take in (sockets.take, take_in_python):
         server, client = socket.socketpair()
         server.setblocking(False)
         with server, client:
@@ -123,9 +123,9 @@ def test_a_client_that_is_gone_is_an_error(pair: Pair, send: Callable[..., Any])
         send(server.fileno(), (b"a",))
 
 
-@pytest.mark.skipif(wire.take is take_in_python, reason="the extension was not built")
+@pytest.mark.skipif(sockets.take is take_in_python, reason="the extension was not built")
 def test_wrong_calls_are_told(pair: Pair) -> None:
-    take, send, descriptor = wire.take, wire.send, pair[0].fileno()
+    take, send, descriptor = sockets.take, sockets.send, pair[0].fileno()
     wrong: list[Callable[[], Any]] = [
         lambda: take(descriptor, "text", 0),  # type: ignore[arg-type]
         lambda: take("x", None, 0),  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class _Problem(msgspec.Struct):
 _problem = msgspec.json.Decoder(_Problem)
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True):
     """A response, whole.
 
     Attributes:
@@ -66,7 +66,7 @@ _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
 }
 
 
-def error_of(answer: Answer) -> FeatureStoreError:
+def error_of(answer: Response) -> FeatureStoreError:
     """Return the exception that stands for an error response, with its detail as the text."""
     problem = _problem_of(answer)
     detail = problem.detail or problem.title if problem else repr(answer.body[:80])
@@ -74,19 +74,19 @@ def error_of(answer: Answer) -> FeatureStoreError:
     return FeatureStoreError(f"the server answered {answer.status}: {detail}") if kind is None else kind(detail)
 
 
-def check(answer: Answer) -> None:
+def check(answer: Response) -> None:
     """Return when the response is none of an error; raise the exception that it stands for."""
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         raise error_of(answer)
 
 
-def tells_of_no_such_entity(answer: Answer) -> bool:
+def tells_of_no_such_entity(answer: Response) -> bool:
     """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
     problem = _problem_of(answer) if answer.status == HTTPStatus.NOT_FOUND else None
     return problem is not None and problem.code == UnknownIdError.code
 
 
-def _problem_of(answer: Answer) -> _Problem | None:
+def _problem_of(answer: Response) -> _Problem | None:
     try:
         return _problem.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError):

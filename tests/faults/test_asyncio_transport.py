@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from support.scripted import packed, unpacked
+from support.scripted import encoded, unpacked
 from support.scripted_async import (
     PATIENT_S,
     Connect,
@@ -64,12 +64,12 @@ def start(call: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
 
 async def read(transport: AsyncTransport, word: str) -> Any:
     """Have a word echoed by a script that reads, as the row that its reply has to be."""
-    return unpacked(await transport.run(GET_FEATURES, ("a", "b", "c"), (packed(word),)))
+    return unpacked(await transport.run(GET_FEATURES, ("a", "b", "c"), (encoded(word),)))
 
 
 async def write(transport: AsyncTransport, word: str | bytes) -> Any:
     """Do the same by a script that writes."""
-    return unpacked(await transport.run(INCREMENT_FEATURES, ("a", "b", "c"), (packed(word),)))
+    return unpacked(await transport.run(INCREMENT_FEATURES, ("a", "b", "c"), (encoded(word),)))
 
 
 async def delete(transport: AsyncTransport, entity_id: str) -> Any:

@@ -1,4 +1,4 @@
-"""Calls packed around their ids are those that the client library packs word by word."""
+"""Calls encoded around their ids are those that the client library packs word by word."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore import BadArgumentsError
-from featurestore.contract import read_calls as packing
-from featurestore.contract.read_calls import Packer
-from featurestore.contract.resp import pack_call
+from featurestore.contract import read_calls
+from featurestore.contract.read_calls import ReadCalls
+from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.keys import Keys
 
@@ -20,22 +20,22 @@ words = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), 
 @pytest.fixture(params=[False, True], ids=["as built", "without the extension"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param:
-        monkeypatch.setattr(packing, "pack_ids_quickly", None)
+        monkeypatch.setattr(read_calls, "encode_ids_quickly", None)
 
 
 @pytest.mark.usefixtures("way")
 @given(st.sampled_from([Keys(), Keys("a$1", "é", "s")]), words, st.lists(ids, min_size=1, max_size=12))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_calls_are_packed_as_the_library_packs_them(keys: Keys, words: list[str], entity_ids: list[str]) -> None:
-    packer = Packer(keys, words)
+    calls = ReadCalls(keys, words)
     hashes = [keys.features(entity_id) for entity_id in entity_ids]
     for _ in range(2):  # made, then remembered
-        assert packer.many(entity_ids) == pack_call(
+        assert calls.many(entity_ids) == encode_call(
             GET_FEATURES_BATCH, (keys.members, keys.schema, *hashes), (len(words), *words, *entity_ids)
         )
         for hash_key, entity_id in zip(hashes, entity_ids, strict=True):
-            call = pack_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (entity_id, *words))
-            assert packer.one(entity_id.encode()) == call
+            call = encode_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (entity_id, *words))
+            assert calls.one(entity_id.encode()) == call
 
 
 @pytest.mark.usefixtures("way")
@@ -44,12 +44,12 @@ def test_calls_are_packed_as_the_library_packs_them(keys: Keys, words: list[str]
 )
 def test_what_is_no_id_is_told(entity_id: Any, reason: str) -> None:
     with pytest.raises(BadArgumentsError, match=reason):
-        Packer(Keys(), ["age"]).many(["a", entity_id])
+        ReadCalls(Keys(), ["age"]).many(["a", entity_id])
 
 
-@pytest.mark.skipif(packing.pack_ids_quickly is None, reason="the extension was not built")
+@pytest.mark.skipif(read_calls.encode_ids_quickly is None, reason="the extension was not built")
 def test_wrong_calls_of_the_extension_are_told() -> None:
-    quick: Any = packing.pack_ids_quickly
+    quick: Any = read_calls.encode_ids_quickly
     for arguments in ([], [("a",), b"", b""], [["a"], "", b""], [["a"], b"", None], [[7], b"", b""]):
         with pytest.raises(TypeError):
             quick(*arguments)

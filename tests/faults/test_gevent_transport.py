@@ -17,10 +17,10 @@ from support.scripted import (
     Peer,
     ScriptedServer,
     echo,
+    encoded,
     eventually,
     hang_up,
     ignore,
-    packed,
     reply_once,
     unpacked,
 )
@@ -38,8 +38,7 @@ from featurestore.errors import (
 )
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
-from featurestore.transport import gevent_link as link
-from featurestore.transport import reconnect as sharing
+from featurestore.transport import gevent_link, reconnect
 from featurestore.transport.gevent_transport import MultiplexedTransport
 
 Connect = Callable[..., MultiplexedTransport]
@@ -78,12 +77,12 @@ def together(*calls: tuple[Any, ...]) -> list[Any]:
 
 def read(transport: MultiplexedTransport, word: str) -> Any:
     """Have a word echoed by a script that reads, as the row that its reply has to be."""
-    return unpacked(transport.run(GET_FEATURES, ("a", "b", "c"), (packed(word),)))
+    return unpacked(transport.run(GET_FEATURES, ("a", "b", "c"), (encoded(word),)))
 
 
 def write(transport: MultiplexedTransport, word: str | bytes) -> Any:
     """Do the same by a script that writes."""
-    return unpacked(transport.run(INCREMENT_FEATURES, ("a", "b", "c"), (packed(word),)))
+    return unpacked(transport.run(INCREMENT_FEATURES, ("a", "b", "c"), (encoded(word),)))
 
 
 def delete(transport: MultiplexedTransport, entity_id: str) -> Any:
@@ -199,7 +198,7 @@ def test_a_late_reply_is_dropped_and_the_next_call_gets_its_own(connect: Connect
 def test_a_reply_that_has_arrived_is_not_late_because_this_process_was_busy(
     connect: Connect, valkey: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "_READ_BYTES", 4096)
+    monkeypatch.setattr(gevent_link, "_READ_BYTES", 4096)
     transport = connect(valkey.socket_url, timeout=0.1)
     transport.command("PING")
 
@@ -423,7 +422,7 @@ def test_calls_fail_fast_while_the_server_is_away(connect: Connect, monkeypatch:
         return dial()
 
     monkeypatch.setattr(transport, "_dial", counted)
-    monkeypatch.setattr(sharing, "_FIRST_S", 0.2)  # longer than a busy machine may take for the first steps
+    monkeypatch.setattr(reconnect, "_FIRST_S", 0.2)  # longer than a busy machine may take for the first steps
     outcomes = together(*[(transport.command, "PING") for _ in range(100)])
     assert [type(each) for each in outcomes] == [UnavailableError] * 100
     assert len(attempts) == 1
@@ -627,7 +626,7 @@ PATCH = {"patched": "from gevent import monkey; monkey.patch_all()\n", "unpatche
 FORK = """
 import json, os, sys
 import gevent, gevent.os
-from featurestore.multiplexed import MultiplexedTransport
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 transport = MultiplexedTransport(sys.argv[1], timeout=10, connect_timeout=10)
 before = transport.command("CLIENT", "ID")
@@ -667,7 +666,7 @@ def test_a_forked_child_has_a_connection_of_its_own(valkey: Server, patch: str) 
 LARGE = """
 import json, sys
 import gevent
-from featurestore.multiplexed import MultiplexedTransport
+from featurestore.transport.gevent_transport import MultiplexedTransport
 
 transport = MultiplexedTransport(sys.argv[1], timeout=30, connect_timeout=10)
 payloads = [bytes([number]) * 2_000_000 for number in range(16)]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from featurestore.contract.resp import Word, pack
+from featurestore.contract.resp import Word, encode_command
 from featurestore.contract.scripts import LOAD_ENTITIES, REPLACE_ROWS, Script
 from featurestore.contract.words import EVENT_TIME
 from featurestore.keys import Keys
@@ -14,21 +14,21 @@ _MARK = b"\xff"  # which no name has: it is not UTF-8
 _TIME_DIGITS = 15
 _MARGIN_MS = 1000  # rows that near their end are for Redis to judge
 
-packer_type: Callable[..., Any] | None
+writer_type: Callable[..., Any] | None
 """The extension's type; None where it was not built, for want of a compiler."""
 
 try:
-    from featurestore.native.rows import RowPacker
+    from featurestore.native.rows import RowWriter
 except ImportError:
-    packer_type = None
+    writer_type = None
 else:
-    packer_type = RowPacker
+    writer_type = RowWriter
 
 
-def loader_for(
+def row_calls_for(
     keys: Keys, schema: Schema, columns: Sequence[str], event_time: str, now: Callable[[], int]
-) -> "Loader | None":
-    """Return a loader of rows with these columns; None where such rows are for upsert_features only.
+) -> "RowCalls | None":
+    """Return what makes calls for rows with these columns; None where such rows are for upsert_features only.
 
     Args:
         keys: The entity's keys.
@@ -40,22 +40,22 @@ def loader_for(
     features = columns[1:] if EVENT_TIME in columns[:1] else columns
     whole = len(features) == len(schema.features) and schema.features.keys() == set(features)
     in_ms = not event_time or (event_time.isdigit() and len(event_time) <= _TIME_DIGITS)
-    if packer_type is None or not whole or not schema.scalar or not in_ms:
+    if writer_type is None or not whole or not schema.scalar or not in_ms:
         return None
     timed = len(features) < len(columns)
-    packer = packer_type(
+    writer = writer_type(
         tuple(features), schema.features, schema.layout.encode(), *keys.features_of_raw(_MARK).split(_MARK), timed,
         -1 if schema.least_max_age_ms is None else schema.least_max_age_ms,
         schema.ttl_ms,
     )  # fmt: skip
-    return Loader(packer, keys, schema, features, "@" if timed else event_time, now())
+    return RowCalls(writer, keys, schema, features, "@" if timed else event_time, now())
 
 
-class Loader:
+class RowCalls:
     """Packs calls for rows that have the same columns, and follows Redis's clock.
 
     Args:
-        packer: Makes the rows' words.
+        writer: Makes the rows' words.
         keys: The entity's keys.
         schema: Its schema.
         features: What the rows give, in their order.
@@ -64,9 +64,9 @@ class Loader:
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a call is made of
-        self, packer: Any, keys: Keys, schema: Schema, features: Sequence[str], time: str, now: int
+        self, writer: Any, keys: Keys, schema: Schema, features: Sequence[str], time: str, now: int
     ) -> None:
-        self._packer, self._keys = packer, keys
+        self._writer, self._keys = writer, keys
         self._time = int(time) if time.isdigit() else None
         self._lives = schema.least_max_age_ms
         self._load_stride = 3 if schema.ttl_ms else 2
@@ -86,12 +86,12 @@ class Loader:
         """
         now = int(monotonic() * 1000 + self._ahead)
         oldest = 0 if self._lives is None else now + _MARGIN_MS - self._lives
-        words = self._packer.dump(rows, now if self._time is None else self._time, oldest)
+        words = self._writer.dump(rows, now if self._time is None else self._time, oldest)
         return words and self._call(LOAD_ENTITIES, len(rows), self._load_stride, self._load_options, words)
 
     def replace(self, rows: list[Any]) -> bytes | None:
         """Return the call that writes them where nothing is in their way; None where a row is not plain."""
-        words = self._packer.fields(rows)
+        words = self._writer.fields(rows)
         return words and self._call(REPLACE_ROWS, len(rows), self._replace_stride, self._replace_options, words)
 
     def _call(
@@ -105,4 +105,4 @@ class Loader:
 
 def _words(*words: Word) -> bytes:
     """Return words of a command as RESP, without the count that stands before them."""
-    return pack(words).partition(b"\r\n")[2]
+    return encode_command(words).partition(b"\r\n")[2]

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from featurestore.contract import json_rows as rendering
+from featurestore.contract import json_rows
 from featurestore.contract.selection import Selection
 
 NAMES = ["float", "a/b c", "bool", "é😀"]
 TYPES = ["float", "int", "bool", "string"]
 WHOLE = [23.0, 4, True, "fashion"]
 
-built = pytest.mark.skipif(rendering.transcoder_type is None, reason="the extension was not built")
+built = pytest.mark.skipif(json_rows.transcoder_type is None, reason="the extension was not built")
 
 short_floats = st.builds(lambda digits, power: float(f"{digits}e{power}"), st.integers(0, 10**17), st.integers(-24, 4))
 powers = st.builds(
@@ -48,7 +48,7 @@ def quick() -> Selection:
 @pytest.fixture(scope="module")
 def plain() -> Selection:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rendering, "transcoder_type", None)
+        patch.setattr(json_rows, "transcoder_type", None)
         return Selection(NAMES, TYPES, [], "user_id")
 
 
@@ -85,8 +85,8 @@ def test_the_extension_writes_what_msgspec_does(
     assert quick.renderer.each(ids, alone) == plain.renderer.each(ids, alone)
     for row in table:
         if row is not None:
-            packed = msgspec.msgpack.encode(row)
-            assert quick.renderer.one(entity_id, packed) == plain.renderer.one(entity_id, packed)
+            encoded = msgspec.msgpack.encode(row)
+            assert quick.renderer.one(entity_id, encoded) == plain.renderer.one(entity_id, encoded)
 
 
 @built
@@ -173,9 +173,9 @@ def test_rows_that_stand_alone_cover_exactly_the_ids(rows: list[Any]) -> None:
 
 def test_what_is_in_front_of_a_row_that_stands_alone_is_passed_over(quick: Selection) -> None:
     row = msgspec.msgpack.encode(WHOLE)
-    for extension in (rendering.transcoder_type, None):
+    for extension in (json_rows.transcoder_type, None):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rendering, "transcoder_type", extension)
+            patch.setattr(json_rows, "transcoder_type", extension)
             behind = Selection(NAMES, TYPES, ["@01234567"], "user_id")
         assert behind.decode(b"01234567" + row) == tuple(WHOLE)
         assert behind.renderer.one("u", b"01234567" + row) == quick.renderer.one("u", row)
@@ -187,7 +187,7 @@ def test_what_is_in_front_of_a_row_that_stands_alone_is_passed_over(quick: Selec
 
 @built
 def test_wrong_calls_are_told_and_harm_nothing() -> None:
-    maker: Any = rendering.transcoder_type
+    maker: Any = json_rows.transcoder_type
     made: Any = transcoder()
     calls: list[Callable[[], Any]] = [
         lambda: made.one("u"),
@@ -234,11 +234,11 @@ bits = st.one_of(
 
 def with_vectors(patch: pytest.MonkeyPatch | None = None) -> Selection:
     if patch:
-        patch.setattr(rendering, "transcoder_type", None)
+        patch.setattr(json_rows, "transcoder_type", None)
     return Selection(["n", "v"], ["int", f"float32[{LENGTH}]"], [], "user_id")
 
 
-def packed(vector: list[int]) -> bytes:
+def encoded(vector: list[int]) -> bytes:
     return msgspec.msgpack.encode([1, struct.pack(f"<{len(vector)}I", *vector)])
 
 
@@ -251,7 +251,7 @@ def test_vectors_are_written_as_orjson_writes_numpys_float32s(vector: list[int])
     with pytest.MonkeyPatch.context() as patch:
         plain = with_vectors(patch)
     quick = with_vectors()
-    row = packed(vector)
+    row = encoded(vector)
     expected = orjson.dumps(np.array(vector, "<u4").view("<f4"), option=orjson.OPT_SERIALIZE_NUMPY)
     for selection in (quick, plain):
         assert selection.renderer.one("u", row) == b'{"user_id":"u","features":{"n":1,"v":' + expected + b"}}"
@@ -262,8 +262,8 @@ def test_vectors_are_written_as_orjson_writes_numpys_float32s(vector: list[int])
 @given(st.lists(st.floats(-1e8, 1e8, width=32).filter(lambda x: x == 0 or abs(x) >= 1e-19), min_size=5, max_size=5))
 @settings(max_examples=500, deadline=None)
 def test_usual_vectors_are_written_by_the_extension_itself(numbers: list[float]) -> None:
-    assert rendering.transcoder_type is not None
-    made = rendering.transcoder_type(["n", "v"], ["int", f"float32[{LENGTH}]"], "user_id")
+    assert json_rows.transcoder_type is not None
+    made = json_rows.transcoder_type(["n", "v"], ["int", f"float32[{LENGTH}]"], "user_id")
     row = msgspec.msgpack.encode([1, struct.pack("<5f", *numbers)])
     assert made.one("u", row) == with_vectors().renderer.one("u", row)
     assert [np.float32(x) for x in msgspec.json.decode(made.one("u", row))["features"]["v"]] == numbers
@@ -271,19 +271,19 @@ def test_usual_vectors_are_written_by_the_extension_itself(numbers: list[float])
 
 @built
 def test_what_is_no_such_vector_is_refused() -> None:
-    assert rendering.transcoder_type is not None
-    made = rendering.transcoder_type(["n", "v"], ["int", f"float32[{LENGTH}]"], "user_id")
-    whole = packed([0x3F800000] * LENGTH)
+    assert json_rows.transcoder_type is not None
+    made = json_rows.transcoder_type(["n", "v"], ["int", f"float32[{LENGTH}]"], "user_id")
+    whole = encoded([0x3F800000] * LENGTH)
     assert made.one("u", whole).endswith(b'"v":[1.0,1.0,1.0,1.0,1.0]}}')
     assert made.one("u", msgspec.msgpack.encode([1, None])).endswith(b'"v":null}}')
-    rows = [packed([0] * 4), packed([0] * 6), *(whole[:length] for length in range(len(whole)))]
+    rows = [encoded([0] * 4), encoded([0] * 6), *(whole[:length] for length in range(len(whole)))]
     rows += [msgspec.msgpack.encode([1, value]) for value in ("x" * 20, 1.5, [1.0] * 5, True)]
     for row in rows:
         with pytest.raises(ValueError, match="no row of these features"):
             made.one("u", row)
     for kind in ("float32[0]", "float32[]", "float32[10000]", "float32[5", "float32[5]x", "float32[-1]"):
         with pytest.raises(ValueError, match="no type of this transcoder"):
-            rendering.transcoder_type(["v"], [kind], "user_id")
+            json_rows.transcoder_type(["v"], [kind], "user_id")
 
 
 def test_rows_of_another_schema_are_told(quick: Selection, plain: Selection) -> None:
@@ -295,8 +295,8 @@ def test_rows_of_another_schema_are_told(quick: Selection, plain: Selection) -> 
 
 
 def transcoder() -> Any:
-    assert rendering.transcoder_type is not None
-    return rendering.transcoder_type(NAMES, TYPES, "user_id")
+    assert json_rows.transcoder_type is not None
+    return json_rows.transcoder_type(NAMES, TYPES, "user_id")
 
 
 def test_other_sequences_and_buffers_are_read_by_msgspec(quick: Selection, plain: Selection) -> None:
