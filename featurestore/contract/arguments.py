@@ -1,7 +1,7 @@
-"""What callers may pass, in one place for the stores and the HTTP clients: plain values, or an error of the package.
+"""Checks what callers pass to stores and HTTP clients: returns plain Python values, or raises an error of the package.
 
-Text is any `str`, subclasses such as `np.str_` and `StrEnum` included; a list of texts is any iterable but a text. What
-goes on from here is of Python's own types, since neither JSON nor the protocol of Redis has others.
+Text is any `str`, subclasses such as `np.str_` and `StrEnum` included. A list of texts is any iterable but a text.
+Neither JSON nor RESP has subclasses, so everything behind this module sees Python's own types only.
 """
 
 import math
@@ -34,7 +34,7 @@ EventTime = int | str | datetime | None
 
 _NO_LISTS = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
 _LONGEST_S = 1_000_000.0
-"""Time-outs beyond that, 11 days, count as that: sockets take no more than 24 days."""
+"""The longest time-out, 11 days. Longer ones are cut to it: sockets take no more than 24 days."""
 
 
 # Text
@@ -68,7 +68,7 @@ def plain_name(value: object, what: str) -> str:
 
 
 def plain_id_text(entity_id: object) -> str:
-    """Return an entity's id, still to be encoded, which tells empty and long ones.
+    """Return an entity's id as text. `encode_id` then refuses empty and long ones.
 
     Raises:
         BadIdError: It is no text.
@@ -91,10 +91,10 @@ def plain_id(entity_id: object) -> str:
 
 
 def plain_ids(entity_ids: Iterable[str]) -> list[str]:
-    """Return ids as a list; each is still to be encoded, which tells empty and long ones.
+    """Return ids as a list of texts. `encode_id` then refuses empty and long ones.
 
     Raises:
-        BadArgumentsError: There is one that is no text, or `entity_ids` is a text or nothing to iterate over.
+        BadArgumentsError: An id is no text, or `entity_ids` is a text or no iterable.
     """
     ids = _listed(entity_ids, "ids", "ids")
     if set(map(type, ids)) <= {str}:
@@ -103,10 +103,10 @@ def plain_ids(entity_ids: Iterable[str]) -> list[str]:
 
 
 def plain_names(features: Iterable[str] | None, service: str | None) -> list[str] | None:
-    """Return features' names, each once; None where a service stands for them, or all are wanted.
+    """Return features' names, each once; None if a service stands for them or all are wanted.
 
     Raises:
-        BadArgumentsError: There is none, one is no text, or there is a service too.
+        BadArgumentsError: The list is empty, a name is no text, or there is a service too.
     """
     if service is not None:
         plain_name(service, "a service's name")
@@ -137,10 +137,10 @@ def _listed(values: Any, what: str, of: str) -> list[Any]:
 
 
 def plain_max_age(max_age: object) -> int | None:
-    """Return the ms in a span of time: `10m`, or ms as a number; None for none.
+    """Return a span of time in ms: from `10m`, or from ms as a number; None stays None.
 
     Raises:
-        BadArgumentsError: It is none.
+        BadArgumentsError: It is no span of time.
     """
     if max_age is None:
         return None
@@ -172,13 +172,13 @@ def plain_time(event_time: object) -> Any:
 
 
 def time_among(values: Mapping[Any, Any], event_time: object) -> Any:
-    """Return the event time of a row: its own among its values, else that of all; errors as in `plain_time`."""
+    """Return a row's event time: its own `@event_time`, else that of all rows; errors as in `plain_time`."""
     own = values.get(EVENT_TIME)
     return plain_time(event_time if own is None else own)
 
 
 def plain_timeout(timeout: object) -> float | None:
-    """Return the seconds that a call may take; None means the default.
+    """Return the seconds that one call may take; None means the default.
 
     Raises:
         BadArgumentsError: It is no number above 0.
@@ -192,7 +192,7 @@ def plain_timeout(timeout: object) -> float | None:
 
 
 def lasting_timeout(timeout: object) -> float | None:
-    """Return the seconds that all calls of a client or store may take; None means the default.
+    """Return the seconds that each call of a client or store may take; None means the default.
 
     Raises:
         ConfigurationError: It is no number above 0.
@@ -204,7 +204,7 @@ def lasting_timeout(timeout: object) -> float | None:
 
 
 def _int_of(value: Any) -> Any:
-    """Return the int that a value stands for, as numpy's do; the value itself where it is none."""
+    """Return the int that a value stands for, as numpy's ints do; any other value as it is."""
     if isinstance(value, bool):
         return value
     try:
@@ -220,8 +220,7 @@ def plain_value(name: str, value: Any) -> Any:
     """Return a feature's value as JSON has it: numpy's scalars and arrays count as what they hold.
 
     Raises:
-        BadValueError: JSON has nothing that stands for it. (Written as null, as encoders do, NaN would remove the
-            feature.)
+        BadValueError: JSON cannot hold it. (Encoders write NaN as null, and null removes a feature.)
     """
     try:
         value = unwrapped(value)
@@ -253,7 +252,7 @@ def _plain_scalar(name: str, value: Any) -> Any:
 
 
 def plain_values(values: object, what: str) -> dict[str, Any]:
-    """Return values by name as JSON has them, without an event time; `what` is what they are, for the message.
+    """Return values by name as JSON has them, without the event time; `what` names them in the message.
 
     Raises:
         BadArgumentsError: `values` is no mapping, or a name in it no text.
@@ -263,7 +262,7 @@ def plain_values(values: object, what: str) -> dict[str, Any]:
 
 
 def plain_numbers(values: object, what: str) -> dict[str, int | float]:
-    """Return numbers by name: amounts to add, or those of an event. Its time and its id are left out.
+    """Return numbers by name: amounts to add, or an event's numbers, without its time and its id.
 
     Raises:
         BadArgumentsError: `values` is no mapping, or a name in it no text.
@@ -281,14 +280,14 @@ def plain_numbers(values: object, what: str) -> dict[str, int | float]:
 
 
 def plain_mapping(values: object, what: str) -> list[tuple[str, Any]]:
-    """Return names with what they stand for; errors as in `plain_numbers`."""
+    """Return the pairs of a mapping; errors as in `plain_numbers`."""
     if not isinstance(values, Mapping):
         raise BadArgumentsError(f"{what} is a mapping of names to values, not {shown(values)}")
     return [(plain_text(name, "a feature's name"), value) for name, value in values.items()]
 
 
 def plain_event_id(event_id: object) -> str | None:
-    """Return what tells an event from others: text, or an int as text. None if there is no id or it is empty.
+    """Return an event's id: text, or an int as text. None if there is none or it is empty.
 
     Raises:
         BadArgumentsError: It is neither.
@@ -303,10 +302,10 @@ def plain_event_id(event_id: object) -> str | None:
 
 
 def listed_rows(rows: Any, of: str) -> list[Any]:
-    """Return rows as a list; `of` is what they are, for the message.
+    """Return rows as a list; `of` names them in the message.
 
     Raises:
-        BadArgumentsError: `rows` is a text or a mapping, or nothing to iterate over.
+        BadArgumentsError: `rows` is a text, a mapping or no iterable.
     """
     if isinstance(rows, Mapping):
         raise BadArgumentsError(f"rows is a list of {of}, not the mapping {shown(rows)}")
@@ -325,10 +324,10 @@ def listed_columns(columns: Iterable[str]) -> list[str]:
 
 
 def listed_values(row: Any) -> Sequence[Any]:
-    """Return a table's row, an id and its values, still to be looked at.
+    """Return a table's row, an id followed by values, which are not checked yet.
 
     Raises:
-        BadArgumentsError: It is no such row.
+        BadArgumentsError: It is no list or tuple, or it is empty.
     """
     row = unwrapped(row)
     if not isinstance(row, tuple | list) or not row:
@@ -337,7 +336,7 @@ def listed_values(row: Any) -> Sequence[Any]:
 
 
 def pair_of(row: Any) -> tuple[Any, Any]:
-    """Return a row's id and features, both still to be looked at.
+    """Return a row's id and features, neither of them checked yet.
 
     Raises:
         BadArgumentsError: It is no pair.
@@ -350,7 +349,7 @@ def pair_of(row: Any) -> tuple[Any, Any]:
 
 
 def plain_query_rows(rows: Any) -> list[dict[str, str]]:
-    """Return the rows of a query: for each the id of each entity, by the entity's name.
+    """Return the rows of a query, each of them entity → id.
 
     Raises:
         BadArgumentsError: A row is no mapping of text to ids, or `rows` is no list of such.
@@ -372,15 +371,15 @@ def label_of(row: Mapping[str, str]) -> str:
 
 
 def passed_values(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values that a request brings as rows have them, vectors as bytes.
+    """Return the values that a request brings along, as rows hold them, vectors as bytes.
 
     Args:
         passed: The values by name.
-        types: The features that are asked for, with their types.
+        types: The features asked for → their types.
 
     Raises:
-        BadArgumentsError: One is not among the features asked for.
-        BadValueError: One has not the type of its feature.
+        BadArgumentsError: A value is for a feature that is not asked for.
+        BadValueError: A value does not have its feature's type.
     """
     values = {}
     for name, value in passed.items():
@@ -394,12 +393,12 @@ def passed_values(passed: Mapping[str, Any], types: Mapping[str, str]) -> dict[s
 
 
 def listed_vectors(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of a row by name with the vectors among them as lists of numbers."""
+    """Return a row's values by name, vectors as lists of numbers."""
     return {name: numbers_of(value) if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def status_with(passed: Mapping[str, Any], name: str, status: Status) -> Status:
-    """Return a value's status where `passed` values take the place of stored ones."""
+    """Return a value's status when `passed` values replace stored ones."""
     if name not in passed:
         return status
     return "MISSING" if passed[name] is None else "PRESENT"

@@ -1,4 +1,4 @@
-"""Calls of the read scripts as RESP, with all that does not depend on the ids encoded once."""
+"""Calls of the read scripts as RESP. All that does not depend on the ids is encoded once."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from featurestore.keys import Keys
 _MARK = b"\xff"  # which no name has: it is not UTF-8
 
 encode_ids_quickly: Callable[[list[str], bytes, bytes], tuple[bytes, bytes]] | None
-"""The extension's `encode_ids`; None where it was not built, for want of a compiler."""
+"""The extension's `encode_ids`; None if the extension was not built."""
 
 try:
     from featurestore.native.transcode import encode_ids as encode_ids_quickly
@@ -19,15 +19,15 @@ except ImportError:
 
 
 def encode_ids(ids: list[str], before: bytes, after: bytes) -> tuple[bytes, bytes]:
-    """Return the words of a command for the ids' keys, which have `before` and `after` around them, and for the ids.
+    """Return two runs of RESP words: a key for each id, which is `before` + id + `after`, and the ids.
 
     Raises:
-        BadArgumentsError: Something is no id.
+        BadIdError: One of them is no id.
     """
     if encode_ids_quickly is not None:
         try:
             return encode_ids_quickly(ids, before, after)
-        except (TypeError, ValueError):  # for Python to tell which one, and why
+        except (TypeError, ValueError):  # Python below says which id, and why
             pass
     around = len(before) + len(after)
     raw_ids = [encode_id(entity_id) for entity_id in ids]
@@ -36,7 +36,7 @@ def encode_ids(ids: list[str], before: bytes, after: bytes) -> tuple[bytes, byte
 
 
 class ReadCalls:
-    """Packs calls of the read scripts for one set of features.
+    """Makes calls of the read scripts for one set of features.
 
     Args:
         keys: The entity's keys.
@@ -66,7 +66,7 @@ class ReadCalls:
         return b"".join((before, keys, between, words))
 
     def _make_frame(self, size: int) -> tuple[bytes, bytes, bytes]:
-        """Return what stands around the two places of an id of `size` bytes, and keep it."""
+        """Return, and keep, the three pieces around the two places of an id of `size` bytes."""
         keys, mark = self._keys, _MARK * size
         hash_key = keys.features_of_raw(mark)
         call = encode_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (mark, *self._words))
@@ -75,7 +75,7 @@ class ReadCalls:
         return before, between, after
 
     def _make_batch_frame(self, count: int) -> tuple[bytes, bytes]:
-        """Return what stands before the keys of `count` ids and between those and the ids, and keep it."""
+        """Return, and keep, the pieces before the keys of `count` ids and between the keys and the ids."""
         words = (len(self._words), *self._words)
         marks = (_MARK,) * count
         call = encode_call(GET_FEATURES_BATCH, (self._keys.members, self._keys.schema, *marks), (*words, *marks))

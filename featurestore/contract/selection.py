@@ -1,4 +1,4 @@
-"""Features that are asked for together: what the scripts are told, and how replies become rows and JSON."""
+"""Features that are read together: the words that ask for them, and how replies become rows and JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT
 
 
 class Fresh(msgspec.Struct, frozen=True):
-    """An entity's row with what is known of its age, by Redis's clock.
+    """An entity's row with the age of its values, by Redis's clock.
 
     Attributes:
         values: The row.
@@ -34,17 +34,17 @@ class Fresh(msgspec.Struct, frozen=True):
 
 
 class Selection:
-    """Features that are asked for together: their names, what the scripts are told, and the decoders of the replies.
+    """Features that are read together, with all that can be prepared once: words, decoders, calls, JSON.
 
     Attributes:
         names: The features, in the order of every row.
         types: Their types.
         words: The names as the scripts take them.
-        vectors: The positions of those that are vectors; there rows hold bytes, which `values` and `encodable` turn.
-        vector_type: A struct type with one field a feature, made of a row's values in order; it encodes to a JSON
-            object with the features' own names.
-        renderer: Makes JSON of the replies; it calls the id `id_name`.
-        calls: Makes calls; set by the store whose keys it has.
+        vectors: The positions of vectors. Rows hold them as bytes; `values` and `encodable` convert those.
+        vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
+            features' own names.
+        renderer: Turns replies into JSON; the id is called `id_name` there.
+        calls: Makes the calls; set by the store, which knows the keys.
     """
 
     __slots__ = (
@@ -67,13 +67,13 @@ class Selection:
         self.names = tuple(names)
         self.types = tuple(types)
         self.words = tuple(words)
-        # Asked for by layout, rows come as they are stored: behind the layout, and each alone.
+        # Asked for by layout, rows come as they are stored: each in a string of its own, behind the layout.
         *options, last = self.words or ("",)
         self._head = len(last) - 1 if last.startswith("@") and options in ([], ["?current"]) else 0
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
         python_types = [python_type(kind) for kind in types]
         row = tuple.__class_getitem__(tuple(python_types))
-        # Not strict: an int beyond 2^53 travels as a decimal string. Text stays text, `null` and `1e5` included.
+        # Not strict: an int beyond 2^53 travels as text. A string feature stays text, `null` and `1e5` included.
         self._one = msgspec.msgpack.Decoder(row, strict=False)
         self._rows = msgspec.msgpack.Decoder(list[row | None], strict=False)  # type: ignore[valid-type]
         fresh = tuple[row, int | None, int | None, str, tuple[int | None, ...]]  # type: ignore[valid-type]
@@ -104,14 +104,14 @@ class Selection:
         return row
 
     def decode_many(self, reply: bytes | list[bytes | None]) -> list[Row | None]:
-        """Return the rows in a reply of get_features_batch, None for an unknown id; errors as in `decode`."""
+        """Return the rows in a reply of get_features_batch; None for an unknown id. Errors as in `decode`."""
         if isinstance(reply, list):
             return [None if row is None else self.decode(row) for row in reply]
         rows: list[Row | None] = self._rows.decode(reply)
         return rows
 
     def decode_fresh(self, reply: bytes) -> list[Fresh | None]:
-        """Return what a reply of get_features_batch with metadata holds; errors as in `decode`."""
+        """Return the rows with ages in a reply of get_features_batch with `?metadata`; errors as in `decode`."""
         return [entry and self._fresh_of(*entry) for entry in self._fresh.decode(reply)]
 
     def _fresh_of(
@@ -141,7 +141,7 @@ def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, c
         schema: What declares them.
         names: The features.
         id_name: What responses call the id.
-        current: Whether to have Redis make sure that this is its schema, also where rows of it are stored.
+        current: Whether the script checks the schema first, instead of trusting packed rows that match it.
 
     Raises:
         UndeclaredFeatureError: A name is not declared.

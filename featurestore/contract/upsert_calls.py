@@ -1,4 +1,4 @@
-"""From rows to calls of upsert_features and from its replies to one result."""
+"""Rows to calls of upsert_features, and its replies to one result."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from featurestore.keys import MAX_ID_BYTES, Keys
 from featurestore.schema.values import shown
 
 _PLAIN_TYPES = {"float": (float, int), "int": (int,), "string": (str,)}
-"""Types of values that are sent as they are, by their feature's type."""
+"""Feature type → Python types whose values hiredis writes as the script wants them."""
 
 _PLAIN_ROWS = frozenset({tuple, list})
 
@@ -39,9 +39,9 @@ class UpsertResult(msgspec.Struct):
 
     Attributes:
         written: How many were written.
-        skipped: How many were left out since all they give is older than what is stored.
-        rejected: Those that were not acceptable, by position.
-        verdicts: A letter for each row, see `VERDICTS`; empty unless it was asked for.
+        skipped: How many were left out because all their values are older than the stored ones.
+        rejected: The rejected rows, by position.
+        verdicts: A letter for each row, see `VERDICTS`; empty unless asked for.
     """
 
     written: int = 0
@@ -59,18 +59,18 @@ class UpsertCall(msgspec.Struct, frozen=True):
 
 
 class Upsert:
-    """One upsert under way: makes the calls and adds up what became of their rows in `result`.
+    """One upsert under way: makes the calls, and adds up in `result` what became of the rows.
 
-    A row that cannot be sent (its id, a value of another Python type than its feature's, an undeclared feature, too few
-    values) is rejected here; what the text of a value must look like is for the script to say.
+    Rows that cannot be sent are rejected here: a bad id, a value of the wrong Python type, an undeclared feature, too
+    few values. The script checks the text of each value.
 
     Args:
         keys: The entity's.
-        declared: The features that may be written, with their types.
-        columns: What the rows have behind their ids.
-        event_time: Of all rows that do not tell their own.
-        options: Words for the script, in front of the names.
-        verdicts: Whether its replies have a letter for each row.
+        declared: Declared feature → its type.
+        columns: The names of the values behind each row's id.
+        event_time: The event time of rows that have none of their own.
+        options: Options of the script, which stand before the names.
+        verdicts: Whether the options ask for a letter for each row.
     """
 
     def __init__(  # noqa: PLR0913 - what an upsert is made of
@@ -98,7 +98,7 @@ class Upsert:
         self._head: list[Word] = [to_time(event_time), len(words), *words]
 
     def call(self, rows: Sequence[Sequence[Any]], among: Sequence[int]) -> UpsertCall:
-        """Return the call that writes `rows`, which have these positions among all rows."""
+        """Return the call that writes `rows`; `among` has their positions among all rows."""
         keys: list[Word] = [self._keys.members, self._keys.schema]
         arguments = self._head.copy()
         positions = []
@@ -112,7 +112,7 @@ class Upsert:
         return UpsertCall(keys, arguments, positions)
 
     def settle(self, call: UpsertCall, reply: Reply) -> None:
-        """Add one call's reply to the result; an error reply to the call as a whole is raised."""
+        """Add one call's reply to the result; raise an error reply to the whole call."""
         if isinstance(reply, FeatureStoreError):
             raise reply
         written, skipped, rejected = reply[:3]
@@ -124,7 +124,7 @@ class Upsert:
             self._reject(call.positions[row], code.decode(), reason.decode(errors="replace"))
 
     def finish(self) -> UpsertResult:
-        """Return the result, when all calls are settled."""
+        """Return the result, once all calls are settled."""
         self.result.rejected.sort(key=lambda rejected: rejected.row)
         if self._wants_verdicts:
             self._verdicts.update((rejected.row, "R") for rejected in self.result.rejected)
@@ -132,7 +132,7 @@ class Upsert:
         return self.result
 
     def _plain_words(self, row: Sequence[Any]) -> list[Any] | None:
-        """Return a row's words when all of its values are plain ones; the common case, which must be quick.
+        """Return a row's words if types like these were checked before: the common case, which must be quick.
 
         hiredis writes floats and ints as `to_text` does.
         """
@@ -140,7 +140,7 @@ class Upsert:
         if positions is None:
             return None
         words = list(row)
-        if self._timed and not words[1]:  # no text is no time
+        if self._timed and not words[1]:  # empty text is no time of its own
             return None
         texts, ints = positions
         for index in ints:
@@ -176,7 +176,7 @@ class Upsert:
         return [entity_id, *values]
 
     def _wrong_shape(self, row: object) -> str | None:
-        """Return what is wrong with a row as such, None where nothing is."""
+        """Return what is wrong with a row's shape; None if nothing is."""
         if not isinstance(row, tuple | list) or not row:
             return f"a row is an id and its values, not {shown(row)}"
         if len(row) != len(self._columns) + 1:
@@ -184,7 +184,7 @@ class Upsert:
         return None
 
     def _remember(self, types: tuple[type, ...]) -> None:
-        """Have rows whose values are of these types go the quick way, where all of them are plain."""
+        """Let later rows with these types take the quick way, if all of them are plain types."""
         for index, kind in enumerate(types[1:], 1):
             wanted = (str, int) if self._timed and index == 1 else _PLAIN_TYPES.get(self._kinds[index - 1], ())
             if kind not in wanted:
@@ -197,7 +197,7 @@ class Upsert:
         if self._timed and index == 1:
             return to_time(value)
         kind = self._kinds[index - 1]
-        if not kind:  # undeclared: what matters is whether the row has a value there at all
+        if not kind:  # undeclared: all that matters is whether the row has a value here
             return LEAVE if value is LEAVE else b""
         try:
             return to_text(kind, value)
@@ -205,6 +205,6 @@ class Upsert:
             raise UnsuitableValueError(f"{self._columns[index - 1]} {error}") from None
 
     def _reject(self, row: int, code: str, reason: str) -> list[Any]:
-        """Note a rejected row; it has no words."""
+        """Note a rejected row, and return its words: none."""
         self.result.rejected.append(RejectedRow(row, code, reason))
         return []

@@ -1,4 +1,4 @@
-"""How ids and values become the text that the scripts take."""
+"""How ids, values and times become the words that the scripts take."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -12,7 +12,7 @@ from featurestore.schema.values import held, row_value, shown
 
 
 class Mark(bytes):
-    """Bytes that stand in a value's place and mean something else; bytes from a caller are never taken for one."""
+    """Bytes in a value's place that are no value. Bytes from a caller are never taken for one."""
 
 
 FORGET = Mark(b"\xff")
@@ -32,36 +32,36 @@ _WRITERS: Mapping[type, Callable[[Any], str | bytes]] = {
     bytes: lambda value: value,
     type(None): lambda _: FORGET,
 }
-"""What rows hold, as the scripts take it; floats with as many digits as reproduce them bit for bit."""
+"""Python type → how its values are written for the scripts; floats with all digits that they need."""
 
 
 VERDICTS = {"C": "created", "A": "applied", "P": "partly stale", "S": "stale", "D": "duplicate", "R": "rejected"}
-"""What the letters of the scripts' verdicts mean."""
+"""Letter in the scripts' replies → what became of the row."""
 
 EVENT_TIME = "@event_time"
-"""The column with the event time of each row."""
+"""Name of the column with each row's event time."""
 
 EVENT_ID = "@event_id"
-"""The column with the text that tells events apart."""
+"""Name of the column with each event's id, which tells a repeated event from a new one."""
 
 
 def to_text(kind: str, value: object) -> str | bytes:
-    """Return what a value of a feature of that kind is sent as; None as the mark that removes the feature.
+    """Return the word for a value of a feature of that type; for None, the mark that removes the feature.
 
     Raises:
-        UnsuitableValueError: It is not of that kind; see `row_value`.
+        UnsuitableValueError: The value is not of that type; see `row_value`.
     """
     if isinstance(value, Mark):
         return value
     plain = row_value(kind, value)
-    if type(plain) is float:  # the sign of a zero, and ints, are for the script to read
+    if type(plain) is float:  # the script reads ints and the sign of a zero itself
         number = held(value)
         plain = int(number) if isinstance(number, int) and -_INT64 <= number < _INT64 else float(number)
     return _WRITERS[type(plain)](plain)
 
 
 def to_time(value: object) -> str:
-    """Return an event time as the scripts take it: ms since 1970, ISO 8601 text as it is, nothing for None.
+    """Return the word for an event time: ms since 1970, ISO 8601 text as it is, empty text for None.
 
     Raises:
         BadTimeError: It is none of these, nor an aware datetime.

@@ -1,4 +1,4 @@
-"""A schema file: the declared features of an entity, as TOML has them and as apply_schema takes them."""
+"""Schema files: read from TOML, checked, and turned into the words that apply_schema takes."""
 
 import difflib
 import math
@@ -21,19 +21,19 @@ Duration = str
 """A span of time: digits and `ms`, `s`, `m`, `h` or `d`, such as `30d`; or `none`."""
 
 RESPONSE_FIELDS = frozenset({"features", "metadata", "verdict"})
-"""Fields of responses, which no id can be called by."""
+"""Fields of responses. No join key can have one of these names."""
 
 _BETTER_NAMES = {"event_timestamp": "event_at", "created": "created_at"}
 
 RESERVED_NAMES = frozenset(_BETTER_NAMES)
-"""Columns that Feast's client sends beside the features, which no feature can be called by."""
+"""Columns that Feast's client adds to every write. No feature and no join key can have one of these names."""
 
 _TYPES = "float, int, bool, string, float32[N], count(SPAN), sum(FIELD, SPAN)"
 _KNOWN_TYPES = ("float", "int", "bool", "string", "float32[N]", "count(10m)", "sum(amount, 1h)")
 _SPANS = "want a span of time in quotes, such as 30d, 12h, 5m, 10s or 500ms"
 _NAMES = "want a letter or _, then letters, digits, _ . - (128 at most)"
 
-# What apply_schema.lua takes, which has the last word; here it is told before anything is sent, and with its place.
+# apply_schema.lua has the last word. The same limits are checked here so that the error names the place in the file.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
 _WINDOW_SPAN = re.compile(r"0*[1-9][0-9]*")
@@ -46,9 +46,9 @@ class FeatureDefinition(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes:
         type: What its values are.
-        default: What is served where there is no value.
-        max_age: How old a value may be to be served, by its event time.
-        always: Whether a vector is read with the other features, not only when it is asked for.
+        default: What is served in place of a missing value.
+        max_age: How old a value may be and still be served, by its event time.
+        always: Whether a vector is part of the packed row, and so read also when it is not named.
     """
 
     type: FeatureType
@@ -62,13 +62,13 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes:
         features: Feature name → type, or type and options, in the order in which rows have them.
-        entity: What the features belong to; starts every key.
-        members: The set of all known ids where it is not `all_<entity>s`.
-        join_key: What tables and responses call the id, where it is not `<entity>_id`.
-        max_age: How old values may be to be served, by their event time; for features that do not say.
-        ttl: How long after its newest event time an entity is known.
-        tombstone: How long a deleted entity is guarded against late events; a day where nothing is said.
-        services: Name → features that are asked for by that name; `entity:feature` for those of others.
+        entity: What the features belong to. Every key starts with it.
+        members: Key of the set of known ids; None means `all_<entity>s`.
+        join_key: The id's name in tables and responses; None means `<entity>_id`.
+        max_age: How old values may be and still be served, for features without a `max_age` of their own.
+        ttl: How long after its newest event time an entity expires; None means never.
+        tombstone: How long after a deletion late events are ignored; None means a day.
+        services: Service name → the features it stands for; `entity:feature` for another entity's.
     """
 
     features: dict[str, FeatureType | FeatureDefinition]
@@ -84,7 +84,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         """Return the definition as apply_schema takes it.
 
         Raises:
-            SchemaError: Something in it is not allowed; it says what, by its key in a schema file, and what would be.
+            SchemaError: Something is not allowed. The message has the key, the value, and what would be right.
         """
         self._check()
         words: list[str] = []
@@ -105,7 +105,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         return words
 
     def references(self) -> dict[str, dict[str, list[str]]]:
-        """Return what the services name with an entity: entity → feature → the services."""
+        """Return the `entity:feature` names of all services: entity → feature → the services that name it."""
         found: dict[str, dict[str, list[str]]] = {}
         for service, names in self.services.items():
             for name in names:
@@ -115,7 +115,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         return found
 
     def _check(self) -> None:
-        """Return when all that can be known without Redis is right; errors as in `words`."""
+        """Check all that can be checked without Redis; errors as in `words`."""
         if not isinstance(self.entity, str) or not ENTITY_NAME.fullmatch(self.entity):
             raise _refusal("entity", self.entity, "want a letter or _, then letters, digits, _ - (64 at most)")
         for key in ("members", "join_key"):
@@ -146,17 +146,17 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _refusal(key: str, value: object, want: str) -> SchemaError:
-    """Return what says that the value of a key is not allowed, and what is."""
+    """Return the error for a key whose value is not allowed; `want` says what is."""
     return SchemaError(f"{key} = {_toml(value)}: {want}")
 
 
 def _toml(value: object) -> str:
-    """Return a value for messages, near to how a schema file has it."""
+    """Return a value for messages, much as TOML spells it."""
     return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
 _KEYS_OF_OTHERS = re.compile(r"all_users|.*:(schema|features)|featurestore:.*", re.DOTALL)
-"""The ids of users, schemas, hashes, and what the store has for itself."""
+"""Keys that the store uses itself: the ids of users, schemas, hashes, the registry of schemas."""
 
 
 def _check_members(entity: str, members: str) -> None:
@@ -268,8 +268,8 @@ def read_definition(path: Path | None = None) -> Definition:
     """Read a schema file; without a path, the one that ships with the package.
 
     Raises:
-        SchemaError: The file is missing, is not TOML, or does not have the shape of a `Definition`. It names the file,
-            the key, the value, and what would be right.
+        SchemaError: The file is missing, is not TOML, or does not have the shape of a `Definition`. The message has the
+            file, the key, the value, and what would be right.
     """
     source = resources.files("featurestore.schema") / "features.toml" if path is None else path
     try:
@@ -287,7 +287,7 @@ def read_definition(path: Path | None = None) -> Definition:
 
 
 def _definition_of(content: Mapping[str, Any]) -> Definition:
-    """Return what a file's content declares; its values are still to be checked."""
+    """Return the definition in a file's content. Keys are checked here, values in `Definition.words`."""
     _check_keys("", content, Definition.__struct_fields__)
     if "features" not in content:
         raise SchemaError('[features] is missing: want a table, such as age = "float"')
@@ -315,6 +315,6 @@ def _check_keys(prefix: str, table: Mapping[str, Any], known: Iterable[str]) -> 
 
 
 def _meant(word: object, known: Iterable[str]) -> str:
-    """Return a question for what `word` may stand for, nothing where it is like none of `known`."""
+    """Return `: did you mean …?` with the nearest of `known`; empty text if none is near."""
     close = difflib.get_close_matches(str(word).lower(), list(known), 1)
     return f": did you mean {close[0]}?" if close else ""

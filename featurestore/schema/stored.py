@@ -18,16 +18,17 @@ class Schema(msgspec.Struct, frozen=True):
     Attributes:
         features: Feature name → type, in declared order.
         version: Counts the changes.
-        layout: Digest of names, types, order and rules, by which the scripts know what a caller knows.
-        always: Vectors that are read with the other features.
-        services: Name → features that are asked for by that name.
-        join_key: What tables and responses call the id; None for `<entity>_id`.
-        members: The set of all known ids; None for `all_<entity>s`.
-        tombstone_ms: How long a deleted entity is guarded against late events.
-        ttl_ms: How long after its newest event time an entity is known; 0 for ever.
-        max_ages_ms: Feature → how old its values may be to be served, where it has its own; under no name, for the
-            others.
-        defaults: Feature → what is served where it has no value.
+        layout: Digest of names, types, order and rules. A caller sends it, and a script refuses a digest of another
+            schema.
+        always: Vectors that are part of the packed row. Others are read only when they are named.
+        services: Service name → the features it stands for.
+        join_key: The id's name in tables and responses; None means `<entity>_id`.
+        members: Key of the set of known ids; None means `all_<entity>s`.
+        tombstone_ms: How long after a deletion late events are ignored.
+        ttl_ms: How long after its newest event time an entity expires; 0 means never.
+        max_ages_ms: Feature → how old its value may be and still be served. The empty name stands for all features
+            that have no entry of their own.
+        defaults: Feature → what is served in place of a missing value.
     """
 
     features: dict[str, FeatureType]
@@ -44,11 +45,11 @@ class Schema(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_reply(cls, entity: str, reply: Sequence[bytes]) -> "Schema":
-        """Make a schema of the hash of `entity`: field, value, field, value ….
+        """Return the schema that a reply to HGETALL holds: field, value, field, value ….
 
         Raises:
-            NoSchemaError: There is none.
-            SchemaError: It is not what apply_schema writes.
+            NoSchemaError: The hash is empty.
+            SchemaError: The hash holds what apply_schema never writes.
         """
         try:
             stored = {field.decode(): value.decode() for field, value in zip(reply[::2], reply[1::2], strict=True)}
@@ -75,7 +76,7 @@ class Schema(msgspec.Struct, frozen=True):
 
     @property
     def row(self) -> dict[str, FeatureType]:
-        """The features of the packed row: all but the vectors that are read only when asked for."""
+        """The features of the packed row: all but the vectors that are read only when they are named."""
         return {name: kind for name, kind in self.features.items() if name in self.always or not vector_length(kind)}
 
     @property
@@ -85,13 +86,13 @@ class Schema(msgspec.Struct, frozen=True):
 
     @property
     def least_max_age_ms(self) -> int | None:
-        """How old a complete row may get before one of its values is not to be served; None for any age."""
+        """The age at which the first value of a complete row stops being served; None if none ever does."""
         ages = [self.max_ages_ms.get(name, self.max_ages_ms.get("")) for name in self.row]
         known = [age for age in (*ages, self.ttl_ms or None) if age is not None]
         return min(known, default=None)
 
     def shown(self, entity: str) -> dict[str, Any]:
-        """Return it for people to read, as JSON can have it; options only where there are any. Times are in ms."""
+        """Return the schema as JSON for people: options only where they are set, times in ms."""
         options: dict[str, dict[str, Any]] = {}
         for name in self.features:
             option = {"default": self.defaults.get(name), "max_age_ms": self.max_ages_ms.get(name)}
@@ -123,24 +124,24 @@ class Schema(msgspec.Struct, frozen=True):
         return self.services[name]
 
     def id_name(self, entity: str) -> str:
-        """Return what responses call the id of `entity`; a join key that another field of theirs has is not used."""
+        """Return the id's name in responses: the join key, unless a response has another field of that name."""
         return f"{entity}_id" if self.join_key is None or self.join_key in RESPONSE_FIELDS else self.join_key
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """Return a JSON array of word, value … as a mapping."""
+    """Return a JSON array `[word, value, word, value …]` as a mapping."""
     words = msgspec.json.decode(text, type=list[str])
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def _of(words: Mapping[str, str], option: str) -> dict[str, str]:
-    """Return what stands for `option`, by the name behind its colon; under no name where there is no colon."""
+    """Return the values of the words `option:name`, by name; the word `option` alone has the empty name."""
     parts = ((*word.partition(":"), value) for word, value in words.items())
     return {name: value for word, _, name, value in parts if word == option}
 
 
 def _value_of(kind: str, text: str) -> Value:
-    """Return the value of a default; its text where only Lua would read it, such as `5.`."""
+    """Return a default's value; its text if only Lua can read it as a number, such as `5.`."""
     if kind == "string":
         return text
     try:

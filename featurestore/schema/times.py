@@ -8,7 +8,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def time_of(text: str) -> int:
-    """Return the ms since 1970 of a time that the scripts took: digits, or ISO 8601 where no offset means UTC."""
+    """Return ms since 1970 for a time that the scripts accept: digits, or ISO 8601, in UTC unless it has an offset."""
     if text.isdigit():
         return int(text)
     moment = datetime.fromisoformat(text)
@@ -29,4 +29,4 @@ def parse_duration(text: str) -> int:
 
 def ms_of(moment: datetime) -> int:
     """Return an aware moment as ms since 1970."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)  # seconds as a float would be a ms off for some
+    return (moment - _EPOCH) // timedelta(milliseconds=1)  # exact: float seconds would be 1 ms off for some

@@ -16,19 +16,21 @@ _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
 
 def row_value(kind: str, value: object) -> Any:
-    """Return a feature's value as rows have it; None stays None.
+    """Return a feature's value as rows hold it; None stays None.
 
-    This is the one rule of what counts as a value, for HTTP, NDJSON, Feast's routes, Python and passed values: the
-    types of JSON and of Python count, and text of a number is no number. An int is a float too. A whole float below
-    2^53 is an int too, since JSON has one kind of number. numpy's scalars and arrays count as what they hold, instances
-    of subclasses as their base type's. There is no negative zero.
+    This is the one rule for values, at every door: HTTP, NDJSON, Feast's routes, Python, passed values.
+
+    - Types of JSON and of Python count. Text is never a number, not even `"5"`.
+    - An int is a valid float. A whole float below 2^53 is a valid int, since JSON has one kind of number.
+    - numpy's scalars and arrays count as what they hold, and instances of subclasses as their base type.
+    - Negative zero becomes zero.
 
     Args:
         kind: The feature's type; a window's value counts as that of an int or a float.
         value: What a caller gives.
 
     Raises:
-        UnsuitableValueError: It is not of that type; the text reads well behind the feature's name.
+        UnsuitableValueError: The value is not of that type. The message goes behind the feature's name.
     """
     value = held(value)
     if value is None:
@@ -50,17 +52,17 @@ def row_value(kind: str, value: object) -> Any:
 
 
 def shown(value: object) -> str:
-    """Return what messages say of a value: short, one line, text in quotes."""
+    """Return a value as messages show it: on one line, at most 64 characters, text in quotes."""
     try:
         text = ascii(value) if isinstance(value, str) and not is_unicode(value) else repr(value)
-    except Exception:  # noqa: BLE001 - an error must not end in another, whatever the value's own code does
+    except Exception:  # noqa: BLE001 - a broken __repr__ must not hide the error that is being told
         text = f"a value of type {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can hold the text: it has no lone surrogate."""
+    """Return whether the text can be encoded as UTF-8, that is, has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -69,14 +71,15 @@ def is_unicode(text: str) -> bool:
 
 
 def held(value: Any) -> Any:
-    """Return what a scalar of numpy or the like holds; what is none as it is."""
+    """Return what a scalar of numpy or the like holds; any other value as it is."""
     return unwrapped(value) if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def unwrapped(value: Any) -> Any:
-    """Return what an array or scalar of numpy or the like holds, in Python's types; what is neither as it is.
+    """Return what an array or scalar of numpy or the like holds, in Python's types; any other value as it is.
 
-    Times stay, since numpy would show those in ns as ints. So a record stays a list of numpy's scalars.
+    Times stay numpy's: `tolist()` would turn those in ns into ints. A record becomes a list of numpy scalars, for the
+    same reason.
     """
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if kind == "V":
@@ -107,7 +110,7 @@ def _float(value: object) -> float | None:
 
 
 def _vector(kind: str, length: int, value: object) -> bytes:
-    """Return a vector's numbers, 4 bytes each, little-endian. Bytes are taken to be that already."""
+    """Return a vector as little-endian float32s. Bytes are taken to be in that form already."""
     stored = isinstance(value, bytes)
     numbers = _numbers(value)
     if numbers is None:
@@ -134,5 +137,5 @@ def _numbers(value: Any) -> "array[float] | None":
 
 
 def numbers_of(vector: bytes) -> list[float]:
-    """Return the numbers of a vector."""
+    """Return the numbers of a vector in its stored form, little-endian float32s."""
     return array("f", vector).tolist()

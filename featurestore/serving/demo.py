@@ -1,4 +1,4 @@
-"""`featurestore demo`: simulated users, served and kept fresh, in a place of their own."""
+"""`featurestore demo`: serves simulated users and keeps them fresh, apart from real data."""
 
 import contextlib
 import errno
@@ -34,7 +34,7 @@ _logger = logging.getLogger("featurestore")
 _TIMEOUT_S = 5.0
 _LOOK_S = 0.2
 _MARK = "featurestore:demo"
-"""The key that says of a Redis that it was empty before a demo came."""
+"""The key that a demo leaves in a Redis that was empty before."""
 
 _LOCAL_WRITE_KEY = "demo"
 _DEMO_KEY = re.compile(rf"user:user\d{{5,}}:features|all_users|user:schema|{SCHEMAS}|{_MARK}".encode())
@@ -47,7 +47,7 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
     Args:
         settings: Where to listen, and which Redis to use.
         users: How many to simulate.
-        may_write: Asked, with the reason, before the demo writes to a Redis that holds something else.
+        may_write: Asked before the demo writes to a Redis that holds other data; gets the reason.
 
     Raises:
         FeatureStoreError: A demo runs already, the address is taken, or something cannot be started.
@@ -65,7 +65,7 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
         url = server.url if server else str(settings.url)
         _declare(url, None if server else partial(_ask_first, url=url, users=users, may_write=may_write))
         write_keys = settings.write_keys or _write_key(settings.bind)
-        unknown = {warning.partition(" ")[0] for warning in unknown_variables()}  # the children need not tell again
+        unknown = {warning.partition(" ")[0] for warning in unknown_variables()}  # so that children do not warn again
         environment = {name: value for name, value in os.environ.items() if name not in unknown}
         environment |= {"REDIS_URL": url, "FEATURESTORE_WRITE_KEYS": write_keys, "FEATURESTORE_BIND": settings.bind}
         patience = settings.graceful_timeout_s
@@ -80,7 +80,7 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
         had_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
         while True:
             time.sleep(_LOOK_S)
-            if had_terminal and not has_terminal():  # under make, which keeps the hangup to itself
+            if had_terminal and not has_terminal():  # under make, which does not pass SIGHUP on
                 raise SystemExit(128 + signal.SIGHUP)
             if server is not None and server.failure is not None:
                 raise server.failure
@@ -91,7 +91,7 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
 
 @contextlib.contextmanager
 def _only_demo(folder: Path) -> Iterator[None]:
-    """Hold the folder's demo lock; a demo that was killed leaves none."""
+    """Hold the folder's demo lock. The kernel frees it even if the demo is killed."""
     with (folder / "demo.lock").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,11 +104,11 @@ def _only_demo(folder: Path) -> Iterator[None]:
 
 
 def free_address(bind: str) -> str:
-    """Return `bind` when a server may listen there; where it asks for any port, by number 0, with a free one.
+    """Return `bind` if a server can listen there, with a free port in place of port 0.
 
     Raises:
-        FeatureStoreError: Something listens there.
-        ConfigurationError: Nothing can.
+        FeatureStoreError: Something listens there already.
+        ConfigurationError: Nothing can listen there.
     """
     address = split_address(bind)
     if isinstance(address, str):
@@ -135,7 +135,7 @@ def _taken(bind: str) -> str:
 
 
 def _declare(url: str, check: Callable[[FeatureStore, Definition], None] | None) -> None:
-    """Apply the package's schema; where the Redis is not the demo's own, `check` first looks whether it may."""
+    """Apply the package's schema. On a Redis that is not the demo's own, `check` first asks whether it may."""
     definition = read_definition()
     with FeatureStore.connect(url, timeout=_TIMEOUT_S, keys=Keys.of(definition.entity, definition.members)) as store:
         if check is not None:
@@ -146,10 +146,10 @@ def _declare(url: str, check: Callable[[FeatureStore, Definition], None] | None)
 def _ask_first(
     store: FeatureStore, definition: Definition, *, url: str, users: int, may_write: Callable[[str], bool]
 ) -> None:
-    """Return when the Redis holds nothing but what demos have written, or the user agrees.
+    """Make sure that the Redis holds demo data only, or that the user agrees to write.
 
     Raises:
-        FeatureStoreError: The user does not.
+        FeatureStoreError: It holds other data, and the user does not agree.
     """
     command = store.transport.command
     if not command("DBSIZE"):
@@ -164,7 +164,7 @@ def _ask_first(
 
 
 def _key_of_others(store: FeatureStore) -> str | None:
-    """Return a key that no demo has written, None where there is none; without the mark, all are somebody else's."""
+    """Return a key that no demo has written; None if there is none. Without the mark, every key is such a key."""
     command = store.transport.command
     marked = command("EXISTS", _MARK)
     cursor = b""
@@ -177,7 +177,7 @@ def _key_of_others(store: FeatureStore) -> str | None:
 
 
 def _write_key(bind: str) -> str:
-    """Return an API key for writes: a well-known one where only this machine gets at the server."""
+    """Return an API key for writes: a well-known one if only this machine can reach the server."""
     address = split_address(bind)
     if isinstance(address, str) or address[0] in {"127.0.0.1", "::1", "localhost"}:
         return _LOCAL_WRITE_KEY
@@ -185,7 +185,7 @@ def _write_key(bind: str) -> str:
 
 
 def _instructions(settings: Settings, url: str, write_keys: str) -> str:
-    """Return commands that work while the demo runs, for whoever has not read any page."""
+    """Return commands to try while the demo runs, for users who have read no page."""
     address = reachable(settings.bind)
     if isinstance(address, str):
         curl, web = f"curl --unix-socket {quote(address)}", "http://localhost"

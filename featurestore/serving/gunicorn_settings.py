@@ -1,4 +1,4 @@
-"""gunicorn's configuration, as `featurestore serve` and the checkout's gunicorn.conf.py use it."""
+"""gunicorn's configuration, for `featurestore serve` and the checkout's gunicorn.conf.py."""
 
 import sys
 from itertools import count
@@ -54,43 +54,43 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 
 
 def prepare(server: Any) -> None:
-    """Make what workers inherit: the memory in which they count, and leave to hold as many connections as they may."""
+    """Prepare what workers inherit: the shared memory for counts, and the limit of open files."""
     master.prepare(server)
-    counters.share(2 * server.cfg.workers + 16)  # two for each while they are replaced, and some for SIGTTIN
+    counters.share(2 * server.cfg.workers + 16)  # two for each worker while it is replaced, and some spare for SIGTTIN
     limit = raise_limit()
     if limit < FILES:
         server.log.warning(scarcity(clients_of(server.cfg), limit))
 
 
 def choose_place(server: Any, worker: Any) -> None:
-    """Give a worker that is about to start a place for its counts that no running worker has."""
+    """Give a starting worker a place for its counts that no running worker has."""
     taken = {other.place_of_counts for other in server.WORKERS.values()}
     worker.place_of_counts = next(place for place in count() if place not in taken)
 
 
 def take_place(_server: Any, worker: Any) -> None:
-    """Have a worker that has started count at its place."""
+    """Let a started worker count at its place, and take no more clients than files allow."""
     counters.take_place(worker.place_of_counts)
     fit_clients(worker)
 
 
 def fit_clients(worker: Any) -> None:
-    """Have a worker take no more clients than it may, gunicorn's own workers too."""
+    """Bound a worker's clients by its limit of open files, for gunicorn's own worker classes too."""
     most = clients_of(worker.cfg)
-    if worker.cfg.worker_class_str == "gevent":  # which takes as many for each listener
+    if worker.cfg.worker_class_str == "gevent":  # which applies the bound to each listener
         most = max(1, most // len(worker.sockets))
     worker.worker_connections = most
 
 
 def clients_of(cfg: Any) -> int:
-    """Return how many clients a worker may have, whatever the command line says: no more than files can be opened."""
+    """Return how many clients a worker may have: what is configured, or fewer if files do not suffice."""
     others = cfg.threads if cfg.worker_class_str == "gthread" else 0
     wanted: int = cfg.worker_connections
     return min(wanted, clients_within(limit_of_files(), others=others))
 
 
 def settings_or_exit() -> dict[str, Any]:
-    """Return gunicorn's settings; where ours cannot be used, say so in a line and exit with code 2."""
+    """Return gunicorn's settings; if ours cannot be used, say so in one line and exit with code 2."""
     try:
         return gunicorn_settings(Settings.from_environment())
     except ConfigurationError as error:

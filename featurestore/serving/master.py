@@ -1,6 +1,6 @@
-"""What gunicorn's master does beside gunicorn: the embedded server, warnings, and the terminal's end.
+"""What gunicorn's master does for us: the embedded server, warnings, the end of the terminal.
 
-Imports neither redis nor asyncio, which workers patch for gevent before they use them.
+Imports neither redis nor asyncio: workers have gevent patch those after the fork, before they use them.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ _logger = logging.getLogger("featurestore")
 
 
 class _State:
-    """What the master knows between its hooks."""
+    """What the master keeps from one hook to the next."""
 
     failed = False
     survives_hangups = False
 
 
 def log_as_gunicorn_does() -> None:
-    """Have the package's messages go where gunicorn's go."""
+    """Send the package's log messages where gunicorn's go."""
     ours, gunicorns = logging.getLogger("featurestore"), logging.getLogger("gunicorn.error")
     ours.handlers, ours.propagate = gunicorns.handlers, not gunicorns.handlers
     ours.setLevel(gunicorns.level)
 
 
 def prepare(server: Any) -> None:
-    """Warn of what is amiss, and start the embedded server where no Redis is named: workers only use it.
+    """Warn of what is amiss, and start the embedded server if no Redis is named. Workers only use it.
 
     Args:
         server: gunicorn's arbiter, before it listens.
@@ -58,9 +58,9 @@ def prepare(server: Any) -> None:
 
 
 def heed_the_terminal(server: Any) -> None:
-    """Have SIGHUP, which a closing terminal sends, stop a server that was started from a terminal.
+    """Let SIGHUP, which a closing terminal sends, stop a server that was started from a terminal.
 
-    Without a terminal it goes on meaning what gunicorn says: reload. So it does under `nohup`.
+    Without a terminal, and under `nohup`, SIGHUP means what gunicorn says: reload.
     """
     if _State.survives_hangups or not has_terminal():
         return
@@ -68,16 +68,16 @@ def heed_the_terminal(server: Any) -> None:
 
 
 def tie_worker(worker: Any) -> None:
-    """End a worker with its master, at once, and leave it to the master what a SIGHUP to the whole group means.
+    """Let a worker end at once when its master ends, and ignore SIGHUP, which is the master's to handle.
 
-    gunicorn's own sync worker looks after its master only every 15 seconds.
+    gunicorn's own sync worker checks on its master only every 15 seconds.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     tie_to(worker.ppid)
 
 
 def tell_failure(_server: Any) -> None:
-    """End the master with code 1 where the embedded server is lost, once gunicorn has stopped its workers."""
+    """End the master with code 1 if the embedded server was lost. gunicorn has stopped the workers by then."""
     if _State.failed:
         sys.exit(1)
 
@@ -88,13 +88,13 @@ def _end_master(_error: FeatureStoreError) -> None:
 
 
 def _is_usable(url: str) -> bool:
-    """Return whether redis-py can use a URL, told by a process of its own, since the master must not import redis.
+    """Return whether redis-py accepts a URL. A child process finds out, because the master must not import redis.
 
-    Workers would each tell it with a traceback, and gunicorn another one.
+    Without this check every worker would log a traceback, and gunicorn another.
     """
     child = os.fork()
     if child == 0:
-        with contextlib.suppress(BaseException):  # whatever else happens is the workers' to meet
+        with contextlib.suppress(BaseException):  # workers will meet and report any other failure
             from featurestore.transport.dial import open_pool  # noqa: PLC0415
 
             try:
@@ -113,7 +113,7 @@ def _leave(server: Any, code: int) -> NoReturn:
 
 
 def has_terminal() -> bool:
-    """Return whether this process has a terminal; one that was closed does not count."""
+    """Return whether this process has a terminal that is still open."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

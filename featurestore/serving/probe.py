@@ -31,10 +31,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def split_address(bind: str) -> tuple[str, int] | str:
-    """Return host and port of what FEATURESTORE_BIND says, or the path of a unix socket.
+    """Return the host and port in FEATURESTORE_BIND, or the path of a unix socket.
 
     Raises:
-        ConfigurationError: It is an inherited descriptor, whose address is not known.
+        ConfigurationError: It is an inherited descriptor, whose address nobody here knows.
     """
     if bind.startswith("unix:"):
         return re.sub(r"unix:(//)?", "", bind, count=1)
@@ -45,17 +45,17 @@ def split_address(bind: str) -> tuple[str, int] | str:
 
 
 def reachable(bind: str) -> tuple[str, int] | str:
-    """Return the address by which this machine reaches a server that listens on `bind`, all addresses for instance."""
+    """Return where this machine reaches a server that listens on `bind`: loopback, if that is every address."""
     address = split_address(bind)
     return address if isinstance(address, str) else (_EVERY_ADDRESS.get(address[0], address[0]), address[1])
 
 
 def is_alive(bind: str, timeout: float = _TIMEOUT_S) -> bool:
-    """Return whether a server that listens on `bind` answers `GET /livez` with 200, whatever Redis does.
+    """Return whether the server on `bind` answers `GET /livez` with 200. That does not depend on Redis.
 
     Args:
-        bind: Its address, as in FEATURESTORE_BIND.
-        timeout: Seconds to wait for it.
+        bind: The server's address, as in FEATURESTORE_BIND.
+        timeout: Seconds to wait for the answer.
     """
     address = reachable(bind)
     if isinstance(address, str):
@@ -72,7 +72,7 @@ def is_alive(bind: str, timeout: float = _TIMEOUT_S) -> bool:
 
 
 def check() -> int:
-    """Return 0 when the server that the settings describe answers, 1 when not."""
+    """Return 0 if the server of the settings answers, else 1."""
     bind = Settings.from_environment().bind
     if is_alive(bind):
         return 0

@@ -22,10 +22,10 @@ _LOOK_S = 0.02
 
 
 def exit_on_signals() -> None:
-    """Make SIGTERM, SIGINT and SIGHUP end this process in order, so that what it has started is stopped with it.
+    """Make SIGTERM, SIGINT and SIGHUP end this process in order, so that it stops its children.
 
-    Shells start background jobs with SIGINT ignored, which would leave no way to stop them by it. Whoever has SIGHUP
-    ignored, as `nohup` does, wants the process to outlive its terminal.
+    Shells start background jobs with SIGINT ignored; here it works for them too. SIGHUP stays ignored if it was, as
+    under `nohup`: then the process is meant to outlive its terminal.
     """
 
     def leave(number: int, _frame: object) -> None:
@@ -38,7 +38,7 @@ def exit_on_signals() -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Become gunicorn, whose master starts and watches the embedded server where no Redis is named.
+    """Become gunicorn. Its master starts and watches the embedded server if no Redis is named.
 
     Raises:
         ConfigurationError: The Redis URL, or the embedded server's folder, cannot be used.
@@ -52,12 +52,12 @@ def serve(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def running(command: list[str], environment: Mapping[str, str], patience: float) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command of ours; on leaving, ask it to stop, and make it and its children after `patience` seconds.
+    """Run a command of ours. On leaving, ask it to stop; kill it and its children after `patience` seconds.
 
     Args:
-        command: What to run; Linux ends it with this process, even when that is killed.
-        environment: All of its environment.
-        patience: How long it may take to stop.
+        command: The command. Linux ends it with this process, even if this process is killed.
+        environment: Its whole environment.
+        patience: Seconds that it may take to stop.
     """
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
         tied(command),
@@ -77,8 +77,8 @@ def running(command: list[str], environment: Mapping[str, str], patience: float)
 
 
 def _has_members(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether the process or one of its children lives: they may outlive it by a moment when it was killed."""
-    process.poll()  # or it would count until it is waited for
+    """Return whether the process or one of its children lives; children may outlive a killed parent by a moment."""
+    process.poll()  # reaps it, or a zombie would count as alive
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
@@ -87,10 +87,10 @@ def _has_members(process: subprocess.Popen[bytes]) -> bool:
 
 
 def wait_until_serving(gunicorn: subprocess.Popen[bytes], bind: str) -> None:
-    """Return when the HTTP server answers.
+    """Return once the HTTP server answers.
 
     Raises:
-        FeatureStoreError: It has ended, or does not answer in time.
+        FeatureStoreError: The server has ended, or does not answer in time.
     """
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What may be amiss with a server, its settings, the schemas and the data: findings, each with what to do about it."""
+"""`featurestore doctor`: checks of the server, its settings, the schemas and the data, each with what to do."""
 
 import math
 import secrets
@@ -73,7 +73,7 @@ def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding
 
 
 def _info(store: FeatureStore) -> Mapping[str, str] | None:
-    """Return what INFO says; None where it is not permitted."""
+    """Return INFO's fields; None if the user may not ask."""
     try:
         text = store.transport.command("INFO").decode(errors="replace")
     except UnavailableError:
@@ -89,7 +89,7 @@ def _info(store: FeatureStore) -> Mapping[str, str] | None:
 
 
 def _permitted(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield the findings; where the user may not ask for them, or they cannot be had, that."""
+    """Yield the findings; one that says why, if they cannot be read."""
     try:
         yield from findings
     except AccessDeniedError as error:
@@ -102,7 +102,7 @@ def _entities(store: FeatureStore) -> list[str]:
     try:
         return store.entities()
     except FeatureStoreError:
-        return []  # what is wrong is told by the read of a schema
+        return []  # reading the schema will say what is wrong
 
 
 # The server
@@ -153,7 +153,7 @@ def _role_finding(info: Mapping[str, str]) -> Finding:
 
 
 def _clock_findings(store: FeatureStore) -> Iterator[Finding]:
-    """Compare the clocks: rows without an event time get Redis's, those of pipelines have the pipeline's."""
+    """Compare the clocks: rows without an event time get Redis's time, rows of pipelines have the pipeline's."""
     before = time.time()
     seconds, microseconds = store.transport.command("TIME")
     after = time.time()
@@ -239,8 +239,8 @@ def _persistence_finding(store: FeatureStore, info: Mapping[str, str]) -> Findin
     return Finding(good=False, text=text)
 
 
-# What the scripts and their callers do. M stands for the set of known ids, S for the schema, K for the key of an id
-# that nobody has, X for that id.
+# The commands of the scripts and their callers. M: the set of known ids. S: the schema. X: an id that nobody has.
+# K: the key of X.
 _READS = (
     "EVALSHA 0 0", "SISMEMBER M X", "SMISMEMBER M X", "SCARD M", "HGET K f", "HMGET K f", "HGETALL S", "HEXISTS K f",
     "EXISTS K", "TYPE K", "TIME",
@@ -250,7 +250,7 @@ _CHANGES = ("SCRIPT LOAD X", "HSET K f v", "SADD M X", "PEXPIREAT K 1")
 
 
 def _permission_finding(store: FeatureStore) -> Finding:
-    """Try what the scripts do as this user; what would change something only dry, where the user may (Redis 7.0)."""
+    """Try the scripts' commands as this user. Those that change data run as ACL DRYRUN, if Redis (7.0) allows it."""
     nobody = secrets.token_hex(8)
     names = {"M": store.keys.members, "S": store.keys.schema, "K": store.keys.features(nobody), "X": nobody}
     tried = [[names.get(word, word) for word in line.split()] for line in (*_READS, *_WRITES)]
@@ -276,7 +276,7 @@ def _may(store: FeatureStore, words: list[str]) -> bool:
     except AccessDeniedError:
         return False
     except FeatureStoreError:
-        pass  # a replica, full memory: of those others tell
+        pass  # a replica, full memory: other checks report those
     return True
 
 
@@ -321,10 +321,10 @@ def _sample_findings(store: FeatureStore, layout: bytes) -> Iterator[Finding]:
 
 def _hash_findings(store: FeatureStore, hashes: list[bytes], layout: bytes) -> Iterator[Finding]:
     command, entity = store.transport.command, store.keys.entity
-    encoded = sum((command("HGET", key, "@row") or b"").startswith(layout) for key in hashes)
-    hint = "" if encoded == len(hashes) else f": run featurestore repack --entity {entity}"
+    packed = sum((command("HGET", key, "@row") or b"").startswith(layout) for key in hashes)
+    hint = "" if packed == len(hashes) else f": run featurestore repack --entity {entity}"
     yield Finding(
-        encoded == len(hashes), f"{entity}: {encoded} of {len(hashes)} sampled hashes have a row of this layout{hint}"
+        packed == len(hashes), f"{entity}: {packed} of {len(hashes)} sampled hashes have a row of this layout{hint}"
     )
     size = sum(command("MEMORY", "USAGE", key) or 0 for key in hashes) / len(hashes)
     spread = sum(command("OBJECT", "ENCODING", key) == b"hashtable" for key in hashes)

@@ -1,4 +1,4 @@
-"""Looking after the data in small steps beside live traffic: packed rows to rebuild, ids without features to drop."""
+"""Maintenance in small steps beside live traffic: rebuild packed rows, drop ids without features."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class RepackProgress(msgspec.Struct, frozen=True):
     """How far a repack is.
 
     Attributes:
-        seen: Ids looked at; an id may be seen twice when the set grows meanwhile.
+        seen: Ids looked at. An id may be seen twice if the set grows meanwhile.
         built: Rows built.
         total: Ids known when it began.
     """
@@ -32,7 +32,7 @@ class SweepProgress(msgspec.Struct, frozen=True):
 
     Attributes:
         seen: Ids looked at.
-        removed: Ids taken out of the set, since they have no hash: it has expired or was evicted.
+        removed: Ids taken out of the set because they have no hash: it expired or was evicted.
     """
 
     seen: int
@@ -42,8 +42,8 @@ class SweepProgress(msgspec.Struct, frozen=True):
 def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgress]:
     """Build the packed rows that are missing or of an older layout, and yield the progress after each step.
 
-    Each step is one script call over at most 100 ids, so that others are served in between; a row that is written
-    meanwhile is left as it is.
+    Each step is one script call over at most 100 ids, so that other calls are served in between. A row that is
+    written meanwhile is left as it is.
 
     Args:
         store: The entity's store.
