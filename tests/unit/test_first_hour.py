@@ -233,7 +233,7 @@ def test_the_health_check_says_what_it_cannot_check(environment: dict[str, str],
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def remove(missing: str) -> None:
         def load(name: str) -> object:
-            if name == f"featurestore.{missing}":
+            if name == f"featurestore.native.{missing}":
                 raise ImportError(name)
             return import_module(name)
 
