@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from featurestore.contract.vector_json import write_vector
+
 transcoder_type: Callable[..., Any] | None
 """The extension's type; None where it was not built, for want of a compiler."""
 
@@ -109,10 +111,5 @@ class Renderer:
 
 
 def encodable_value(value: Any) -> Any:
-    """Return a value of a row as it can be encoded: a vector's numbers with the digits that tell float32s apart."""
-    if not isinstance(value, bytes):
-        return value
-    import numpy as np  # noqa: PLC0415 - only those who have vectors pay for it
-    import orjson  # noqa: PLC0415 - likewise
-
-    return msgspec.Raw(orjson.dumps(np.frombuffer(value, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY))
+    """Return a value of a row as msgspec encodes it; of a vector, that is its JSON."""
+    return msgspec.Raw(write_vector(value)) if isinstance(value, bytes) else value
