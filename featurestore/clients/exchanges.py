@@ -1,4 +1,4 @@
-"""What the HTTP clients say and hear: each call as a request and the reading of its response, without any I/O."""
+"""The calls of the HTTP clients, without any I/O: the request to send, and how to read its response."""
 
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -57,8 +57,8 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
         read: From the response to the call's result; raises the exception that an error status stands for.
         body: The request's body, where it has one.
         media_type: The body's type.
-        repeats: Whether it may be sent again after its connection broke: a read may, a write may have taken place.
-        known: The result, where nothing has to be asked.
+        repeats: Whether it may be sent again after its connection broke. A read may. A write may have taken place.
+        known: The result, where it is known without a request.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that the request has on account of its body."""
+        """The headers that describe the body."""
         return {} if self.body is None else {"content-type": self.media_type}
 
 

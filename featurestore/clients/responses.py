@@ -1,4 +1,4 @@
-"""The responses that the HTTP clients hear, and what their statuses mean."""
+"""A response of the server, and the exception that its status stands for."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -30,7 +30,7 @@ _problem = msgspec.json.Decoder(_Problem)
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A response, whole.
+    """A whole response.
 
     Attributes:
         status: The status code.
@@ -44,7 +44,7 @@ class Response(msgspec.Struct, frozen=True):
         """Return what the body holds.
 
         Raises:
-            FeatureStoreError: It is something else than the server answers.
+            FeatureStoreError: No feature server answers like that.
         """
         try:
             return decoder.decode(self.body)
@@ -75,13 +75,13 @@ def error_of(response: Response) -> FeatureStoreError:
 
 
 def check(response: Response) -> None:
-    """Return when the response is none of an error; raise the exception that it stands for."""
+    """Raise the exception that an error response stands for; return where it is none."""
     if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         raise error_of(response)
 
 
 def tells_of_no_such_entity(response: Response) -> bool:
-    """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
+    """Return whether the id is unknown. Other 404s mean an entity without a schema, or a URL of another server."""
     problem = _problem_of(response) if response.status == HTTPStatus.NOT_FOUND else None
     return problem is not None and problem.code == UnknownIdError.code
 

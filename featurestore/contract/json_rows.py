@@ -1,4 +1,4 @@
-"""Replies of the read scripts as the JSON of a response: by the C extension, by msgspec where that was not built."""
+"""From replies of the read scripts to the JSON of a response: by the C extension, or by msgspec where it is missing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,8 +31,8 @@ def entity_type(id_name: str) -> Any:
 class Renderer:
     """Makes JSON of the replies for one selection of features.
 
-    Both ways give the same bytes. A reply that the extension does not know what to make of goes to msgspec, which
-    reads some odd ones too and says what is wrong with the others.
+    Both ways give the same bytes. The extension refuses replies that are unusual. Then msgspec reads the reply, or says
+    what is wrong with it.
 
     Args:
         names: The features.

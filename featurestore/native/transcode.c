@@ -18,7 +18,7 @@ typedef struct {
     PyObject *encode;   /* msgspec.json.encode, for floats of unusual size */
 } Transcoder;
 
-/* Functions that return int give 0, or -1 when the reply does not fit or an exception is set. */
+/* Functions that return int return 0, or -1 when the reply does not fit or an exception is set. */
 
 typedef struct {
     const unsigned char *at, *end;
@@ -566,10 +566,10 @@ static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, P
     return finish(&writer, failed);
 }
 
-/* Packing */
+/* Ids */
 
 /* Write a word for each id; an id of another size than 1 to 256 bytes does not fit. */
-static PyObject *pack_words(PyObject *ids, PyObject *before, PyObject *after)
+static PyObject *encode_words(PyObject *ids, PyObject *before, PyObject *after)
 {
     Writer writer;
     int failed = 0;
@@ -588,8 +588,8 @@ static PyObject *encode_ids(PyObject *Py_UNUSED(module), PyObject *const *argume
     if (count != 3 || !PyList_Check(arguments[0]) || !PyBytes_Check(arguments[1]) || !PyBytes_Check(arguments[2]))
         return PyErr_Format(PyExc_TypeError, "encode_ids() wants a list of ids, and what stands around each in its key");
     PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0), *words = NULL, *both = NULL;
-    PyObject *keys = nothing ? pack_words(arguments[0], arguments[1], arguments[2]) : NULL;
-    if (keys != NULL && (words = pack_words(arguments[0], nothing, nothing)) != NULL)
+    PyObject *keys = nothing ? encode_words(arguments[0], arguments[1], arguments[2]) : NULL;
+    if (keys != NULL && (words = encode_words(arguments[0], nothing, nothing)) != NULL)
         both = PyTuple_Pack(2, keys, words);
     Py_XDECREF(nothing);
     Py_XDECREF(keys);
