@@ -6,7 +6,7 @@ PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/native/*.[c
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
 
-.PHONY: help install demo test test-feast lint perf clean
+.PHONY: help install demo test test-feast lint twins perf clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian pa
 	$(BIN)/mypy featurestore ingest
 	$(BIN)/mypy tests perf
 	$(BIN)/python tests/lint_lua.py
+	$(BIN)/python tests/generate_twins.py --check
+
+twins: $(VENV)/.test $(VENV)/.lint  ## Make the asyncio store and client from their blocking twins.
+	$(BIN)/python tests/generate_twins.py
 
 perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes (needs wrk; webdis and redis-benchmark are used where installed).
 	$(BIN)/python perf/compare.py

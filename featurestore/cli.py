@@ -133,7 +133,7 @@ def get(ids: tuple[str, ...], features: str | None, entity: str) -> None:
     """Print the features of each ID, a JSON object a line; exit 1 when one is unknown."""
     with open_entity(entity) as store:
         rows = store.get_many(ids, features.split(",") if features else None)
-        id_name = store.id_name
+        id_name = store.id_name()
     for entity_id, row in zip(ids, rows, strict=True):
         _print_json({id_name: entity_id, "features": row})
     sys.exit(1 if None in rows else 0)
@@ -145,7 +145,7 @@ def get(ids: tuple[str, ...], features: str | None, entity: str) -> None:
 def delete(ids: tuple[str, ...], entity: str) -> None:
     """Remove each ID with all its features; exit 1 when one was unknown."""
     with open_entity(entity) as store:
-        id_name = store.id_name
+        id_name = store.id_name()
         removed = [store.delete(entity_id) for entity_id in ids]
     for entity_id, was_there in zip(ids, removed, strict=True):
         _print_json({id_name: entity_id, "deleted": was_there})

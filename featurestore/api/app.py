@@ -90,7 +90,7 @@ class EntityReader:
         else:
             metadata, max_age_ms = freshness
             selection, (fresh,) = store.fetch_fresh([entity_id], names, max_age_ms=max_age_ms)
-            body = encode(described(store.id_name, entity_id, selection, fresh, metadata=metadata)) if fresh else None
+            body = encode(described(store.id_name(), entity_id, selection, fresh, metadata=metadata)) if fresh else None
         if body is None:
             raise UnknownIdError(store.keys.entity, entity_id)
         resp.content_type = _JSON
@@ -134,7 +134,7 @@ class BatchResource(EntityReader):
         passed = passed_values(request.passed or {}, selection.kinds)
         resp.data = encode(
             [
-                described(store.id_name, entity_id, selection, fresh, metadata=request.metadata, passed=passed)
+                described(store.id_name(), entity_id, selection, fresh, metadata=request.metadata, passed=passed)
                 for entity_id, fresh in zip(ids, entries, strict=True)
             ]
         )

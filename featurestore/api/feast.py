@@ -147,7 +147,7 @@ class FeastResource:
         """Return a feature view's store and its join key."""
         try:
             store = self._store.entity(name)
-            join_key = store.join_key
+            join_key = store.join_key()
         except NoSchemaError:
             message = f"Feature view {name} does not exist"
             raise FeastError(falcon.HTTP_NOT_FOUND, "FeatureViewNotFoundException", message) from None

@@ -62,7 +62,7 @@ class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
 
 def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
     """Return what requests may call an id of `store`, beside `id`; the first is what responses call it."""
-    return (store.id_name, "user_id") if store is default else (store.id_name,)
+    return (store.id_name(), "user_id") if store is default else (store.id_name(),)
 
 
 def store_of(store: FeatureStore, entity: str | None) -> FeatureStore:
@@ -119,7 +119,7 @@ class EntityWriter:
         elif selection is not None:
             row = row or (None,) * len(selection.names)  # None: somebody has deleted it since
             features = dict(zip(selection.names, map(encodable_value, row), strict=True))
-        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts], "features": features})
+        resp.data = encode({store.id_name(): entity_id, "verdict": VERDICTS[result.verdicts], "features": features})
 
     def on_post(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Add to counters, or count an event in the sliding windows; 409 when the entity was deleted later."""
@@ -135,14 +135,14 @@ class EntityWriter:
             values = store.increment(entity_id, request.incr, event_time=request.event_time)
             if values is None:
                 raise falcon.HTTPConflict(description="it was deleted at a later time, or would have expired since")
-            resp.data = encode({store.id_name: entity_id, "features": values})
+            resp.data = encode({store.id_name(): entity_id, "features": values})
             return
         identity = {} if request.event_id is None else {EVENT_ID: request.event_id}
         result = store.record([(entity_id, {**(request.event or {}), **identity})], event_time=request.event_time)
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(description="the event is out of every window, or from before a deletion")
-        resp.data = encode({store.id_name: entity_id, "verdict": VERDICTS[result.verdicts]})
+        resp.data = encode({store.id_name(): entity_id, "verdict": VERDICTS[result.verdicts]})
 
     def on_delete(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Remove the features and the membership: 204, or 404 when there was nothing."""

@@ -1,4 +1,4 @@
-"""What the blocking HTTP client and the one for asyncio have in common: all but the waiting."""
+"""What the blocking HTTP client and the one for asyncio have in common: everything but the waiting."""
 
 import importlib
 from collections.abc import Mapping

@@ -1,44 +1,38 @@
-"""The blocking client for services that ask over HTTP, on httpx.
+"""The blocking client for services that ask over HTTP.
 
-It and featurestore/async_client.py send the same exchanges (featurestore/exchanges.py). A read whose connection breaks
-is sent once more; a write is not, since it may have taken place.
+A read whose connection breaks is sent once more. A write is not, since it may have taken place.
 """
 
-import os
 from collections.abc import Iterable, Mapping
-from functools import partial
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any
 
 from featurestore.clients import exchanges
-from featurestore.clients.calling import Caller
-from featurestore.clients.exchanges import Exchange, Wanted
-from featurestore.clients.responses import Response
+from featurestore.clients.blocking_caller import BlockingCaller
+from featurestore.clients.exchanges import Wanted
 from featurestore.contract.arguments import EventTime, Rows
-from featurestore.errors import UnavailableError
 from featurestore.schema.types import Value
 from featurestore.store.results import Description, Health, MaxAge, Outcome
 from featurestore.store.table import FeatureTable, TableRow
 
-if TYPE_CHECKING:
-    import httpx
 
-T = TypeVar("T")
+class Client(BlockingCaller):
+    """A client of the HTTP server. It keeps its connections open for reuse.
 
-_LEAST_WAIT_S = 0.001
-_STEPS = ("connect", "read", "write", "pool")
-
-
-class Client(Caller):
-    """A blocking client of the HTTP server; threads may share one, and it keeps its connections open for reuse.
+    One client may be shared by all threads of a process.
 
     Every method may raise `UnavailableError` where the server or its Redis cannot serve, `DeadlineExceededError` where
-    either takes too long, and `AccessDeniedError` where the API key does not permit the call. `timeout` is the seconds
-    that a call may take in all, a repeat included; a method's own takes the place of the client's. To connect, to send,
-    to wait for the head of the answer and for its body may each take what is left of it, and between the pieces of a
-    body it is looked at again. What it cannot end is a wait within a step: a server that takes the request or sends the
-    head bit by bit, or one more piece of the body just in time, makes a call longer. `entity` names another entity than
-    the server's default one; where it has no schema, that raises `NoSchemaError`.
+    either takes too long, and `AccessDeniedError` where the API key does not permit the call.
+
+    `timeout` is the seconds that a call may take in all, a repeat included. A method's own takes the place of the
+    client's.
+
+    The blocking client can look at the time between steps only. To connect, to send, to wait for the head of the
+    response and for its body may each take what is left, and each piece of the body is a look. A server that takes the
+    request or sends the head bit by bit makes a call longer, and so does one that sends a last piece of the body just
+    in time.
+
+    `entity` names another entity than the server's default one. Where that has no schema, the call raises
+    `NoSchemaError`.
 
     Args:
         base_url: Where the server is, such as `http://features:8000`.
@@ -49,50 +43,6 @@ class Client(Caller):
     Raises:
         ConfigurationError: httpx is not installed, or an argument is unusable.
     """
-
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = 1.0, **options: Any) -> None:
-        super().__init__(base_url, timeout)
-        self._make_http = partial(self._httpx.Client, **self._options(api_key, options))
-        self._http: httpx.Client = self._make_http()
-        self._process = os.getpid()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def _send(self, exchange: Exchange[T], timeout: float | None) -> T:
-        deadline = monotonic() + self._seconds(timeout)
-        if self._http.is_closed:
-            raise UnavailableError("this client is closed")
-        if self._process != os.getpid():  # forked: the connections are the other process's, and so are their answers
-            self._http, self._process = self._make_http(), os.getpid()
-        request = self._request(exchange) | {"extensions": {"timeout": _TimeLeft(deadline)}}
-        tries = exchange.tries
-        while tries:
-            tries -= 1
-            try:
-                with self._http.stream(**request) as response:
-                    body = self._read(response.iter_bytes(), deadline)
-            except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
-                self._judge(error, exchange, tries)
-            else:
-                return exchange.read(Response(response.status_code, body))
-        known: T = exchange.known
-        return known
-
-    def _read(self, pieces: Iterable[bytes], deadline: float) -> bytes:
-        read = []
-        for piece in pieces:
-            read.append(piece)
-            if monotonic() > deadline:
-                raise self._httpx.ReadTimeout("the time is over and the answer not whole")
-        return b"".join(read)
 
     def get(  # noqa: PLR0913 - what a read may ask for
         self,
@@ -122,7 +72,7 @@ class Client(Caller):
 
     def get_many(  # noqa: PLR0913 - likewise
         self,
-        ids: Iterable[str],
+        entity_ids: Iterable[str],
         features: Iterable[str] | None = None,
         *,
         service: str | None = None,
@@ -134,7 +84,7 @@ class Client(Caller):
         """Return what `get` returns for each id, in their order, duplicates included, by one request.
 
         Args:
-            ids: The ids: any iterable of text.
+            entity_ids: The ids: any iterable of text.
             features: As in `get`.
             service: As in `get`. When every id is unknown, the table has no columns then.
             max_age: As in `get`.
@@ -149,7 +99,7 @@ class Client(Caller):
             BadValueError: A passed value is not of its feature's type.
         """
         wanted = Wanted.of(features, service, max_age, passed=passed)
-        return self._send(exchanges.get_many(ids, wanted, entity), timeout)
+        return self._send(exchanges.get_many(entity_ids, wanted, entity), timeout)
 
     def describe(  # noqa: PLR0913 - likewise
         self,
@@ -167,7 +117,7 @@ class Client(Caller):
 
     def describe_many(  # noqa: PLR0913 - likewise
         self,
-        ids: Iterable[str],
+        entity_ids: Iterable[str],
         features: Iterable[str] | None = None,
         *,
         service: str | None = None,
@@ -178,7 +128,7 @@ class Client(Caller):
     ) -> list[Description | None]:
         """Return what `describe` returns for each id, by one request; see `get_many`."""
         wanted = Wanted.of(features, service, max_age, metadata=True, passed=passed)
-        return self._send(exchanges.describe_many(ids, wanted, entity), timeout)
+        return self._send(exchanges.describe_many(entity_ids, wanted, entity), timeout)
 
     def query(  # noqa: PLR0913 - likewise
         self,
@@ -324,17 +274,3 @@ class Client(Caller):
     def health(self, *, timeout: float | None = None) -> Health:
         """Return whether the server can serve, and the reason where it cannot."""
         return self._send(exchanges.health(), timeout)
-
-
-class _TimeLeft(dict[str, float]):
-    """httpx's time-outs of its steps; each asks with `get` when it begins, and may take what is left until then."""
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-        super().__init__(dict.fromkeys(_STEPS, self._left()))
-
-    def get(self, _step: str, _default: Any = None) -> float:
-        return self._left()
-
-    def _left(self) -> float:
-        return max(self._deadline - monotonic(), _LEAST_WAIT_S)

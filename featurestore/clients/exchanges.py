@@ -1,4 +1,4 @@
-"""What the HTTP clients say and hear: each call as a request and the reading of its response, without any I/O."""
+"""The calls of the HTTP clients, without any I/O: the request to send, and how to read its response."""
 
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -57,8 +57,8 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
         read: From the response to the call's result; raises the exception that an error status stands for.
         body: The request's body, where it has one.
         media_type: The body's type.
-        repeats: Whether it may be sent again after its connection broke: a read may, a write may have taken place.
-        known: The result, where nothing has to be asked.
+        repeats: Whether it may be sent again after its connection broke. A read may. A write may have taken place.
+        known: The result, where it is known without a request.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that the request has on account of its body."""
+        """The headers that describe the body."""
         return {} if self.body is None else {"content-type": self.media_type}
 
 
@@ -201,11 +201,11 @@ def get(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[TableRow
 def describe(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[Description | None]:
     """Return the call that reads one entity's features with their age; None for an unknown id."""
 
-    def read(answer: Response) -> Description | None:
-        if tells_of_no_such_entity(answer):
+    def read(response: Response) -> Description | None:
+        if tells_of_no_such_entity(response):
             return None
-        check(answer)
-        return answer.decode(_described).description
+        check(response)
+        return response.decode(_described).description
 
     return Exchange("GET", _path(entity_id, entity) + wanted.query(), read, repeats=True)
 
@@ -214,9 +214,9 @@ def get_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> E
     """Return the call that reads many entities' features."""
     ids, names = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)], wanted.names
 
-    def read(answer: Response) -> FeatureTable:
-        check(answer)
-        return FeatureTable.of(ids, [row.features for row in answer.decode(_entities)], names)
+    def read(response: Response) -> FeatureTable:
+        check(response)
+        return FeatureTable.of(ids, [row.features for row in response.decode(_entities)], names)
 
     known = None if ids else FeatureTable.of((), (), names)
     return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=known)
@@ -226,9 +226,9 @@ def describe_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None)
     """Return the call that reads many entities' features with their age."""
     ids = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)]
 
-    def read(answer: Response) -> list[Description | None]:
-        check(answer)
-        return [row.description for row in answer.decode(_all_described)]
+    def read(response: Response) -> list[Description | None]:
+        check(response)
+        return [row.description for row in response.decode(_all_described)]
 
     return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=None if ids else [])
 
@@ -241,9 +241,9 @@ def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
     plain_rows = plain_query_rows(rows)
     labels = [label_of(row) for row in plain_rows]
 
-    def read(answer: Response) -> FeatureTable:
-        check(answer)
-        table = answer.decode(_table)
+    def read(response: Response) -> FeatureTable:
+        check(response)
+        table = response.decode(_table)
         try:
             return FeatureTable(labels, [dict(zip(table.names, row, strict=True)) for row in table.rows], table.names)
         except ValueError as error:
@@ -260,21 +260,21 @@ def _batch(
     return f"{_prefix(entity)}/features/batch", read, _encode({"ids": ids, **wanted.body()})
 
 
-def _read_entity(answer: Response) -> TableRow:
-    if tells_of_no_such_entity(answer):
+def _read_entity(response: Response) -> TableRow:
+    if tells_of_no_such_entity(response):
         return None
-    check(answer)
-    return answer.decode(_entity).features
+    check(response)
+    return response.decode(_entity).features
 
 
 def health() -> Exchange[Health]:
     """Return the call that asks whether the server can serve."""
 
-    def read(answer: Response) -> Health:
-        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.body.startswith(b'{"status"'):
-            return answer.decode(_health)
-        check(answer)
-        return answer.decode(_health)
+    def read(response: Response) -> Health:
+        if response.status == HTTPStatus.SERVICE_UNAVAILABLE and response.body.startswith(b'{"status"'):
+            return response.decode(_health)
+        check(response)
+        return response.decode(_health)
 
     return Exchange("GET", "/health", read, repeats=True)
 
@@ -303,9 +303,9 @@ def upsert_many(rows: Rows, event_time: EventTime, entity: str | None, *, overwr
             lines.append(line)
         outcomes.append(None if isinstance(line, bytes) else line)
 
-    def read(answer: Response) -> list[Outcome]:
-        check(answer)
-        answered = [Response(answer.status, line).decode(_outcome) for line in answer.body.splitlines()]
+    def read(response: Response) -> list[Outcome]:
+        check(response)
+        answered = [Response(response.status, line).decode(_outcome) for line in response.body.splitlines()]
         if len(answered) != len(lines):
             raise FeatureStoreError(f"the server answered {len(answered)} outcomes to {len(lines)} rows")
         replies = iter(answered)
@@ -336,11 +336,11 @@ def increment(
     if not body["incr"]:
         raise BadArgumentsError("name at least one feature to add to")
 
-    def read(answer: Response) -> dict[str, Value | None] | None:
-        if answer.status == HTTPStatus.CONFLICT:
+    def read(response: Response) -> dict[str, Value | None] | None:
+        if response.status == HTTPStatus.CONFLICT:
             return None
-        check(answer)
-        return answer.decode(_entity).features
+        check(response)
+        return response.decode(_entity).features
 
     return Exchange("POST", _writable_path(entity_id, entity), read, _encode(body))
 
@@ -361,20 +361,20 @@ def record(
 def delete(entity_id: str, entity: str | None) -> Exchange[bool]:
     """Return the call that removes an entity; False when there was none."""
 
-    def read(answer: Response) -> bool:
-        if tells_of_no_such_entity(answer):
+    def read(response: Response) -> bool:
+        if tells_of_no_such_entity(response):
             return False
-        check(answer)
+        check(response)
         return True
 
     return Exchange("DELETE", _writable_path(entity_id, entity), read)
 
 
-def _read_verdict(answer: Response) -> str:
-    if answer.status == HTTPStatus.CONFLICT:
+def _read_verdict(response: Response) -> str:
+    if response.status == HTTPStatus.CONFLICT:
         return "stale"
-    check(answer)
-    return answer.decode(_verdict).verdict
+    check(response)
+    return response.decode(_verdict).verdict
 
 
 # Requests

@@ -1,4 +1,4 @@
-"""How writes become what JSON has, for the HTTP clients."""
+"""The bodies of writes, for the HTTP clients."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from featurestore.contract.words import to_time
 
 
 def row_body(features: object, event_time: object) -> dict[str, Any]:
-    """Return features and event time as the body of a write has them; a time among the features takes precedence.
+    """Return the body of a write. An event time among the features takes precedence.
 
     Raises:
         BadArgumentsError: The features are no mapping of names.
@@ -19,7 +19,7 @@ def row_body(features: object, event_time: object) -> dict[str, Any]:
 
 
 def numbers_body(member: str, numbers: object, event_time: object) -> dict[str, Any]:
-    """Return amounts or an event's numbers as the body of a `POST` has them; errors as in `row_body`."""
+    """Return the body of a `POST` with amounts or with an event's numbers; errors as in `row_body`."""
     values = plain_numbers(numbers, "the numbers")
     return {member: values, **_time_body(numbers, event_time)}
 

@@ -1,4 +1,4 @@
-"""The responses that the HTTP clients hear, and what their statuses mean."""
+"""A response of the server, and the exception that its status stands for."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -30,7 +30,7 @@ _problem = msgspec.json.Decoder(_Problem)
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A response, whole.
+    """A whole response.
 
     Attributes:
         status: The status code.
@@ -44,7 +44,7 @@ class Response(msgspec.Struct, frozen=True):
         """Return what the body holds.
 
         Raises:
-            FeatureStoreError: It is something else than the server answers.
+            FeatureStoreError: No feature server answers like that.
         """
         try:
             return decoder.decode(self.body)
@@ -66,28 +66,28 @@ _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
 }
 
 
-def error_of(answer: Response) -> FeatureStoreError:
+def error_of(response: Response) -> FeatureStoreError:
     """Return the exception that stands for an error response, with its detail as the text."""
-    problem = _problem_of(answer)
-    detail = problem.detail or problem.title if problem else repr(answer.body[:80])
-    kind = (BY_CODE.get(problem.code) if problem else None) or _BY_STATUS.get(answer.status)
-    return FeatureStoreError(f"the server answered {answer.status}: {detail}") if kind is None else kind(detail)
+    problem = _problem_of(response)
+    detail = problem.detail or problem.title if problem else repr(response.body[:80])
+    kind = (BY_CODE.get(problem.code) if problem else None) or _BY_STATUS.get(response.status)
+    return FeatureStoreError(f"the server answered {response.status}: {detail}") if kind is None else kind(detail)
 
 
-def check(answer: Response) -> None:
-    """Return when the response is none of an error; raise the exception that it stands for."""
-    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        raise error_of(answer)
+def check(response: Response) -> None:
+    """Raise the exception that an error response stands for; return where it is none."""
+    if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+        raise error_of(response)
 
 
-def tells_of_no_such_entity(answer: Response) -> bool:
-    """Tell an unknown id from the other 404s: an entity without a schema, a base URL that leads elsewhere."""
-    problem = _problem_of(answer) if answer.status == HTTPStatus.NOT_FOUND else None
+def tells_of_no_such_entity(response: Response) -> bool:
+    """Return whether the id is unknown. Other 404s mean an entity without a schema, or a URL of another server."""
+    problem = _problem_of(response) if response.status == HTTPStatus.NOT_FOUND else None
     return problem is not None and problem.code == UnknownIdError.code
 
 
-def _problem_of(answer: Response) -> _Problem | None:
+def _problem_of(response: Response) -> _Problem | None:
     try:
-        return _problem.decode(answer.body)
+        return _problem.decode(response.body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -1,9 +1,11 @@
-"""Replies of the read scripts as the JSON of a response: by the C extension, by msgspec where that was not built."""
+"""From replies of the read scripts to the JSON of a response: by the C extension, or by msgspec where it is missing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+
+from featurestore.contract.vector_json import write_vector
 
 transcoder_type: Callable[..., Any] | None
 """The extension's type; None where it was not built, for want of a compiler."""
@@ -29,8 +31,8 @@ def entity_type(id_name: str) -> Any:
 class Renderer:
     """Makes JSON of the replies for one selection of features.
 
-    Both ways give the same bytes. A reply that the extension does not know what to make of goes to msgspec, which
-    reads some odd ones too and says what is wrong with the others.
+    Both ways give the same bytes. The extension refuses replies that are unusual. Then msgspec reads the reply, or says
+    what is wrong with it.
 
     Args:
         names: The features.
@@ -109,10 +111,5 @@ class Renderer:
 
 
 def encodable_value(value: Any) -> Any:
-    """Return a value of a row as it can be encoded: a vector's numbers with the digits that tell float32s apart."""
-    if not isinstance(value, bytes):
-        return value
-    import numpy as np  # noqa: PLC0415 - only those who have vectors pay for it
-    import orjson  # noqa: PLC0415 - likewise
-
-    return msgspec.Raw(orjson.dumps(np.frombuffer(value, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY))
+    """Return a value of a row as msgspec encodes it; of a vector, that is its JSON."""
+    return msgspec.Raw(write_vector(value)) if isinstance(value, bytes) else value

@@ -18,7 +18,7 @@ typedef struct {
     PyObject *encode;   /* msgspec.json.encode, for floats of unusual size */
 } Transcoder;
 
-/* Functions that return int give 0, or -1 when the reply does not fit or an exception is set. */
+/* Functions that return int return 0, or -1 when the reply does not fit or an exception is set. */
 
 typedef struct {
     const unsigned char *at, *end;
@@ -126,7 +126,7 @@ static int put_float(Transcoder *self, Writer *writer, double value)
     return left > 0 ? put_by_msgspec(self, writer, value) : left;
 }
 
-/* Vectors: JSON is byte for byte what orjson writes for numpy's float32. */
+/* Vectors: JSON is byte for byte what contract/vector_json.py writes. */
 
 #define ROOM_FOR_NARROW 24 /* the longest are like -0.00000123456789 and -1.23456789e-20, with a comma */
 #define COPY_MOST 16       /* digits are copied in one go; there is room for that many behind every vector */
@@ -174,7 +174,7 @@ static uint64_t shortest_narrow(uint32_t bits, int *power)
     return shift < 0 ? shortest_by_128(quarter << -shift, f, 0, power) : shortest_by_128(quarter, f, shift, power);
 }
 
-/* Write a float32; there is room for it. */
+/* Write a float32; there is room for it. -1, with nothing written, where it takes more than this arithmetic. */
 static int put_narrow(Writer *writer, uint32_t bits)
 {
     static const char pairs[] =
@@ -191,7 +191,7 @@ static int put_narrow(Writer *writer, uint32_t bits)
         writer->at = at + 3;
         return 0;
     }
-    if (size < 0x1e3ce508 || size >= 0x4e6e6b28) /* 1e-20 and 1e9; the others are orjson's, NaN and infinity too */
+    if (size < 0x1e3ce508 || size >= 0x4e6e6b28) /* 1e-20 and 1e9; the others are Python's, NaN and infinity too */
         return -1;
     uint64_t digits = shortest_narrow(size, &power);
     for (; digits >= 100; digits /= 100) {
@@ -320,6 +320,11 @@ static int transcode_float(Transcoder *self, Reader *reader, Writer *writer, uns
     return put_float(self, writer, value);
 }
 
+static uint32_t bits_at(const unsigned char *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
 /* A vector is the bytes of its float32 numbers, little-endian. */
 static int transcode_vector(Reader *reader, Writer *writer, unsigned char tag, size_t count)
 {
@@ -328,10 +333,8 @@ static int transcode_vector(Reader *reader, Writer *writer, unsigned char tag, s
         || (uint64_t)(reader->end - reader->at) < size || RESERVE(writer, ROOM_FOR_NARROW * count + COPY_MOST) < 0)
         return -1;
     for (size_t index = 0; index < count; index++, reader->at += 4) {
-        const unsigned char *at = reader->at;
-        uint32_t bits = (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
         *writer->at++ = index ? ',' : '[';
-        if (put_narrow(writer, bits) < 0)
+        if (put_narrow(writer, bits_at(reader->at)) < 0)
             return -1;
     }
     *writer->at++ = ']';
@@ -563,10 +566,10 @@ static PyObject *Transcoder_many(Transcoder *self, PyObject *const *arguments, P
     return finish(&writer, failed);
 }
 
-/* Packing */
+/* Ids */
 
 /* Write a word for each id; an id of another size than 1 to 256 bytes does not fit. */
-static PyObject *pack_words(PyObject *ids, PyObject *before, PyObject *after)
+static PyObject *encode_words(PyObject *ids, PyObject *before, PyObject *after)
 {
     Writer writer;
     int failed = 0;
@@ -585,13 +588,45 @@ static PyObject *encode_ids(PyObject *Py_UNUSED(module), PyObject *const *argume
     if (count != 3 || !PyList_Check(arguments[0]) || !PyBytes_Check(arguments[1]) || !PyBytes_Check(arguments[2]))
         return PyErr_Format(PyExc_TypeError, "encode_ids() wants a list of ids, and what stands around each in its key");
     PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0), *words = NULL, *both = NULL;
-    PyObject *keys = nothing ? pack_words(arguments[0], arguments[1], arguments[2]) : NULL;
-    if (keys != NULL && (words = pack_words(arguments[0], nothing, nothing)) != NULL)
+    PyObject *keys = nothing ? encode_words(arguments[0], arguments[1], arguments[2]) : NULL;
+    if (keys != NULL && (words = encode_words(arguments[0], nothing, nothing)) != NULL)
         both = PyTuple_Pack(2, keys, words);
     Py_XDECREF(nothing);
     Py_XDECREF(keys);
     Py_XDECREF(words);
     return both;
+}
+
+/* A vector by itself */
+
+/* Write the number whose bits are given as `number`, a callable, does. */
+static int put_by_python(Writer *writer, uint32_t bits, PyObject *number)
+{
+    PyObject *text = PyObject_CallFunction(number, "k", (unsigned long)bits);
+    if (text == NULL)
+        return -1;
+    int failed = PyBytes_Check(text) ? put_bytes(writer, text) : -1;
+    if (failed && !PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "write_vector() wants bytes of its second argument");
+    Py_DECREF(text);
+    return failed;
+}
+
+static PyObject *write_vector(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyBytes_Check(arguments[0]) || PyBytes_GET_SIZE(arguments[0]) % 4 != 0)
+        return PyErr_Format(PyExc_TypeError, "write_vector() wants the bytes of float32s, and what writes a number");
+    size_t size = (size_t)PyBytes_GET_SIZE(arguments[0]) / 4;
+    const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(arguments[0]);
+    Writer writer;
+    int failed = 0;
+    if (start(&writer, 12 * size + 64) < 0)
+        return NULL;
+    *writer.at++ = '[';
+    for (size_t index = 0; !failed && index < size; index++, at += 4)
+        failed = (index && put(&writer, ",", 1) < 0) || RESERVE(&writer, ROOM_FOR_NARROW + COPY_MOST) < 0
+            || (put_narrow(&writer, bits_at(at)) < 0 && put_by_python(&writer, bits_at(at), arguments[1]) < 0);
+    return finish(&writer, failed || put(&writer, "]", 1) < 0);
 }
 
 /* The type */
@@ -720,6 +755,8 @@ static PyTypeObject Transcoder_type = {
 static PyMethodDef functions[] = {
     {"encode_ids", (PyCFunction)(void (*)(void))encode_ids, METH_FASTCALL,
      "encode_ids(ids, before, after): the words of a command for the ids' keys, and those for the ids."},
+    {"write_vector", (PyCFunction)(void (*)(void))write_vector, METH_FASTCALL,
+     "write_vector(vector, number): the JSON of a vector; number(bits) writes numbers outside of 1e-20 to 1e9."},
     {NULL, NULL, 0, NULL},
 };
 

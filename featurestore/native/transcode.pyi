@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 class Transcoder:
@@ -8,3 +8,4 @@ class Transcoder:
     def many(self, entity_ids: list[str], replies: list[bytes | list[bytes | None]], /) -> bytes: ...
 
 def encode_ids(ids: list[str], before: bytes, after: bytes, /) -> tuple[bytes, bytes]: ...
+def write_vector(vector: bytes, number: Callable[[int], bytes], /) -> bytes: ...

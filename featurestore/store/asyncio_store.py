@@ -1,33 +1,42 @@
-"""`FeatureStore` for asyncio: the same plans over a connection that all tasks of an event loop share."""
+# Made from featurestore/store/blocking.py by tests/generate_twins.py: change that module, then run the program.
+"""The store for asyncio: what callers may ask of an entity's features."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any
 
-from featurestore.contract.arguments import EventTime, Rows, lasting_timeout, plain_name, plain_timeout
+from featurestore.contract.arguments import (
+    EventTime,
+    Rows,
+    plain_ids,
+    plain_name,
+    plain_names,
+    plain_timeout,
+)
+from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.upsert_calls import UpsertResult
-from featurestore.embedded import embedded_url
-from featurestore.keys import Keys
 from featurestore.schema.definition import Definition
 from featurestore.schema.stored import Schema
-from featurestore.schema.types import Value
-from featurestore.settings import Settings
-from featurestore.store.plan import Calls, Plan
+from featurestore.schema.types import Row, Value
+from featurestore.store.asyncio_driver import AsyncDriver
+from featurestore.store.query_table import QueryTable
 from featurestore.store.results import Description, MaxAge
 from featurestore.store.table import FeatureTable
-from featurestore.store.writes import Plans
-from featurestore.transport.asyncio_transport import AsyncTransport
-
-T = TypeVar("T")
 
 
-class AsyncFeatureStore:
-    """An entity's features in Redis, for the tasks of one event loop; arguments and results are `FeatureStore`'s.
+class AsyncFeatureStore(AsyncDriver):
+    """An entity's features in Redis, by the Lua scripts; `connect` makes one from a URL.
 
-    The calls that tasks make in one turn of the loop leave in one write. A method's `timeout` is the seconds that the
-    call may take in all, connecting included: past it, the call raises `DeadlineExceededError`, and whether a write
-    took place is unknown. Without one, each reply may take the transport's own time-out. A task that is cancelled while
-    it waits disturbs no other; its write may take place.
+    Every method may raise `UnavailableError` and its kin when Redis cannot serve, and `NoSchemaError` when no schema
+    has been applied.
+
+    One store may be shared by all tasks of an event loop. The calls that they make in one turn of the loop leave in one
+    write. A task that is cancelled while it waits disturbs no other; its write may take place.
+
+    A method's `timeout` is the seconds that the call may take in all, whatever it needs to ask. A call that takes
+    longer raises `DeadlineExceededError`; whether a write took place is unknown then. Without `timeout`, each reply may
+    take the transport's own time-out.
+
+    The time that it takes to connect and to send counts, too.
 
     Args:
         transport: The link to Redis.
@@ -35,72 +44,15 @@ class AsyncFeatureStore:
         plans: What is known of the entity; made of `keys` when left out.
     """
 
-    def __init__(self, transport: AsyncTransport, keys: Keys | None = None, *, plans: Plans | None = None) -> None:
-        self.transport = transport
-        self._plans = plans or Plans(keys or Keys())
-
-    @classmethod
-    def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
-        """Return a store that will connect when it is first asked.
-
-        Args:
-            url: Redis's address; without one, the environment's `REDIS_URL` or `REDIS_HOST`, else the embedded server,
-                which is started here, blocking, unless it runs.
-            timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
-            keys: The entity's keys.
-        """
-        settings = Settings.from_environment()
-        transport = AsyncTransport(
-            url or settings.url or embedded_url(settings.data_dir),
-            timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
-            connect_timeout=settings.connect_timeout_ms / 1000,
-            max_in_flight=settings.max_in_flight,
-        )
-        return cls(transport, keys)
-
-    def __repr__(self) -> str:
-        return f"<AsyncFeatureStore {self.keys.entity} over {self.transport!r}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
-
-    @property
-    def keys(self) -> Keys:
-        """The entity's keys."""
-        return self._plans.keys
-
-    async def close(self) -> None:
-        """Close the connection; calls that wait fail at once."""
-        await self.transport.close()
-
-    async def ping(self) -> None:
-        """Do what `FeatureStore.ping` does."""
-        await self.transport.command("PING")
-
     async def entity(self, name: str) -> "AsyncFeatureStore":
-        """Do what `FeatureStore.entity` does."""
+        """Return the store of another entity over the same transport.
+
+        Raises:
+            NoSchemaError: No schema of that name is stored.
+        """
         if name == self.keys.entity:
             return self
         return AsyncFeatureStore(self.transport, plans=await self._run(self._plans.entity(name)))
-
-    async def _run(self, plan: Plan[T], timeout: float | None = None) -> T:  # noqa: ASYNC109 - of the store's own
-        """Do what the plan says; return its result."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        transport = self.transport
-        answer: Any = None
-        try:
-            while True:
-                step = plan.send(answer)
-                if isinstance(step, Calls):
-                    answer = await transport.run_many_encoded(step.script, step.encoded, deadline=deadline)
-                else:
-                    answer = await transport.command(*step.words, deadline=deadline)
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
     # Reading
 
@@ -111,9 +63,21 @@ class AsyncFeatureStore:
         *,
         service: str | None = None,
         max_age: MaxAge = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> dict[str, Value | None] | None:
-        """Do what `FeatureStore.get` does."""
+        """Return an entity's features by name, None where there is no value; None when the id is unknown.
+
+        Args:
+            entity_id: Any text of up to 256 bytes in UTF-8.
+            features: The features wanted; all of the packed row when left out.
+            service: In their place, the features that the schema lists under this name.
+            max_age: Values older than that are None, as those beyond the schema's own `max_age` are.
+            timeout: See the class.
+
+        Raises:
+            UndeclaredFeatureError: A feature or the service is not declared.
+            BadArgumentsError: The id is empty or too long, or an argument cannot be used.
+        """
         return await self._run(self._plans.get(entity_id, features, service, max_age), plain_timeout(timeout))
 
     async def get_many(  # noqa: PLR0913 - what a read may ask for
@@ -124,9 +88,24 @@ class AsyncFeatureStore:
         service: str | None = None,
         max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> list[dict[str, Value | None] | None]:
-        """Do what `FeatureStore.get_many` does."""
+        """Return what `get` returns for each id, in their order, duplicates included, in one round trip.
+
+        Args:
+            entity_ids: The ids: any iterable of text.
+            features: As in `get`.
+            service: As in `get`.
+            max_age: As in `get`.
+            passed: Values of the caller's own context by name, which take the place of stored ones in the row of every
+                id that is known.
+            timeout: See the class.
+
+        Raises:
+            UndeclaredFeatureError: A feature or the service is not declared.
+            BadArgumentsError: An id is empty or too long, or a passed value is not among the features asked for.
+            BadValueError: A passed value is not of its feature's type.
+        """
         plan = self._plans.get_many(entity_ids, features, service, max_age, passed)
         return await self._run(plan, plain_timeout(timeout))
 
@@ -137,11 +116,12 @@ class AsyncFeatureStore:
         *,
         service: str | None = None,
         max_age: MaxAge = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> Description | None:
-        """Do what `FeatureStore.describe` does."""
+        """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
         plan = self._plans.describe_many([entity_id], features, service, max_age, None)
-        return (await self._run(plan, plain_timeout(timeout)))[0]
+        (description,) = await self._run(plan, plain_timeout(timeout))
+        return description
 
     async def describe_many(  # noqa: PLR0913 - what a read may ask for
         self,
@@ -151,11 +131,79 @@ class AsyncFeatureStore:
         service: str | None = None,
         max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> list[Description | None]:
-        """Do what `FeatureStore.describe_many` does."""
+        """Return what `describe` returns for each id, in one round trip; see `get_many`."""
         plan = self._plans.describe_many(entity_ids, features, service, max_age, passed)
         return await self._run(plan, plain_timeout(timeout))
+
+    async def fetch(self, entity_id: str, features: Iterable[str] | None = None) -> tuple[Selection, Row | None]:
+        """Return an entity's row, None when the id is unknown, and the selection that names its columns.
+
+        Arguments and errors are those of `get`.
+        """
+        return await self._run(self._plans.fetch(entity_id, plain_names(features, None)))
+
+    async def fetch_many(
+        self, entity_ids: Iterable[str], features: Iterable[str] | None = None
+    ) -> tuple[Selection, list[Row | None]]:
+        """Return a row for each id, None for an unknown one, and the selection that names their columns.
+
+        Arguments and errors are those of `get_many`.
+        """
+        return await self._run(self._plans.fetch_many(plain_ids(entity_ids), plain_names(features, None)))
+
+    async def fetch_fresh(
+        self, entity_ids: Iterable[str], features: Iterable[str] | None = None, *, max_age_ms: int | None = None
+    ) -> tuple[Selection, list[Fresh | None]]:
+        """Return for each id its row with the age and status of each value, by Redis's clock; None for an unknown one.
+
+        Args:
+            entity_ids: The ids; duplicates are fine.
+            features: The features wanted; all of the packed row when left out.
+            max_age_ms: Values older than that are STALE and None, as those beyond the schema's own `max_age` are.
+        """
+        return await self._run(self._plans.fetch_fresh(plain_ids(entity_ids), plain_names(features, None), max_age_ms))
+
+    async def fetch_fresh_of(
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> list[tuple[Selection, list[Fresh | None]]]:
+        """Return what `fetch_fresh` does for each of several entities, in one round trip.
+
+        Args:
+            wanted: For each the entity's name, the ids and the features.
+
+        Raises:
+            NoSchemaError: An entity has no schema.
+            UndeclaredFeatureError: A feature is not declared.
+            BadArgumentsError: An id is empty or too long.
+        """
+        return await self._run(self._plans.fetch_fresh_of(wanted))
+
+    async def select(self, features: Iterable[str] | None = None) -> Selection:
+        """Return the selection of `features`, all declared ones when left out; asks Redis only when it must.
+
+        Raises:
+            UndeclaredFeatureError: A feature is not declared.
+            BadArgumentsError: The list is empty.
+        """
+        plans = self._plans
+        names = None if features is None else plain_names(features, None)
+        wanted = None if names is None else tuple(names)
+        selection = plans.selections.get(wanted)
+        if selection is None or (wanted is None and plans.unsure):
+            selection = await self._run(plans.select(names))
+        return selection
+
+    @property
+    def known_selection(self) -> Selection | None:
+        """The selection of all features, where it is known without asking Redis."""
+        return self._plans.selections.get(None)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the next read of all features has to go by `select`, to make sure of the schema."""
+        return self._plans.unsure
 
     async def query(  # noqa: PLR0913 - what a read may ask for
         self,
@@ -165,23 +213,77 @@ class AsyncFeatureStore:
         service: str | None = None,
         max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> FeatureTable:
-        """Do what `FeatureStore.query` does."""
+        """Return features of several entities side by side, a row for each of `rows`, in one round trip.
+
+        Args:
+            rows: The id of each entity by the entity's name. Where a row has no id of an entity, its features are None
+                there, as they are for an unknown id.
+            features: `entity:feature`, or the feature alone for this entity.
+            service: In their place, what this entity's schema lists under this name; `item:ranking` is what the schema
+                of `item` does.
+            max_age: As in `get`.
+            passed: As in `get_many`, by the names of `features`; in every row.
+            timeout: See the class.
+
+        Returns:
+            A table whose columns have the names asked for, and whose ids are texts such as `user:u1 item:i9`.
+
+        Raises:
+            UndeclaredFeatureError: A feature or the service is not declared.
+            NoSchemaError: An entity has no schema.
+            BadArgumentsError: A row names an entity of which no feature is wanted, or an argument cannot be used.
+            BadValueError: A passed value is not of its feature's type.
+        """
         return await self._run(self._plans.query(rows, features, service, max_age, passed), plain_timeout(timeout))
+
+    async def query_table(
+        self,
+        rows: Sequence[Mapping[str, str]],
+        names: Sequence[str],
+        *,
+        max_age_ms: int | None = None,
+        metadata: bool = False,
+    ) -> QueryTable:
+        """Return what `query` does as the HTTP server wants it: with types, statuses and ages.
+
+        Args:
+            rows: As in `query`, of plain text.
+            names: The features, as in `query`.
+            max_age_ms: Values older than that are None.
+            metadata: Whether to tell the age and the status of the values.
+        """
+        return await self._run(self._plans.query_table(rows, names, max_age_ms, metadata=metadata))
 
     # Writing
 
     async def upsert(
-        self,
-        rows: Rows,
-        *,
-        event_time: EventTime = None,
-        overwrite: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109
+        self, rows: Rows, *, event_time: EventTime = None, overwrite: bool = False, timeout: float | None = None
     ) -> UpsertResult:
-        """Do what `FeatureStore.upsert` does."""
+        """Write features of many entities; each row stands or falls by itself.
+
+        Args:
+            rows: Pairs of id and features. Two rows of one id are both applied, in order.
+            event_time: When the values came to be. A value is left out where a newer one of that feature is stored.
+                Without one they count as of now and are always written.
+            overwrite: Write values that are older than the stored ones too, for backfills.
+            timeout: See the class.
+
+        Raises:
+            BadArgumentsError: The event time is not usable.
+        """
         return await self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), plain_timeout(timeout))
+
+    async def put(
+        self, entity_id: str, features: Mapping[str, Any], *, event_time: EventTime = None, overwrite: bool = False
+    ) -> tuple[UpsertResult, Selection | None, Row | None]:
+        """Write features of one entity, and read them in the same round trip.
+
+        Return what became of the row, and of one that was written the selection of its features and their values, as
+        the next read would; arguments and errors are those of `upsert`.
+        """
+        return await self._run(self._plans.put(entity_id, features, event_time, overwrite=overwrite))
 
     async def upsert_table(
         self,
@@ -190,9 +292,17 @@ class AsyncFeatureStore:
         *,
         event_time: EventTime = None,
         overwrite: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> UpsertResult:
-        """Do what `FeatureStore.upsert_table` does."""
+        """Write rows that all have the same columns; see `upsert`.
+
+        Args:
+            columns: The features' names; before them there may be `@event_time`.
+            rows: Each an id followed by a value for each column.
+            event_time: As in `upsert`.
+            overwrite: As in `upsert`.
+            timeout: See the class.
+        """
         plan = self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite)
         return await self._run(plan, plain_timeout(timeout))
 
@@ -201,9 +311,20 @@ class AsyncFeatureStore:
         events: Iterable[tuple[str, Mapping[str, Any]]],
         *,
         event_time: EventTime = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> UpsertResult:
-        """Do what `FeatureStore.record` does."""
+        """Count events in the sliding windows that the schema declares.
+
+        Args:
+            events: Pairs of id and the event's numbers; under `@event_time` its own time, under `@event_id` text that
+                tells it from others: an event whose id is among the last 64 of its entity is not counted again.
+            event_time: When the events were; without one, now.
+            timeout: See the class.
+
+        Raises:
+            UndeclaredFeatureError: The schema has no sliding window.
+            BadArgumentsError: The event time is not usable.
+        """
         return await self._run(self._plans.record(events, event_time), plain_timeout(timeout))
 
     async def increment(
@@ -212,39 +333,94 @@ class AsyncFeatureStore:
         amounts: Mapping[str, float],
         *,
         event_time: EventTime = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> dict[str, Value | None] | None:
-        """Do what `FeatureStore.increment` does."""
+        """Add to numeric features, all or none, without a read before the write; return their new values.
+
+        None means that the entity was deleted at or after `event_time`.
+
+        Args:
+            entity_id: The entity; it need not be known yet.
+            amounts: Feature name → what to add; int features take ints.
+            event_time: When it happened; without one, now.
+            timeout: See the class.
+
+        Raises:
+            BadValueError: An amount or a result does not fit the feature.
+            UndeclaredFeatureError: A feature is not declared.
+            BadArgumentsError: The id or the event time is not usable, or nothing is to be added.
+        """
         return await self._run(self._plans.increment(entity_id, amounts, event_time), plain_timeout(timeout))
 
-    async def delete(
-        self,
-        entity_id: str,
-        *,
-        event_time: EventTime = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> bool:
-        """Do what `FeatureStore.delete` does."""
+    async def delete(self, entity_id: str, *, event_time: EventTime = None, timeout: float | None = None) -> bool:
+        """Remove an entity's features and its membership; return whether anything was removed.
+
+        For a while, late events up to that time do not bring the entity back.
+
+        Args:
+            entity_id: The entity.
+            event_time: When it was deleted; what is newer stays. Without one, now.
+            timeout: See the class.
+        """
         return await self._run(self._plans.delete(entity_id, event_time), plain_timeout(timeout))
 
     async def count(self) -> int:
-        """Do what `FeatureStore.count` does."""
+        """Return how many ids are known."""
         return await self._run(self._plans.count())
 
     # Schema
 
+    async def join_key(self) -> str | None:
+        """Return the name of the id in tables, None where the schema does not say."""
+        schema = await self._run(self._plans.seen_schema())
+        return schema.join_key
+
+    async def id_name(self) -> str:
+        """Return what tables and responses call the id: the schema's `join_key`, else `<entity>_id`."""
+        schema = await self._run(self._plans.seen_schema())
+        return schema.id_name(self.keys.entity)
+
     async def service(self, name: str) -> list[str]:
-        """Do what `FeatureStore.service` does."""
+        """Return the features that the schema lists under that name, those of this entity without its prefix.
+
+        Raises:
+            UndeclaredFeatureError: There is no such service.
+        """
         return await self._run(self._plans.service(plain_name(name, "a service's name")))
 
+    async def query_names(self, service: str) -> list[str]:
+        """Return what a query by that service asks for; see `query`.
+
+        Raises:
+            UndeclaredFeatureError: There is no such service.
+            NoSchemaError: The entity that is named has no schema.
+        """
+        return await self._run(self._plans.query_names(plain_name(service, "a service's name")))
+
+    async def declared(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Return the declared features' types; read anew where one of `names` is not among those last seen."""
+        return await self._run(self._plans.declared(names))
+
     async def schema(self) -> Schema:
-        """Do what `FeatureStore.schema` does."""
+        """Read the schema from Redis and use it from now on.
+
+        Raises:
+            NoSchemaError: None is stored.
+        """
         return await self._run(self._plans.schema())
 
     async def entities(self) -> list[str]:
-        """Do what `FeatureStore.entities` does."""
+        """Return the names of all entities that have a schema, be it this store's or another."""
         return await self._run(self._plans.entities())
 
     async def apply(self, definition: Definition) -> int:
-        """Do what `FeatureStore.apply` does."""
+        """Declare the features of `definition` beside those that are declared already; return the schema's version.
+
+        Raises:
+            SchemaError: Something in the definition is not allowed, such as a feature's name or a default.
+            TypeChangeError: A declared feature would get another type. Nothing is changed.
+            UndeclaredFeatureError: A service lists a feature that is not declared. An entity without a schema may have
+                any.
+            BadArgumentsError: There are too many features.
+        """
         return await self._run(self._plans.apply(definition))

@@ -1,12 +1,11 @@
-"""The store as Python sees it: get, get_many, upsert, delete and the schema, over any transport."""
+"""The store for threads: what callers may ask of an entity's features."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any
 
 from featurestore.contract.arguments import (
     EventTime,
     Rows,
-    lasting_timeout,
     plain_ids,
     plain_name,
     plain_names,
@@ -14,86 +13,35 @@ from featurestore.contract.arguments import (
 )
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.upsert_calls import UpsertResult
-from featurestore.embedded import embedded_url
-from featurestore.errors import BadArgumentsError
-from featurestore.keys import Keys
 from featurestore.schema.definition import Definition
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Value
-from featurestore.settings import Settings
-from featurestore.store.plan import Calls, Plan
+from featurestore.store.blocking_driver import BlockingDriver
 from featurestore.store.query_table import QueryTable
 from featurestore.store.results import Description, MaxAge
 from featurestore.store.table import FeatureTable
-from featurestore.store.writes import Plans
-from featurestore.transport.blocking import SyncTransport
-from featurestore.transport.interface import Timed, Transport
-
-T = TypeVar("T")
 
 
-class FeatureStore:
-    """An entity's features in Redis, by the Lua scripts.
+class FeatureStore(BlockingDriver):
+    """An entity's features in Redis, by the Lua scripts; `connect` makes one from a URL.
 
     Every method may raise `UnavailableError` and its kin when Redis cannot serve, and `NoSchemaError` when no schema
-    has been applied. One store may be shared by all threads of a process.
+    has been applied.
 
-    A method's `timeout` is the seconds that the call may take in all, whatever it needs to ask: past it, the call
-    raises `DeadlineExceededError`, and whether a write took place is unknown. Without one, each reply may take the
-    transport's own time-out. Two things have time-outs of the transport's instead: to connect, and to send. Only
-    `SyncTransport` can do so; other transports refuse with `BadArgumentsError`.
+    One store may be shared by all threads of a process.
+
+    A method's `timeout` is the seconds that the call may take in all, whatever it needs to ask. A call that takes
+    longer raises `DeadlineExceededError`; whether a write took place is unknown then. Without `timeout`, each reply may
+    take the transport's own time-out.
+
+    Two waits have time-outs of the transport's instead: to connect, and to send. Only `SyncTransport` can bound a call;
+    other transports refuse `timeout` with `BadArgumentsError`.
 
     Args:
         transport: The link to Redis.
         keys: The entity's keys.
         plans: What is known of the entity; made of `keys` when left out.
     """
-
-    def __init__(self, transport: Transport, keys: Keys | None = None, *, plans: Plans | None = None) -> None:
-        self.transport = transport
-        self._plans = plans or Plans(keys or Keys())
-
-    @classmethod
-    def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
-        """Return a store over blocking connections.
-
-        Args:
-            url: Redis's address; without one, the environment's `REDIS_URL` or `REDIS_HOST`, else the embedded server.
-            timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
-            keys: The entity's keys.
-
-        Raises:
-            ConfigurationError: The address or the time-out cannot be used.
-        """
-        settings = Settings.from_environment()
-        transport = SyncTransport(
-            url or settings.url or embedded_url(settings.data_dir),
-            timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
-            connect_timeout=settings.connect_timeout_ms / 1000,
-        )
-        return cls(transport, keys)
-
-    def __repr__(self) -> str:
-        return f"<FeatureStore {self.keys.entity} over {self.transport!r}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    @property
-    def keys(self) -> Keys:
-        """The entity's keys."""
-        return self._plans.keys
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self.transport.close()
-
-    def ping(self) -> None:
-        """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
-        self.transport.command("PING")
 
     def entity(self, name: str) -> "FeatureStore":
         """Return the store of another entity over the same transport.
@@ -104,25 +52,6 @@ class FeatureStore:
         if name == self.keys.entity:
             return self
         return FeatureStore(self.transport, plans=self._run(self._plans.entity(name)))
-
-    def _run(self, plan: Plan[T], timeout: float | None = None) -> T:
-        """Do what the plan says; return its result."""
-        transport = self.transport
-        if timeout is not None:
-            if not isinstance(transport, Timed):
-                raise BadArgumentsError(f"calls over {type(transport).__name__} have no time-out of their own")
-            transport = transport.within(timeout)
-        answer: Any = None
-        try:
-            while True:
-                step = plan.send(answer)
-                if isinstance(step, Calls):
-                    answer = transport.run_many_encoded(step.script, step.encoded)
-                else:
-                    answer = transport.command(*step.words)
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
     # Reading
 
@@ -189,7 +118,9 @@ class FeatureStore:
         timeout: float | None = None,
     ) -> Description | None:
         """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
-        return self.describe_many([entity_id], features, service=service, max_age=max_age, timeout=timeout)[0]
+        plan = self._plans.describe_many([entity_id], features, service, max_age, None)
+        (description,) = self._run(plan, plain_timeout(timeout))
+        return description
 
     def describe_many(  # noqa: PLR0913 - what a read may ask for
         self,
@@ -438,15 +369,15 @@ class FeatureStore:
 
     # Schema
 
-    @property
     def join_key(self) -> str | None:
-        """The name of the id in tables, where the schema says so."""
-        return self._run(self._plans.seen_schema()).join_key
+        """Return the name of the id in tables, None where the schema does not say."""
+        schema = self._run(self._plans.seen_schema())
+        return schema.join_key
 
-    @property
     def id_name(self) -> str:
-        """What tables and responses call the id: the schema's `join_key`, else `<entity>_id`."""
-        return self._run(self._plans.seen_schema()).id_name(self.keys.entity)
+        """Return what tables and responses call the id: the schema's `join_key`, else `<entity>_id`."""
+        schema = self._run(self._plans.seen_schema())
+        return schema.id_name(self.keys.entity)
 
     def service(self, name: str) -> list[str]:
         """Return the features that the schema lists under that name, those of this entity without its prefix.

@@ -1,4 +1,4 @@
-"""What calls return beside features by name; the same for callers over HTTP and for those who ask Redis."""
+"""What calls return beside features by name. Stores and HTTP clients return the same."""
 
 import msgspec
 

@@ -113,9 +113,12 @@ class FeatureTable(Sequence[TableRow]):
         Raises:
             BadValueError: A column holds text or vectors: leave it out.
             UndeclaredFeatureError: A feature is not among `names`.
+            ConfigurationError: numpy is not installed.
         """
-        import numpy as np  # noqa: PLC0415 - only those who want matrices pay for it
-
+        try:
+            import numpy as np  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise ConfigurationError("to_numpy needs numpy: pip install '.[numpy]' in a checkout") from error
         names = self.names if features is None else tuple(listed_columns(features))
         matrix = np.empty((len(self), len(names)), np.float64)
         for place, name in enumerate(names):

@@ -99,6 +99,12 @@ def test_a_data_frame_keeps_types_where_values_are_missing() -> None:
     assert FeatureTable.of(["x", "x"], [None, None], ["age"]).to_pandas().shape == (2, 1)
 
 
+def test_without_numpy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(ConfigurationError, match=r"pip install '\.\[numpy\]'"):
+        TABLE.to_numpy(["age"])
+
+
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigurationError, match=r"pip install '\.\[pandas\]'"):

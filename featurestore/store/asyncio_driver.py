@@ -1,0 +1,88 @@
+"""How `AsyncFeatureStore` runs its plans: over a transport whose replies are awaited."""
+
+from time import monotonic
+from typing import Any, Self, TypeVar
+
+from featurestore.contract.arguments import lasting_timeout
+from featurestore.embedded import embedded_url
+from featurestore.keys import Keys
+from featurestore.settings import Settings
+from featurestore.store.plan import Calls, Plan
+from featurestore.store.writes import Plans
+from featurestore.transport.asyncio_transport import AsyncTransport
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    """A transport, what is known of an entity, and the running of plans; `BlockingDriver` is its twin.
+
+    Args:
+        transport: The link to Redis.
+        keys: The entity's keys.
+        plans: What is known of the entity; made of `keys` when left out.
+    """
+
+    def __init__(self, transport: AsyncTransport, keys: Keys | None = None, *, plans: Plans | None = None) -> None:
+        self.transport = transport
+        self._plans = plans or Plans(keys or Keys())
+
+    @classmethod
+    def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
+        """Return a store that opens its connection when it is first used.
+
+        Args:
+            url: Redis's address; without one, the environment's `REDIS_URL` or `REDIS_HOST`, else the embedded server,
+                which is started here unless it runs. To start it blocks the event loop.
+            timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
+            keys: The entity's keys.
+
+        Raises:
+            ConfigurationError: The address or the time-out cannot be used.
+        """
+        settings = Settings.from_environment()
+        transport = AsyncTransport(
+            url or settings.url or embedded_url(settings.data_dir),
+            timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
+            connect_timeout=settings.connect_timeout_ms / 1000,
+            max_in_flight=settings.max_in_flight,
+        )
+        return cls(transport, keys)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.keys.entity} over {self.transport!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    @property
+    def keys(self) -> Keys:
+        """The entity's keys."""
+        return self._plans.keys
+
+    async def close(self) -> None:
+        """Close the connection; calls that wait fail at once."""
+        await self.transport.close()
+
+    async def ping(self) -> None:
+        """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
+        await self.transport.command("PING")
+
+    async def _run(self, plan: Plan[T], timeout: float | None = None) -> T:
+        """Send what the plan yields and hand it the replies; return its result."""
+        deadline = None if timeout is None else monotonic() + timeout
+        transport = self.transport
+        answer: Any = None
+        try:
+            while True:
+                step = plan.send(answer)
+                if isinstance(step, Calls):
+                    answer = await transport.run_many_encoded(step.script, step.encoded, deadline=deadline)
+                else:
+                    answer = await transport.command(*step.words, deadline=deadline)
+        except StopIteration as done:
+            result: T = done.value
+            return result

@@ -1,0 +1,109 @@
+"""The blocking store and client, and their twins for asyncio: the same methods, one module made from the other."""
+
+import inspect
+from typing import Any
+
+import generate_twins
+import pytest
+from generate_twins import Twin, TwinError, awaited
+
+from featurestore import AsyncClient, AsyncFeatureStore, Client, FeatureStore
+
+pairs = pytest.mark.parametrize(
+    ("blocking", "asynchronous"), [(FeatureStore, AsyncFeatureStore), (Client, AsyncClient)]
+)
+
+
+def members(kind: type) -> dict[str, Any]:
+    """What callers use of a class, its own or inherited: functions, in place of properties and class methods theirs."""
+    found = {name: inspect.getattr_static(kind, name) for name in dir(kind) if name[0] != "_"}
+    return {name: getattr(each, "fget", getattr(each, "__func__", each)) for name, each in found.items()}
+
+
+@pytest.mark.parametrize("twin", generate_twins.TWINS, ids=lambda twin: twin.made)
+def test_a_twin_is_what_the_generator_makes(twin: Twin) -> None:
+    assert generate_twins.is_current(twin), "run tests/generate_twins.py"
+    assert twin.source in (generate_twins.ROOT / twin.made).read_text().splitlines()[0]
+
+
+@pairs
+def test_twins_have_the_same_methods_with_the_same_arguments(blocking: type, asynchronous: type) -> None:
+    ours, theirs = members(blocking), members(asynchronous)
+    assert ours.keys() == theirs.keys()
+    for name, method in ours.items():
+        one, other = inspect.signature(method), inspect.signature(theirs[name])
+        assert list(one.parameters.values()) == list(other.parameters.values()), name
+        assert str(one.return_annotation) == str(other.return_annotation).replace("Async", ""), name
+        assert method.__doc__, name
+        assert theirs[name].__doc__, name
+
+
+@pairs
+def test_twins_are_made_with_the_same_arguments(blocking: type, asynchronous: type) -> None:
+    one, other = inspect.signature(blocking).parameters, inspect.signature(asynchronous).parameters
+    assert [(each.name, each.kind, each.default) for each in one.values()] == [
+        (each.name, each.kind, each.default) for each in other.values()
+    ]
+
+
+@pairs
+def test_what_is_not_awaited_asks_nobody(blocking: type, asynchronous: type) -> None:
+    at_once = {name for name, method in members(asynchronous).items() if not inspect.iscoroutinefunction(method)}
+    assert at_once == ({"connect", "keys", "known_selection", "unsure"} if blocking is FeatureStore else set())
+    assert not any(map(inspect.iscoroutinefunction, members(blocking).values()))
+
+
+# The generator
+
+SOURCE = '''
+class Store:
+    def ask(self):
+        """é""" ; return self._run(1)
+
+    def twice(self, other):
+        return [self.ask(), other.ask(), self.known()]
+
+    def known(self):
+        return 7
+'''
+
+MADE = '''
+class Store:
+    async def ask(self):
+        """é""" ; return await self._run(1)
+
+    async def twice(self, other):
+        return [await self.ask(), other.ask(), self.known()]
+
+    def known(self):
+        return 7
+'''
+
+
+def test_methods_that_wait_are_awaited() -> None:
+    assert awaited(SOURCE) == MADE
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("    @property\n    def a(self):\n        return self._run(1)\n", "a waits and has a decorator"),
+        ("    def a(self):\n        return self._run(1)[0]\n", r"all of `self\._run\(1\)\[0\]`"),
+        ("    def a(self):\n        return self._run(1).b\n", r"all of `self\._run\(1\)\.b`"),
+    ],
+)
+def test_what_has_no_twin_is_refused(body: str, message: str) -> None:
+    with pytest.raises(TwinError, match=message):
+        awaited(f"class Store:\n{body}")
+
+
+def test_a_paragraph_that_is_gone_is_told() -> None:
+    twin = generate_twins.TWINS[0]._replace(paragraphs={"nowhere": "anywhere"})
+    with pytest.raises(TwinError, match="has this 0 times: nowhere"):
+        generate_twins.made_from(twin)
+
+
+def test_comments_and_format() -> None:
+    meaning = generate_twins.meaning
+    assert meaning("a = (1,\n  2)") == meaning("a = (1, 2)")
+    assert meaning("a = 1  # one") != meaning("a = 1  # two")
