@@ -13,7 +13,6 @@ import falcon
 
 from featurestore.api import problems
 from featurestore.api.counters import Meter
-from featurestore.api.json_reads import fetch_json
 from featurestore.api.problems import Answer
 from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.store.blocking import FeatureStore
@@ -79,7 +78,7 @@ class HotPath:
     def _answer(self, entity_id: str) -> Answer:
         began = perf_counter()
         try:
-            answer = answer_with(fetch_json(self._store, entity_id), self._store, entity_id)
+            answer = answer_with(self._store.get_json(entity_id), self._store, entity_id)
         except FeatureStoreError as error:
             answer = problems.answer_to(error)
         except Exception:

@@ -15,7 +15,6 @@ from support.servers import Server
 
 from featurestore.api.counters import STATUSES, Board, Meter
 from featurestore.api.gather import Gatherer
-from featurestore.api.json_reads import fetch_json
 from featurestore.api.problems import Answer
 from featurestore.errors import BadReplyError
 from featurestore.schema.definition import Definition
@@ -72,7 +71,7 @@ def reader(valkey: Server) -> Iterator[Reader]:
     made = Reader(valkey.url)
     made.store.apply(Definition(FEATURES))  # type: ignore[arg-type]
     made.store.upsert([(f"u{number}", {"age": number, "score": number / 4}) for number in range(250)])
-    made.store.select()
+    made.store.get("u1")
     made.learn_from(made)
     yield made
     made.transport.close()
@@ -115,7 +114,7 @@ def test_more_reads_than_a_call_may_have_are_several_calls_in_one_write(reader: 
 def test_a_single_read_is_answered_as_the_store_renders_it(reader: Reader) -> None:
     for entity_id in ("u7", "nobody"):
         (answer,) = reader.read(entity_id)
-        alone = fetch_json(reader.store, entity_id)
+        alone = reader.store.get_json(entity_id)
         assert answer is not None
         assert (answer[0], answer[2]) == ("200 OK", alone) if alone else answer[0] == "404 Not Found"
 
@@ -136,12 +135,12 @@ def test_lost_scripts_and_another_schema_give_the_reads_back(reader: Reader) -> 
     reader.store.transport.command("SCRIPT", "FLUSH")
     assert reader.read("u1", "u2") == [None, None]
     assert reader.read("u1") == [None]
-    assert fetch_json(reader.store, "u1")  # which loads them again
+    assert reader.store.get_json("u1")  # which loads them again
     assert None not in reader.read("u1", "u2")
     FeatureStore(reader.transport).apply(Definition({"n": "int"}))
     reader.store.upsert([("u1", {"age": 1})])
     assert reader.read("u1", "u2") == [None, None]
-    assert fetch_json(reader.store, "u1")  # which reads the schema again
+    assert reader.store.get_json("u1")  # which reads the schema again
     assert body_of(reader.read("u1")[0])["features"] == {"age": 1, "score": 0.25, "n": None}
 
 
@@ -152,7 +151,7 @@ def test_once_a_second_a_read_is_given_back_to_make_sure_of_the_schema(reader: R
     assert (first, None in others) == (None, False)
     assert reader.read("u1") == [None]
     calls, _ = reader.calls()
-    assert fetch_json(reader.store, "u1")
+    assert reader.store.get_json("u1")
     assert reader.calls()[0] == calls + 1
     assert not reader.store.unsure
     assert None not in reader.read("u1", "u2")
@@ -219,7 +218,7 @@ def test_a_damaged_row_is_given_back_and_the_link_stays(reader: Reader) -> None:
     assert reader.read("u1", "u2") == [None, None]
     assert body_of(reader.read("u2")[0]) == expected(2)
     with pytest.raises(BadReplyError, match="get_features cannot be read"):
-        fetch_json(reader.store, "u1")
+        reader.store.get_json("u1")
     assert reader.transport.connections == 1
 
 
