@@ -8,8 +8,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 from httptools.parser.errors import HttpParserInvalidURLError
 
 from featurestore.worker.budget import Budget
-from featurestore.worker.framing import Chunks, Framing, Head, Refusal
-from featurestore.worker.sockets import is_plain_line, plain_path
+from featurestore.worker.framing import Chunks, Framing, Head
+from featurestore.worker.refusal import Refusal
+from featurestore.worker.sockets import is_plain_line
 
 Environ = dict[str, Any]
 
@@ -66,18 +67,18 @@ class RequestReader:
 
     Attributes:
         begun: Whether a request has begun that is not complete.
-        fresh: Whether nothing at all is held of a request, nor of an empty line before one.
         refusal: Why nothing more is read; to be sent after the responses to the requests before.
         wants_continue: Whether the client waits for `100 Continue`; whoever sends that resets it.
-        usual: The header fields of an earlier plain GET, by which `repeated` knows others; None where there was none.
+        usual: The header fields of an earlier plain GET, by which `sockets.take` knows others; None where there was
+            none, and while anything is held of another request or of an empty line before one.
     """
 
     def __init__(self, base: Environ, framing: Framing, budget: Budget) -> None:
         self.begun = False
-        self.fresh = True
         self.refusal: Refusal | None = None
         self.wants_continue = False
         self.usual: bytes | None = None
+        self._usual: bytes | None = None  # `usual`, also while it does not hold
         self._base, self._framing, self._budget = base, framing, budget
         self._head = Head(framing)
         self._parser = HttpRequestParser(self)
@@ -90,18 +91,8 @@ class RequestReader:
         self._head_bytes = self._body_bytes = self._counted = 0
         self._in_body = self._answering = self._ended = self._keep_alive = False
 
-    def repeated(self, data: bytes) -> str | None:
-        """Return the path when `data` is one GET whose header fields are, byte for byte, those of one before.
-
-        Such a request need not be parsed: the parser has taken the same fields, and the path has plain characters
-        alone. Otherwise return None; `data` has to be fed then.
-        """
-        if not self.fresh or len(data) > self._framing.most_head:
-            return None
-        return plain_path(data, self.usual, self._framing.limits.line)
-
     def unparsed(self, path: str) -> bytes:
-        """Return the request whose path `wire.take` returned."""
+        """Return the request whose path `sockets.take` found by `usual`."""
         return b"GET %b HTTP/1.1%b" % (path.encode(), self.usual or b"")
 
     def feed(self, data: bytes) -> None:
@@ -129,7 +120,7 @@ class RequestReader:
                 return self._complete()
         except Refusal as refusal:
             self._refuse(Refusal(refusal.status, str(refusal)))  # the raised one's traceback holds the request
-        self.fresh = not (self._in_body or self._data or self._ended)
+        self.usual = None if self._in_body or self._data or self._ended else self._usual
         self.begun = self._in_body or (bool(self._data) and self._data != b"\r")
         return None
 
@@ -191,9 +182,9 @@ class RequestReader:
         length = self._check_framing(environ, http11=http11)
         _put_target(environ, target)
         usual = environ.keys().isdisjoint(_UNUSUAL)
-        if usual and self.usual is None and self._keep_alive and http11:
+        if usual and self._usual is None and self._keep_alive and http11:
             if len(head) - len(line) <= _LONGEST_FIELDS_KEPT and is_plain_line(line):
-                self.usual = head[len(line) :]
+                self._usual = head[len(line) :]
         elif not usual and http11:
             self.wants_continue = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
         if upgrading or length != 0:

@@ -1,7 +1,7 @@
 """Requests that need not be parsed: exactly those that differ from one before in nothing but a plain path."""
 
 import pytest
-from support.reading import reader, taken
+from support.reading import plain_path_of, reader, taken
 
 from featurestore.worker.framing import Limits
 from featurestore.worker.requests import RequestReader
@@ -18,7 +18,7 @@ def reader_after(data: bytes, *, line: int = 100) -> RequestReader:
 
 @pytest.mark.parametrize("path", ["/features/user2", "/", "/a.b~c-d_e/../F", "/features/" + "x" * 70])
 def test_a_plain_path_is_taken(path: str) -> None:
-    assert reader_after(FIRST).repeated(b"GET " + path.encode() + b" HTTP/1.1" + FIELDS) == path
+    assert plain_path_of(reader_after(FIRST), b"GET " + path.encode() + b" HTTP/1.1" + FIELDS) == path
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_plain_path_is_taken(path: str) -> None:
     ],
 )
 def test_anything_else_is_parsed(data: bytes) -> None:
-    assert reader_after(FIRST).repeated(data) is None
+    assert plain_path_of(reader_after(FIRST), data) is None
 
 
 @pytest.mark.parametrize(
@@ -69,34 +69,34 @@ def test_anything_else_is_parsed(data: bytes) -> None:
 )
 def test_fields_that_mean_more_are_not_remembered(first: bytes) -> None:
     fields = first[first.index(b"\r\n") :]
-    assert reader_after(first).repeated(b"GET /b HTTP/1.1" + fields) is None
+    assert plain_path_of(reader_after(first), b"GET /b HTTP/1.1" + fields) is None
 
 
 def test_fields_are_remembered_from_the_first_plain_get() -> None:
     for start in (b"GET /%61 HTTP/1.1", b"HEAD /a HTTP/1.1", b"OPTIONS * HTTP/1.1"):
         after = reader_after(start + FIELDS)
-        assert after.repeated(FIRST) is None
+        assert plain_path_of(after, FIRST) is None
         taken(after, FIRST)
-        assert after.repeated(FIRST) == "/features/user1"
+        assert plain_path_of(after, FIRST) == "/features/user1"
 
 
 def test_a_request_that_came_in_pieces_is_remembered_too_and_one_under_way_is_gone_on_with() -> None:
     after = reader_after(FIRST[:20])
-    assert after.repeated(FIRST) is None
+    assert plain_path_of(after, FIRST) is None
     assert len(taken(after, FIRST[20:])) == 1
-    assert after.repeated(FIRST) == "/features/user1"
+    assert plain_path_of(after, FIRST) == "/features/user1"
     taken(after, b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 200\r\n\r\n")
-    assert after.repeated(FIRST) is None
+    assert plain_path_of(after, FIRST) is None
 
 
 @pytest.mark.parametrize("rest", [b"\r", b"\r\n\r", b"G"])
 def test_what_is_left_of_an_earlier_read_comes_before_it(rest: bytes) -> None:
     after = reader_after(FIRST + rest)
-    assert after.repeated(FIRST) is None
+    assert plain_path_of(after, FIRST) is None
 
 
 def test_the_parser_goes_on_after_a_request_that_it_has_not_seen() -> None:
     after = reader_after(FIRST)
-    assert after.repeated(FIRST)
+    assert plain_path_of(after, FIRST)
     (request,) = taken(after, b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
     assert request.environ["wsgi.input"].read() == b"hi"
