@@ -165,14 +165,15 @@ class Head:
         framing: What lines may be.
 
     Attributes:
+        at: Where the line starts that is looked at next; 0 until the first is complete.
         fields: The header fields so far.
     """
 
-    __slots__ = ("_at", "_framing", "fields")
+    __slots__ = ("_framing", "at", "fields")
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
-        self._at = 0
+        self.at = 0
         self.fields = 0
 
     def find_end(self, data: bytearray) -> int:
@@ -182,7 +183,7 @@ class Head:
             Refusal: The head is refused, or what there is of it.
         """
         framing = self._framing
-        if not self._at:
+        if not self.at:
             self.fields = 0
             end = data.find(b"\r\n\r\n") + 4
             if end > 3:  # noqa: PLR2004 - it was found
@@ -191,19 +192,19 @@ class Head:
                     return end
                 self.fields = 0
         stop = min(len(data), framing.most_head)
-        while not self._at or not data.startswith(b"\r\n", self._at, stop):
-            line = framing.field if self._at else framing.request_line
-            end = line.find_end(data, self._at, stop)
+        while not self.at or not data.startswith(b"\r\n", self.at, stop):
+            line = framing.field if self.at else framing.request_line
+            end = line.find_end(data, self.at, stop)
             if end < 0:
                 if len(data) > framing.most_head:
                     raise Refusal(431, f"the header is longer than {framing.most_head} bytes")
                 return -1
-            if self._at:
+            if self.at:
                 self.fields += 1
                 if self.fields > framing.limits.fields:
                     raise Refusal(431, f"more than {framing.limits.fields} header fields")
-            self._at = end + 2
-        end, self._at = self._at + 2, 0
+            self.at = end + 2
+        end, self.at = self.at + 2, 0
         return end
 
 

@@ -4,6 +4,7 @@ import io
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from httptools.parser.errors import HttpParserInvalidURLError
 
@@ -19,8 +20,9 @@ _MOST_NAMES = 1000
 _LONGEST_NAME_KEPT = 64
 _FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _ONCE = {*_FRAMING, "CONTENT_TYPE", "HTTP_HOST"}
-_UNUSUAL = {*_FRAMING, "HTTP_EXPECT", "HTTP_UPGRADE"}
+_UNUSUAL = {*_FRAMING, "HTTP_UPGRADE"}
 _LONGEST_FIELDS_KEPT = 4096
+_LONGEST_HEAD_KEPT = 2048
 _CR = 0x0D
 _MOST_DIGITS = 20
 _UNCOUNTED = 8192
@@ -53,6 +55,20 @@ class Request:
         ]
 
 
+class KnownHead(msgspec.Struct, frozen=True):
+    """A head with a Content-Length that an earlier request had. Batches of as many ids often have the same.
+
+    Attributes:
+        text: Its bytes.
+        environ: What comes of it.
+        length: Bytes of the body.
+    """
+
+    text: bytes
+    environ: Environ
+    length: int
+
+
 class RequestReader:
     """Turns a connection's bytes into requests, one after the other.
 
@@ -83,6 +99,7 @@ class RequestReader:
         self._head = Head(framing)
         self._parser = HttpRequestParser(self)
         self._data = bytearray()  # what no request has taken yet
+        self._known: KnownHead | None = None  # the last that may be repeated
         self._environ: Environ = {}
         self._body = io.BytesIO()
         self._chunks: Chunks | None = None
@@ -165,12 +182,30 @@ class RequestReader:
         data = self._data
         if data and data[0] == _CR:
             self._framing.skip_empty_lines(data)
+        known = self._known
+        if known is not None and not self._head.at and data.startswith(known.text):
+            self._environ, self._keep_alive = known.environ.copy(), True
+            self._begin_body(len(known.text), known.length)
+            return True
         end = self._head.find_end(data) if data else -1
         if end < 0:
             return False
-        head = bytes(data[:end])
-        del data[:end]
-        self._head_bytes = end
+        self._begin_body(end, self._take_head(bytes(data[:end])))
+        return True
+
+    def _begin_body(self, head_bytes: int, length: int | None) -> None:
+        """Get ready for a body, of known length or in chunks, behind a head of so many bytes."""
+        del self._data[:head_bytes]
+        self._head_bytes = head_bytes
+        self._environ["wsgi.input"] = self._body = io.BytesIO()
+        if length is None:
+            self._chunks = Chunks(self._framing, self._head.fields, self._body)
+        else:
+            self._missing = length
+        self._in_body = True
+
+    def _take_head(self, head: bytes) -> int | None:
+        """Put a head into the environment; return the length of the body, None for one in chunks."""
         line = head[: head.index(b"\r\n")]
         method, target, version = line.decode("ascii").split(" ")
         environ = self._environ = self._base.copy()
@@ -181,21 +216,23 @@ class RequestReader:
         environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"] = method, version
         length = self._check_framing(environ, http11=http11)
         _put_target(environ, target)
-        usual = environ.keys().isdisjoint(_UNUSUAL)
-        if usual and self._usual is None and self._keep_alive and http11:
-            if len(head) - len(line) <= _LONGEST_FIELDS_KEPT and is_plain_line(line):
-                self._usual = head[len(line) :]
-        elif not usual and http11:
-            self.wants_continue = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
+        if http11 and "HTTP_EXPECT" in environ:
+            self.wants_continue = environ["HTTP_EXPECT"].lower() == "100-continue"
+        elif http11 and self._keep_alive and not upgrading:
+            self._remember(head, line, length)
         if upgrading or length != 0:
             self._parser = HttpRequestParser(self)  # the old one waits for what is not for it
-        environ["wsgi.input"] = self._body = io.BytesIO()
-        if length is None:
-            self._chunks = Chunks(self._framing, self._head.fields, self._body)
-        else:
-            self._missing = length
-        self._in_body = True
-        return True
+        return length
+
+    def _remember(self, head: bytes, line: bytes, length: int | None) -> None:
+        """Keep what later requests of the connection may repeat: the fields of a plain GET, or a head before a body."""
+        environ = self._environ
+        if length:
+            if len(head) <= _LONGEST_HEAD_KEPT:
+                self._known = KnownHead(head, environ.copy(), length)
+        elif self._usual is None and environ.keys().isdisjoint(_UNUSUAL) and is_plain_line(line):
+            fields = head[len(line) :]
+            self._usual = fields if len(fields) <= _LONGEST_FIELDS_KEPT else None
 
     def _parse(self, head: bytes) -> bool:
         """Have the parser put the header fields into the environment; return whether it takes it for an upgrade.
