@@ -1,5 +1,7 @@
 """The plans of reads of several entities at once, beside those of one: see featurestore/store/reads.py."""
 
+from __future__ import annotations  # those of inner functions would cost 2 us a read
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -72,7 +74,7 @@ class QueryPlans(ReadPlans):
 
         return self._read_of(query.wanted, read, "a query")
 
-    def _query(self, query: Query, known: Sequence["QueryPlans"]) -> Plan[QueryTable]:
+    def _query(self, query: Query, known: Sequence[QueryPlans]) -> Plan[QueryTable]:
         parts: list[tuple[str, Selection, int]] = []
         calls: list[bytes] = []
         for plans, (entity, features) in zip(known, query.wanted.items(), strict=True):
@@ -87,9 +89,7 @@ class QueryPlans(ReadPlans):
             table.add(entity, selection, [next(replies) for _ in range(count)])
         return table
 
-    def _read_of(
-        self, entities: Iterable[str], read: Callable[[Sequence["QueryPlans"]], Plan[T]], what: str
-    ) -> Plan[T]:
+    def _read_of(self, entities: Iterable[str], read: Callable[[Sequence[QueryPlans]], Plan[T]], what: str) -> Plan[T]:
         """Read by the plans of several entities, whose schemas may all be outdated."""
 
         def known() -> Plan[Sequence[QueryPlans]]:
@@ -122,7 +122,7 @@ class QueryPlans(ReadPlans):
         return self._read_of([entity for entity, _, _ in wanted], read, "a read")
 
     def _fresh_of(
-        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]], known: Sequence["QueryPlans"]
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]], known: Sequence[QueryPlans]
     ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
         selections: list[Selection] = []
         made: list[list[bytes]] = []

@@ -1,5 +1,7 @@
 """The plans of the reads of one entity."""
 
+from __future__ import annotations  # those of inner functions would cost 2 us a read
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
