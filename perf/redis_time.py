@@ -35,7 +35,7 @@ def main() -> None:
             plain_turns, turns = itertools.cycle(row[0] for row in rows), itertools.cycle(row[0] for row in rows)
             names = list(COLUMNS)
 
-            layout = store.select().words
+            layout = (f"@{store.schema().layout}",)
             singles = [
                 ((store.keys.features(each), store.keys.members, store.keys.schema), (each, *layout)) for each in ids
             ]

@@ -18,7 +18,6 @@ from featurestore.api.bodies import (
     refuse_undecodable,
 )
 from featurestore.api.counters import Board, Meter
-from featurestore.api.json_reads import fetch_json, fetch_many_json
 from featurestore.api.prometheus import Measuring, MetricsResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract.arguments import passed_values, status_with
@@ -86,7 +85,7 @@ class EntityReader:
         store = store_of(self._store, entity)
         names, freshness = _wanted(req, store), _freshness(req)
         if freshness is None:
-            body: bytes | None = fetch_json(store, entity_id, names)
+            body: bytes | None = store.get_json(entity_id, names)
         else:
             metadata, max_age_ms = freshness
             selection, (fresh,) = store.fetch_fresh([entity_id], names, max_age_ms=max_age_ms)
@@ -127,7 +126,7 @@ class BatchResource(EntityReader):
         names = _named(request, store.service)
         resp.content_type = _JSON
         if not (request.metadata or request.passed) and request.max_age is None:
-            resp.data = fetch_many_json(store, ids, names)
+            resp.data = store.get_many_json(ids, names)
             return
         max_age_ms = _span(request.max_age, "$.max_age")
         selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)

@@ -1,85 +1,85 @@
-"""What one `GET /features/{entity_id}` executes between the worker and Redis, where `gather.py` does not answer it.
+"""The way of `GET /features/{entity_id}` from the worker to Redis and back.
 
-Nearly all requests are this one, so it has a way of its own past the framework: no routing, no request and response
-objects. Whatever is not plainly such a request goes to the Falcon app, which answers it the same way.
+Nearly all requests are this one, so it goes past the framework: no routing, no request and response objects.
+
+- `GatheredReads.begin` takes the path of a plain GET from the worker, in the event loop, and keeps it for `_send`.
+- `_send` makes one call of a script of all that were gathered in a turn of the loop.
+- `_settle` makes an answer for each read of the reply, and hands it to the worker, which sends it.
+
+What cannot be answered so is given back to the worker, which then calls the app as WSGI has it, in a greenlet that can
+wait. `FastReads` reads by the store's plan there, as it does for requests that are not plain, and under gunicorn's own
+workers. Whatever is no read of an entity's features goes to the Falcon app.
 """
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import falcon
 
 from featurestore.api import problems
 from featurestore.api.counters import Meter
-from featurestore.api.json_reads import fetch_json
-from featurestore.api.problems import Answer
+from featurestore.contract.json_rows import Renderer
+from featurestore.contract.resp import Reply
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH, Script
+from featurestore.contract.selection import Selection
+from featurestore.contract.words import encode_id
 from featurestore.errors import FeatureStoreError, UnknownIdError
+from featurestore.keys import MAX_ID_BYTES
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.plan import IDS_PER_CALL
+from featurestore.transport.pipeline import Failure
+from featurestore.worker.interface import Answer, FastApp, Respond, StartResponse
 
-StartResponse = Callable[..., Any]
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
-Respond = Callable[[Answer | None], object]
-"""Takes an answer, or None: then the request has to be answered by other means."""
+_PREFIX = "/features/"
+_ID_AT = len(_PREFIX)
+_LONGEST_PATH = _ID_AT + MAX_ID_BYTES
+_ROUTE = "/features/{entity_id:path}"
+_MOST_UNDER_WAY = 3
+"""Calls after which reads wait for one to be answered: fewer and larger calls cost both sides less for each read."""
 
-PREFIX = "/features/"
-"""The path of an id starts with it."""
-
-ROUTE = "/features/{entity_id:path}"
-"""What such requests are counted under."""
-
-_logger = logging.getLogger("featurestore")
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
+_logger = logging.getLogger("featurestore")
 
 
-class HotPath:
+class FastReads:
     """The WSGI app that workers call.
 
     Args:
         store: Where the features are.
-        app: The Falcon app, for everything else.
+        app: The Falcon app, for everything but reads of all features of an entity.
         meter: What counts the requests.
-        begin: `Gatherer.begin`, where the transport can call Redis without anybody waiting.
-
-    Attributes:
-        begin: What the worker asks first, for GETs of plain paths; None where there is only `shortcut`.
     """
 
-    def __init__(
-        self, store: FeatureStore, app: App, meter: Meter, begin: Callable[[str, Respond], bool] | None = None
-    ) -> None:
-        self._store, self._app, self.begin = store, app, begin
-        self._answered, self._refused = meter.series("GET", ROUTE), meter.series("other", None)
+    def __init__(self, store: FeatureStore, app: App, meter: Meter) -> None:
+        self._store, self._app = store, app
+        self._answered, self._refused = meter.series("GET", _ROUTE), meter.series("other", None)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         path: str = environ["PATH_INFO"]
-        if environ["QUERY_STRING"] or not path.startswith(PREFIX) or environ["REQUEST_METHOD"] != "GET":
+        if environ["QUERY_STRING"] or not path.startswith(_PREFIX) or environ["REQUEST_METHOD"] != "GET":
             return self._app(environ, start_response)
-        entity_id = path[len(PREFIX) :]
+        entity_id = path[_ID_AT:]
         if not entity_id.isascii():
             try:
                 entity_id = entity_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
             except UnicodeDecodeError:
                 return self._app(environ, start_response)
-        status, headers, body = self._answer(entity_id)
+        status, headers, body = self._read(entity_id)
         start_response(status, headers)
         return [body]
 
-    def shortcut(self, path: str) -> Answer | None:
-        """Answer a GET of a plain path, past WSGI; None for a path that is not of an entity."""
-        return self._answer(path[len(PREFIX) :]) if path.startswith(PREFIX) else None
-
-    def count_refusal(self, status: str) -> None:
-        """Count a request that the worker has refused."""
-        self._refused.add(status, 0.0)
-
-    def _answer(self, entity_id: str) -> Answer:
+    def _read(self, entity_id: str) -> Answer:
+        """Read an entity's features, waiting for Redis, and return the answer."""
         began = perf_counter()
         try:
-            answer = answer_with(fetch_json(self._store, entity_id), self._store, entity_id)
+            body = self._store.get_json(entity_id)
+            answer = self._unknown(entity_id) if body is None else (falcon.HTTP_OK, _HEADERS, body)
         except FeatureStoreError as error:
             answer = problems.answer_to(error)
         except Exception:
@@ -88,9 +88,182 @@ class HotPath:
         self._answered.add(answer[0], perf_counter() - began)
         return answer
 
+    def _unknown(self, entity_id: str) -> Answer:
+        """Return the answer to a read of an unknown id."""
+        return problems.answer_to(UnknownIdError(self._store.keys.entity, entity_id))
 
-def answer_with(body: bytes | None, store: FeatureStore, entity_id: str) -> Answer:
-    """Return the answer to a read; `body` is None for an unknown id."""
-    if body is None:
-        return problems.answer_to(UnknownIdError(store.keys.entity, entity_id))
-    return falcon.HTTP_OK, _HEADERS, body
+
+class _Waiter(Protocol):
+    """What a transport hands out when a call has come to its end."""
+
+    outcome: Any
+
+
+class Submitting(Protocol):
+    """A transport that takes calls without anybody waiting, as `MultiplexedTransport` does."""
+
+    def submit(self, script: Script, encoded: bytes, resume: Callable[[_Waiter], object]) -> object | None:
+        """Send a call, and call `resume` with its outcome; None when it cannot be taken on."""
+
+
+class _Reads:
+    """Reads that are one call, each of which is answered once, whatever happens.
+
+    Args:
+        ids: Whose features are wanted.
+        responds: Take the answers, in the order of the ids.
+        began: When the first of them came.
+    """
+
+    __slots__ = ("_responds", "began", "ids", "renderer")
+
+    renderer: Renderer
+
+    def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
+        self.ids, self._responds, self.began = ids, responds, began
+
+    def give_back_first(self) -> None:
+        """Give the first read back, and keep the others."""
+        self.ids.pop(0)
+        _respond([self._responds.pop(0)], [None])
+
+    def answer(self, answers: list[Answer | None] | None) -> None:
+        """Hand out the answers; None for all, or for one, gives them back."""
+        responds, self._responds = self._responds, []
+        if answers is None or len(answers) != len(responds):
+            answers = [None] * len(responds)
+        _respond(responds, answers)
+
+
+def _respond(responds: list[Respond], answers: list[Answer | None]) -> None:
+    for respond, answer in zip(responds, answers, strict=True):
+        try:
+            respond(answer)
+        except Exception:
+            _logger.exception("a connection failed to take the answer to its request")
+
+
+class GatheredReads(FastReads, FastApp):
+    """The app of our own worker: reads of all features that come together are one call, and nobody waits for it.
+
+    The more reads come in a turn of the event loop, the less each costs Redis and this process: one get_features for
+    a single one, one get_features_batch for several. While a few calls are under way, further reads wait until one of
+    them is answered or given up, so that the time-out counts for a read twice at most. Timeouts are answered
+    here. Every other failure gives the reads back: scripts that Redis has lost, another schema, a broken connection, a
+    reply that cannot be one. So does, once a second, the read that makes sure of the schema for all.
+
+    Args:
+        store: Where the features are.
+        app: The Falcon app, for everything but reads of all features of an entity.
+        meter: What counts the requests.
+        transport: The store's transport.
+        run_soon: Has the event loop call a function at the end of its turn.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        app: App,
+        meter: Meter,
+        transport: Submitting,
+        run_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        super().__init__(store, app, meter)
+        self._transport, self._run_soon = transport, run_soon
+        self._under_way: set[_Reads] = set()
+        self._ids: list[str] = []
+        self._responds: list[Respond] = []
+        self._began = 0.0  # when the first of `_ids` came
+
+    def begin(self, path: str, respond: Respond) -> bool:
+        """Begin to answer a plain GET, where it is of an entity; see `FastApp.begin`."""
+        if not _ID_AT < len(path) <= _LONGEST_PATH or not path.startswith(_PREFIX):
+            return False
+        ids = self._ids
+        if len(ids) == IDS_PER_CALL:
+            self._send()
+            ids = self._ids
+        if not ids:
+            self._run_soon(self._send)
+            self._began = perf_counter()
+        ids.append(path[_ID_AT:])
+        self._responds.append(respond)
+        return True
+
+    def count_refusal(self, status: str) -> None:
+        """Count a request that the worker has refused."""
+        self._refused.add(status, 0.0)
+
+    def _send(self) -> None:
+        """Send the call for what was gathered."""
+        if not self._ids or (len(self._under_way) >= _MOST_UNDER_WAY and len(self._ids) < IDS_PER_CALL):
+            return
+        reads = _Reads(self._ids, self._responds, self._began)
+        self._ids, self._responds = [], []
+        sent = False
+        try:
+            if self._store.unsure:
+                reads.give_back_first()
+            selection = self._store.known_selection
+            sent = bool(reads.ids) and selection is not None and self._submit(selection, reads)
+        except Exception:
+            _logger.exception("reads that came together were not sent together")
+        if not sent:
+            self._under_way.discard(reads)
+            reads.answer(None)
+
+    def _submit(self, selection: Selection, reads: _Reads) -> bool:
+        """Send the call for `reads`; return whether there will be an outcome."""
+        ids, reads.renderer = reads.ids, selection.renderer
+        if len(ids) == 1:
+            script, encoded = GET_FEATURES, selection.calls.one(encode_id(ids[0]))
+        else:
+            script, encoded = GET_FEATURES_BATCH, selection.calls.many(ids)
+        self._under_way.add(reads)
+        return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
+
+    def _settle(self, reads: _Reads, waiter: _Waiter) -> None:
+        """Hand out the answers that the outcome of the call makes, and have what has waited for that sent."""
+        self._under_way.discard(reads)
+        if self._ids:
+            self._run_soon(self._send)
+        answers = None
+        try:
+            answers = self._answers(reads, waiter.outcome)
+        except (ValueError, TypeError, LookupError):  # rows of another schema; msgspec's errors are ValueErrors
+            pass
+        except Exception:
+            _logger.exception("the reply to reads that came together was not understood")
+        reads.answer(answers)
+
+    def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
+        """Return the answers that the outcome makes; None where the reads are given back."""
+        ids, began = reads.ids, reads.began
+        if isinstance(outcome, Failure):
+            if outcome.lost:
+                return None
+            answer = problems.answer_to(outcome.error)
+            self._count(answer[0], began, len(ids))
+            return [answer] * len(ids)
+        if isinstance(outcome, FeatureStoreError):
+            return None
+        bodies, ok = _bodies(reads.renderer, ids, outcome), falcon.HTTP_OK
+        answers: list[Answer | None] = [
+            self._unknown(entity_id) if body is None else (ok, _HEADERS, body)
+            for entity_id, body in zip(ids, bodies, strict=True)
+        ]
+        unknown = bodies.count(None)
+        self._count(ok, began, len(ids) - unknown)
+        self._count(falcon.HTTP_NOT_FOUND, began, unknown)
+        return answers
+
+    def _count(self, status: str, began: float, count: int) -> None:
+        if count:
+            self._answered.add(status, perf_counter() - began, count)
+
+
+def _bodies(renderer: Renderer, ids: list[str], reply: Reply) -> list[bytes | None]:
+    """Return the JSON of each entity, None for an unknown one, from the reply to the call for them."""
+    if len(ids) > 1:
+        return renderer.each(ids, reply)
+    return [None if reply is None else renderer.one(ids[0], reply)]

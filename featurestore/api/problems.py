@@ -17,9 +17,7 @@ from featurestore.errors import (
     UnknownEntityError,
     UnknownIdError,
 )
-
-Answer = tuple[str, list[tuple[str, str]], bytes]
-"""Status line, headers and body."""
+from featurestore.worker.interface import Answer
 
 _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1

@@ -1,11 +1,13 @@
 """What a worker process serves: the app over a transport that suits the worker class."""
 
+from collections.abc import Callable
+
 from gunicorn.errors import AppImportError
 
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import meter
-from featurestore.api.fast_reads import App, HotPath
+from featurestore.api.fast_reads import App, FastReads, GatheredReads
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
 from featurestore.serving.master import log_as_gunicorn_does
@@ -14,7 +16,7 @@ from featurestore.store.blocking import FeatureStore
 from featurestore.transport.blocking import SyncTransport
 
 
-def build_app(settings: Settings | None = None) -> HotPath:
+def build_app(settings: Settings | None = None) -> FastReads:
     """Return the app as the environment sets it: gunicorn calls this in every worker.
 
     Raises:
@@ -27,22 +29,27 @@ def build_app(settings: Settings | None = None) -> HotPath:
         raise AppImportError(f"featurestore: {error}") from error
 
 
-def _build_app(settings: Settings) -> HotPath:
+def _build_app(settings: Settings) -> FastReads:
     url = settings.url or embedded_url(settings.data_dir)
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
             SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=settings.threads)
         )
-        return HotPath(store, _app_over(store, settings), meter())
-    from featurestore.api.gather import Gatherer  # noqa: PLC0415
+        return FastReads(store, _app_over(store, settings), meter())
+    import gevent  # noqa: PLC0415
+
     from featurestore.transport.gevent_transport import MultiplexedTransport  # noqa: PLC0415
 
     transport = MultiplexedTransport(
         url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight
     )
     store = FeatureStore(transport)
-    return HotPath(store, _app_over(store, settings), meter(), Gatherer(store, transport, meter()).begin)
+
+    def run_soon(call: Callable[[], None]) -> None:
+        gevent.get_hub().loop.run_callback(call)  # the hub of the process that serves, which may be a fork of this one
+
+    return GatheredReads(store, _app_over(store, settings), meter(), transport, run_soon)
 
 
 def _app_over(store: FeatureStore, settings: Settings) -> App:

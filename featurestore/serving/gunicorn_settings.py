@@ -75,7 +75,9 @@ def take_place(_server: Any, worker: Any) -> None:
 
 
 def fit_clients(worker: Any) -> None:
-    """Bound a worker's clients by its limit of open files, for gunicorn's own worker classes too."""
+    """Bound the clients of gunicorn's own workers by the limit of open files; ours does so itself."""
+    if worker.cfg.worker_class_str == WORKER_CLASSES["featurestore"]:
+        return
     most = clients_of(worker.cfg)
     if worker.cfg.worker_class_str == "gevent":  # which applies the bound to each listener
         most = max(1, most // len(worker.sockets))

@@ -136,21 +136,19 @@ class FeatureStore(BlockingDriver):
         plan = self._plans.describe_many(entity_ids, features, service, max_age, passed)
         return self._run(plan, plain_timeout(timeout))
 
-    def fetch(self, entity_id: str, features: Iterable[str] | None = None) -> tuple[Selection, Row | None]:
-        """Return an entity's row, None when the id is unknown, and the selection that names its columns.
+    def get_json(self, entity_id: str, features: Iterable[str] | None = None) -> bytes | None:
+        """Return an entity's id and features as the JSON of a response, None when the id is unknown.
 
         Arguments and errors are those of `get`.
         """
-        return self._run(self._plans.fetch(entity_id, plain_names(features, None)))
+        return self._run(self._plans.get_json(entity_id, plain_names(features, None)))
 
-    def fetch_many(
-        self, entity_ids: Iterable[str], features: Iterable[str] | None = None
-    ) -> tuple[Selection, list[Row | None]]:
-        """Return a row for each id, None for an unknown one, and the selection that names their columns.
+    def get_many_json(self, entity_ids: list[str], features: Iterable[str] | None = None) -> bytes:
+        """Return the JSON of a list: what `get_json` does for each id, with null features for an unknown one.
 
-        Arguments and errors are those of `get_many`.
+        The ids are plain text already. The other arguments and the errors are those of `get_many`.
         """
-        return self._run(self._plans.fetch_many(plain_ids(entity_ids), plain_names(features, None)))
+        return self._run(self._plans.get_many_json(entity_ids, plain_names(features, None)))
 
     def fetch_fresh(
         self, entity_ids: Iterable[str], features: Iterable[str] | None = None, *, max_age_ms: int | None = None
@@ -179,21 +177,6 @@ class FeatureStore(BlockingDriver):
         """
         return self._run(self._plans.fetch_fresh_of(wanted))
 
-    def select(self, features: Iterable[str] | None = None) -> Selection:
-        """Return the selection of `features`, all declared ones when left out; asks Redis only when it must.
-
-        Raises:
-            UndeclaredFeatureError: A feature is not declared.
-            BadArgumentsError: The list is empty.
-        """
-        plans = self._plans
-        names = None if features is None else plain_names(features, None)
-        wanted = None if names is None else tuple(names)
-        selection = plans.selections.get(wanted)
-        if selection is None or (wanted is None and plans.unsure):
-            selection = self._run(plans.select(names))
-        return selection
-
     @property
     def known_selection(self) -> Selection | None:
         """The selection of all features, where it is known without asking Redis."""
@@ -201,7 +184,7 @@ class FeatureStore(BlockingDriver):
 
     @property
     def unsure(self) -> bool:
-        """Whether the next read of all features has to go by `select`, to make sure of the schema."""
+        """Whether the next read of all features has to make sure of the schema, as `get_json` does."""
         return self._plans.unsure
 
     def query(  # noqa: PLR0913 - what a read may ask for

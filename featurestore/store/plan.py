@@ -3,11 +3,12 @@
 `FeatureStore` and `AsyncFeatureStore` drive the same plans, each over a transport of its kind.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import msgspec
 
+from featurestore.contract.replies import reading
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, SchemaChangedError, UndeclaredFeatureError
@@ -19,6 +20,7 @@ OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, Uni
 """What a read meets when Redis has another schema than was last seen; the last ones also where a row is damaged."""
 
 T = TypeVar("T")
+Prepared = TypeVar("Prepared")
 
 
 class Calls(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +51,33 @@ def call(script: Script, encoded: bytes) -> Plan[Reply]:
     if isinstance(reply, FeatureStoreError):
         raise reply
     return reply
+
+
+def with_current_schema(
+    prepare: Callable[[], Plan[Prepared]],
+    read: Callable[[Prepared], Plan[T]],
+    refresh: Callable[[], Plan[object]],
+    what: str,
+) -> Plan[T]:
+    """Read by the schema as last seen. Where Redis turns out to have another one, refresh it and read once more.
+
+    Args:
+        prepare: Returns what the read goes by; its own errors are raised at once.
+        read: Reads by that.
+        refresh: Reads the schema, or the schemas, again.
+        what: What is read, for the error's text.
+
+    Raises:
+        BadReplyError: The reply cannot be read by the current schema either: a row is damaged.
+    """
+    prepared = yield from prepare()
+    try:
+        return (yield from read(prepared))
+    except OUTDATED:
+        yield from refresh()
+        prepared = yield from prepare()
+        with reading(what):
+            return (yield from read(prepared))
 
 
 def checked(replies: list[Reply | FeatureStoreError]) -> list[Reply]:

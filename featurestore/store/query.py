@@ -1,7 +1,9 @@
 """The plans of reads of several entities at once, beside those of one: see featurestore/store/reads.py."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from __future__ import annotations  # those of inner functions would cost 2 us a read
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 from featurestore.contract.arguments import (
     label_of,
@@ -12,15 +14,16 @@ from featurestore.contract.arguments import (
     plain_values,
 )
 from featurestore.contract.read_calls import ReadCalls
-from featurestore.contract.replies import reading
 from featurestore.contract.resp import Reply
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.store.plan import OUTDATED, Plan
+from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
 from featurestore.store.reads import ReadPlans, batch_calls, batches
 from featurestore.store.results import MaxAge
 from featurestore.store.table import FeatureTable
+
+T = TypeVar("T")
 
 
 class QueryPlans(ReadPlans):
@@ -65,19 +68,16 @@ class QueryPlans(ReadPlans):
     ) -> Plan[QueryTable]:
         """Return features of several entities side by side, as the server wants them: with types and statuses."""
         query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=max_age_ms)
-        try:
-            return (yield from self._query(query))
-        except OUTDATED:
-            for entity in query.wanted:
-                yield from (yield from self._entity(entity)).schema()
-            with reading("a query"):
-                return (yield from self._query(query))
 
-    def _query(self, query: Query) -> Plan[QueryTable]:
+        def read(known: Sequence[QueryPlans]) -> Plan[QueryTable]:
+            return self._query(query, known)
+
+        return self._read_of(query.wanted, read, "a query")
+
+    def _query(self, query: Query, known: Sequence[QueryPlans]) -> Plan[QueryTable]:
         parts: list[tuple[str, Selection, int]] = []
         calls: list[bytes] = []
-        for entity, features in query.wanted.items():
-            plans = yield from self._entity(entity)
+        for plans, (entity, features) in zip(known, query.wanted.items(), strict=True):
             selection = yield from plans.select(features)
             read_calls = ReadCalls(plans.keys, (*query.options, *selection.words)) if query.options else selection.calls
             made = batch_calls(read_calls, query.ids_of(entity))
@@ -88,6 +88,21 @@ class QueryPlans(ReadPlans):
         for entity, selection, count in parts:
             table.add(entity, selection, [next(replies) for _ in range(count)])
         return table
+
+    def _read_of(self, entities: Iterable[str], read: Callable[[Sequence[QueryPlans]], Plan[T]], what: str) -> Plan[T]:
+        """Read by the plans of several entities, whose schemas may all be outdated."""
+
+        def known() -> Plan[Sequence[QueryPlans]]:
+            plans: list[QueryPlans] = []
+            for entity in entities:
+                plans.append((yield from self._entity(entity)))  # noqa: PERF401 - no comprehension may yield
+            return plans
+
+        def refresh() -> Plan[None]:
+            for plans in (yield from known()):
+                yield from plans.schema()
+
+        return with_current_schema(known, read, refresh, what)
 
     def _entity(self, name: str) -> Plan[Self]:
         """Do what `entity` does, and say whose schema there is none of."""
@@ -100,21 +115,18 @@ class QueryPlans(ReadPlans):
         self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
     ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
         """Return what `fetch_fresh` does for each entity's name, ids and features, in one round trip."""
-        try:
-            return (yield from self._fresh_of(wanted))
-        except OUTDATED:
-            for entity, _, _ in wanted:
-                yield from (yield from self._entity(entity)).schema()
-            with reading("a read"):
-                return (yield from self._fresh_of(wanted))
+
+        def read(known: Sequence[QueryPlans]) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
+            return self._fresh_of(wanted, known)
+
+        return self._read_of([entity for entity, _, _ in wanted], read, "a read")
 
     def _fresh_of(
-        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]], known: Sequence[QueryPlans]
     ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
         selections: list[Selection] = []
         made: list[list[bytes]] = []
-        for entity, ids, features in wanted:
-            plans = yield from self._entity(entity)
+        for plans, (_, ids, features) in zip(known, wanted, strict=True):
             selections.append((yield from plans.select(features)))
             made.append(batch_calls(ReadCalls(plans.keys, ("?metadata", *selections[-1].words)), ids))
         replies: Iterator[Reply] = iter((yield from batches([call for calls in made for call in calls])))

@@ -1,5 +1,7 @@
 """The plans of the reads of one entity."""
 
+from __future__ import annotations  # those of inner functions would cost 2 us a read
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,14 +16,13 @@ from featurestore.contract.arguments import (
     status_with,
 )
 from featurestore.contract.read_calls import ReadCalls
-from featurestore.contract.replies import reading
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.words import encode_id
 from featurestore.schema.types import Row, Value
 from featurestore.store.catalog import Catalog
-from featurestore.store.plan import IDS_PER_CALL, OUTDATED, Calls, Plan, call, checked
+from featurestore.store.plan import IDS_PER_CALL, Calls, Plan, call, checked, with_current_schema
 from featurestore.store.results import Description, MaxAge
 
 T = TypeVar("T")
@@ -98,13 +99,32 @@ class ReadPlans(Catalog):
             for entry in entries
         ]
 
+    def get_json(self, entity_id: str, features: Sequence[str] | None) -> Plan[bytes | None]:
+        """Return an entity's id and features as JSON, None when the id is unknown."""
+        raw_id = encode_id(entity_id)
+
+        def read(selection: Selection) -> Plan[bytes | None]:
+            reply = yield from call(GET_FEATURES, selection.calls.one(raw_id))
+            return None if reply is None else selection.renderer.one(entity_id, reply)
+
+        return self._read(features, read, GET_FEATURES.name)
+
+    def get_many_json(self, entity_ids: list[str], features: Sequence[str] | None) -> Plan[bytes]:
+        """Return the JSON of a list: what `get_json` does for each id, with null features for an unknown one."""
+
+        def read(selection: Selection) -> Plan[bytes]:
+            replies = yield from batches(batch_calls(selection.calls, entity_ids))
+            return selection.renderer.many(entity_ids, replies)
+
+        return self._read(features, read, GET_FEATURES_BATCH.name)
+
     def fetch(self, entity_id: str, features: Sequence[str] | None) -> Plan[tuple[Selection, Row | None]]:
         """Return an entity's row, None when the id is unknown, and the selection that names its columns."""
         raw_id = encode_id(entity_id)
 
-        def read(selection: Selection) -> Plan[Row | None]:
+        def read(selection: Selection) -> Plan[tuple[Selection, Row | None]]:
             reply = yield from call(GET_FEATURES, selection.calls.one(raw_id))
-            return None if reply is None else selection.decode(reply)
+            return selection, None if reply is None else selection.decode(reply)
 
         return self._read(features, read)
 
@@ -113,9 +133,9 @@ class ReadPlans(Catalog):
     ) -> Plan[tuple[Selection, list[Row | None]]]:
         """Return a row for each id, None for an unknown one, and the selection that names their columns."""
 
-        def read(selection: Selection) -> Plan[list[Row | None]]:
+        def read(selection: Selection) -> Plan[tuple[Selection, list[Row | None]]]:
             replies = yield from batches(batch_calls(selection.calls, entity_ids))
-            return [row for reply in replies for row in selection.decode_many(reply)]
+            return selection, [row for reply in replies for row in selection.decode_many(reply)]
 
         return self._read(features, read)
 
@@ -125,23 +145,17 @@ class ReadPlans(Catalog):
         """Return for each id its row with the age and status of each value; None for an unknown one."""
         options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
 
-        def read(selection: Selection) -> Plan[list[Fresh | None]]:
+        def read(selection: Selection) -> Plan[tuple[Selection, list[Fresh | None]]]:
             read_calls = ReadCalls(self.keys, (*options, *selection.words))
             replies = yield from batches(batch_calls(read_calls, entity_ids))
-            return [entry for reply in replies for entry in selection.decode_fresh(reply)]
+            return selection, [entry for reply in replies for entry in selection.decode_fresh(reply)]
 
         return self._read(features, read)
 
-    def _read(self, features: Sequence[str] | None, read: Callable[[Selection], Plan[T]]) -> Plan[tuple[Selection, T]]:
-        """Read with the schema as last seen; read the schema again when Redis turns out to have another one."""
-        selection = yield from self.select(features)
-        try:
-            return selection, (yield from read(selection))
-        except OUTDATED:
-            yield from self.schema()
-            selection = yield from self.select(features)
-            with reading("a read"):
-                return selection, (yield from read(selection))
+    def _read(
+        self, features: Sequence[str] | None, read: Callable[[Selection], Plan[T]], what: str = "a read"
+    ) -> Plan[T]:
+        return with_current_schema(lambda: self.select(features), read, self.schema, what)
 
     def _wanted(self, names: list[str] | None, service: str | None) -> Plan[list[str] | None]:
         return names if service is None else (yield from self.service(str.__str__(service)))

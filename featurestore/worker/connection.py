@@ -3,7 +3,8 @@
 import contextlib
 import socket as plain_socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from ssl import SSLWantReadError
 from time import monotonic
 from typing import Any, Protocol
@@ -12,9 +13,11 @@ import gevent
 from gevent import Timeout, getcurrent
 
 from featurestore.worker.budget import Budget
-from featurestore.worker.framing import Framing, Refusal
+from featurestore.worker.framing import Framing
+from featurestore.worker.interface import Answer, Begin
+from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request, RequestReader
-from featurestore.worker.sockets import send, take
+from featurestore.worker.sockets import TlsSocket, send, take
 
 _RECEIVE_BYTES = 65_536
 _FIRST_BYTES = 4096  # most requests; a large buffer for each read would be cut to size by the allocator
@@ -23,10 +26,41 @@ _FAREWELL_S = 2.0
 _READABLE = 1
 
 
-Answer = tuple[str, list[tuple[str, str]], bytes]
-"""Status, headers and body."""
+class State(Enum):
+    """What a connection is doing."""
 
-Begin = Callable[[str, Callable[[Answer | None], None]], bool]
+    AWAKE = auto()
+    """Its greenlet reads requests, has the app answer them, or sends."""
+
+    IDLE = auto()
+    """The greenlet waits for the first bytes of a request."""
+
+    READING = auto()
+    """The greenlet waits for the other bytes of a request."""
+
+    ANSWERING = auto()
+    """The app answers a plain GET in the hub; the greenlet sleeps, and nothing is read."""
+
+    OVERDUE = auto()
+    """The wait was ended, and the greenlet is to look a last time."""
+
+    CLOSED = auto()
+    """It has come to its end."""
+
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.AWAKE: frozenset({State.IDLE, State.READING, State.CLOSED}),
+    State.IDLE: frozenset({State.AWAKE, State.ANSWERING, State.OVERDUE, State.CLOSED}),
+    State.READING: frozenset({State.AWAKE, State.OVERDUE, State.CLOSED}),
+    # Answered; given back, or not to be sent at once; killed.
+    State.ANSWERING: frozenset({State.IDLE, State.AWAKE, State.CLOSED}),
+    State.OVERDUE: frozenset({State.AWAKE, State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+"""From each state those that may follow it. Whoever leaves a wait wakes the greenlet, so it is woken once."""
+
+# In Python 3.11 a member costs a call for each look at it.
+_AWAKE, _IDLE, _READING, _ANSWERING, _OVERDUE, _CLOSED = State
 
 
 class ClientGoneError(Exception):
@@ -44,7 +78,7 @@ class Server(Protocol):
         send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
         date_field: The header field with the time, and its line end.
-        begin: Begins to answer a GET of a plain path, in the hub; False where it has to be answered by other means.
+        begin: Begins to answer plain GETs, see `FastApp.begin`; None where `answer` is for all.
     """
 
     alive: bool
@@ -62,9 +96,6 @@ class Server(Protocol):
     def finish(self, answer: Answer) -> tuple[bytes, ...]:
         """Return the response to a request that `begin` took, in pieces."""
 
-    def shortcut(self, path: str) -> bytes | None:
-        """Return the response to a GET of `path` like others before it; None where `answer` has to give it."""
-
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
 
@@ -72,7 +103,7 @@ class Server(Protocol):
 class Connection:
     """One client: reads requests, has the app answer them in order, and closes.
 
-    A request like one before may be answered in the hub, while the greenlet goes on waiting for the client.
+    A plain GET is answered in the hub where that is possible, while the greenlet sleeps; the greenlet does all else.
 
     Args:
         server: Whose connection it is.
@@ -81,16 +112,14 @@ class Connection:
         tls: Whether `client` speaks TLS.
 
     Attributes:
-        deadline: When the client must have sent what is awaited; only while `waiting`.
-        waiting: Whether bytes of the client are awaited.
-        expired: Whether the waiting was ended by `expire()`.
+        deadline: When the client must have sent what is awaited; only in the states that wait for it.
+        state: What the connection is doing.
     """
 
     def __init__(self, server: Server, client: Any, base: Environ, *, tls: bool) -> None:
+        self.state = _AWAKE
         self._patience = server.request_timeout  # which `deadline` has, where no request is under way
         self.deadline = monotonic() + self._patience
-        self.waiting = False
-        self.expired = False
         self._server = server
         self._client = client
         self._address: str = base["REMOTE_ADDR"]
@@ -100,23 +129,20 @@ class Connection:
         self._longest_line = server.framing.limits.line
         self._tls = tls
         self._plain = client if tls else client._sock  # noqa: SLF001 - past gevent's wrapper, which would wait
+        self._take, self._send_now = take, send
         if tls:
             client.settimeout(0.0)
+            secure = TlsSocket(client)
+            self._take, self._send_now = secure.take, secure.send
         self._descriptor: int = client.fileno()
         self._watcher: Any = self._hub.loop.io(self._descriptor, _READABLE)
-        self._begin = None if tls else server.begin
-        self._closed = False
-        self._asked = ""  # the path of the request that was begun in the hub
-        self._received: bytes | None = None  # in the hub, for the greenlet to take
-        self._late: memoryview | None = None  # what the greenlet has to send of a response that was begun in the hub
-        self._answered = False  # since `deadline` was set
-        self._pardoned = False  # true after the one grace read that a missed deadline allows
-        self._begun = False  # as it was when `deadline` was set
+        self._begin = server.begin
+        self._asked = ""  # the path of the plain GET that is answered in the hub
 
     @property
     def idle(self) -> bool:
         """Whether no request is under way."""
-        return self.waiting and not self._reader.begun
+        return self.state is _IDLE
 
     @property
     def idle_since(self) -> float:
@@ -125,44 +151,110 @@ class Connection:
 
     def serve(self) -> None:
         """Answer requests until one side ends the connection."""
-        reader, server = self._reader, self._server
         try:
-            while True:
-                while (request := reader.next()) is not None:
-                    if not server.answer(request, self.send):
-                        return
-                    self._answered = True
-                if reader.refusal:
-                    self._refuse(reader.refusal)
-                    return
-                if reader.wants_continue:
-                    reader.wants_continue = False
-                    self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-                elif self._answered and not reader.begun and not server.alive:
-                    return
+            while self._answer_complete():
                 data = self._receive()
                 if not data:
                     return
-                path = reader.repeated(data)
-                response = None if path is None else server.shortcut(path)
-                if response is None:
-                    reader.feed(data)
-                else:
-                    self.send(response)
-                    self._answered = True
+                self._reader.feed(data)
         except (ClientGoneError, OSError):
             return
         finally:
-            self._closed = True
-            reader.drop()
+            self.state = _CLOSED
+            self._reader.drop()
             self._watcher.stop()
             self._watcher.close()
 
     def expire(self) -> None:
-        """Stop waiting for the client; called from another greenlet."""
-        if self.waiting:
-            self.waiting, self.expired = False, True
-            self._hub.loop.run_callback(self._greenlet.switch)
+        """Stop waiting for the client, if it is waited for; called from another greenlet."""
+        if self.state is _IDLE or self.state is _READING:
+            self.state = _OVERDUE
+            self._hub.loop.run_callback(self._greenlet.switch, None)
+
+    def _answer_complete(self) -> bool:
+        """Have the app answer the requests that are complete; return whether to wait for more bytes."""
+        reader, server = self._reader, self._server
+        had_begun, answered = reader.begun, False
+        while (request := reader.next()) is not None:
+            if not server.answer(request, self.send):
+                return False
+            answered = True
+        if reader.refusal:
+            self._refuse(reader.refusal)
+            return False
+        if reader.wants_continue:
+            reader.wants_continue = False
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif answered and not reader.begun and not server.alive:
+            return False
+        if answered:
+            self._patience = server.idle_timeout
+            self.deadline = monotonic() + (server.request_timeout if reader.begun else server.idle_timeout)
+        elif reader.begun and not had_begun:
+            self.deadline = monotonic() + server.request_timeout
+        return True
+
+    def _receive(self) -> bytes:
+        """Return the client's next bytes; none when it is gone or too slow, or when the server stops."""
+        while True:
+            woken_with = self._wait()
+            if self.state is _OVERDUE:
+                self.state = _AWAKE
+                return self._last_bytes()
+            if isinstance(woken_with, memoryview):
+                self._send_rest(woken_with)
+                if not self._server.alive:
+                    return b""
+            else:
+                data = self._read() if woken_with is None else woken_with
+                if data is not None:
+                    return data
+
+    def _wait(self) -> bytes | memoryview | None:
+        """Wait until the hub or `expire` wakes the greenlet.
+
+        Return what the client has sent, or the rest of a response; None where there may be something to read.
+        """
+        if not self._watcher.active:
+            self._watcher.start(self._on_readable)
+        self.state = _READING if self._reader.begun else _IDLE
+        woken_with: bytes | memoryview | None = self._hub.switch()
+        return woken_with
+
+    def _wake(self, woken_with: bytes | memoryview | None) -> None:
+        """Let the greenlet go on, until it waits again; in the hub."""
+        self.state = _AWAKE
+        self._greenlet.switch(woken_with)
+
+    def _read(self) -> bytes | None:
+        """Return what the client has sent, or None where that is nothing."""
+        try:
+            data: bytes = self._plain.recv(_RECEIVE_BYTES if self._reader.begun or self._tls else _FIRST_BYTES)
+        except (BlockingIOError, SSLWantReadError):
+            return None
+        return data
+
+    def _last_bytes(self) -> bytes:
+        """Return the start of a request that came just before the wait was over; answer 408 to half a request."""
+        if self._reader.begun:
+            self._refuse(Refusal(408, "the request did not arrive in time"))
+            return b""
+        data = self._read() or b""
+        return data if data.strip(b"\r\n") else b""  # empty lines could go on for ever
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer for the app, and let the client read that before the connection goes."""
+        self._reader.drop()
+        self._server.refused(refusal, self._address)
+        self.send(refusal.response(self._server.date_field))
+        with contextlib.suppress(OSError, Timeout), Timeout(_FAREWELL_S):
+            self._client.settimeout(None)
+            self._client.shutdown(plain_socket.SHUT_WR)
+            # Unread bytes would make the kernel reset the connection, and the answer with it.
+            while self._client.recv(_RECEIVE_BYTES):
+                gevent.sleep(0)
+
+    # Sending
 
     def send(self, data: bytes) -> None:
         """Send all of `data`.
@@ -199,134 +291,65 @@ class Connection:
             budget.give_back(size)
             client.settimeout(0.0 if self._tls else None)
 
-    def _receive(self) -> bytes:
-        """Return the client's next bytes; none when it is gone or too slow."""
-        begun = self._reader.begun
-        if self._answered:
-            self.deadline = monotonic() + (self._server.request_timeout if begun else self._server.idle_timeout)
-            self._patience = self._server.idle_timeout
-            self._pardoned = False
-        elif begun and not self._begun:
-            self.deadline = monotonic() + self._server.request_timeout
-        self._answered, self._begun = False, begun
-        if self._tls:  # which may have bytes that came with earlier ones
-            gevent.sleep(0)  # a client that always has some must not keep out the others
-            data = self._read()
-            if data is not None:
-                return data
-        while True:
-            self._wait()
-            if self._late is not None:
-                self._send_late()
-                if not self._server.alive:
-                    return b""
-            elif self.expired:
-                return self._last_bytes()
-            else:
-                data, self._received = self._received, None
-                data = self._read() if data is None else data
-                if data is not None:
-                    return data
-
-    def _wait(self) -> None:
-        """Wait until there is something to read, or `expire()`."""
-        if not self._watcher.active:
-            self._watcher.start(self._on_readable)
-        self.waiting = True
-        try:
-            self._hub.switch()
-        finally:
-            self.waiting = False
-
-    def _on_readable(self) -> None:
-        """Begin to answer or wake the greenlet, in the hub. The watcher stays on, which saves two system calls each."""
-        if not self.waiting:
-            self._watcher.stop()
-            return
-        begin = self._begin
-        if begin is not None:
-            reader = self._reader
-            taken = take(self._descriptor, reader.usual if reader.fresh else None, self._longest_line)
-            if taken is None:
-                return
-            self.waiting = False
-            if isinstance(taken, str):
-                self._asked = taken
-                if begin(taken, self._respond):
-                    return
-                taken = reader.unparsed(taken)
-            self._received = taken
-        self.waiting = False
-        self._greenlet.switch()
-
-    def _respond(self, answer: Answer | None) -> None:
-        """Send the answer to the request that was begun, in the hub; what this cannot do is left to the greenlet."""
-        if self._closed:
-            return
-        try:
-            if self._responded(answer):
-                return
-        except Exception:  # noqa: BLE001 - whatever it was: without an answer, and a deadline, the connection must end
-            self._hub.handle_error(self, *sys.exc_info())
-            self._received, self._late = b"", None
-        self._greenlet.switch()
-
-    def _responded(self, answer: Answer | None) -> bool:
-        """Return whether the answer has gone out, and the next request is waited for."""
-        if answer is None:
-            self._received = self._reader.unparsed(self._asked)
-        else:
-            response = self._server.finish(answer)
+    def _send_rest(self, rest: memoryview) -> None:
+        """Send what is left of a response that was begun in the hub; errors as in `send`."""
+        if rest:
             try:
-                left = send(self._descriptor, response)
-            except OSError:  # the greenlet will meet it again
-                left = sum(map(len, response))
-            if not left and self._server.alive:
-                self.deadline = monotonic() + self._server.idle_timeout
-                self.waiting = True
-                if not self._watcher.active:
-                    self._watcher.start(self._on_readable)
-                return True
-            whole = b"".join(response)
-            self._late = memoryview(whole)[len(whole) - left :]
-        return False
-
-    def _send_late(self) -> None:
-        """Send what is left of a response; errors as in `send`."""
-        late, self._late = self._late, None
-        if late:
-            try:
-                self._send_slowly(late)
+                self._send_slowly(rest)
             except OSError as error:
                 raise ClientGoneError from error
         self.deadline = monotonic() + self._server.idle_timeout
 
-    def _read(self) -> bytes | None:
-        """Return what the client has sent, or None where that is nothing."""
+    # The way of a plain GET, in the hub. The watcher stays on between requests, which saves two system calls each.
+
+    def _on_readable(self) -> None:
+        """Begin to answer a plain GET, and leave all else that the client sends to the greenlet."""
+        state, begin = self.state, self._begin
+        if state is _IDLE and begin is not None:
+            taken = self._take(self._descriptor, self._reader.usual, self._longest_line)
+            if taken is None:
+                return
+            if isinstance(taken, str):
+                self.state, self._asked = _ANSWERING, taken
+                try:
+                    if begin(taken, self._respond):
+                        return
+                except Exception:  # noqa: BLE001 - whatever it was, a WSGI call can be made of the request
+                    self._begin = None  # it may respond nevertheless, and must not answer a later request
+                    self._hub.handle_error(self, *sys.exc_info())
+                    if self.state is not _ANSWERING:
+                        return
+                taken = self._reader.unparsed(taken)
+            self._wake(taken)
+        elif state is _IDLE or state is _READING:
+            self._wake(None)
+        else:
+            self._watcher.stop()
+
+    def _respond(self, answer: Answer | None) -> None:
+        """Send the answer to the plain GET, and wait for the next request; the greenlet does what this cannot."""
+        if self.state is not _ANSWERING:
+            return
+        server = self._server
+        rest: bytes | memoryview
         try:
-            data: bytes = self._plain.recv(_RECEIVE_BYTES if self._reader.begun or self._tls else _FIRST_BYTES)
-        except (BlockingIOError, SSLWantReadError):
-            return None
-        return data
-
-    def _last_bytes(self) -> bytes:
-        """Return what came just before the waiting was over; answer 408 where that is only half a request."""
-        if self._reader.begun:
-            self._refuse(Refusal(408, "the request did not arrive in time"))
-            return b""
-        if self._pardoned:
-            return b""
-        self.expired, self._pardoned = False, True
-        return self._read() or b""
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer for the app, and let the client read that before the connection goes."""
-        self._reader.drop()
-        self._server.refused(refusal, self._address)
-        self.send(refusal.response(self._server.date_field))
-        with contextlib.suppress(OSError, Timeout), Timeout(_FAREWELL_S):
-            self._client.settimeout(None)
-            self._client.shutdown(plain_socket.SHUT_WR)
-            # Unread bytes would make the kernel reset the connection, and the answer with it.
-            while self._client.recv(_RECEIVE_BYTES):
-                gevent.sleep(0)
+            if answer is None:
+                rest = self._reader.unparsed(self._asked)
+            else:
+                response = server.finish(answer)
+                try:
+                    left = self._send_now(self._descriptor, response)
+                except OSError:  # the greenlet will meet it again
+                    left = sum(map(len, response))
+                if not left and server.alive:
+                    self.deadline = monotonic() + server.idle_timeout
+                    self.state = _IDLE
+                    if not self._watcher.active:
+                        self._watcher.start(self._on_readable)
+                    return
+                whole = b"".join(response)
+                rest = memoryview(whole)[len(whole) - left :]
+        except Exception:  # noqa: BLE001 - whatever it was: without an answer the connection must end
+            self._hub.handle_error(self, *sys.exc_info())
+            rest = b""
+        self._wake(rest)

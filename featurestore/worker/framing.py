@@ -12,6 +12,8 @@ from io import BytesIO
 
 import msgspec
 
+from featurestore.worker.refusal import Refusal
+
 _METHODS = (
     "ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK", "M-SEARCH", "MERGE",
     "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE",
@@ -25,17 +27,6 @@ _CR = 0x0D
 _LEAST_HEAD = 65_536
 _LONGEST_SIZE_LINE = 4096
 _BYTES_AROUND_CHUNK = 5  # the least that a chunk of one byte has around it
-_REASONS = {
-    400: "Bad Request",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    414: "URI Too Long",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-}
-_RETRY_AFTER_S = 1
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -57,30 +48,6 @@ class Limits(msgspec.Struct, frozen=True):
     def head(self) -> int:
         """Bytes of a whole head: 64 KiB, or as much as a request line and one field of the largest sizes."""
         return max(_LEAST_HEAD, self.line + self.field_size + 4)
-
-
-class Refusal(Exception):  # noqa: N818 - it is an answer rather than an error of ours
-    """A request that is answered by the server itself, after which the connection is closed."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-    @property
-    def line(self) -> str:
-        """Status and reason, as WSGI has them."""
-        return f"{self.status} {_REASONS[self.status]}"
-
-    def response(self, date_field: bytes, *, bodiless: bool = False) -> bytes:
-        """Return the whole response; `date_field` is the header field with the time, and its line end."""
-        problem = {"title": _REASONS[self.status], "status": self.status, "detail": str(self)}
-        body = msgspec.json.encode(problem)
-        retry = f"retry-after: {_RETRY_AFTER_S}\r\n" if self.status == 503 else ""  # noqa: PLR2004 - HTTP's number
-        head = (
-            f"HTTP/1.1 {self.line}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n{retry}"
-        )
-        return head.encode() + date_field + b"\r\n" + (b"" if bodiless else body)
 
 
 def _starts(words: Iterable[str]) -> bytes:
@@ -198,14 +165,15 @@ class Head:
         framing: What lines may be.
 
     Attributes:
+        at: Where the line starts that is looked at next; 0 until the first is complete.
         fields: The header fields so far.
     """
 
-    __slots__ = ("_at", "_framing", "fields")
+    __slots__ = ("_framing", "at", "fields")
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
-        self._at = 0
+        self.at = 0
         self.fields = 0
 
     def find_end(self, data: bytearray) -> int:
@@ -215,7 +183,7 @@ class Head:
             Refusal: The head is refused, or what there is of it.
         """
         framing = self._framing
-        if not self._at:
+        if not self.at:
             self.fields = 0
             end = data.find(b"\r\n\r\n") + 4
             if end > 3:  # noqa: PLR2004 - it was found
@@ -224,19 +192,19 @@ class Head:
                     return end
                 self.fields = 0
         stop = min(len(data), framing.most_head)
-        while not self._at or not data.startswith(b"\r\n", self._at, stop):
-            line = framing.field if self._at else framing.request_line
-            end = line.find_end(data, self._at, stop)
+        while not self.at or not data.startswith(b"\r\n", self.at, stop):
+            line = framing.field if self.at else framing.request_line
+            end = line.find_end(data, self.at, stop)
             if end < 0:
                 if len(data) > framing.most_head:
                     raise Refusal(431, f"the header is longer than {framing.most_head} bytes")
                 return -1
-            if self._at:
+            if self.at:
                 self.fields += 1
                 if self.fields > framing.limits.fields:
                     raise Refusal(431, f"more than {framing.limits.fields} header fields")
-            self._at = end + 2
-        end, self._at = self._at + 2, 0
+            self.at = end + 2
+        end, self.at = self.at + 2, 0
         return end
 
 

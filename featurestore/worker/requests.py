@@ -4,12 +4,14 @@ import io
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from httptools.parser.errors import HttpParserInvalidURLError
 
 from featurestore.worker.budget import Budget
-from featurestore.worker.framing import Chunks, Framing, Head, Refusal
-from featurestore.worker.sockets import is_plain_line, plain_path
+from featurestore.worker.framing import Chunks, Framing, Head
+from featurestore.worker.refusal import Refusal
+from featurestore.worker.sockets import is_plain_line
 
 Environ = dict[str, Any]
 
@@ -18,8 +20,9 @@ _MOST_NAMES = 1000
 _LONGEST_NAME_KEPT = 64
 _FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _ONCE = {*_FRAMING, "CONTENT_TYPE", "HTTP_HOST"}
-_UNUSUAL = {*_FRAMING, "HTTP_EXPECT", "HTTP_UPGRADE"}
+_UNUSUAL = {*_FRAMING, "HTTP_UPGRADE"}
 _LONGEST_FIELDS_KEPT = 4096
+_LONGEST_HEAD_KEPT = 2048
 _CR = 0x0D
 _MOST_DIGITS = 20
 _UNCOUNTED = 8192
@@ -52,6 +55,20 @@ class Request:
         ]
 
 
+class KnownHead(msgspec.Struct, frozen=True):
+    """A head with a Content-Length that an earlier request had. Batches of as many ids often have the same.
+
+    Attributes:
+        text: Its bytes.
+        environ: What comes of it.
+        length: Bytes of the body.
+    """
+
+    text: bytes
+    environ: Environ
+    length: int
+
+
 class RequestReader:
     """Turns a connection's bytes into requests, one after the other.
 
@@ -66,22 +83,23 @@ class RequestReader:
 
     Attributes:
         begun: Whether a request has begun that is not complete.
-        fresh: Whether nothing at all is held of a request, nor of an empty line before one.
         refusal: Why nothing more is read; to be sent after the responses to the requests before.
         wants_continue: Whether the client waits for `100 Continue`; whoever sends that resets it.
-        usual: The header fields of an earlier plain GET, by which `repeated` knows others; None where there was none.
+        usual: The header fields of an earlier plain GET, by which `sockets.take` knows others; None where there was
+            none, and while anything is held of another request or of an empty line before one.
     """
 
     def __init__(self, base: Environ, framing: Framing, budget: Budget) -> None:
         self.begun = False
-        self.fresh = True
         self.refusal: Refusal | None = None
         self.wants_continue = False
         self.usual: bytes | None = None
+        self._usual: bytes | None = None  # `usual`, also while it does not hold
         self._base, self._framing, self._budget = base, framing, budget
         self._head = Head(framing)
         self._parser = HttpRequestParser(self)
         self._data = bytearray()  # what no request has taken yet
+        self._known: KnownHead | None = None  # the last that may be repeated
         self._environ: Environ = {}
         self._body = io.BytesIO()
         self._chunks: Chunks | None = None
@@ -90,18 +108,8 @@ class RequestReader:
         self._head_bytes = self._body_bytes = self._counted = 0
         self._in_body = self._answering = self._ended = self._keep_alive = False
 
-    def repeated(self, data: bytes) -> str | None:
-        """Return the path when `data` is one GET whose header fields are, byte for byte, those of one before.
-
-        Such a request need not be parsed: the parser has taken the same fields, and the path has plain characters
-        alone. Otherwise return None; `data` has to be fed then.
-        """
-        if not self.fresh or len(data) > self._framing.most_head:
-            return None
-        return plain_path(data, self.usual, self._framing.limits.line)
-
     def unparsed(self, path: str) -> bytes:
-        """Return the request whose path `wire.take` returned."""
+        """Return the request whose path `sockets.take` found by `usual`."""
         return b"GET %b HTTP/1.1%b" % (path.encode(), self.usual or b"")
 
     def feed(self, data: bytes) -> None:
@@ -129,7 +137,7 @@ class RequestReader:
                 return self._complete()
         except Refusal as refusal:
             self._refuse(Refusal(refusal.status, str(refusal)))  # the raised one's traceback holds the request
-        self.fresh = not (self._in_body or self._data or self._ended)
+        self.usual = None if self._in_body or self._data or self._ended else self._usual
         self.begun = self._in_body or (bool(self._data) and self._data != b"\r")
         return None
 
@@ -174,12 +182,30 @@ class RequestReader:
         data = self._data
         if data and data[0] == _CR:
             self._framing.skip_empty_lines(data)
+        known = self._known
+        if known is not None and not self._head.at and data.startswith(known.text):
+            self._environ, self._keep_alive = known.environ.copy(), True
+            self._begin_body(len(known.text), known.length)
+            return True
         end = self._head.find_end(data) if data else -1
         if end < 0:
             return False
-        head = bytes(data[:end])
-        del data[:end]
-        self._head_bytes = end
+        self._begin_body(end, self._take_head(bytes(data[:end])))
+        return True
+
+    def _begin_body(self, head_bytes: int, length: int | None) -> None:
+        """Get ready for a body, of known length or in chunks, behind a head of so many bytes."""
+        del self._data[:head_bytes]
+        self._head_bytes = head_bytes
+        self._environ["wsgi.input"] = self._body = io.BytesIO()
+        if length is None:
+            self._chunks = Chunks(self._framing, self._head.fields, self._body)
+        else:
+            self._missing = length
+        self._in_body = True
+
+    def _take_head(self, head: bytes) -> int | None:
+        """Put a head into the environment; return the length of the body, None for one in chunks."""
         line = head[: head.index(b"\r\n")]
         method, target, version = line.decode("ascii").split(" ")
         environ = self._environ = self._base.copy()
@@ -190,21 +216,23 @@ class RequestReader:
         environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"] = method, version
         length = self._check_framing(environ, http11=http11)
         _put_target(environ, target)
-        usual = environ.keys().isdisjoint(_UNUSUAL)
-        if usual and self.usual is None and self._keep_alive and http11:
-            if len(head) - len(line) <= _LONGEST_FIELDS_KEPT and is_plain_line(line):
-                self.usual = head[len(line) :]
-        elif not usual and http11:
-            self.wants_continue = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
+        if http11 and "HTTP_EXPECT" in environ:
+            self.wants_continue = environ["HTTP_EXPECT"].lower() == "100-continue"
+        elif http11 and self._keep_alive and not upgrading:
+            self._remember(head, line, length)
         if upgrading or length != 0:
             self._parser = HttpRequestParser(self)  # the old one waits for what is not for it
-        environ["wsgi.input"] = self._body = io.BytesIO()
-        if length is None:
-            self._chunks = Chunks(self._framing, self._head.fields, self._body)
-        else:
-            self._missing = length
-        self._in_body = True
-        return True
+        return length
+
+    def _remember(self, head: bytes, line: bytes, length: int | None) -> None:
+        """Keep what later requests of the connection may repeat: the fields of a plain GET, or a head before a body."""
+        environ = self._environ
+        if length:
+            if len(head) <= _LONGEST_HEAD_KEPT:
+                self._known = KnownHead(head, environ.copy(), length)
+        elif self._usual is None and environ.keys().isdisjoint(_UNUSUAL) and is_plain_line(line):
+            fields = head[len(line) :]
+            self._usual = fields if len(fields) <= _LONGEST_FIELDS_KEPT else None
 
     def _parse(self, head: bytes) -> bool:
         """Have the parser put the header fields into the environment; return whether it takes it for an upgrade.

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from featurestore.worker.interface import Headers
 from featurestore.worker.requests import Request
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -18,7 +19,6 @@ _LENGTHS_KEPT = 4096
 _LENGTHS = [b"content-length: %d\r\n" % size for size in range(_LENGTHS_KEPT)]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
-Headers = list[tuple[str, str]]
 
 
 class Server(Protocol):

@@ -1,10 +1,16 @@
-"""What a worker does for each plain GET of a connection, at the socket: in C where that was built, else in Python."""
+"""What a worker does for each plain GET of a connection, at the socket: in C where that was built, else in Python.
+
+For TLS it is Python alone.
+"""
 
 import os
 import re
 from collections.abc import Callable
+from ssl import SSLWantReadError
+from typing import Any
 
 _READ_BYTES = 4096
+_TLS_READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
 _PLAIN_LINE = re.compile(rb"GET (/[A-Za-z0-9_.~/-]*) HTTP/1\.1")
 
 
@@ -55,6 +61,34 @@ def send_in_python(descriptor: int, pieces: tuple[bytes, ...]) -> int:
         return len(data) - os.write(descriptor, data)
     except BlockingIOError:
         return len(data)
+
+
+class TlsSocket:
+    """`take` and `send` for a connection by TLS.
+
+    Args:
+        client: gevent's socket, with the handshake done and a time-out of 0.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def take(self, _descriptor: int, usual: bytes | None, longest_line: int) -> str | bytes | None:
+        """Do what `take_in_python` does."""
+        try:
+            data: bytes = self._client.recv(_TLS_READ_BYTES)
+        except SSLWantReadError:
+            return None
+        except OSError:
+            return b""
+        path = plain_path(data, usual, longest_line)
+        return data if path is None else path
+
+    def send(self, _descriptor: int, pieces: tuple[bytes, ...]) -> int:
+        """Do what `send_in_python` does; what is left must be sent next, and as it is."""
+        data = b"".join(pieces)
+        sent: int = self._client.send(data)  # 0 where TLS would have to wait
+        return len(data) - sent
 
 
 take: Callable[[int, bytes | None, int], str | bytes | None]

@@ -21,10 +21,12 @@ from gunicorn.workers.ggevent import GeventWorker
 from featurestore.settings import Settings
 from featurestore.worker.budget import Budget, trim_memory
 from featurestore.worker.capacity import clients_within, limit_of_files, scarcity
-from featurestore.worker.connection import Answer, Begin, ClientGoneError, Connection
-from featurestore.worker.framing import Framing, Limits, Refusal
+from featurestore.worker.connection import ClientGoneError, Connection
+from featurestore.worker.framing import Framing, Limits
+from featurestore.worker.interface import Answer, Begin, FastApp, Headers
+from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request
-from featurestore.worker.responses import Headers, Response, head_of, whole
+from featurestore.worker.responses import Response, head_of, whole
 
 _TICK_S = 0.1
 _MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as there may be; fewer where those are few
@@ -47,7 +49,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         framing: What a request may be made of.
         budget: What counts the bytes that connections hold.
         date_field: The header field with the time.
-        begin: The app's `begin`, where requests may be answered in the hub: see `Connection`'s server.
+        begin: The app's `begin` (see `FastApp`); None where the app has none, and where every request has to be a WSGI
+            call: for the access log, and without keep-alive.
     """
 
     request_timeout = 10.0
@@ -82,7 +85,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         logs = cfg.accesslog, cfg.logconfig, cfg.logconfig_dict, cfg.logconfig_json, cfg.syslog, cfg.statsd_host
         self._logs_access = any(logs)
         self._tls: Any = None
-        self._shortcut: Callable[[str], Answer | None] | None = None
+        self._count_refusal: Callable[[str], None] | None = None
         self._prepared: tuple[str, Headers, bytes] = "", [], b""
         self._set_date()
         if settings.batch_scheduling:
@@ -92,9 +95,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Accept connections until told to stop, then finish what is under way, within `graceful_timeout`."""
         self._tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
-        if self.idle_timeout and not self._logs_access:
-            self._shortcut = getattr(self.wsgi, "shortcut", None)
-            self.begin = getattr(self.wsgi, "begin", None)
+        app = self.wsgi
+        if isinstance(app, FastApp):
+            self._count_refusal = app.count_refusal
+            if self.idle_timeout and not self._logs_access:
+                self.begin = app.begin
         pool = self._pool = Pool(self.worker_connections)
         servers = [self._listen(listener, pool) for listener in self.sockets]
         while self.alive:
@@ -161,31 +166,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._prepared = prepared = status, headers, head_of(status, headers)
         return whole(self, prepared[2], body)
 
-    def shortcut(self, path: str) -> bytes | None:
-        """Return the response to a GET of `path` like others before it; None where `answer` has to give it.
-
-        An app may have a method `shortcut`: from such a path to status, headers and body, past WSGI, or to None for a
-        path that goes the long way.
-        """
-        if self._shortcut is None or not self.alive:
-            return None
-        try:
-            answer = self._shortcut(path)
-            if answer is None:
-                return None
-            self._count()
-            status, headers, body = answer
-            return b"".join(whole(self, head_of(status, headers), body))
-        except (Exception, SystemExit, Timeout):
-            self.log.exception("Error on the short way to %s", path)
-            return None
-
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
         if refusal.status == 503:  # noqa: PLR2004 - HTTP's number
-            count = getattr(self.wsgi, "count_refusal", None)
-            if count is not None:
-                count(refusal.line)
+            if self._count_refusal is not None:
+                self._count_refusal(refusal.line)
             self._turned_away.add(f"{refusal}; {self.budget.most} is the most (FEATURESTORE_MAX_BUFFERED_BYTES)")
         else:
             self.log.warning("Invalid request from ip=%s: %s", client, refusal)
@@ -271,7 +256,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._set_date()
         now = monotonic()
         for connection in list(self._connections):
-            if connection.waiting and (now > connection.deadline or (not self.alive and connection.idle)):
+            if now > connection.deadline or (not self.alive and connection.idle):
                 connection.expire()
         paused, self._paused = self._paused, []
         if self.alive:

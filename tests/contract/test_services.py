@@ -108,11 +108,14 @@ def test_a_read_takes_a_service_that_names_its_own_entity(store: FeatureStore) -
 
 def test_a_selection_is_of_a_list_of_names(store: FeatureStore) -> None:
     store.apply(Definition(features=FEATURES))
-    assert store.select(name for name in ["n", "age"]).names == ("n", "age")
-    with pytest.raises(BadArgumentsError, match="not the text 'age'"):
-        store.select("age")
-    with pytest.raises(BadArgumentsError, match="at least one"):
-        store.select([])
+    store.upsert([("u", {"age": 1.5, "n": 7})])
+    assert list(store.get("u", (name for name in ["n", "age"])) or ()) == ["n", "age"]
+    assert store.get_json("u", (name for name in ["n", "age"])) == b'{"user_id":"u","features":{"n":7,"age":1.5}}'
+    for read in (store.get, store.get_json):
+        with pytest.raises(BadArgumentsError, match="not the text 'age'"):
+            read("u", "age")
+        with pytest.raises(BadArgumentsError, match="at least one"):
+            read("u", [])
 
 
 def test_queries_ask_for_a_service_of_any_entity(store: FeatureStore, items: FeatureStore) -> None:

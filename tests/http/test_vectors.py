@@ -12,7 +12,7 @@ from featurestore import Definition, FeatureStore, SyncTransport
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import Board, Meter
-from featurestore.api.fast_reads import HotPath
+from featurestore.api.fast_reads import FastReads
 
 KEY = {"X-API-Key": "right"}
 LONGEST = 2048
@@ -32,7 +32,7 @@ def store(servers: dict[str, Server]) -> Iterator[FeatureStore]:
 @pytest.fixture
 def client(store: FeatureStore) -> falcon.testing.TestClient:
     meter = Meter(Board())
-    return falcon.testing.TestClient(HotPath(store, create_app(store, access=Access("right"), meter=meter), meter))
+    return falcon.testing.TestClient(FastReads(store, create_app(store, access=Access("right"), meter=meter), meter))
 
 
 def numbers(seed: int, length: int = LONGEST) -> list[float]:

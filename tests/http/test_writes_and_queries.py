@@ -12,7 +12,7 @@ from featurestore import Definition, FeatureStore, Keys, SyncTransport
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import Board, Meter
-from featurestore.api.fast_reads import HotPath
+from featurestore.api.fast_reads import FastReads
 from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.schema.definition import FeatureDefinition
 
@@ -42,7 +42,7 @@ def client(transport: SyncTransport) -> falcon.testing.TestClient:
     store = FeatureStore(transport)
     meter = Meter(Board())
     app = create_app(store, max_batch=5, access=Access("other, right"), meter=meter)
-    return falcon.testing.TestClient(HotPath(store, app, meter))
+    return falcon.testing.TestClient(FastReads(store, app, meter))
 
 
 def put(client: falcon.testing.TestClient, path: str, **body: Any) -> falcon.testing.Result:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from support.servers import free_port, wait_until
+from support.tls import Certificate
 
 APPS = Path(__file__).parent.parent / "worker"
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -24,9 +25,13 @@ class Gunicorn:
         worker: str = "featurestore.worker.worker.Worker",
         before: tuple[str, ...] = (),
         app: str = "probe_app:app",
+        certificate: Certificate | None = None,
         **settings: str,
     ) -> None:
         self.port = free_port()
+        self._context = None
+        if certificate is not None:
+            self._context, options = certificate.context(), (*options, *certificate.options)
         self.log = folder / f"gunicorn-{self.port}.log"
         environment = {**os.environ, "PYTHONPATH": str(APPS), **settings}
         with self.log.open("wb") as log:
@@ -47,7 +52,8 @@ class Gunicorn:
         return self.log.read_text()
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return self._context.wrap_socket(client, server_hostname="localhost") if self._context else client
 
     def exchange(self, data: bytes) -> bytes:
         """Send `data` and return everything until the server closes."""

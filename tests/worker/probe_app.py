@@ -11,6 +11,8 @@ import gevent
 from gevent import Timeout
 from gevent.event import Event
 
+from featurestore.worker.interface import Answer, Respond
+
 _never = Event()
 _hoard: list[int] = []
 FAULTS = {
@@ -151,24 +153,15 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
     return [data]
 
 
-def shortcut(path: str) -> tuple[str, list[tuple[str, str]], bytes] | None:
-    """What the worker asks before it parses a request like one before."""
-    if path == "/short/raise":
+def begin(path: str, respond: Respond) -> bool:
+    """What the worker asks for plain GETs, in the event loop."""
+    if path == "/begin/raise":
         raise ValueError("on purpose")
-    if path == "/short/wait":
-        sys.stderr.write("waiting\n")
-        sys.stderr.flush()
-        _never.wait(1)
-    status = "404 Not Found" if path == "/short/none" else "200 OK"
-    return (status, [("Content-Type", "text/short")], path.encode()) if path.startswith("/short") else None
-
-
-def begin(path: str, respond: Callable[[tuple[str, list[tuple[str, str]], bytes] | None], object]) -> bool:
-    """What the worker asks even before that, in the event loop."""
     if not path.startswith("/begin"):
         return False
     body = b"x" * 20_000_000 if path == "/begin/large" else path.encode()
-    answer = None if path == "/begin/none" else ("200 OK", [("Content-Type", "text/begun")], body)
+    status = "404 Not Found" if path == "/begin/unknown" else "200 OK"
+    answer: Answer | None = None if path == "/begin/none" else (status, [("Content-Type", "text/begun")], body)
     if path == "/begin/no/answer":
         answer = ("200 OK", [("Content-Type", "text/begun")], None)  # type: ignore[assignment]
     if path == "/begin/at/once":
@@ -182,8 +175,16 @@ def begin(path: str, respond: Callable[[tuple[str, list[tuple[str, str]], bytes]
         timer.start(lambda: (timer.close(), respond(answer)))
     else:
         loop.run_callback(respond, answer)
+    if path == "/begin/then/raise":
+        raise ValueError("on purpose")
     return True
 
 
-app.shortcut = shortcut  # type: ignore[attr-defined]
+def count_refusal(status: str) -> None:
+    """What the worker tells of requests that it refuses for want of memory."""
+    sys.stderr.write(f"refused: {status}\n")
+    sys.stderr.flush()
+
+
 app.begin = begin  # type: ignore[attr-defined]
+app.count_refusal = count_refusal  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ import falcon
 import pytest
 from support.gunicorn import GET, Gunicorn, close, environ_of, read_all, read_response, request
 from support.http import serving
-from support.reading import LIMITS, reader, taken
+from support.reading import LIMITS, is_fresh, reader, taken
 from support.servers import Server, wait_until
 
 from featurestore.api.bodies import read_body
@@ -213,7 +213,7 @@ def test_nothing_is_kept_of_a_request_that_is_answered(answered: bytes) -> None:
             ours.feed(answered)
             while ours.next():
                 pass
-            assert ours.fresh
+            assert is_fresh(ours)
         assert tracemalloc.get_traced_memory()[0] < 50 * 5000
     finally:
         tracemalloc.stop()

@@ -11,7 +11,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.gunicorn import Gunicorn, close, read_all, read_response, request
-from support.reading import LIMITS, reader, taken
+from support.reading import LIMITS, is_fresh, plain_path_of, reader, taken
 
 from featurestore.worker.framing import Limits
 
@@ -44,7 +44,7 @@ def outcome(pieces: list[bytes], limits: Limits = LIMITS, *, short: bool = False
     """Return what comes of the pieces; with `short`, those that repeat a plain GET are not parsed."""
     ours, requests = reader(limits), []
     for piece in pieces:
-        path = ours.repeated(piece) if short else None
+        path = plain_path_of(ours, piece) if short else None
         if path is not None:
             environ = {"PATH_INFO": path, "QUERY_STRING": "", "REQUEST_METHOD": "GET"}
             requests.append((environ, b"", True, True))
@@ -57,7 +57,7 @@ def outcome(pieces: list[bytes], limits: Limits = LIMITS, *, short: bool = False
                 environ = {name: environ[name] for name in ("PATH_INFO", "QUERY_STRING", "REQUEST_METHOD")}
             requests.append((environ, body, each.keep_alive, each.http11))
     refusal = (ours.refusal.status, str(ours.refusal)) if ours.refusal else None
-    return Outcome(requests, refusal, ours.begun, ours.fresh)
+    return Outcome(requests, refusal, ours.begun, is_fresh(ours))
 
 
 def bytewise(data: bytes) -> list[bytes]:

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import gevent
 import pytest
 from support.gunicorn import GET, Gunicorn, close, read_all, read_response, request
 from support.servers import wait_until
+from support.tls import Certificate, make_certificate
 
 from featurestore.worker.budget import Budget
 from featurestore.worker.connection import Connection
@@ -204,28 +204,20 @@ def test_the_access_log(server: Gunicorn) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate, key = str(folder / "c.pem"), str(folder / "k.pem")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture
-def secure(tmp_path: Path, certificate: tuple[str, str]) -> Iterator[Gunicorn]:
-    running = Gunicorn(tmp_path, "--certfile", certificate[0], "--keyfile", certificate[1], "--keep-alive", "60",
-                       worker="probe_workers.Impatient")  # fmt: skip
+def secure(tmp_path: Path, certificate: Certificate) -> Iterator[Gunicorn]:
+    running = Gunicorn(tmp_path, *certificate.options, "--keep-alive", "60", worker="probe_workers.Impatient")
     yield running
     assert running.stop() == 0
 
 
 @pytest.fixture
-def context(certificate: tuple[str, str]) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certificate[0])
+def context(certificate: Certificate) -> ssl.SSLContext:
+    return certificate.context()
 
 
 def test_tls(secure: Gunicorn, context: ssl.SSLContext) -> None:
@@ -269,12 +261,10 @@ class Agreeable:
     def answer(self, _request: object, _send: object) -> bool:
         return True
 
-    def shortcut(self, _path: str) -> None:
-        return None
-
 
 def test_a_tls_client_that_never_pauses_does_not_keep_out_others() -> None:
     ours, theirs = socket.socketpair()
+    theirs.sendall(b"x")  # there is always something to read
     with ours, theirs:
         client = Endless(ours.fileno())
         turns: list[int] = []

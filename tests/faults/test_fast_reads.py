@@ -13,26 +13,28 @@ from support.scripted import ScriptedServer, echo, eventually, hang_up, ignore, 
 from support.scripted_proxy import LIES
 from support.servers import Server
 
+from featurestore.api.app import create_app
 from featurestore.api.counters import STATUSES, Board, Meter
-from featurestore.api.gather import Gatherer
-from featurestore.api.json_reads import fetch_json
-from featurestore.api.problems import Answer
+from featurestore.api.fast_reads import GatheredReads
 from featurestore.errors import BadReplyError
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.worker.interface import Answer
 
 FEATURES = {"age": "int", "score": "float"}
 
 
 class Reader:
-    """A store over a multiplexed transport, and what its gatherer answers."""
+    """A store over a multiplexed transport, and what the app answers for it."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self.transport = MultiplexedTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})
         self.store = FeatureStore(self.transport)
         self.meter = Meter(Board())
-        self.gatherer = Gatherer(self.store, self.transport, self.meter)
+        run_soon = gevent.get_hub().loop.run_callback
+        falcon_app = create_app(self.store, meter=self.meter)
+        self.app = GatheredReads(self.store, falcon_app, self.meter, self.transport, run_soon)
 
     def read(self, *ids: str) -> list[Answer | None]:
         """Begin to read every id in one turn of the event loop; return the answers in the order of the ids."""
@@ -42,7 +44,7 @@ class Reader:
             return lambda answer: answers.update({number: answer})
 
         for number, entity_id in enumerate(ids):
-            assert self.gatherer.begin(f"/features/{entity_id}", respond(number))
+            assert self.app.begin(f"/features/{entity_id}", respond(number))
         eventually(lambda: len(answers) == len(ids), what="an answer for every read")
         return [answers[number] for number in range(len(ids))]
 
@@ -72,7 +74,7 @@ def reader(valkey: Server) -> Iterator[Reader]:
     made = Reader(valkey.url)
     made.store.apply(Definition(FEATURES))  # type: ignore[arg-type]
     made.store.upsert([(f"u{number}", {"age": number, "score": number / 4}) for number in range(250)])
-    made.store.select()
+    made.store.get("u1")
     made.learn_from(made)
     yield made
     made.transport.close()
@@ -115,7 +117,7 @@ def test_more_reads_than_a_call_may_have_are_several_calls_in_one_write(reader: 
 def test_a_single_read_is_answered_as_the_store_renders_it(reader: Reader) -> None:
     for entity_id in ("u7", "nobody"):
         (answer,) = reader.read(entity_id)
-        alone = fetch_json(reader.store, entity_id)
+        alone = reader.store.get_json(entity_id)
         assert answer is not None
         assert (answer[0], answer[2]) == ("200 OK", alone) if alone else answer[0] == "404 Not Found"
 
@@ -129,19 +131,19 @@ def test_duplicates_and_unknown_ids_have_answers_of_their_own(reader: Reader) ->
 
 @pytest.mark.parametrize("path", ["/features/", "/livez", "/features/" + "x" * 257])
 def test_a_path_that_is_not_of_an_id_is_not_taken(reader: Reader, path: str) -> None:
-    assert not reader.gatherer.begin(path, lambda _: pytest.fail("taken"))
+    assert not reader.app.begin(path, lambda _: pytest.fail("taken"))
 
 
 def test_lost_scripts_and_another_schema_give_the_reads_back(reader: Reader) -> None:
     reader.store.transport.command("SCRIPT", "FLUSH")
     assert reader.read("u1", "u2") == [None, None]
     assert reader.read("u1") == [None]
-    assert fetch_json(reader.store, "u1")  # which loads them again
+    assert reader.store.get_json("u1")  # which loads them again
     assert None not in reader.read("u1", "u2")
     FeatureStore(reader.transport).apply(Definition({"n": "int"}))
     reader.store.upsert([("u1", {"age": 1})])
     assert reader.read("u1", "u2") == [None, None]
-    assert fetch_json(reader.store, "u1")  # which reads the schema again
+    assert reader.store.get_json("u1")  # which reads the schema again
     assert body_of(reader.read("u1")[0])["features"] == {"age": 1, "score": 0.25, "n": None}
 
 
@@ -152,7 +154,7 @@ def test_once_a_second_a_read_is_given_back_to_make_sure_of_the_schema(reader: R
     assert (first, None in others) == (None, False)
     assert reader.read("u1") == [None]
     calls, _ = reader.calls()
-    assert fetch_json(reader.store, "u1")
+    assert reader.store.get_json("u1")
     assert reader.calls()[0] == calls + 1
     assert not reader.store.unsure
     assert None not in reader.read("u1", "u2")
@@ -180,7 +182,7 @@ def test_reads_wait_while_three_calls_are_under_way_and_are_then_one_call(reader
         answers: list[Answer | None] = []
         before = slow.transport.calls
         for number in range(6):
-            assert slow.gatherer.begin(f"/features/u{number}", answers.append)
+            assert slow.app.begin(f"/features/u{number}", answers.append)
             gevent.sleep(0)
             gevent.sleep(0)
             assert slow.transport.calls == before + min(number + 1, 3)
@@ -192,7 +194,7 @@ def test_reads_wait_while_three_calls_are_under_way_and_are_then_one_call(reader
 def test_too_many_calls_in_flight_give_the_reads_back(reader: Reader) -> None:
     with ScriptedServer(ignore) as server, Reader.connected(server.url, reader, max_in_flight=1) as full:
         waiting: list[Answer | None] = []
-        assert full.gatherer.begin("/features/u1", waiting.append)
+        assert full.app.begin("/features/u1", waiting.append)
         eventually(lambda: full.transport.in_flight == 1)
         assert full.read("u2", "u3") == [None, None]
         full.transport.close()
@@ -209,7 +211,7 @@ def test_reads_that_get_a_lie_are_given_back_and_the_link_is_given_up(
     with ScriptedServer(reply_once(lie), echo) as server, Reader.connected(server.url, reader) as lied_to:
         assert lied_to.read(*ids) == [None] * len(ids)
         assert "not connected" in repr(lied_to.transport)
-        assert not lied_to.gatherer._under_way
+        assert not lied_to.app._under_way
         assert lied_to.transport.in_flight == 0
 
 
@@ -219,18 +221,18 @@ def test_a_damaged_row_is_given_back_and_the_link_stays(reader: Reader) -> None:
     assert reader.read("u1", "u2") == [None, None]
     assert body_of(reader.read("u2")[0]) == expected(2)
     with pytest.raises(BadReplyError, match="get_features cannot be read"):
-        fetch_json(reader.store, "u1")
+        reader.store.get_json("u1")
     assert reader.transport.connections == 1
 
 
-@pytest.mark.parametrize("broken", ["_bodies", "answer_with"])
+@pytest.mark.parametrize("broken", ["_bodies", "GatheredReads._answers"])
 def test_whatever_is_raised_the_reads_are_given_back(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(f"featurestore.api.gather.{broken}", fail)
+    monkeypatch.setattr(f"featurestore.api.fast_reads.{broken}", fail)
     for _ in range(5):
         assert reader.read("u1", "u2") == [None, None]
     monkeypatch.undo()
@@ -249,7 +251,7 @@ def test_reads_that_cannot_be_sent_are_given_back(
         for _ in range(5):
             assert reader.read("u1", "u2") == [None, None]
     monkeypatch.undo()
-    assert not reader.gatherer._under_way
+    assert not reader.app._under_way
     assert None not in reader.read("u1", "u2")
     assert len(caplog.records) == 5
 
@@ -264,12 +266,12 @@ def test_who_fails_to_take_an_answer_does_not_keep_the_others_from_theirs(
 
     for turn in range(1, 6):
         for entity_id, respond in (("u1", answers.append), ("u2", fail), ("u3", answers.append)):
-            assert reader.gatherer.begin(f"/features/{entity_id}", respond)
+            assert reader.app.begin(f"/features/{entity_id}", respond)
         eventually(lambda turn=turn: len(answers) == 2 * turn)  # type: ignore[misc]
     reader.store._plans._sure_until = 0.0  # the first is given back before the call
-    assert reader.gatherer.begin("/features/u1", fail)
-    assert reader.gatherer.begin("/features/u2", answers.append)
+    assert reader.app.begin("/features/u1", fail)
+    assert reader.app.begin("/features/u2", answers.append)
     eventually(lambda: len(answers) == 11)
     assert None not in answers
-    assert not reader.gatherer._under_way
+    assert not reader.app._under_way
     assert {record.levelno for record in caplog.records} == {logging.ERROR}

@@ -1,4 +1,4 @@
-"""The app's short ways, `begin` and `shortcut`: taken for requests like one before, and otherwise the same HTTP."""
+"""Plain GETs, which the app begins to answer in the event loop: taken from there, and otherwise the same HTTP."""
 
 import socket
 from collections.abc import Iterator
@@ -7,26 +7,32 @@ from pathlib import Path
 import pytest
 from support.gunicorn import GET, Gunicorn, read_all, read_response, request
 from support.servers import wait_until
+from support.tls import Certificate, make_certificate
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def certificate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Certificate | None:
+    return None if request.param == "plain" else make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")
-def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    """A server without an access log, which would rule the short way out."""
-    running = Gunicorn(tmp_path_factory.mktemp("gunicorn"))
+def silent(certificate: Certificate | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A server without an access log, for which every request would be a WSGI call."""
+    running = Gunicorn(tmp_path_factory.mktemp("gunicorn"), certificate=certificate)
     yield running
     assert running.stop() == 0
 
 
-def test_the_first_request_is_parsed_and_those_like_it_take_the_short_way(silent: Gunicorn) -> None:
+def test_the_first_request_is_parsed_and_plain_ones_like_it_are_begun(silent: Gunicorn) -> None:
     with silent.connect() as client:
         for path, kind, status in [
-            ("/short", b"application/json", b"200 OK"),
-            ("/short", b"text/short", b"200 OK"),
-            ("/short/none", b"text/short", b"404 Not Found"),
+            ("/begin", b"application/json", b"200 OK"),
+            ("/begin", b"text/begun", b"200 OK"),
+            ("/begin/unknown", b"text/begun", b"404 Not Found"),
             ("/x", b"application/json", b"200 OK"),
-            ("/short?", b"application/json", b"200 OK"),
-            ("/short/%61", b"application/json", b"200 OK"),
-            ("/short/a", b"text/short", b"200 OK"),
+            ("/begin?", b"application/json", b"200 OK"),
+            ("/begin/%61", b"application/json", b"200 OK"),
+            ("/begin/a", b"text/begun", b"200 OK"),
         ]:
             client.sendall(request(path))
             head, body = read_response(client)
@@ -34,7 +40,7 @@ def test_the_first_request_is_parsed_and_those_like_it_take_the_short_way(silent
             assert b"\r\nContent-Type: " + kind + b"\r\n" in head
             assert head.count(b"\r\ndate: ") == 1
             assert b"\r\nconnection:" not in head
-            if kind == b"text/short":
+            if kind == b"text/begun":
                 assert body == path.encode()
 
 
@@ -42,63 +48,48 @@ def test_requests_in_one_read_or_in_pieces_are_parsed(silent: Gunicorn) -> None:
     with silent.connect() as client:
         client.sendall(GET)
         read_response(client)
-        client.sendall(request("/short/1") * 3)
+        client.sendall(request("/begin/1") * 3)
         for _ in range(3):
             assert b"application/json" in read_response(client)[0]
-        client.sendall(request("/short/2")[:15])
-        client.sendall(request("/short/2")[15:])
+        client.sendall(request("/begin/2")[:15])
+        client.sendall(request("/begin/2")[15:])
         read_response(client)
-        client.sendall(request("/short/3"))
-        assert read_response(client)[1] == b"/short/3"
+        client.sendall(request("/begin/3"))
+        assert read_response(client)[1] == b"/begin/3"
 
 
-def test_an_app_that_fails_on_the_short_way_is_asked_the_long_way(silent: Gunicorn) -> None:
+def test_a_request_that_an_app_fails_to_begin_is_parsed_and_so_are_later_ones(silent: Gunicorn) -> None:
     with silent.connect() as client:
-        for _ in range(2):
-            client.sendall(request("/short/raise"))
-            head, _ = read_response(client)
+        for path in ("/x", "/begin/raise", "/begin/then/raise", "/begin/1", "/x"):
+            client.sendall(request(path))
+            head, body = read_response(client)
             assert b"application/json" in head
-    assert "Error on the short way to /short/raise" in silent.text()
+            assert f'"PATH_INFO": "{path}"'.encode() in body
+    assert "ValueError: on purpose" in silent.text()
+
+
+def test_an_answer_of_an_app_that_failed_to_begin_is_nobodys(silent: Gunicorn) -> None:
+    with silent.connect() as client:
+        for path in ("/x", "/begin/then/raise", "/begin/1", "/x"):
+            client.sendall(request(path))
+            head, body = read_response(client)
+            assert b"application/json" in head
+            assert f'"PATH_INFO": "{path}"'.encode() in body
 
 
 def test_the_access_log_has_every_request(server: Gunicorn) -> None:
     with server.connect() as client:
         for number in range(3):
-            client.sendall(request(f"/short/{number}"))
+            client.sendall(request(f"/begin/{number}"))
             read_response(client)
     for number in range(3):
-        line = f'"GET /short/{number} HTTP/1.1" 200'
+        line = f'"GET /begin/{number} HTTP/1.1" 200'
         wait_until(lambda line=line: line in server.text(), what="a line of the access log")  # type: ignore[misc]
-
-
-def test_a_graceful_stop_finishes_the_request_on_the_short_way_and_says_that_it_closes(tmp_path: Path) -> None:
-    server = Gunicorn(tmp_path)
-    with server.connect() as client:
-        client.sendall(GET)
-        read_response(client)
-        client.sendall(request("/short/wait"))
-        wait_until(lambda: "waiting" in server.text())
-        server.process.terminate()
-        answer = read_all(client)
-    assert b"\r\nconnection: close\r\n" in answer
-    assert answer.endswith(b"/short/wait")
-    assert server.process.wait(20) == 0
-
-
-def test_the_short_way_counts_towards_max_requests(tmp_path: Path) -> None:
-    server = Gunicorn(tmp_path, "--max-requests", "4")
-    with server.connect() as client:
-        for number in range(4):
-            client.sendall(request(f"/short/{number}"))
-            head, _ = read_response(client)
-            assert (b"\r\nconnection: close\r\n" in head) == (number == 3)
-        assert read_all(client) == b""
-    assert server.stop() == 0
 
 
 def test_without_keep_alive_every_connection_has_one_request(tmp_path: Path) -> None:
     server = Gunicorn(tmp_path, "--keep-alive", "0")
-    assert server.exchange(request("/short")).count(b"HTTP/1.1 200 OK") == 1
+    assert server.exchange(request("/begin")).count(b"HTTP/1.1 200 OK") == 1
     assert server.stop() == 0
 
 
@@ -106,7 +97,7 @@ def test_a_request_that_is_begun_in_the_event_loop_is_answered_when_its_answer_c
     with silent.connect() as client:
         client.sendall(GET)
         read_response(client)
-        for path in ("/begin/1", "/begin/2", "/short/3", "/begin/4", "/x", "/begin/5", "/begin/at/once"):
+        for path in ("/begin/1", "/begin/2", "/y", "/begin/4", "/x", "/begin/5", "/begin/at/once"):
             client.sendall(request(path))
             head, body = read_response(client)
             assert head.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -127,8 +118,7 @@ def test_what_the_client_sends_while_a_request_is_begun_waits_its_turn(silent: G
         read_response(client)
         client.sendall(request("/begin/wait"))
         wait_until(lambda: "waiting" in silent.text())
-        client.sendall(request("/begin/7"))
-        client.sendall(request("/begin/8"))
+        client.sendall(request("/begin/7") + request("/begin/8"))
         assert read_response(client)[1] == b"/begin/wait"
         assert b"application/json" in read_response(client)[0]  # two in one read are parsed
         assert b"application/json" in read_response(client)[0]
@@ -171,8 +161,10 @@ def test_a_client_that_goes_while_its_request_is_begun_harms_nobody(silent: Guni
     assert silent.text().count("Traceback") == failures
 
 
-def test_a_graceful_stop_finishes_the_requests_that_are_begun_and_says_that_it_closes(tmp_path: Path) -> None:
-    server = Gunicorn(tmp_path)
+def test_a_graceful_stop_finishes_the_requests_that_are_begun_and_says_that_it_closes(
+    tmp_path: Path, certificate: Certificate | None
+) -> None:
+    server = Gunicorn(tmp_path, certificate=certificate)
     with server.connect() as client, server.connect() as idle:
         for each in (client, idle):
             each.sendall(GET)
@@ -187,8 +179,8 @@ def test_a_graceful_stop_finishes_the_requests_that_are_begun_and_says_that_it_c
     assert server.process.wait(20) == 0
 
 
-def test_requests_that_are_begun_count_towards_max_requests(tmp_path: Path) -> None:
-    server = Gunicorn(tmp_path, "--max-requests", "4")
+def test_requests_that_are_begun_count_towards_max_requests(tmp_path: Path, certificate: Certificate | None) -> None:
+    server = Gunicorn(tmp_path, "--max-requests", "4", certificate=certificate)
     with server.connect() as client:
         for number in range(4):
             client.sendall(request(f"/begin/{number}"))
@@ -198,8 +190,10 @@ def test_requests_that_are_begun_count_towards_max_requests(tmp_path: Path) -> N
     assert server.stop() == 0
 
 
-def test_an_idle_connection_is_closed_after_requests_that_were_begun(tmp_path: Path) -> None:
-    server = Gunicorn(tmp_path, "--keep-alive", "1")
+def test_an_idle_connection_is_closed_after_requests_that_were_begun(
+    tmp_path: Path, certificate: Certificate | None
+) -> None:
+    server = Gunicorn(tmp_path, "--keep-alive", "1", certificate=certificate)
     with server.connect() as client:
         for path in ("/x", "/begin/1", "/begin/2"):
             client.sendall(request(path))
