@@ -20,8 +20,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.plan import IDS_PER_CALL
-from featurestore.transport.gevent_link import Resume, Waiter
-from featurestore.transport.pipeline import Failure
+from featurestore.transport.pipeline import Failure, Resume, Waiter
 
 _logger = logging.getLogger("featurestore")
 
@@ -30,7 +29,7 @@ _MOST_UNDER_WAY = 3
 
 
 class Submitting(Protocol):
-    """A transport that takes calls without anybody waiting, as `MultiplexedTransport` does."""
+    """A transport that takes calls without anybody waiting, as `GeventTransport` does."""
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call; None when it cannot be taken on."""

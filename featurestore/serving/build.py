@@ -36,9 +36,9 @@ def _build_app(settings: Settings) -> HotPath:
         )
         return HotPath(store, _app_over(store, settings), meter())
     from featurestore.api.gather import Gatherer  # noqa: PLC0415
-    from featurestore.transport.gevent_transport import MultiplexedTransport  # noqa: PLC0415
+    from featurestore.transport.gevent_transport import GeventTransport  # noqa: PLC0415
 
-    transport = MultiplexedTransport(
+    transport = GeventTransport(
         url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight
     )
     store = FeatureStore(transport)

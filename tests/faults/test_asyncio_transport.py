@@ -26,6 +26,7 @@ from support.scripted_async import (
 from support.servers import Server
 
 from featurestore import AsyncFeatureStore, AsyncTransport, Definition
+from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.errors import (
     AccessDeniedError,
@@ -37,6 +38,7 @@ from featurestore.errors import (
     UnavailableError,
     WriteRefusedError,
 )
+from featurestore.transport.link import Sending
 
 
 @pytest.fixture
@@ -120,12 +122,11 @@ async def test_an_error_stands_in_the_place_of_its_reply(valkey: Server, connect
     await store.apply(Definition({"age": "int"}))
     await store.upsert([("u1", {"age": 1})])
     keys = ("user:u1:features", "all_users", "user:schema")
-    first, second, third = await transport.run_many(
-        GET_FEATURES, [(keys, ("u1", "age")), (keys, ()), (keys, ("u1", "age"))]
-    )
+    good, bad = encode_call(GET_FEATURES, keys, ("u1", "age")), encode_call(GET_FEATURES, keys, ())
+    first, second, third = await transport.run_many_encoded(GET_FEATURES, [good, bad, good])
     assert first == third == b"\x91\x01"
     assert isinstance(second, FeatureStoreError)
-    assert await transport.run_many(GET_FEATURES, []) == []
+    assert await transport.run_many_encoded(GET_FEATURES, []) == []
 
 
 # Deadlines and bounds
@@ -284,7 +285,7 @@ async def test_more_calls_than_allowed_are_refused_at_once(connect: Connect) -> 
         with pytest.raises(OverloadedError, match="at most 3"):
             await transport.command("ECHO", "4")
         with pytest.raises(OverloadedError):
-            await transport.run_many(GET_FEATURES, [((), ("x",))] * 4)
+            await transport.run_many_encoded(GET_FEATURES, [encode_call(GET_FEATURES, (), ("x",))] * 4)
         go.set()
         assert [await task for task in waiting] == [b"0", b"1", b"2"]
         assert await transport.command("ECHO", "4") == b"4"
@@ -304,7 +305,9 @@ async def test_a_slow_reader_stalls_neither_the_loop_nor_the_order(connect: Conn
         transport = connect(server.url)
         payloads = [b"%08d" % number + bytes(1_000_000) for number in range(64)]
         waiting = [start(transport.command("ECHO", payload)) for payload in payloads]
-        await eventually(lambda: transport.in_flight == 64 and transport._link and transport._link._blocked)
+        await eventually(
+            lambda: transport.in_flight == 64 and transport._link and transport._link._sending is Sending.BLOCKED
+        )
         before = transport.writes
         late = [start(transport.command("ECHO", b"behind%02d" % number)) for number in range(10)]
         await eventually(lambda: transport.in_flight == 74)
@@ -369,7 +372,7 @@ async def test_a_write_of_which_no_byte_was_sent_is_repeated(connect: Connect) -
         transport = connect(server.url)
         assert await write(transport, "first") == b"first"
         stuck = start(write(transport, bytes(32_000_000)))
-        await eventually(lambda: transport._link and transport._link._blocked)
+        await eventually(lambda: transport._link and transport._link._sending is Sending.BLOCKED)
         unsent = [start(write(transport, f"{number}")) for number in range(10)]
         await eventually(lambda: transport.in_flight == 11)
         cut.set()

@@ -20,7 +20,7 @@ from featurestore.api.problems import Answer
 from featurestore.errors import BadReplyError
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 
 FEATURES = {"age": "int", "score": "float"}
 
@@ -29,7 +29,7 @@ class Reader:
     """A store over a multiplexed transport, and what its gatherer answers."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        self.transport = MultiplexedTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})
+        self.transport = GeventTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})
         self.store = FeatureStore(self.transport)
         self.meter = Meter(Board())
         self.gatherer = Gatherer(self.store, self.transport, self.meter)

@@ -26,6 +26,7 @@ from support.scripted import (
 )
 from support.servers import Server
 
+from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES, SCRIPTS
 from featurestore.errors import (
     AccessDeniedError,
@@ -39,19 +40,19 @@ from featurestore.errors import (
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport import gevent_link, reconnect
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 
-Connect = Callable[..., MultiplexedTransport]
+Connect = Callable[..., GeventTransport]
 PATIENT_S = 20.0
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
     """Make transports that are closed after the test; their deadlines never matter unless a test sets them."""
-    made: list[MultiplexedTransport] = []
+    made: list[GeventTransport] = []
 
-    def make(url: str, *, timeout: float = PATIENT_S, **options: Any) -> MultiplexedTransport:
-        made.append(MultiplexedTransport(url, timeout=timeout, connect_timeout=PATIENT_S, **options))
+    def make(url: str, *, timeout: float = PATIENT_S, **options: Any) -> GeventTransport:
+        made.append(GeventTransport(url, timeout=timeout, connect_timeout=PATIENT_S, **options))
         return made[-1]
 
     yield make
@@ -75,17 +76,17 @@ def together(*calls: tuple[Any, ...]) -> list[Any]:
     return [greenlet.value for greenlet in greenlets]
 
 
-def read(transport: MultiplexedTransport, word: str) -> Any:
+def read(transport: GeventTransport, word: str) -> Any:
     """Have a word echoed by a script that reads, as the row that its reply has to be."""
     return unpacked(transport.run(GET_FEATURES, ("a", "b", "c"), (encoded(word),)))
 
 
-def write(transport: MultiplexedTransport, word: str | bytes) -> Any:
+def write(transport: GeventTransport, word: str | bytes) -> Any:
     """Do the same by a script that writes."""
     return unpacked(transport.run(INCREMENT_FEATURES, ("a", "b", "c"), (encoded(word),)))
 
 
-def delete(transport: MultiplexedTransport, entity_id: str) -> Any:
+def delete(transport: GeventTransport, entity_id: str) -> Any:
     return transport.run(DELETE_ENTITY, ("a", "b"), (entity_id,))
 
 
@@ -135,8 +136,9 @@ def test_an_error_stands_in_the_place_of_its_reply(valkey: Server, connect: Conn
     store.apply(Definition({"age": "int"}))
     store.upsert([("u1", {"age": 1})])
     keys = ("user:u1:features", "all_users", "user:schema")
-    good, selection = (keys, ("u1", *store.select().words)), (keys, ())
-    replies = store.transport.run_many(GET_FEATURES, [good, selection, good])
+    good = encode_call(GET_FEATURES, keys, ("u1", *store.select().words))
+    selection = encode_call(GET_FEATURES, keys, ())
+    replies = store.transport.run_many_encoded(GET_FEATURES, [good, selection, good])
     assert replies[0] == replies[2]
     assert isinstance(replies[0], bytes)
     assert isinstance(replies[1], FeatureStoreError)
@@ -150,7 +152,7 @@ def test_an_error_inside_an_array_is_an_exception_in_its_place(valkey: Server, c
 
 
 def test_no_calls_are_no_write(connect: Connect) -> None:
-    assert connect("redis://127.0.0.1:1").run_many(GET_FEATURES, []) == []
+    assert connect("redis://127.0.0.1:1").run_many_encoded(GET_FEATURES, []) == []
 
 
 def test_a_callback_of_the_loop_is_told_that_it_cannot_wait(valkey: Server, connect: Connect) -> None:
@@ -296,7 +298,7 @@ def test_more_calls_than_allowed_are_refused_at_once(connect: Connect) -> None:
         with pytest.raises(OverloadedError, match="at most 3"):
             transport.command("ECHO", "4")
         with pytest.raises(OverloadedError):
-            transport.run_many(GET_FEATURES, [((), ("x",))] * 4)
+            transport.run_many_encoded(GET_FEATURES, [encode_call(GET_FEATURES, (), ("x",))] * 4)
         go.set()
         assert [greenlet.get() for greenlet in waiting] == [b"0", b"1", b"2"]
         assert transport.command("ECHO", "4") == b"4"
@@ -601,7 +603,7 @@ def test_a_unix_socket_serves_as_well(valkey: Server, connect: Connect) -> None:
 def test_the_representation_tells_the_state(valkey: Server, connect: Connect) -> None:
     transport = connect(valkey.url)
     assert repr(transport) == (
-        f"<MultiplexedTransport redis://127.0.0.1:{valkey.port}/0 not connected, 0 in flight, "
+        f"<GeventTransport redis://127.0.0.1:{valkey.port}/0 not connected, 0 in flight, "
         "0 calls in 0 writes, 0 reconnects>"
     )
     transport.command("PING")
@@ -626,9 +628,9 @@ PATCH = {"patched": "from gevent import monkey; monkey.patch_all()\n", "unpatche
 FORK = """
 import json, os, sys
 import gevent, gevent.os
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 
-transport = MultiplexedTransport(sys.argv[1], timeout=10, connect_timeout=10)
+transport = GeventTransport(sys.argv[1], timeout=10, connect_timeout=10)
 before = transport.command("CLIENT", "ID")
 under_way = gevent.spawn(transport.command, "BLPOP", "nothing", "0.2")
 while not transport.in_flight:
@@ -666,9 +668,9 @@ def test_a_forked_child_has_a_connection_of_its_own(valkey: Server, patch: str) 
 LARGE = """
 import json, sys
 import gevent
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 
-transport = MultiplexedTransport(sys.argv[1], timeout=30, connect_timeout=10)
+transport = GeventTransport(sys.argv[1], timeout=30, connect_timeout=10)
 payloads = [bytes([number]) * 2_000_000 for number in range(16)]
 large = [gevent.spawn(transport.command, "ECHO", payload) for payload in payloads]
 small = [gevent.spawn(transport.command, "ECHO", str(number)) for number in range(200)]
@@ -700,8 +702,8 @@ def test_the_package_does_not_need_gevent() -> None:
 def test_an_idle_transport_does_not_keep_a_program_alive(valkey: Server) -> None:
     program = (
         "import sys, gevent\n"
-        "from featurestore.transport.gevent_transport import MultiplexedTransport\n"
-        "transport = MultiplexedTransport(sys.argv[1], timeout=0.1, connect_timeout=5)\n"
+        "from featurestore.transport.gevent_transport import GeventTransport\n"
+        "transport = GeventTransport(sys.argv[1], timeout=0.1, connect_timeout=5)\n"
         "transport.command('PING')\n"
         "gevent.wait()\n"
         "print(transport.calls)"

@@ -193,9 +193,9 @@ def test_a_database_that_does_not_exist_is_what_redis_says_it_is(valkey: Server)
 
 def test_more_calls_than_connections_are_refused_as_overload(valkey: Server) -> None:
     transport = SyncTransport(valkey.url, timeout=1, connect_timeout=1, max_connections=1)
-    taken = transport._pool.get_connection()
+    taken = transport._pool.take()
     with pytest.raises(OverloadedError):
         transport.command("PING")
-    transport._pool.release(taken)
+    taken.give_back()
     assert transport.command("PING") == b"PONG"
     transport.close()

@@ -17,8 +17,9 @@ from support.scripted_async import in_a_loop
 
 from featurestore import AsyncTransport, SyncTransport
 from featurestore.errors import BadReplyError, DeadlineExceededError, FeatureStoreError, UnavailableError
-from featurestore.transport.asyncio_link import AsyncLink
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.asyncio_link import AsyncioLink
+from featurestore.transport.gevent_transport import GeventTransport
+from featurestore.transport.pipeline import State
 
 SHORT_S = 0.1
 SOON_S = 5.0
@@ -28,10 +29,10 @@ SOON_S = 5.0
 @pytest.fixture(params=["multiplexed", "pool"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
     """Make impatient transports that block, of both kinds."""
-    made: list[MultiplexedTransport | SyncTransport] = []
-    kind = MultiplexedTransport if request.param == "multiplexed" else SyncTransport
+    made: list[GeventTransport | SyncTransport] = []
+    kind = GeventTransport if request.param == "multiplexed" else SyncTransport
 
-    def make(url: str) -> MultiplexedTransport | SyncTransport:
+    def make(url: str) -> GeventTransport | SyncTransport:
         made.append(kind(url, timeout=SHORT_S, connect_timeout=SHORT_S))
         return made[-1]
 
@@ -102,7 +103,7 @@ def test_a_server_that_answers_something_else_than_pong(connect: Callable[[str],
 def test_a_name_that_nobody_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait() and [])
-    transport = MultiplexedTransport("redis://elsewhere", timeout=SHORT_S, connect_timeout=SHORT_S)
+    transport = GeventTransport("redis://elsewhere", timeout=SHORT_S, connect_timeout=SHORT_S)
     try:
         assert "longer than 300 ms" in str(ended(transport.command, "PING"))
         attempt = transport._attempt
@@ -120,7 +121,7 @@ def test_a_name_that_cannot_be_one(connect: Callable[[str], Any]) -> None:
 
 def test_a_retired_link_whose_replies_never_come_is_closed() -> None:
     with ScriptedServer(ignore) as server:
-        transport = MultiplexedTransport(server.url, timeout=SHORT_S, connect_timeout=20)
+        transport = GeventTransport(server.url, timeout=SHORT_S, connect_timeout=20)
         ended(transport.command, "PING")
         transport._retire()
         assert len(transport._retired) == 1
@@ -130,7 +131,7 @@ def test_a_retired_link_whose_replies_never_come_is_closed() -> None:
 
 def test_scripts_that_are_never_loaded_end_the_link() -> None:
     with ScriptedServer(silent, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=SHORT_S, connect_timeout=20)
+        transport = GeventTransport(server.url, timeout=SHORT_S, connect_timeout=20)
         gevent.spawn(transport._open).join()
         assert transport._link is not None
         eventually(lambda: transport._link is None, timeout=SOON_S)
@@ -215,8 +216,8 @@ async def test_a_reply_that_goes_on_arriving_is_late_at_last() -> None:
 async def test_a_link_whose_scripts_are_never_loaded_ends_without_any_call() -> None:
     async with AsyncScriptedServer(async_silent) as server:
         transport = AsyncTransport(server.url, timeout=SHORT_S, connect_timeout=20)
-        link: AsyncLink = await transport._open(None)
+        link: AsyncioLink = await transport._open(None)
         transport._retire()
         assert len(transport._retired) == 1
-        await async_eventually(lambda: link.lost and not transport._retired)
+        await async_eventually(lambda: link.pipeline.state is State.ENDED and not transport._retired)
         await transport.close()

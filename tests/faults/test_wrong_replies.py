@@ -32,7 +32,7 @@ from featurestore.contract.scripts import (
 )
 from featurestore.errors import BadReplyError, FeatureStoreError, NoSchemaError
 from featurestore.transport import reconnect
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 
 ROW_KEYS, ROWS_KEYS = ("a", "b", "c"), ("a", "b", "c", "d")  # of one entity, of two
 PATIENT_S = 20.0
@@ -43,10 +43,10 @@ lies = pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 @pytest.fixture(params=["multiplexed", "pool"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
     """Make transports that block, of both kinds."""
-    made: list[MultiplexedTransport | SyncTransport] = []
-    kind = MultiplexedTransport if request.param == "multiplexed" else SyncTransport
+    made: list[GeventTransport | SyncTransport] = []
+    kind = GeventTransport if request.param == "multiplexed" else SyncTransport
 
-    def make(url: str) -> MultiplexedTransport | SyncTransport:
+    def make(url: str) -> GeventTransport | SyncTransport:
         made.append(kind(url, timeout=PATIENT_S, connect_timeout=PATIENT_S))
         return made[-1]
 
@@ -142,9 +142,10 @@ def test_a_read_that_gets_a_lie_is_repeated_on_another_connection(connect: Calla
 @lies
 def test_a_batch_that_gets_a_lie_is_repeated_on_another_connection(connect: Callable[[str], Any], lie: bytes) -> None:
     answer = b"\x92\xc0\xc0"
+    call = encode_call(GET_FEATURES_BATCH, ROWS_KEYS, (answer,))
     with ThreadedServer(reply_once(lie), echo) as server:
         transport = connect(server.url)
-        assert transport.run_many(GET_FEATURES_BATCH, [(ROWS_KEYS, (answer,))] * 3) == [answer] * 3
+        assert transport.run_many_encoded(GET_FEATURES_BATCH, [call] * 3) == [answer] * 3
         assert server.accepted == 2
 
 
@@ -212,9 +213,8 @@ async def test_lies_to_tasks(connect_async: Connect, lie: bytes) -> None:
         without_pause(transport)
         assert unpacked(await transport.run(GET_FEATURES, ROW_KEYS, (encoded("y"),))) == b"y"
         assert (len(server.received), server.accepted) == (3, 3)
-        assert (
-            await transport.run_many(GET_FEATURES_BATCH, [(ROWS_KEYS, (b"\x92\xc0\xc0",))] * 3) == [b"\x92\xc0\xc0"] * 3
-        )
+        call = encode_call(GET_FEATURES_BATCH, ROWS_KEYS, (b"\x92\xc0\xc0",))
+        assert await transport.run_many_encoded(GET_FEATURES_BATCH, [call] * 3) == [b"\x92\xc0\xc0"] * 3
 
 
 # Others on the same link
@@ -229,7 +229,7 @@ def out_of_step(peer: Any) -> None:
 
 def test_nobody_gets_the_replies_behind_a_lie() -> None:
     with ScriptedServer(out_of_step, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
+        transport = GeventTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
         calls = [(GET_FEATURES, ROW_KEYS, (encoded(f"{number}"),)) for number in range(5)]
         waiting = [gevent.spawn(outcome, transport.run, *call) for call in calls]
         written = gevent.spawn(outcome, transport.run, INCREMENT_FEATURES, ROW_KEYS, (encoded("w"),))
@@ -267,7 +267,7 @@ def test_a_lie_to_a_call_that_was_given_up_ends_the_link_too() -> None:
         echo(peer)
 
     with ScriptedServer(late, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
+        transport = GeventTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
         given_up = gevent.spawn(transport.run, GET_FEATURES, ROW_KEYS, ("x",))
         eventually(lambda: len(server.received) == 1)
         given_up.kill()
@@ -288,7 +288,7 @@ def test_a_reply_nobody_waits_for_ends_the_link() -> None:
         echo(peer)
 
     with ScriptedServer(chatty, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
+        transport = GeventTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
         assert transport.command("ECHO", "x") == b"x"
         go.set()
         eventually(lambda: "not connected" in repr(transport))
@@ -303,7 +303,7 @@ def test_a_server_that_lies_again_and_again_is_asked_less_and_less(
     clock = [1000.0]
     monkeypatch.setattr(reconnect, "monotonic", lambda: clock[0])
     with ScriptedServer(reply_once(b":1\r\n")) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
+        transport = GeventTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
         for _ in range(200):  # in half a second
             assert isinstance(outcome(transport.run, GET_FEATURES, ROW_KEYS, ("x",)), BadReplyError)
             clock[0] += 0.0025
