@@ -26,7 +26,23 @@ from support.scripted import encoded, unpacked
 from support.scripted_async import PATIENT_S, Behaviour
 
 Call = Coroutine[Any, Any, Any]
-CALLS = {"run", "run_encoded", "run_many_encoded", "command", "close", "apply", "upsert", "get", "get_many"}
+CALLS = {
+    *("run", "run_encoded", "run_many_encoded", "command", "close"),
+    *(
+        "get",
+        "get_many",
+        "describe_many",
+        "query",
+        "upsert",
+        "record",
+        "increment",
+        "delete",
+        "apply",
+        "schema",
+        "count",
+    ),
+}
+"""What transports and stores have to be awaited for."""
 
 
 def finish(call: Coroutine[Any, Any, Any]) -> Any:
@@ -77,12 +93,15 @@ class AwaitedPeer:
     async def command(self) -> list[bytes]:
         return self._peer.command()
 
+    async def data(self) -> bytes:
+        return self._peer.data()
+
 
 class AwaitedServer:
     """A server of `support.scripted` with behaviours of `support.scripted_async`."""
 
-    def __init__(self, kind: type[scripted.ScriptedServer], *behaviours: Behaviour) -> None:
-        self._server = kind(*map(self._blocking, behaviours))
+    def __init__(self, kind: type[scripted.ScriptedServer], *behaviours: Behaviour, polite: bool = True) -> None:
+        self._server = kind(*map(self._blocking, behaviours), polite=polite)
 
     @staticmethod
     def _blocking(behaviour: Any) -> scripted.Behaviour:
@@ -151,9 +170,11 @@ class Kind(ABC):
     def __init__(self) -> None:
         self._made: list[Any] = []
 
-    def connect(self, url: str, *, timeout: float = PATIENT_S, **options: Any) -> Any:
+    def connect(
+        self, url: str, *, timeout: float = PATIENT_S, connect_timeout: float = PATIENT_S, **options: Any
+    ) -> Any:
         """Make a transport; its deadlines never matter unless a test sets them."""
-        made = self.transport(url, timeout=timeout, connect_timeout=PATIENT_S, **options)
+        made = self.transport(url, timeout=timeout, connect_timeout=connect_timeout, **options)
         self._made.append(made)
         return made
 
@@ -186,6 +207,10 @@ class Kind(ABC):
             await self.sleep(0.002)
 
     @abstractmethod
+    def without_pause(self, transport: Any) -> None:
+        """Let the transport connect at once, as if what went wrong were long ago."""
+
+    @abstractmethod
     def transport(self, url: str, **options: Any) -> Any:
         """Return a transport whose calls can be awaited."""
 
@@ -194,7 +219,7 @@ class Kind(ABC):
         """Return a store over it, likewise."""
 
     @abstractmethod
-    def server(self, *behaviours: Behaviour) -> AbstractAsyncContextManager[Any]:
+    def server(self, *behaviours: Behaviour, polite: bool = True) -> AbstractAsyncContextManager[Any]:
         """Return a server; see `scripted_async.ScriptedServer`."""
 
     @abstractmethod
@@ -226,8 +251,8 @@ class Blocking(Kind):
     def store(self, transport: Awaited) -> Awaited:
         return Awaited(FeatureStore(transport.inner))
 
-    def server(self, *behaviours: Behaviour) -> AwaitedServer:
-        return AwaitedServer(self.servers, *behaviours)
+    def server(self, *behaviours: Behaviour, polite: bool = True) -> AwaitedServer:
+        return AwaitedServer(self.servers, *behaviours, polite=polite)
 
     def run(self, test: Call) -> None:
         try:
@@ -244,6 +269,9 @@ class Pool(Blocking):
     closed = "losed by server"
     kind = SyncTransport
     servers = scripted.ThreadedServer
+
+    def without_pause(self, transport: Any) -> None:
+        """Do nothing: it never pauses."""
 
     def event(self) -> AwaitedEvent:
         return AwaitedEvent(threading.Event())
@@ -263,6 +291,15 @@ class Shared(Kind):
         """Return whether the connection takes no more now."""
         link = transport._link
         return link is not None and link._sending.name == "BLOCKED"
+
+    def without_pause(self, transport: Any) -> None:
+        made = getattr(transport, "inner", transport)
+        made._backoff.reset(at_once=True)
+        made._false_at = -PATIENT_S
+
+    @abstractmethod
+    async def open(self, transport: Any) -> Any:
+        """Connect, without any call, and return the link."""
 
     @abstractmethod
     def count_dials(self, transport: Any) -> list[float]:
@@ -296,6 +333,10 @@ class Greenlets(Blocking, Shared):
             task.greenlet.kill()
             assert isinstance(task.greenlet.value, gevent.GreenletExit)
 
+    async def open(self, transport: Any) -> Any:
+        opened = gevent.spawn(transport._open)
+        return opened.get(timeout=PATIENT_S)
+
     async def within(self, seconds: float, call: Call) -> Any:
         with gevent.Timeout(seconds, False):
             return await call
@@ -321,8 +362,8 @@ class Tasks(Shared):
     def store(self, transport: AsyncTransport) -> AsyncFeatureStore:
         return AsyncFeatureStore(transport)
 
-    def server(self, *behaviours: Behaviour) -> scripted_async.ScriptedServer:
-        return scripted_async.ScriptedServer(*behaviours)
+    def server(self, *behaviours: Behaviour, polite: bool = True) -> scripted_async.ScriptedServer:
+        return scripted_async.ScriptedServer(*behaviours, polite=polite)
 
     def event(self) -> asyncio.Event:
         return asyncio.Event()
@@ -338,6 +379,9 @@ class Tasks(Shared):
             task.cancel()
         await asyncio.wait(tasks)
         assert all(task.cancelled() for task in tasks)
+
+    async def open(self, transport: Any) -> Any:
+        return await transport._open(None)
 
     async def within(self, seconds: float, call: Call) -> Any:
         try:
