@@ -154,10 +154,10 @@ def _settle(connection: PooledConnection, waiting: deque[bytes]) -> Replies:
         replies += [connection.read() for _ in range(len(waiting) - 1)]
         exchanges = repaired(_EachItsOwn, waiting, replies, repeatable=False, in_order=False)
         replies = drive(exchanges, partial(_exchange_on, connection))
-    encoded = [waiting.popleft() for _ in replies]
-    misfit = _EachItsOwn(encoded).misfit(replies)
-    if misfit:
-        raise _misfit(connection, misfit).error
+    for reply in replies:
+        misfit = answer_to(waiting.popleft()).misfit([reply])
+        if misfit:
+            raise _misfit(connection, misfit).error
     return replies
 
 

@@ -360,7 +360,9 @@ def _bad_name(error: UnicodeError) -> OSError:
 
 def failure_of(error: Exception) -> Failure:
     """Return what a failure of a connection that blocks means; `lost` where another connection might serve."""
-    return Failure(_meaning(error), lost=not isinstance(error, _FINAL))
+    meaning = _meaning(error)
+    meaning.__cause__ = error
+    return Failure(meaning, lost=not isinstance(error, _FINAL))
 
 
 def _meaning(error: Exception) -> FeatureStoreError:

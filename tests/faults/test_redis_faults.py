@@ -58,8 +58,9 @@ def test_scripts_that_were_flushed_are_loaded_again(store: FeatureStore) -> None
 
 def test_a_restart_is_survived_with_the_data(valkey: Server, store: FeatureStore) -> None:
     valkey.stop()
-    with pytest.raises(UnavailableError, match="cannot be reached"):
+    with pytest.raises(UnavailableError, match="cannot be reached") as raised:
         store.get("u")
+    assert raised.value.__cause__ is not None  # what redis-py met
     valkey.start()
     assert store.get("u", ["age"]) == {"age": 1.0}
 
