@@ -14,6 +14,7 @@ from featurestore.ingest.writer import BulkWriter
 from servers import redis_server
 
 from featurestore import FeatureStore, read_definition
+from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import GET_FEATURES
 
 USERS, REPEATS, ROUNDS = 20_000, 300, 15
@@ -37,7 +38,12 @@ def main() -> None:
 
             layout = (f"@{store.schema().layout}",)
             singles = [
-                ((store.keys.features(each), store.keys.members, store.keys.schema), (each, *layout)) for each in ids
+                encode_call(
+                    GET_FEATURES,
+                    (store.keys.features(each), store.keys.members, store.keys.schema),
+                    (each, *layout),
+                )
+                for each in ids
             ]
 
             def pipelined() -> None:
@@ -62,7 +68,7 @@ def main() -> None:
                 "100 x get_features, packed rows": (
                     hundred,
                     "evalsha",
-                    lambda: store.transport.run_many(GET_FEATURES, singles),
+                    lambda: store.transport.run_many_encoded(GET_FEATURES, singles),
                 ),
                 "get_features_batch of 100, packed rows": (hundred, "evalsha", lambda: store.get_many(ids)),
                 "get_features_batch of 100, names": (hundred, "evalsha", lambda: store.get_many(ids, names)),

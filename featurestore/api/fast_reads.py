@@ -30,7 +30,7 @@ from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.plan import IDS_PER_CALL
-from featurestore.transport.pipeline import Failure
+from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.worker.interface import Answer, FastApp, Respond, StartResponse
 
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -93,16 +93,10 @@ class FastReads:
         return problems.answer_to(UnknownIdError(self._store.keys.entity, entity_id))
 
 
-class _Waiter(Protocol):
-    """What a transport hands out when a call has come to its end."""
-
-    outcome: Any
-
-
 class Submitting(Protocol):
-    """A transport that takes calls without anybody waiting, as `MultiplexedTransport` does."""
+    """A transport that takes calls without anybody waiting, as `GeventTransport` does."""
 
-    def submit(self, script: Script, encoded: bytes, resume: Callable[[_Waiter], object]) -> object | None:
+    def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call, and call `resume` with its outcome; None when it cannot be taken on."""
 
 
@@ -222,7 +216,7 @@ class GatheredReads(FastReads, FastApp):
         self._under_way.add(reads)
         return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
 
-    def _settle(self, reads: _Reads, waiter: _Waiter) -> None:
+    def _settle(self, reads: _Reads, waiter: Waiter) -> None:
         """Hand out the answers that the outcome of the call makes, and have what has waited for that sent."""
         self._under_way.discard(reads)
         if self._ids:

@@ -13,10 +13,6 @@ Word = str | bytes | int
 Reply = Any
 """A decoded RESP2 reply: bytes, int, None or a list of replies."""
 
-Call = tuple[Sequence[Word], Sequence[Word]]
-"""KEYS and ARGV of one call."""
-
-
 encode_command: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: ignore[assignment]
 """Words to RESP; the library's own annotation wants tuples of exactly one."""
 

@@ -39,9 +39,9 @@ def _build_app(settings: Settings) -> FastReads:
         return FastReads(store, _app_over(store, settings), meter())
     import gevent  # noqa: PLC0415
 
-    from featurestore.transport.gevent_transport import MultiplexedTransport  # noqa: PLC0415
+    from featurestore.transport.gevent_transport import GeventTransport  # noqa: PLC0415
 
-    transport = MultiplexedTransport(
+    transport = GeventTransport(
         url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight
     )
     store = FeatureStore(transport)

@@ -3,28 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
-import redis
-from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
-from featurestore.contract.replies import Expected, answer_to_command
-from featurestore.contract.resp import Call, Reply, Word, encode_call, encode_command
+from featurestore.contract.replies import answer_to_command
+from featurestore.contract.resp import Reply, Word, encode_call, encode_command
 from featurestore.contract.scripts import Script
-from featurestore.errors import (
-    DeadlineExceededError,
-    FeatureStoreError,
-    UnavailableError,
-)
-from featurestore.transport.asyncio_link import AsyncLink
-from featurestore.transport.dial import check_pong, pool_of
-from featurestore.transport.pipeline import Failure, has_code, to_repeat
-from featurestore.transport.reconnect import Sharing, connect_error
+from featurestore.errors import DeadlineExceededError, FeatureStoreError, UnavailableError
+from featurestore.transport.asyncio_link import AsyncioLink
+from featurestore.transport.dial import Stream, StreamDialler
+from featurestore.transport.pipeline import Failure
+from featurestore.transport.reconnect import Sharing, opened
+from featurestore.transport.repeats import Exchange, Exchanges, Replies, calls_of, once_or_twice
 
 
-class AsyncTransport(Sharing[AsyncLink]):
+class AsyncTransport(Sharing[AsyncioLink]):
     """Calls over one connection that all tasks of an event loop share.
 
     The calls of one turn of the event loop leave in one write: a round trip costs 85 us alone, 7 us when 50 share it.
@@ -49,12 +40,10 @@ class AsyncTransport(Sharing[AsyncLink]):
     """
 
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
-        super().__init__(url)
-        retry = Retry(NoBackoff(), 0)
-        self._pool = pool_of(ConnectionPool.from_url, url, connect_timeout, connect_timeout, retry=retry)
-        self._timeout, self._connect_timeout, self._max_in_flight = timeout, connect_timeout, max_in_flight
+        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight)
+        self._dialler = StreamDialler(url, timeout=connect_timeout)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._attempt: asyncio.Task[AsyncLink | FeatureStoreError] | None = None
+        self._attempt: asyncio.Task[AsyncioLink | FeatureStoreError] | None = None
 
     async def run(
         self, script: Script, keys: Sequence[Word], arguments: Sequence[Word], *, deadline: float | None = None
@@ -65,40 +54,17 @@ class AsyncTransport(Sharing[AsyncLink]):
             raise reply
         return reply
 
-    async def run_many(
-        self, script: Script, calls: Sequence[Call], *, deadline: float | None = None
-    ) -> list[Reply | FeatureStoreError]:
-        """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
-        encoded = [encode_call(script, keys, arguments) for keys, arguments in calls]
-        return await self.run_many_encoded(script, encoded, deadline=deadline)
-
-    async def run_many_encoded(
-        self, script: Script, encoded: list[bytes], *, deadline: float | None = None
-    ) -> list[Reply | FeatureStoreError]:
-        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`.
-
-        Calls of scripts that Redis does not know did not take place: they are loaded, and called again.
-        """
-        if not encoded:
-            return []
+    async def run_many_encoded(self, script: Script, encoded: list[bytes], *, deadline: float | None = None) -> Replies:
+        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
-        repeatable = not script.writes
-        replies = await self._replies(encoded, script.answers(encoded), deadline, repeatable=repeatable)
-        unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=script.in_order)
-        if unknown:
-            link = self._link or await self._open(deadline)
-            link.load_scripts()
-            repeated = [encoded[index] for index in unknown]
-            again = await self._replies(repeated, script.answers(repeated), deadline, repeatable=repeatable)
-            for index, reply in zip(unknown, again, strict=True):
-                replies[index] = link.load_error if link.load_error and has_code(reply, "NOSCRIPT") else reply
-        return replies
+        return await self._drive(calls_of(script, encoded), deadline)
 
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
         encoded = encode_command(words)
-        (reply,) = await self._replies([encoded], answer_to_command(words, encoded), deadline, repeatable=False)
+        exchange = Exchange([encoded], answer_to_command(words, encoded))
+        (reply,) = await self._drive(once_or_twice(exchange, repeatable=False), deadline)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -112,36 +78,31 @@ class AsyncTransport(Sharing[AsyncLink]):
         if attempt:
             attempt.cancel()
             await asyncio.wait({attempt})
-        links = [link for link in (self._link, *self._retired) if link]
-        self._link = None
-        for link in links:
-            link.lose("the transport was closed", final=True)
-        self._backoff.reset(at_once=True)
-        for link in links:
+        for link in self._let_go():
             await asyncio.shield(link.closed)
 
-    async def _replies(
-        self, encoded: list[bytes], expected: Expected, deadline: float | None, *, repeatable: bool
-    ) -> list[Reply | FeatureStoreError]:
-        """Return one reply for each command, sent once more on a new connection where that is safe."""
-        outcome = await self._exchange(encoded, expected, deadline)
-        if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
-            outcome = await self._exchange(encoded, expected, deadline)
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        if any(has_code(reply, "READONLY") for reply in outcome):
-            self._retire()
-        return outcome
+    async def _drive(self, exchanges: Exchanges, deadline: float | None) -> Replies:
+        """Have everything sent that is yielded, and return the replies in the end; see `repeats.drive`."""
+        try:
+            exchange = next(exchanges)
+            while True:
+                exchange = exchanges.send(await self._exchange(exchange, deadline))
+        except StopIteration as end:
+            replies: Replies = end.value
+            return replies
 
-    async def _exchange(
-        self, encoded: list[bytes], expected: Expected, deadline: float | None
-    ) -> list[Reply] | Failure:
+    async def _exchange(self, exchange: Exchange, deadline: float | None) -> Replies | Failure:
         link = self._link
         if link is None or self._loop is not asyncio.get_running_loop():
             link = await self._open(deadline)
-        return await link.exchange(b"".join(encoded), expected, len(encoded), deadline)
+        if exchange.load:
+            link.load_scripts()
+        count = len(exchange.encoded)
+        outcome = await link.exchange(b"".join(exchange.encoded), exchange.expected, count, deadline)
+        exchange.load_error = link.pipeline.load_error
+        return self._replies(outcome, count)
 
-    async def _open(self, deadline: float | None) -> AsyncLink:
+    async def _open(self, deadline: float | None) -> AsyncioLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
 
         Raises:
@@ -164,10 +125,7 @@ class AsyncTransport(Sharing[AsyncLink]):
             raise DeadlineExceededError("no connection to Redis came about in time, so nothing was sent")
         if attempt.cancelled():
             raise UnavailableError("the transport was closed while it connected")
-        outcome = attempt.result()
-        if isinstance(outcome, FeatureStoreError):
-            raise type(outcome)(*outcome.args)
-        return outcome
+        return opened(attempt.result())
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve that event loop from now on, if the one served before is closed.
@@ -180,52 +138,17 @@ class AsyncTransport(Sharing[AsyncLink]):
         self._loop, self._link, self._attempt = loop, None, None
         self._retired.clear()
 
-    async def _connect(self) -> AsyncLink | FeatureStoreError:
+    async def _connect(self) -> AsyncioLink | FeatureStoreError:
         """Return a new connection, or why there is none."""
         try:
             dialled = await self._dial()
         except Exception as error:  # noqa: BLE001 - those who wait are told of any
-            refusal = connect_error(error)
-            self._back_off(refusal)
-            return refusal
+            return self._refused(error)
         finally:
             if self._attempt is asyncio.current_task():
                 self._attempt = None
-        link = AsyncLink(
-            dialled,
-            timeout=self._timeout,
-            max_in_flight=self._max_in_flight,
-            on_lost=self._on_lost,
-            on_served=self._on_served,
-        )
-        self._take_up(link)
-        link.load_scripts()
-        return link
+        return self._take_up(AsyncioLink(dialled, self._new_pipeline(), self._on_lost))
 
-    async def _dial(self) -> Any:
-        """Return a connection of redis-py's that is ready for commands."""
-        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                await connection.connect()
-                await _greet(connection)
-            _check_open(connection)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
-
-
-async def _greet(connection: Any) -> None:
-    """Ask whether the connection may be used; see `_greet` in transport.py."""
-    await connection.send_command("PING", check_health=False)
-    try:
-        check_pong(await connection.read_response(disconnect_on_error=False))
-    except (redis.ResponseError, redis.BusyLoadingError) as error:
-        check_pong(error)
-
-
-def _check_open(connection: Any) -> None:
-    """Raise ConnectionResetError where Redis has hung up: the event loop told redis-py, and tells nobody again."""
-    if connection._reader.at_eof() or connection._writer.is_closing():  # noqa: SLF001 - redis-py gives no other way
-        raise ConnectionResetError("it closed the connection")
+    async def _dial(self) -> Stream:
+        """Return a connection that is ready for commands."""
+        return await self._dialler.dial()

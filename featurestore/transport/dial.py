@@ -1,5 +1,11 @@
-"""How connections to Redis come about, by redis-py: its pools as the transports want them, and the first words said."""
+"""All that reaches into redis-py: it makes connections, and no other module knows how they look inside.
 
+redis-py has no public way to give a connected socket away, to bound a reply as a whole, or to take an event loop's
+transport over. What is used here of its insides may change in any release, so setup.cfg bounds its version and
+tests/unit/test_dial.py names whatever is missing. Exceptions of redis-py are mapped here too.
+"""
+
+import asyncio
 import math
 import re
 from collections.abc import Callable
@@ -9,36 +15,225 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import redis
+import redis.asyncio
 from redis._parsers import _HiredisParser
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
 from redis.retry import Retry
 from redis.utils import SENTINEL
 
-from featurestore.errors import AccessDeniedError, ConfigurationError, FeatureStoreError, error_from_reply
+from featurestore.contract.resp import Reply
+from featurestore.errors import (
+    AccessDeniedError,
+    BadReplyError,
+    ConfigurationError,
+    DeadlineExceededError,
+    FeatureStoreError,
+    OverloadedError,
+    UnavailableError,
+    error_from_reply,
+)
+from featurestore.transport.pipeline import GIVEN_UP, Failure
 
 PoolT = TypeVar("PoolT")
 
-greeted_by: ContextVar[float] = ContextVar("greeted_by", default=math.inf)
+TROUBLE = (redis.RedisError, OSError)
+"""What a connection may raise; see `failure_of`."""
+
+_FINAL = (
+    redis.TimeoutError,
+    redis.AuthenticationError,
+    redis.ResponseError,
+    redis.exceptions.MaxConnectionsError,
+)
+"""Failures of a connection that another one would meet as well."""
+
+_greeted_by: ContextVar[float] = ContextVar("_greeted_by", default=math.inf)
 """When the first replies on a new connection have to be there, by `time.monotonic`, whatever a reply may take else."""
 
 
-def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> ConnectionPool:
-    """Return redis-py's pool for `url`; see `pool_of`."""
-    retry = Retry(NoBackoff(), 0)
-    return pool_of(
-        ConnectionPool.from_url,
+# Connections that block
+
+
+class PooledConnection:
+    """A connection taken out of a pool, for one thread.
+
+    Args:
+        pool: Where it came from.
+        connection: redis-py's.
+    """
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: redis.ConnectionPool, connection: Any) -> None:
+        self._pool, self._connection = pool, connection
+
+    def send(self, encoded: bytes) -> None:
+        """Send encoded commands, as many as they are."""
+        self._connection.send_packed_command([encoded], check_health=False)
+
+    def read(self, deadline: float | None = None) -> Reply | FeatureStoreError:
+        """Read one reply; an error reply is returned, not raised.
+
+        Args:
+            deadline: When it has to be there, by `time.monotonic`; after the pool's time-out when left out.
+        """
+        read_response = self._connection.read_response
+        try:
+            if deadline is None:
+                return read_response(disable_decoding=True)
+            return read_response(disable_decoding=True, timeout=time_left(deadline))
+        except redis.ResponseError as error:
+            return error_from_reply(reply_text(error))
+
+    def close(self) -> None:
+        """Hang up, as where replies are still under way: whoever got it next would read them as its own."""
+        self._connection.disconnect()
+
+    def give_back(self) -> None:
+        """Let others use it, or its place where it is closed."""
+        self._pool.release(self._connection)
+
+
+class Pool:
+    """Connections for threads; see `open_pool`."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+
+    def take(self, deadline: float | None = None) -> PooledConnection:
+        """Take a connection out, which may have to be made.
+
+        Args:
+            deadline: When the first replies on a new connection have to be there, by `time.monotonic`.
+        """
+        before = _greeted_by.set(math.inf if deadline is None else deadline)
+        try:
+            return PooledConnection(self._pool, self._pool.get_connection())
+        except UnicodeError as error:
+            raise _bad_name(error) from error
+        finally:
+            _greeted_by.reset(before)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.disconnect()
+
+
+def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> Pool:
+    """Return a pool of connections to `url`, none of which is made yet.
+
+    Raises:
+        ConfigurationError: The URL, or an option in it, is none of redis-py's.
+    """
+    return Pool(_blocking_pool(url, timeout, connect_timeout, max_connections=max_connections))
+
+
+class SocketDialler:
+    """Makes connected sockets, blocking.
+
+    Args:
+        url: Redis's address.
+        timeout: Seconds that each step may take: to connect, TLS, each reply.
+    """
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self._pool = _blocking_pool(url, timeout, timeout)
+
+    def dial(self) -> Any:
+        """Return a connected and authenticated socket, the caller's from now on."""
+        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            connection.connect()
+            connected, connection._sock = connection._sock, None  # noqa: SLF001 - there is no other way to keep it open
+            return connected
+        finally:
+            connection.disconnect()
+
+
+def _blocking_pool(url: str, timeout: float, connect_timeout: float, **options: Any) -> redis.ConnectionPool:
+    return _pool_of(
+        redis.ConnectionPool.from_url,
         url,
         timeout,
         connect_timeout,
-        retry=retry,
-        max_connections=max_connections,
+        retry=Retry(NoBackoff(), 0),
         parser_class=_PunctualParser,
         redis_connect_func=_greet,
+        **options,
     )
 
 
-def pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeout: float, **options: Any) -> PoolT:
+# Connections of asyncio
+
+
+class Stream:
+    """A connection of an event loop, whose protocol may be replaced.
+
+    Args:
+        connection: redis-py's, whose streams would close it if they were collected.
+
+    Attributes:
+        transport: The event loop's.
+    """
+
+    __slots__ = ("_connection", "transport")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001 - redis-py gives no other way
+
+    def release(self) -> None:
+        """Say that it is closed, so that redis-py has nothing to warn of."""
+        self._connection._reader = self._connection._writer = None  # noqa: SLF001 - likewise
+
+
+class StreamDialler:
+    """Makes connections of the running event loop.
+
+    Args:
+        url: Redis's address.
+        timeout: Seconds that a new connection may take, credentials included.
+    """
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        retry = AsyncRetry(NoBackoff(), 0)
+        self._pool = _pool_of(redis.asyncio.ConnectionPool.from_url, url, timeout, timeout, retry=retry)
+        self._timeout = timeout
+
+    async def dial(self) -> Stream:
+        """Return a connection that is ready for commands, the caller's from now on."""
+        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()
+                await _greet_async(connection)
+            _check_open(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return Stream(connection)
+
+
+async def _greet_async(connection: Any) -> None:
+    """Ask whether the connection may be used; see `_greet`."""
+    await connection.send_command("PING", check_health=False)
+    try:
+        _check_pong(await connection.read_response(disconnect_on_error=False))
+    except (redis.ResponseError, redis.BusyLoadingError) as error:
+        _check_pong(error)
+
+
+def _check_open(connection: Any) -> None:
+    """Raise ConnectionResetError where Redis has hung up: the event loop told redis-py, and tells nobody again."""
+    if connection._reader.at_eof() or connection._writer.is_closing():  # noqa: SLF001 - redis-py gives no other way
+        raise ConnectionResetError("it closed the connection")
+
+
+# What both have in common
+
+
+def _pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeout: float, **options: Any) -> PoolT:
     """Return what `kind`, a `from_url` of redis-py's pools, makes: RESP2, no commands beyond what the URL asks for.
 
     Raises:
@@ -77,12 +272,12 @@ def _greet(connection: Any) -> None:
     connection.on_connect()
     connection.send_command("PING", check_health=False)
     try:
-        check_pong(connection.read_response(disconnect_on_error=False))
+        _check_pong(connection.read_response(disconnect_on_error=False))
     except (redis.ResponseError, redis.BusyLoadingError) as error:
-        check_pong(error)
+        _check_pong(error)
 
 
-def check_pong(answer: object) -> None:
+def _check_pong(answer: object) -> None:
     """Return where the answer to the first PING on a connection lets calls follow.
 
     Other errors than these may concern PING alone, or be over soon: the calls will meet them if they matter.
@@ -114,7 +309,7 @@ class _PunctualParser(_HiredisParser):
         timeout: Any = SENTINEL,
     ) -> Any:
         allowed = self._socket_timeout if timeout is SENTINEL else timeout
-        self._until = min(greeted_by.get(), math.inf if allowed is None else monotonic() + allowed)
+        self._until = min(_greeted_by.get(), math.inf if allowed is None else monotonic() + allowed)
         return super().read_response(disable_decoding, push_request, timeout)
 
     def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> Any:  # noqa: ARG002, FBT001, FBT002 - redis-py's
@@ -123,6 +318,9 @@ class _PunctualParser(_HiredisParser):
             raise redis.TimeoutError("Timeout reading from socket")
         allowed = None if left == math.inf else left
         return super().read_from_socket(allowed, raise_on_timeout)  # type: ignore[no-untyped-call]  # likewise
+
+
+# Addresses and errors
 
 
 def address_of(url: str) -> str:
@@ -136,9 +334,51 @@ def reply_text(error: redis.RedisError) -> str:
     return f"{error.status_code} {error}" if error.status_code else str(error)
 
 
-def refused(error: redis.AuthenticationError) -> FeatureStoreError:
+def _refused(error: redis.AuthenticationError) -> FeatureStoreError:
     """Return what it means that Redis lets nobody in without the right credentials."""
     known = error_from_reply(reply_text(error))
     if isinstance(known, AccessDeniedError):
         return known
     return AccessDeniedError(f"Redis refused the credentials of its URL: {error}")
+
+
+def time_left(deadline: float | None) -> float:
+    """Return the seconds until then.
+
+    Raises:
+        redis.TimeoutError: There are none.
+    """
+    left = math.inf if deadline is None else deadline - monotonic()
+    if left <= 0:
+        raise redis.TimeoutError("the call's time is over")
+    return left
+
+
+def _bad_name(error: UnicodeError) -> OSError:
+    return OSError(f"the host's name cannot be one: {error}")
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return what a failure of a connection that blocks means; `lost` where another connection might serve."""
+    meaning = _meaning(error)
+    meaning.__cause__ = error
+    return Failure(meaning, lost=not isinstance(error, _FINAL))
+
+
+def _meaning(error: Exception) -> FeatureStoreError:
+    if isinstance(error, redis.TimeoutError | TimeoutError):
+        return DeadlineExceededError(f"Redis did not answer in time: {error}")
+    if isinstance(error, redis.InvalidResponse):
+        return BadReplyError(f"Redis sent a reply that cannot be read: {error}; {GIVEN_UP}")
+    if isinstance(error, redis.exceptions.MaxConnectionsError):
+        return OverloadedError(f"every connection to Redis is in use: {error}")
+    return connect_error(error)
+
+
+def connect_error(error: Exception) -> FeatureStoreError:
+    """Return what it means that no connection came about."""
+    if isinstance(error, redis.AuthenticationError):
+        return _refused(error)
+    if isinstance(error, redis.ResponseError):
+        return error_from_reply(reply_text(error))  # no such database, no permission for SELECT
+    return UnavailableError(f"Redis cannot be reached: {str(error) or 'it took too long'}")

@@ -9,23 +9,21 @@ from typing import Any
 import gevent
 from gevent import monkey
 
-from featurestore.contract.replies import Expected, answer_to_command
-from featurestore.contract.resp import Call, Reply, Word, encode_call, encode_command
+from featurestore.contract.replies import answer_to_command
+from featurestore.contract.resp import Reply, Word, encode_call, encode_command
 from featurestore.contract.scripts import Script
-from featurestore.errors import (
-    FeatureStoreError,
-    UnavailableError,
-)
-from featurestore.transport.dial import open_pool
-from featurestore.transport.gevent_link import Link, NonBlockingSocket, Resume, Waiter
-from featurestore.transport.pipeline import Failure, has_code, to_repeat
-from featurestore.transport.reconnect import Sharing, connect_error
+from featurestore.errors import FeatureStoreError, UnavailableError
+from featurestore.transport.dial import SocketDialler
+from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
+from featurestore.transport.pipeline import Failure, Resume, Waiter
+from featurestore.transport.reconnect import Sharing, opened
+from featurestore.transport.repeats import Exchange, Replies, calls_of, drive, once_or_twice
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies
 
 
-class MultiplexedTransport(Sharing[Link]):
+class GeventTransport(Sharing[GeventLink]):
     """Calls over one connection that all greenlets of a thread share.
 
     The calls of one turn of the event loop leave in one write: a round trip costs 85 us alone, 7 us when 50 share it.
@@ -52,9 +50,8 @@ class MultiplexedTransport(Sharing[Link]):
     """
 
     def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
-        super().__init__(url)
-        self._pool = open_pool(url, timeout=connect_timeout, connect_timeout=connect_timeout, max_connections=1)
-        self._timeout, self._max_in_flight = timeout, max_in_flight
+        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight)
+        self._dialler = SocketDialler(url, timeout=connect_timeout)
         self._longest_attempt = connect_timeout * _STEPS
         self._attempt: Any = None
         self._attempt_until = 0.0  # when to wait for it no longer
@@ -71,7 +68,7 @@ class MultiplexedTransport(Sharing[Link]):
         calls = [encoded]
         outcome = (self._link or self._open()).exchange(encoded, script.answers(calls))
         if isinstance(outcome, _TROUBLE):
-            (outcome,) = self._settle(script, calls, outcome)
+            (outcome,) = drive(calls_of(script, calls), self._exchange, self._replies(outcome, 1))
             if isinstance(outcome, FeatureStoreError):
                 raise outcome
         return outcome
@@ -87,23 +84,17 @@ class MultiplexedTransport(Sharing[Link]):
             self.calls += 1
         return waiter
 
-    def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
-        """Call `script` for each of `calls` in one write; see `Transport.run_many`."""
-        return self.run_many_encoded(script, [encode_call(script, keys, arguments) for keys, arguments in calls])
-
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
-        if not encoded:
-            return []
         self.calls += len(encoded)
-        return self._settle(script, encoded, self._exchange(encoded, script.answers(encoded)))
+        return drive(calls_of(script, encoded), self._exchange)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        encoded = [encode_command(words)]
-        expected = answer_to_command(words, encoded[0])
-        (reply,) = self._replies(encoded, expected, self._exchange(encoded, expected), repeatable=False)
+        encoded = encode_command(words)
+        exchange = Exchange([encoded], answer_to_command(words, encoded))
+        (reply,) = drive(once_or_twice(exchange, repeatable=False), self._exchange)
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -112,49 +103,18 @@ class MultiplexedTransport(Sharing[Link]):
         """Close the connection; calls that wait fail at once, later ones open a new one."""
         self._epoch += 1
         self._attempt = None
-        links = [link for link in (self._link, *self._retired) if link]
-        self._link = None
-        for link in links:
-            link.lose("the transport was closed", final=True)
-        self._backoff.reset(at_once=True)
+        self._let_go()
 
-    def _exchange(self, encoded: list[bytes], expected: Expected) -> Reply | Failure:
-        return (self._link or self._open()).exchange(b"".join(encoded), expected, len(encoded))
-
-    def _settle(
-        self, script: Script, encoded: list[bytes], outcome: Reply | Failure
-    ) -> list[Reply | FeatureStoreError]:
-        """Return the replies to the calls of a script; those that Redis did not know are loaded and called again.
-
-        Such a call did not take place, so to repeat it is safe for writes too.
-        """
-        repeatable = not script.writes
-        replies = self._replies(encoded, script.answers(encoded), outcome, repeatable=repeatable)
-        unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=script.in_order)
-        if unknown:
-            link = self._link or self._open()
+    def _exchange(self, exchange: Exchange) -> Replies | Failure:
+        link = self._link or self._open()
+        if exchange.load:
             link.load_scripts()
-            repeated = [encoded[index] for index in unknown]
-            expected = script.answers(repeated)
-            again = self._replies(repeated, expected, self._exchange(repeated, expected), repeatable=repeatable)
-            for index, reply in zip(unknown, again, strict=True):
-                replies[index] = link.load_error if link.load_error and has_code(reply, "NOSCRIPT") else reply
-        return replies
+        count = len(exchange.encoded)
+        outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count)
+        exchange.load_error = link.pipeline.load_error
+        return self._replies(outcome, count)
 
-    def _replies(
-        self, encoded: list[bytes], expected: Expected, outcome: Reply | Failure, *, repeatable: bool
-    ) -> list[Reply | FeatureStoreError]:
-        """Return one reply for each command, sent once more on a new connection where that is safe."""
-        if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
-            outcome = self._exchange(encoded, expected)
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        replies = outcome if len(encoded) > 1 else [outcome]
-        if any(has_code(reply, "READONLY") for reply in replies):
-            self._retire()
-        return replies
-
-    def _open(self) -> Link:
+    def _open(self) -> GeventLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
 
         Raises:
@@ -173,12 +133,10 @@ class MultiplexedTransport(Sharing[Link]):
         if not attempt.ready():
             took = self._longest_attempt * 1000
             raise UnavailableError(f"Redis cannot be reached: to connect takes longer than {took:g} ms")
-        outcome: Link | FeatureStoreError = attempt.get()
-        if isinstance(outcome, FeatureStoreError):
-            raise type(outcome)(*outcome.args)
-        return outcome
+        link: GeventLink = opened(attempt.get())
+        return link
 
-    def _connect(self, epoch: int) -> Link | FeatureStoreError:
+    def _connect(self, epoch: int) -> GeventLink | FeatureStoreError:
         """Return a new connection, or why there is none."""
         try:
             if monkey.is_module_patched("socket"):
@@ -195,32 +153,15 @@ class MultiplexedTransport(Sharing[Link]):
                 dialled.close()
             return UnavailableError("the transport was closed while it connected")
         if isinstance(dialled, Exception):
-            refusal = connect_error(dialled)
-            self._back_off(refusal)
-            return refusal
-        link = Link(
-            dialled,
-            gevent.get_hub(),
-            timeout=self._timeout,
-            max_in_flight=self._max_in_flight,
-            on_lost=self._on_lost,
-            on_served=self._on_served,
-        )
-        self._take_up(link)
-        link.load_scripts()
-        return link
+            return self._refused(dialled)
+        return self._take_up(GeventLink(dialled, gevent.get_hub(), self._new_pipeline(), self._on_lost))
 
     def _dial(self) -> Any:
         """Return a connected socket, or the error that was met."""
-        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         try:
-            connection.connect()
-            connected, connection._sock = connection._sock, None  # noqa: SLF001 - redis-py has no way to give it away
-            return _non_blocking(connected)
+            return _non_blocking(self._dialler.dial())
         except Exception as error:  # noqa: BLE001 - those who wait are told of any
             return error
-        finally:
-            connection.disconnect()
 
     def _forget(self) -> None:
         """Leave the connections to the process that this one was forked from."""
@@ -242,7 +183,7 @@ def _non_blocking(connected: Any) -> NonBlockingSocket:
     return result
 
 
-_transports: weakref.WeakSet[MultiplexedTransport] = weakref.WeakSet()
+_transports: weakref.WeakSet[GeventTransport] = weakref.WeakSet()
 
 
 def _forget_all() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from featurestore.contract.resp import Call, Reply, Word
+from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
 
@@ -24,10 +24,7 @@ class Transport(Protocol):
         """Do what `run` does for a call that `encode_call` has encoded, or that looks like it."""
 
     def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
-        """Do what `run_many` does, likewise."""
-
-    def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
-        """Call `script` once for each of `calls`, all in one write, and return their replies in order.
+        """Do what `run_encoded` does for each of `encoded`, all in one write, and return the replies in their order.
 
         An error reply to one call stands in its place as an exception; the others are unaffected. Only failures of
         the link itself are raised.

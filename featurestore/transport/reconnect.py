@@ -3,18 +3,14 @@
 import logging
 import random
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-import redis
-
-from featurestore.errors import (
-    AccessDeniedError,
-    BadReplyError,
-    FeatureStoreError,
-    UnavailableError,
-    error_from_reply,
-)
-from featurestore.transport.dial import address_of, refused, reply_text
+from featurestore.contract.resp import Reply
+from featurestore.errors import AccessDeniedError, BadReplyError, FeatureStoreError, UnavailableError
+from featurestore.transport.dial import address_of, connect_error
+from featurestore.transport.link import Link
+from featurestore.transport.pipeline import Failure, Pipeline
+from featurestore.transport.repeats import Replies, is_refused_write
 
 _logger = logging.getLogger("featurestore")
 _FIRST_S = 0.05
@@ -53,24 +49,8 @@ class Backoff:
             self._until = 0.0
 
 
-class SharedLink(Protocol):
-    """A connection in use, as far as `Sharing` has to know it.
-
-    Attributes:
-        in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
-        writes: How many writes there were.
-        proved: Whether Redis has answered on it.
-    """
-
-    in_flight: int
-    writes: int
-    proved: bool
-
-    def retire(self) -> None:
-        """Come to the end once the calls under way are answered."""
-
-
-LinkT = TypeVar("LinkT", bound=SharedLink)
+OpenedT = TypeVar("OpenedT")
+LinkT = TypeVar("LinkT", bound=Link)
 
 
 class Sharing(Generic[LinkT]):
@@ -78,6 +58,8 @@ class Sharing(Generic[LinkT]):
 
     Args:
         url: Redis's address.
+        timeout: Seconds that one reply may take to arrive.
+        max_in_flight: Most calls that may wait for a reply at once.
 
     Attributes:
         address: The URL without credentials and options.
@@ -85,8 +67,9 @@ class Sharing(Generic[LinkT]):
         connections: Connections made so far.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout: float, max_in_flight: int) -> None:
         self.address = address_of(url)
+        self._timeout, self._max_in_flight = timeout, max_in_flight
         self.calls = self.connections = self._earlier_writes = 0
         self._link: LinkT | None = None
         self._retired: set[LinkT] = set()
@@ -106,7 +89,7 @@ class Sharing(Generic[LinkT]):
     @property
     def in_flight(self) -> int:
         """Calls whose replies have not been read, those given up included."""
-        return self._link.in_flight if self._link else 0
+        return self._link.pipeline.in_flight if self._link else 0
 
     @property
     def writes(self) -> int:
@@ -135,10 +118,39 @@ class Sharing(Generic[LinkT]):
         if pause > 0:
             raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
 
-    def _take_up(self, link: LinkT) -> None:
-        """Use a new connection from now on."""
+    def _new_pipeline(self) -> Pipeline:
+        return Pipeline(timeout=self._timeout, max_in_flight=self._max_in_flight, on_served=self._on_served)
+
+    def _take_up(self, link: LinkT) -> LinkT:
+        """Use a new connection from now on, with every script loaded ahead of the calls."""
         self.connections += 1
         self._link = link
+        link.load_scripts()
+        return link
+
+    def _refused(self, error: Exception) -> FeatureStoreError:
+        """Return why no connection came about, and let the next attempt wait."""
+        refusal = connect_error(error)
+        self._back_off(refusal)
+        return refusal
+
+    def _replies(self, outcome: Reply | Failure, count: int) -> Replies | Failure:
+        """Return what came of `count` commands on a link as a list; give up the link of a server that is a replica."""
+        if isinstance(outcome, Failure):
+            return outcome
+        replies: Replies = outcome if count > 1 else [outcome]
+        if is_refused_write(replies):
+            self._retire()
+        return replies
+
+    def _let_go(self) -> list[LinkT]:
+        """End every connection, and let the next call connect at once; return them."""
+        links = [link for link in (self._link, *self._retired) if link]
+        self._link = None
+        for link in links:
+            link.lose("the transport was closed", final=True)
+        self._backoff.reset(at_once=True)
+        return links
 
     def _on_served(self) -> None:
         """Log that trouble is over: a connection has brought the reply to a call, not only come about."""
@@ -161,7 +173,8 @@ class Sharing(Generic[LinkT]):
             self._trouble = kind
             _logger.warning("Redis at %s: %s", self.address, trouble)
 
-    def _on_lost(self, link: LinkT, reason: FeatureStoreError) -> None:
+    def _on_lost(self, link: LinkT) -> None:
+        reason = link.pipeline.ending
         self._earlier_writes += link.writes
         self._retired.discard(link)
         if link is self._link:
@@ -170,16 +183,18 @@ class Sharing(Generic[LinkT]):
         false, before = isinstance(reason, BadReplyError), self._false_at
         if false:
             self._false_at = monotonic()
-        if link.proved and not (false and self._false_at < before + _FALSE_AGAIN_S):
+        if link.pipeline.proved and not (false and self._false_at < before + _FALSE_AGAIN_S):
             self._backoff.reset()
         else:
             self._back_off(reason)
 
 
-def connect_error(error: Exception) -> FeatureStoreError:
-    """Return what it means that no connection came about."""
-    if isinstance(error, redis.AuthenticationError):
-        return refused(error)
-    if isinstance(error, redis.ResponseError):
-        return error_from_reply(reply_text(error))
-    return UnavailableError(f"Redis cannot be reached: {str(error) or 'it took too long'}")
+def opened(outcome: OpenedT | FeatureStoreError) -> OpenedT:
+    """Return the connection that an attempt has brought.
+
+    Raises:
+        FeatureStoreError: There is none; an exception of its own for each who waited.
+    """
+    if isinstance(outcome, FeatureStoreError):
+        raise type(outcome)(*outcome.args)
+    return outcome

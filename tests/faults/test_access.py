@@ -13,7 +13,7 @@ from support.servers import Server, binaries, wait_until
 
 from featurestore import AsyncFeatureStore, AsyncTransport, Definition, FeatureStore, SyncTransport
 from featurestore.errors import AccessDeniedError, FeatureStoreError, UnavailableError
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 
 PATIENT_S = 20.0
 IDS = [f"u{number}" for number in range(250)]
@@ -47,7 +47,7 @@ def ask_async(url: str) -> FeatureStoreError | None:
 
 @pytest.fixture(params=["multiplexed", "pool", "asyncio"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    kinds: dict[str, Any] = {"multiplexed": MultiplexedTransport, "pool": SyncTransport}
+    kinds: dict[str, Any] = {"multiplexed": GeventTransport, "pool": SyncTransport}
     if request.param == "asyncio":
         return ask_async
     return lambda url: ask_blocking(kinds[request.param], url)
@@ -181,7 +181,7 @@ def test_the_log_speaks_again_when_the_trouble_changes(
     url = url_of(server)
 
     with asyncio.Runner() as runner:
-        made: Any = (MultiplexedTransport if kind == "multiplexed" else AsyncTransport)(
+        made: Any = (GeventTransport if kind == "multiplexed" else AsyncTransport)(
             url, timeout=PATIENT_S, connect_timeout=PATIENT_S
         )
 
@@ -218,9 +218,9 @@ def test_the_log_speaks_again_when_the_trouble_changes(
         assert said(served=False) == ["away", "none", "away", "again", "away"]
         server.start()
         reconfigure("", "right")
-        made._pool.connection_kwargs["password"] = "wrong"
+        made._dialler._pool.connection_kwargs["password"] = "wrong"
         assert said(served=False) == ["away", "none", "away", "again", "away", "wrong"]
-        made._pool.connection_kwargs["password"] = "right"
+        made._dialler._pool.connection_kwargs["password"] = "right"
         assert said(served=True) == ["away", "none", "away", "again", "away", "wrong", "again"]
         finish(made.close())
     server.stop()

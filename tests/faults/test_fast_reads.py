@@ -19,7 +19,7 @@ from featurestore.api.fast_reads import GatheredReads
 from featurestore.errors import BadReplyError
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 from featurestore.worker.interface import Answer
 
 FEATURES = {"age": "int", "score": "float"}
@@ -29,7 +29,7 @@ class Reader:
     """A store over a multiplexed transport, and what the app answers for it."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        self.transport = MultiplexedTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})
+        self.transport = GeventTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})
         self.store = FeatureStore(self.transport)
         self.meter = Meter(Board())
         run_soon = gevent.get_hub().loop.run_callback

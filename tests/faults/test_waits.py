@@ -1,112 +1,107 @@
 """Every wait has an end: servers that accept and say nothing, that drip, names that nobody looks up, closing."""
 
-import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable
 from typing import Any
 
-import gevent
 import pytest
-from support.scripted import Peer, ScriptedServer, ThreadedServer, echo, eventually, ignore
-from support.scripted_async import Peer as AsyncPeer
-from support.scripted_async import ScriptedServer as AsyncScriptedServer
-from support.scripted_async import eventually as async_eventually
-from support.scripted_async import in_a_loop
+from support.kinds import Kind, Pool, Shared, Tasks, over, over_each, over_shared
+from support.scripted import eventually
+from support.scripted_async import Behaviour, Peer, echo, ignore
 
-from featurestore import AsyncTransport, SyncTransport
+from featurestore import SyncTransport
 from featurestore.errors import BadReplyError, DeadlineExceededError, FeatureStoreError, UnavailableError
-from featurestore.transport.asyncio_link import AsyncLink
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
+from featurestore.transport.pipeline import State
 
 SHORT_S = 0.1
 SOON_S = 5.0
 """Much more than anything here takes, much less than for ever."""
 
 
-@pytest.fixture(params=["multiplexed", "pool"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
-    """Make impatient transports that block, of both kinds."""
-    made: list[MultiplexedTransport | SyncTransport] = []
-    kind = MultiplexedTransport if request.param == "multiplexed" else SyncTransport
-
-    def make(url: str) -> MultiplexedTransport | SyncTransport:
-        made.append(kind(url, timeout=SHORT_S, connect_timeout=SHORT_S))
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
+def impatient(kind: Kind, url: str) -> Any:
+    return kind.connect(url, timeout=SHORT_S, connect_timeout=SHORT_S)
 
 
-def ended(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the error that the function raises soon."""
+async def ended(call: Awaitable[Any]) -> FeatureStoreError:
+    """Return the error that the call raises soon."""
     started = time.monotonic()
     with pytest.raises(FeatureStoreError) as raised:
-        function(*arguments)
+        await call
     assert time.monotonic() - started < SOON_S
     return raised.value
 
 
-def silent(peer: Peer) -> None:
+async def silent(peer: Peer) -> None:
     """Read everything, say nothing."""
-    while peer._connection.recv(65_536):
+    while await peer.data():
         pass
 
 
-def dripping(data: bytes, *, greet: bool) -> Callable[[Peer], None]:
-    """Send a byte now and then, far more often than any time-out, without end."""
+def dripping(kind: Kind, data: bytes, *, greet: bool) -> Behaviour:
+    """Send a byte now and then, far more often than any time-out, until the client is gone."""
 
-    def behave(peer: Peer) -> None:
+    async def behave(peer: Peer) -> None:
         if greet:
-            peer.command()
+            await peer.command()
         peer.send(data)
-        pause = threading.Event() if threading.current_thread() is not threading.main_thread() else gevent.event.Event()
-        while not pause.wait(SHORT_S / 5):
+        for _ in range(int(SOON_S / SHORT_S * 5)):
+            await kind.sleep(SHORT_S / 5)
             peer.send(b"x")
 
     return behave
 
 
-def test_a_server_that_accepts_and_says_nothing(connect: Callable[[str], Any]) -> None:
-    with ThreadedServer(silent, polite=False) as server:
-        assert isinstance(ended(connect(server.url).command, "PING"), UnavailableError)
+@over_each
+async def test_a_server_that_accepts_and_says_nothing(kind: Kind) -> None:
+    async with kind.server(silent, polite=False) as server:
+        assert isinstance(await ended(impatient(kind, server.url).command("PING")), UnavailableError)
 
 
-def test_a_server_that_speaks_no_tls(connect: Callable[[str], Any]) -> None:
-    with ThreadedServer(silent, polite=False) as server:
+@over_each
+async def test_a_server_that_speaks_no_tls(kind: Kind) -> None:
+    async with kind.server(silent, polite=False) as server:
         url = server.url.replace("redis://", "rediss://") + "?ssl_cert_reqs=none"
-        assert isinstance(ended(connect(url).command, "PING"), UnavailableError)
+        assert isinstance(await ended(impatient(kind, url).command("PING")), UnavailableError)
 
 
-@pytest.mark.parametrize("kind", ["text", "array"])
+@pytest.mark.parametrize("reply", [b"$100000\r\n", b"*100000\r\n$100000\r\n"], ids=["text", "array"])
 @pytest.mark.parametrize("greet", [False, True], ids=["to the greeting", "to a call"])
-def test_a_reply_that_drips(connect: Callable[[str], Any], kind: str, greet: bool) -> None:  # noqa: FBT001 - a parameter
-    data = {"text": b"$100000\r\n", "array": b"*100000\r\n$100000\r\n"}[kind]
-    with ThreadedServer(dripping(data, greet=greet), polite=greet) as server:
-        assert isinstance(ended(connect(server.url).command, "ECHO", "x"), UnavailableError)
+@over_each
+async def test_a_reply_that_drips(kind: Kind, reply: bytes, greet: bool) -> None:  # noqa: FBT001 - a parameter
+    async with kind.server(dripping(kind, reply, greet=greet), polite=greet) as server:
+        assert isinstance(await ended(impatient(kind, server.url).command("ECHO", "x")), UnavailableError)
 
 
-def test_a_server_that_answers_something_else_than_pong(connect: Callable[[str], Any]) -> None:
-    for lie in (b"+PING\r\n", b":1\r\n", b"*1\r\n:1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+@pytest.mark.parametrize("lie", [b"+PING\r\n", b":1\r\n", b"*1\r\n:1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+@over_each
+async def test_a_server_that_answers_something_else_than_pong(kind: Kind, lie: bytes) -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.command()
+        peer.send(lie)
 
-        def behave(peer: Peer, lie: bytes = lie) -> None:
-            peer.command()
-            peer.send(lie)
-
-        with ThreadedServer(behave, polite=False) as server:
-            assert isinstance(ended(connect(server.url).command, "ECHO", "x"), UnavailableError)
+    async with kind.server(behave, polite=False) as server:
+        assert isinstance(await ended(impatient(kind, server.url).command("ECHO", "x")), UnavailableError)
 
 
 def test_a_name_that_nobody_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait() and [])
-    transport = MultiplexedTransport("redis://elsewhere", timeout=SHORT_S, connect_timeout=SHORT_S)
+    transport = GeventTransport("redis://elsewhere", timeout=SHORT_S, connect_timeout=SHORT_S)
+
+    def refusal() -> str:
+        started = time.monotonic()
+        with pytest.raises(FeatureStoreError) as raised:
+            transport.command("PING")
+        assert time.monotonic() - started < SOON_S
+        return str(raised.value)
+
     try:
-        assert "longer than 300 ms" in str(ended(transport.command, "PING"))
+        assert "longer than 300 ms" in refusal()
         attempt = transport._attempt
-        assert "longer than 300 ms" in str(ended(transport.command, "PING"))
+        assert "longer than 300 ms" in refusal()
         assert transport._attempt is attempt is not None  # which has had its time: nobody waits for it again
         transport.close()
     finally:
@@ -114,109 +109,61 @@ def test_a_name_that_nobody_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
     eventually(lambda: transport._attempt is None)
 
 
-def test_a_name_that_cannot_be_one(connect: Callable[[str], Any]) -> None:
-    assert isinstance(ended(connect(f"redis://{'x' * 64}.example").command, "PING"), UnavailableError)
+@over_each
+async def test_a_name_that_cannot_be_one(kind: Kind) -> None:
+    transport = impatient(kind, f"redis://{'x' * 64}.example")
+    assert isinstance(await ended(transport.command("PING")), UnavailableError)
 
 
-def test_a_retired_link_whose_replies_never_come_is_closed() -> None:
-    with ScriptedServer(ignore) as server:
-        transport = MultiplexedTransport(server.url, timeout=SHORT_S, connect_timeout=20)
-        ended(transport.command, "PING")
+@over_shared
+async def test_a_retired_link_whose_replies_never_come_is_closed(kind: Shared) -> None:
+    async with kind.server(ignore) as server:
+        transport = kind.connect(server.url, timeout=SHORT_S)
+        await ended(transport.command("PING"))
         transport._retire()
         assert len(transport._retired) == 1
-        eventually(lambda: not transport._retired, timeout=SOON_S)
-        transport.close()
+        await kind.eventually(lambda: not transport._retired)
 
 
-def test_scripts_that_are_never_loaded_end_the_link() -> None:
-    with ScriptedServer(silent, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=SHORT_S, connect_timeout=20)
-        gevent.spawn(transport._open).join()
-        assert transport._link is not None
-        eventually(lambda: transport._link is None, timeout=SOON_S)
-        transport.close()
+@over_shared
+async def test_scripts_that_are_never_loaded_end_the_link(kind: Shared) -> None:
+    async with kind.server(silent, echo) as server:
+        transport = kind.connect(server.url, timeout=SHORT_S)
+        assert (await kind.open(transport)).pipeline.state is State.ACTIVE
+        await kind.eventually(lambda: transport._link is None)
 
 
-def test_the_time_out_of_a_call_holds_for_the_greeting_too() -> None:
-    with ThreadedServer(silent, polite=False) as server:
-        for credentials in ("", ":secret@"):
-            url = server.url.replace("redis://", f"redis://{credentials}")
-            transport = SyncTransport(url, timeout=20, connect_timeout=20)
-            assert isinstance(ended(transport.within(SHORT_S).command, "PING"), DeadlineExceededError)
-            transport.close()
+@over_shared
+async def test_a_retired_link_whose_scripts_are_never_loaded_ends_without_any_call(kind: Shared) -> None:
+    async with kind.server(silent) as server:
+        transport = kind.connect(server.url, timeout=SHORT_S)
+        link = await kind.open(transport)
+        transport._retire()
+        assert len(transport._retired) == 1
+        await kind.eventually(lambda: link.pipeline.state is State.ENDED and not transport._retired)
 
 
-# Under asyncio
-
-
-async def ended_task(transport: AsyncTransport, *words: str) -> FeatureStoreError:
-    started = time.monotonic()
-    with pytest.raises(FeatureStoreError) as raised:
-        await transport.command(*words)
-    assert time.monotonic() - started < SOON_S
-    return raised.value
-
-
-def impatient(url: str) -> AsyncTransport:
-    return AsyncTransport(url, timeout=SHORT_S, connect_timeout=SHORT_S)
-
-
-async def async_silent(peer: AsyncPeer) -> None:
-    while await peer._stream.read(65_536):
-        pass
-
-
-@in_a_loop
-async def test_tasks_and_a_server_that_accepts_and_says_nothing() -> None:
-    async with AsyncScriptedServer(async_silent, polite=False) as server:
-        for url in (server.url, server.url.replace("redis://", "rediss://") + "?ssl_cert_reqs=none"):
-            transport = impatient(url)
-            assert isinstance(await ended_task(transport, "PING"), UnavailableError)
-            await transport.close()
-    transport = impatient(f"redis://{'x' * 64}.example")
-    assert isinstance(await ended_task(transport, "PING"), UnavailableError)
-    await transport.close()
-
-
-@pytest.mark.parametrize("greet", [False, True], ids=["to the greeting", "to a call"])
-@in_a_loop
-async def test_tasks_and_a_reply_that_drips(greet: bool) -> None:  # noqa: FBT001 - a parameter
-    async def drip(peer: AsyncPeer) -> None:
-        if greet:
-            await peer.command()
-        peer.send(b"$100000\r\n")
-        while True:
-            await asyncio.sleep(SHORT_S / 5)
-            peer.send(b"x")
-            await peer._writer.drain()
-
-    async with AsyncScriptedServer(drip, polite=greet) as server:
-        transport = impatient(server.url)
-        assert isinstance(await ended_task(transport, "ECHO", "x"), UnavailableError)
-        await transport.close()
-
-
-@in_a_loop
-async def test_a_reply_that_goes_on_arriving_is_late_at_last() -> None:
-    async def gush(peer: AsyncPeer) -> None:
+@over(Tasks.name)
+async def test_a_reply_that_goes_on_arriving_is_late_at_last(kind: Tasks) -> None:
+    async def gush(peer: Peer) -> None:
         await peer.command()
         peer.send(b"$536870000\r\n")
         while True:
             peer.send(bytes(1_000_000))
             await peer._writer.drain()
 
-    async with AsyncScriptedServer(gush) as server:
-        transport = impatient(server.url)
-        assert isinstance(await ended_task(transport, "ECHO", "x"), DeadlineExceededError | BadReplyError)
-        await transport.close()
+    async with kind.server(gush) as server:
+        error = await ended(impatient(kind, server.url).command("ECHO", "x"))
+        assert isinstance(error, DeadlineExceededError | BadReplyError)
 
 
-@in_a_loop
-async def test_a_link_whose_scripts_are_never_loaded_ends_without_any_call() -> None:
-    async with AsyncScriptedServer(async_silent) as server:
-        transport = AsyncTransport(server.url, timeout=SHORT_S, connect_timeout=20)
-        link: AsyncLink = await transport._open(None)
-        transport._retire()
-        assert len(transport._retired) == 1
-        await async_eventually(lambda: link.lost and not transport._retired)
-        await transport.close()
+@pytest.mark.parametrize("credentials", ["", ":secret@"])
+@over(Pool.name)
+async def test_the_time_out_of_a_call_holds_for_the_greeting_too(kind: Pool, credentials: str) -> None:
+    async with kind.server(silent, polite=False) as server:
+        transport: SyncTransport = kind.connect(server.url.replace("redis://", f"redis://{credentials}")).inner
+
+        async def ping() -> Any:
+            return transport.within(SHORT_S).command("PING")
+
+        assert isinstance(await ended(ping()), DeadlineExceededError)

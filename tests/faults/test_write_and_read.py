@@ -8,7 +8,7 @@ from support.servers import Server
 
 from featurestore import AsyncFeatureStore, AsyncTransport, Definition, FeatureStore, SyncTransport
 from featurestore.contract.scripts import GET_FEATURES, UPSERT_FEATURES, Script
-from featurestore.transport.gevent_transport import MultiplexedTransport
+from featurestore.transport.gevent_transport import GeventTransport
 
 LOST: list[tuple[Script, ...]] = [(), (GET_FEATURES,), (UPSERT_FEATURES,), (GET_FEATURES, UPSERT_FEATURES)]
 
@@ -27,7 +27,7 @@ def store(valkey: Server) -> FeatureStore:
 
 
 @pytest.mark.parametrize("kept", LOST)
-@pytest.mark.parametrize("transport", [SyncTransport, MultiplexedTransport])
+@pytest.mark.parametrize("transport", [SyncTransport, GeventTransport])
 def test_what_a_put_answers_with_is_what_it_wrote(
     valkey: Server, store: FeatureStore, transport: Any, kept: tuple[Script, ...]
 ) -> None:

@@ -1,20 +1,18 @@
 """Replies that cannot be those to their calls: everyone is told in time, and the link they came on is given up."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import gevent
 import pytest
-from support.scripted import ScriptedServer, ThreadedServer, echo, encoded, eventually, reply_once, unpacked
-from support.scripted_async import Connect, in_a_loop
-from support.scripted_async import ScriptedServer as AsyncScriptedServer
-from support.scripted_async import echo as async_echo
-from support.scripted_async import reply_once as async_reply_once
+from support.kinds import Kind, Shared, outcome, over_each, over_shared
+from support.scripted import ThreadedServer, encoded, unpacked
+from support.scripted import echo as threaded_echo
+from support.scripted import reply_once as threaded_reply_once
+from support.scripted_async import PATIENT_S, Peer, echo, reply_once
 from support.scripted_proxy import LIES, LyingProxy
 from support.servers import Server
 
-from featurestore import AsyncFeatureStore, Definition, FeatureStore, SyncTransport
+from featurestore import Definition, FeatureStore, SyncTransport
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
@@ -32,54 +30,10 @@ from featurestore.contract.scripts import (
 )
 from featurestore.errors import BadReplyError, FeatureStoreError, NoSchemaError
 from featurestore.transport import reconnect
-from featurestore.transport.gevent_transport import MultiplexedTransport
 
 ROW_KEYS, ROWS_KEYS = ("a", "b", "c"), ("a", "b", "c", "d")  # of one entity, of two
-PATIENT_S = 20.0
 
 lies = pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-
-
-@pytest.fixture(params=["multiplexed", "pool"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
-    """Make transports that block, of both kinds."""
-    made: list[MultiplexedTransport | SyncTransport] = []
-    kind = MultiplexedTransport if request.param == "multiplexed" else SyncTransport
-
-    def make(url: str) -> MultiplexedTransport | SyncTransport:
-        made.append(kind(url, timeout=PATIENT_S, connect_timeout=PATIENT_S))
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
-
-
-@pytest.fixture
-def connect_async() -> Connect:
-    return Connect()
-
-
-def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the function returns, or the package's error that it raises."""
-    try:
-        return function(*arguments)
-    except FeatureStoreError as error:
-        return error
-
-
-async def outcome_of(call: Awaitable[Any]) -> Any:
-    try:
-        return await call
-    except FeatureStoreError as error:
-        return error
-
-
-def without_pause(transport: Any) -> None:
-    """Let the transport connect at once, as if what went wrong were long ago."""
-    if not isinstance(transport, SyncTransport):
-        transport._backoff.reset(at_once=True)
-        transport._false_at = -PATIENT_S
 
 
 # What scripts and commands may answer
@@ -132,52 +86,73 @@ def test_each_script_has_replies_that_it_may_give(script: Script, good: list[Any
 
 
 @lies
-def test_a_read_that_gets_a_lie_is_repeated_on_another_connection(connect: Callable[[str], Any], lie: bytes) -> None:
-    with ThreadedServer(reply_once(lie), echo) as server:
-        transport = connect(server.url)
-        assert unpacked(transport.run(GET_FEATURES, ROW_KEYS, (encoded("x"),))) == b"x"
+@over_each
+async def test_a_read_that_gets_a_lie_is_repeated_on_another_connection(kind: Kind, lie: bytes) -> None:
+    async with kind.server(reply_once(lie), echo) as server:
+        transport = kind.connect(server.url)
+        assert await kind.read(transport, "x") == b"x"
         assert (len(server.received), server.accepted) == (2, 2)
 
 
 @lies
-def test_a_batch_that_gets_a_lie_is_repeated_on_another_connection(connect: Callable[[str], Any], lie: bytes) -> None:
+@over_each
+async def test_a_batch_that_gets_a_lie_is_repeated_on_another_connection(kind: Kind, lie: bytes) -> None:
     answer = b"\x92\xc0\xc0"
-    with ThreadedServer(reply_once(lie), echo) as server:
-        transport = connect(server.url)
-        assert transport.run_many(GET_FEATURES_BATCH, [(ROWS_KEYS, (answer,))] * 3) == [answer] * 3
+    call = encode_call(GET_FEATURES_BATCH, ROWS_KEYS, (answer,))
+    async with kind.server(reply_once(lie), echo) as server:
+        transport = kind.connect(server.url)
+        assert await transport.run_many_encoded(GET_FEATURES_BATCH, [call] * 3) == [answer] * 3
         assert server.accepted == 2
 
 
 @lies
-def test_a_write_that_gets_a_lie_is_unknown_and_not_repeated(connect: Callable[[str], Any], lie: bytes) -> None:
-    with ThreadedServer(reply_once(lie), echo) as server:
-        transport = connect(server.url)
+@over_each
+async def test_a_write_that_gets_a_lie_is_unknown_and_not_repeated(kind: Kind, lie: bytes) -> None:
+    async with kind.server(reply_once(lie), echo) as server:
+        transport = kind.connect(server.url)
         with pytest.raises(BadReplyError, match="whether a write on it took place is unknown"):
-            transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("x"),))
+            await kind.write(transport, "x")
         assert len(server.received) == 1
-        assert unpacked(transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("y"),))) == b"y"
+        assert await kind.write(transport, "y") == b"y"
         assert server.accepted == 2
 
 
-def test_a_server_that_goes_on_lying_is_told_of(connect: Callable[[str], Any]) -> None:
-    def lie(peer: Any) -> None:
-        while peer.command():
+@lies
+@over_each
+async def test_a_lie_after_a_lie_costs_one_more_connection(kind: Kind, lie: bytes) -> None:
+    async with kind.server(reply_once(lie), reply_once(lie), echo) as server:
+        transport = kind.connect(server.url)
+        with pytest.raises(BadReplyError, match="whether a write on it took place is unknown"):
+            await kind.write(transport, "x")
+        assert len(server.received) == 1
+        kind.without_pause(transport)
+        assert await kind.read(transport, "y") == b"y"
+        assert (len(server.received), server.accepted) == (3, 3)
+        call = encode_call(GET_FEATURES_BATCH, ROWS_KEYS, (b"\x92\xc0\xc0",))
+        assert await transport.run_many_encoded(GET_FEATURES_BATCH, [call] * 3) == [b"\x92\xc0\xc0"] * 3
+
+
+@over_each
+async def test_a_server_that_goes_on_lying_is_told_of(kind: Kind) -> None:
+    async def lie(peer: Peer) -> None:
+        while await peer.command():
             peer.send(b":1\r\n")
 
-    with ThreadedServer(lie) as server:
-        transport = connect(server.url)
+    async with kind.server(lie) as server:
+        transport = kind.connect(server.url)
         with pytest.raises(BadReplyError, match="cannot be a reply to get_features: the number 1"):
-            transport.run(GET_FEATURES, ROW_KEYS, ("x",))
+            await transport.run(GET_FEATURES, ROW_KEYS, ("x",))
         assert len(server.received) == 2
 
 
 @pytest.mark.parametrize("command", [("HGETALL", "k"), ("SCARD", "k"), ("SSCAN", "k", "0"), ("TIME",), ("ECHO", "x")])
-def test_a_command_that_gets_a_lie_says_so(connect: Callable[[str], Any], command: tuple[str, ...]) -> None:
-    with ThreadedServer(reply_once(b"%1\r\n+a\r\n:1\r\n"), echo) as server:
-        transport = connect(server.url)
+@over_each
+async def test_a_command_that_gets_a_lie_says_so(kind: Kind, command: tuple[str, ...]) -> None:
+    async with kind.server(reply_once(b"%1\r\n+a\r\n:1\r\n"), echo) as server:
+        transport = kind.connect(server.url)
         with pytest.raises(BadReplyError, match=f"cannot be a reply to {command[0]}: a dict"):
-            transport.command(*command)
-        assert transport.command("ECHO", "y") == b"y"
+            await transport.command(*command)
+        assert await transport.command("ECHO", "y") == b"y"
         assert server.accepted == 2
 
 
@@ -188,9 +163,9 @@ def test_a_stream_of_writes_that_gets_a_lie_ends(lie: bytes) -> None:
     def lie_second(peer: Any) -> None:
         word = peer.command()[-1]
         peer.send(b"$%d\r\n%s\r\n" % (len(word), word))
-        reply_once(lie)(peer)
+        threaded_reply_once(lie)(peer)
 
-    with ThreadedServer(lie_second, echo) as server:
+    with ThreadedServer(lie_second, threaded_echo) as server:
         transport = SyncTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
         replies = transport.stream([call] * 8, in_flight=4)
         assert unpacked(next(replies)) == b"x"
@@ -201,116 +176,81 @@ def test_a_stream_of_writes_that_gets_a_lie_ends(lie: bytes) -> None:
         transport.close()
 
 
-@lies
-@in_a_loop
-async def test_lies_to_tasks(connect_async: Connect, lie: bytes) -> None:
-    async with AsyncScriptedServer(async_reply_once(lie), async_reply_once(lie), async_echo) as server:
-        transport = connect_async(server.url)
-        with pytest.raises(BadReplyError, match="whether a write on it took place is unknown"):
-            await transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("x"),))
-        assert len(server.received) == 1
-        without_pause(transport)
-        assert unpacked(await transport.run(GET_FEATURES, ROW_KEYS, (encoded("y"),))) == b"y"
-        assert (len(server.received), server.accepted) == (3, 3)
-        assert (
-            await transport.run_many(GET_FEATURES_BATCH, [(ROWS_KEYS, (b"\x92\xc0\xc0",))] * 3) == [b"\x92\xc0\xc0"] * 3
-        )
-
-
 # Others on the same link
 
 
-def out_of_step(peer: Any) -> None:
-    """Put a reply in front of all others, as a proxy that has lost count."""
-    words = [peer.command()[-1] for _ in range(6)]
-    peer.send(b"+OK\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
-    peer.command()
-
-
-def test_nobody_gets_the_replies_behind_a_lie() -> None:
-    with ScriptedServer(out_of_step, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
-        calls = [(GET_FEATURES, ROW_KEYS, (encoded(f"{number}"),)) for number in range(5)]
-        waiting = [gevent.spawn(outcome, transport.run, *call) for call in calls]
-        written = gevent.spawn(outcome, transport.run, INCREMENT_FEATURES, ROW_KEYS, (encoded("w"),))
-        gevent.joinall([*waiting, written], timeout=PATIENT_S)
-        assert [unpacked(each.value) for each in waiting] == [b"%d" % number for number in range(5)]
-        assert isinstance(written.value, BadReplyError)
-        assert [unpacked(command[-1]) for command in server.received].count(b"w") == 1
-        transport.close()
-
-
-@in_a_loop
-async def test_no_task_gets_the_replies_behind_a_lie(connect_async: Connect) -> None:
-    async def out_of_step(peer: Any) -> None:
+@over_shared
+async def test_nobody_gets_the_replies_behind_a_lie(kind: Shared) -> None:
+    async def out_of_step(peer: Peer) -> None:
+        """Put a reply in front of all others, as a proxy that has lost count."""
         words = [(await peer.command())[-1] for _ in range(6)]
         peer.send(b"+OK\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
         await peer.command()
 
-    async with AsyncScriptedServer(out_of_step, async_echo) as server:
-        transport = connect_async(server.url)
-        calls = [transport.run(GET_FEATURES, ROW_KEYS, (encoded(f"{number}"),)) for number in range(5)]
-        write = transport.run(INCREMENT_FEATURES, ROW_KEYS, (encoded("w"),))
-        *read, written = await asyncio.gather(*map(outcome_of, [*calls, write]))
-        assert [unpacked(each) for each in read] == [b"%d" % number for number in range(5)]
+    async with kind.server(out_of_step, echo) as server:
+        transport = kind.connect(server.url)
+        calls = [kind.read(transport, f"{number}") for number in range(5)]
+        *read, written = await kind.together(*calls, kind.write(transport, "w"))
+        assert read == [b"%d" % number for number in range(5)]
         assert isinstance(written, BadReplyError)
         assert [unpacked(command[-1]) for command in server.received].count(b"w") == 1
 
 
-def test_a_lie_to_a_call_that_was_given_up_ends_the_link_too() -> None:
-    go = gevent.event.Event()
+@over_shared
+async def test_a_lie_to_a_call_that_was_given_up_ends_the_link_too(kind: Shared) -> None:
+    go = kind.event()
 
-    def late(peer: Any) -> None:
-        peer.command()
-        go.wait()
+    async def late(peer: Peer) -> None:
+        await peer.command()
+        await go.wait()
         peer.send(b":1\r\n")
-        echo(peer)
+        await echo(peer)
 
-    with ScriptedServer(late, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
-        given_up = gevent.spawn(transport.run, GET_FEATURES, ROW_KEYS, ("x",))
-        eventually(lambda: len(server.received) == 1)
-        given_up.kill()
+    async with kind.server(late, echo) as server:
+        transport = kind.connect(server.url)
+        given_up = kind.start(transport.run(GET_FEATURES, ROW_KEYS, ("x",)))
+        await kind.eventually(lambda: len(server.received) == 1)
+        await kind.stop(given_up)
         go.set()
-        eventually(lambda: "not connected" in repr(transport))
-        assert unpacked(transport.run(GET_FEATURES, ROW_KEYS, (encoded("y"),))) == b"y"
-        transport.close()
+        await kind.eventually(lambda: "not connected" in repr(transport))
+        assert await kind.read(transport, "y") == b"y"
 
 
-def test_a_reply_nobody_waits_for_ends_the_link() -> None:
-    go = gevent.event.Event()
+@over_shared
+async def test_a_reply_nobody_waits_for_ends_the_link(kind: Shared) -> None:
+    go = kind.event()
 
-    def chatty(peer: Any) -> None:
-        word = peer.command()[-1]
+    async def chatty(peer: Peer) -> None:
+        word = (await peer.command())[-1]
         peer.send(b"$%d\r\n%s\r\n" % (len(word), word))
-        go.wait()
+        await go.wait()
         peer.send(b"+nobody asked\r\n")
-        echo(peer)
+        await echo(peer)
 
-    with ScriptedServer(chatty, echo) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
-        assert transport.command("ECHO", "x") == b"x"
+    async with kind.server(chatty, echo) as server:
+        transport = kind.connect(server.url)
+        assert await transport.command("ECHO", "x") == b"x"
         go.set()
-        eventually(lambda: "not connected" in repr(transport))
-        assert transport.command("ECHO", "y") == b"y"
+        await kind.eventually(lambda: "not connected" in repr(transport))
+        assert await transport.command("ECHO", "y") == b"y"
         assert server.accepted == 2
-        transport.close()
 
 
-def test_a_server_that_lies_again_and_again_is_asked_less_and_less(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@over_shared
+async def test_a_server_that_lies_again_and_again_is_asked_less_and_less(
+    kind: Shared, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr(reconnect, "monotonic", lambda: clock[0])
-    with ScriptedServer(reply_once(b":1\r\n")) as server:
-        transport = MultiplexedTransport(server.url, timeout=PATIENT_S, connect_timeout=PATIENT_S)
+    async with kind.server(reply_once(b":1\r\n")) as server:
+        transport = kind.connect(server.url)
         for _ in range(200):  # in half a second
-            assert isinstance(outcome(transport.run, GET_FEATURES, ROW_KEYS, ("x",)), BadReplyError)
+            assert isinstance(await outcome(transport.run(GET_FEATURES, ROW_KEYS, ("x",))), BadReplyError)
             clock[0] += 0.0025
         assert server.accepted < 12  # pauses of 25, 50, 100 ms … at least
-        assert [line for line in caplog.messages if "Redis at" in line] == caplog.messages
-        assert len(caplog.messages) == 1
-        transport.close()
+        told = [record.getMessage() for record in caplog.records if record.name == "featurestore"]
+        assert [line for line in told if "Redis at" in line] == told
+        assert len(told) == 1
 
 
 # Stores
@@ -343,57 +283,42 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def check(name: str, kind: str, result: Any) -> None:
+def check(name: str, lie: str, result: Any) -> None:
     """Fail where a call that met a lie has another end than the package's error for that."""
-    if not (name in NOT_FOR_ALL.get(kind, ()) and isinstance(result, bool)):
+    if not (name in NOT_FOR_ALL.get(lie, ()) and isinstance(result, bool)):
         assert isinstance(result, BadReplyError), (name, result)
 
 
-@pytest.mark.parametrize("kind", LIES)
-def test_every_call_of_a_store_ends_with_the_packages_error(
-    connect: Callable[[str], Any], proxy: LyingProxy, kind: str
-) -> None:
-    store = FeatureStore(connect(proxy.url))
-    right = store.get_many(["u0", "nobody"])
+@pytest.mark.parametrize("lie", LIES)
+@over_each
+async def test_every_call_of_a_store_ends_with_the_packages_error(kind: Kind, proxy: LyingProxy, lie: str) -> None:
+    transport = kind.connect(proxy.url)
+    store = kind.store(transport)
+    right = await store.get_many(["u0", "nobody"])
     for name, call in CALLS.items():
-        proxy.lie = LIES[kind]
-        check(name, kind, outcome(call, store))
+        proxy.lie = LIES[lie]
+        check(name, lie, await outcome(call(store)))
         proxy.lie = None
-        without_pause(store.transport)
-    assert store.get_many(["u0", "nobody"]) == right == [{"n": 0, "name": None, "hits": 0}, None]
+        kind.without_pause(transport)
+    assert await store.get_many(["u0", "nobody"]) == right == [{"n": 0, "name": None, "hits": 0}, None]
+    assert await store.get("u0") == right[0]
     proxy.lie, proxy.commands = b"*1\r\n$1\r\nx\r\n", (b"HGETALL", b"SCARD")
-    assert isinstance(outcome(store.schema), BadReplyError)
-    without_pause(store.transport)
-    assert isinstance(outcome(store.count), BadReplyError)
+    assert isinstance(await outcome(store.schema()), BadReplyError)
+    kind.without_pause(transport)
+    assert isinstance(await outcome(store.count()), BadReplyError)
     proxy.lie = None
-    without_pause(store.transport)
-    assert store.count() == 3
+    kind.without_pause(transport)
+    assert await store.count() == 3
 
 
-@pytest.mark.parametrize("kind", LIES)
-@in_a_loop
-async def test_every_call_of_an_async_store_ends_with_the_packages_error(
-    connect_async: Connect, proxy: LyingProxy, kind: str
-) -> None:
-    transport = connect_async(proxy.url)
-    store = AsyncFeatureStore(transport)
-    right = await store.get("u0")
-    for name, call in CALLS.items():
-        proxy.lie = LIES[kind]
-        check(name, kind, await outcome_of(call(store)))
-        proxy.lie = None
-        without_pause(transport)
-    assert await store.get("u0") == right == {"n": 0, "name": None, "hits": 0}
-
-
-def test_a_damaged_row_is_an_error_and_no_reason_to_give_up_the_link(
-    valkey: Server, connect: Callable[[str], Any]
-) -> None:
-    store = FeatureStore(connect(valkey.url))
-    store.apply(Definition({"n": "int", "name": "string"}))
-    store.upsert([("u1", {"n": 1}), ("u2", {"n": 2})])
-    client = store.transport.command("CLIENT", "ID")
-    row = store.transport.command("HGET", "user:u1:features", "@row")
+@over_each
+async def test_a_damaged_row_is_an_error_and_no_reason_to_give_up_the_link(kind: Kind, valkey: Server) -> None:
+    transport = kind.connect(valkey.url)
+    store = kind.store(transport)
+    await store.apply(Definition({"n": "int", "name": "string"}))
+    await store.upsert([("u1", {"n": 1}), ("u2", {"n": 2})])
+    client = await transport.command("CLIENT", "ID")
+    row = await transport.command("HGET", "user:u1:features", "@row")
     for damage in (
         row[:8] + b"\x92\xc1",
         row[:9],
@@ -401,20 +326,24 @@ def test_a_damaged_row_is_an_error_and_no_reason_to_give_up_the_link(
         row[:8] + b"\x92\x01\xa1\xff",
         row + b"\x01",
     ):
-        store.transport.command("HSET", "user:u1:features", "@row", damage)
-        for call in (lambda: store.get("u1"), lambda: store.get_many(["u2", "u1"])):
-            with pytest.raises(BadReplyError, match="cannot be read"):
-                call()
-        assert store.get("u2") == {"n": 2, "name": None}
-    assert store.transport.command("CLIENT", "ID") == client
+        await transport.command("HSET", "user:u1:features", "@row", damage)
+        with pytest.raises(BadReplyError, match="cannot be read"):
+            await store.get("u1")
+        with pytest.raises(BadReplyError, match="cannot be read"):
+            await store.get_many(["u2", "u1"])
+        assert await store.get("u2") == {"n": 2, "name": None}
+    assert await transport.command("CLIENT", "ID") == client
 
 
-def test_scripts_that_are_loaded_as_others_end_the_link(valkey: Server, connect: Callable[[str], Any]) -> None:
+@over_each
+async def test_scripts_that_are_loaded_as_others_end_the_link(kind: Kind, valkey: Server) -> None:
     with LyingProxy(valkey.port, b"SCRIPT") as proxy:
         proxy.lie = b"$40\r\n" + b"0" * 40 + b"\r\n"
-        transport = connect(proxy.url)
-        assert isinstance(outcome(transport.run, INCREMENT_FEATURES, ROW_KEYS, ("x", "", "n", "1")), BadReplyError)
+        transport = kind.connect(proxy.url)
+        written = transport.run(INCREMENT_FEATURES, ROW_KEYS, ("x", "", "n", "1"))
+        assert isinstance(await outcome(written), BadReplyError)
         proxy.lie = None
-        without_pause(transport)
-        assert isinstance(outcome(transport.run, GET_FEATURES, ROW_KEYS, ("x", "n")), NoSchemaError)
+        kind.without_pause(transport)
+        assert isinstance(await outcome(transport.run(GET_FEATURES, ROW_KEYS, ("x", "n"))), NoSchemaError)
         assert (proxy.told > 0, proxy.accepted) == (True, 2)
+        await transport.close()

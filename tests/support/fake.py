@@ -9,7 +9,7 @@ import hiredis
 import msgspec
 import redis
 
-from featurestore.contract.resp import Call, Reply, Word
+from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import SCRIPTS, WRITE_AND_READ, Script
 from featurestore.errors import FeatureStoreError, error_from_reply
 from featurestore.transport.dial import reply_text
@@ -73,7 +73,7 @@ class FakeTransport:
         self._client.response_callbacks.clear()  # replies as they come, as other transports give them
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
-        (reply,) = self.run_many(script, [(keys, arguments)])
+        (reply,) = self._run_many(script, [(keys, arguments)])
         if isinstance(reply, FeatureStoreError):
             raise reply
         return reply
@@ -96,7 +96,9 @@ class FakeTransport:
                 replies.append(error)
         return replies
 
-    def run_many(self, script: Script, calls: Sequence[Call]) -> list[Reply | FeatureStoreError]:
+    def _run_many(
+        self, script: Script, calls: Sequence[tuple[Sequence[Word], Sequence[Word]]]
+    ) -> list[Reply | FeatureStoreError]:
         for known in SCRIPTS:
             self._client.script_load(known.source)
         replies: list[Reply | FeatureStoreError] = []

@@ -47,6 +47,11 @@ class Peer:
         assert command == [b"PING"]
         self.send(b"+PONG\r\n")
 
+    def data(self) -> bytes:
+        """Return what arrives next, whatever it is; nothing at the end."""
+        data: bytes = self._connection.recv(65_536)
+        return data
+
     def command(self) -> list[bytes]:
         """Return the next command; end the behaviour when the client hangs up."""
         while True:

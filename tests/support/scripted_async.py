@@ -87,6 +87,10 @@ class Peer:
         assert command == [b"PING"]
         self.send(b"+PONG\r\n")
 
+    async def data(self) -> bytes:
+        """Return what arrives next, whatever it is; nothing at the end."""
+        return await self._stream.read(65_536)
+
     async def command(self) -> list[bytes]:
         """Return the next command; end the behaviour when the client hangs up."""
         while True:

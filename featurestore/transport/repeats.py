@@ -1,0 +1,141 @@
+"""When calls are made again, for every transport: on another connection, and where Redis has lost the scripts.
+
+Like a store's plans these are generators, without I/O: they yield what to send, and are sent what came of it.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+
+import msgspec
+
+from featurestore.contract.replies import Expected
+from featurestore.contract.resp import Reply
+from featurestore.contract.scripts import Script
+from featurestore.errors import FeatureStoreError, RedisError
+from featurestore.transport.pipeline import Failure
+
+Replies = list[Reply | FeatureStoreError]
+"""A reply to each of several commands; error replies stand in their places as exceptions."""
+
+
+class Exchange(msgspec.Struct, eq=False):
+    """What leaves in one write.
+
+    Attributes:
+        encoded: The commands as RESP, one reply each.
+        expected: What the replies may be.
+        load: Whether every script is to be loaded ahead of them.
+        load_error: Set by who does so: why they could not be loaded, None when they were.
+    """
+
+    encoded: list[bytes]
+    expected: Expected
+    load: bool = False
+    load_error: FeatureStoreError | None = None
+
+
+Exchanges = Generator[Exchange, Replies | Failure, Replies]
+"""Yields what to send, is sent the replies or a `Failure`, and returns the replies to the calls."""
+
+
+def drive(
+    exchanges: Exchanges, send: Callable[[Exchange], Replies | Failure], outcome: Replies | Failure | None = None
+) -> Replies:
+    """Have everything sent that is yielded, and return the replies in the end.
+
+    Args:
+        exchanges: What to send.
+        send: Sends it and returns what came of it.
+        outcome: What came of the first, where that has taken place already.
+    """
+    try:
+        exchange = next(exchanges)
+        if outcome is not None:
+            exchange = exchanges.send(outcome)
+        while True:
+            exchange = exchanges.send(send(exchange))
+    except StopIteration as end:
+        replies: Replies = end.value
+        return replies
+
+
+def calls_of(script: Script, encoded: list[bytes]) -> Exchanges:
+    """Call a script: once more on a new connection where that is safe, and where its replies say NOSCRIPT."""
+    if not encoded:
+        return []
+    replies = yield from once_or_twice(Exchange(encoded, script.answers(encoded)), repeatable=not script.writes)
+    if not any(isinstance(reply, RedisError) for reply in replies):
+        return replies
+    return (
+        yield from repaired(script.answers, encoded, replies, repeatable=not script.writes, in_order=script.in_order)
+    )
+
+
+def once_or_twice(exchange: Exchange, *, repeatable: bool) -> Exchanges:
+    """Send commands, and send them again where the connection broke and that is safe.
+
+    Args:
+        exchange: The commands.
+        repeatable: Whether to send them twice does no harm: they only read.
+
+    Raises:
+        FeatureStoreError: There is no reply.
+    """
+    outcome = yield exchange
+    if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
+        outcome = yield exchange
+    if isinstance(outcome, Failure):
+        raise outcome.error
+    return outcome
+
+
+def repaired(
+    answers: Callable[[list[bytes]], Expected],
+    encoded: Sequence[bytes],
+    replies: Replies,
+    *,
+    repeatable: bool,
+    in_order: bool,
+) -> Exchanges:
+    """Where replies say NOSCRIPT, have the scripts loaded and make those calls again; put the new replies in place.
+
+    Such a call did not take place, so to make it again is safe for writes too. Where the scripts cannot be loaded,
+    that is what the reply says.
+
+    Args:
+        answers: Returns what may be the replies to calls.
+        encoded: The calls that were made.
+        replies: The replies to them.
+        repeatable: See `once_or_twice`.
+        in_order: Whether the calls behind such a call depend on it; see `Script.in_order`.
+    """
+    unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=in_order)
+    if unknown:
+        calls = [encoded[index] for index in unknown]
+        exchange = Exchange(calls, answers(calls), load=True)
+        again = yield from once_or_twice(exchange, repeatable=repeatable)
+        for index, reply in zip(unknown, again, strict=True):
+            lost = exchange.load_error and has_code(reply, "NOSCRIPT")
+            replies[index] = exchange.load_error if lost else reply
+    return replies
+
+
+def to_repeat(unknown: Sequence[bool], *, in_order: bool) -> list[int]:
+    """Return the positions of the calls to make again once the scripts are loaded.
+
+    Args:
+        unknown: For each call whether Redis did not know its script.
+        in_order: Whether the calls behind such a call depend on it.
+    """
+    if in_order and True in unknown:
+        return list(range(unknown.index(True), len(unknown)))
+    return [position for position, is_unknown in enumerate(unknown) if is_unknown]
+
+
+def has_code(reply: Reply, code: str) -> bool:
+    """Return whether a reply is an error of that code."""
+    return isinstance(reply, RedisError) and str(reply).startswith(code)
+
+
+def is_refused_write(replies: Sequence[Reply]) -> bool:
+    """Return whether a server says that it is a replica: after a failover the address may lead to the new primary."""
+    return any(isinstance(reply, RedisError) and str(reply).startswith("READONLY") for reply in replies)

@@ -1,0 +1,309 @@
+"""The pipeline without sockets: whatever happens in whatever order, everyone is told once, in order, the truth."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from featurestore.errors import (
+    BadReplyError,
+    DeadlineExceededError,
+    OverloadedError,
+    UnavailableError,
+)
+from featurestore.transport.pipeline import PENDING, Failure, Pipeline, State, Waiter
+
+TIMEOUT = 10.0
+ROOM = 6
+SELDOM = st.sampled_from([False] * 7 + [True])
+"""Whether to do what ends a connection, after which little happens."""
+
+
+class Numbers:
+    """Expects integers that count up from a number."""
+
+    def __init__(self, first: int, count: int) -> None:
+        self.replies = list(range(first, first + count))
+
+    def misfit(self, replies: Sequence[Any]) -> str | None:
+        return None if list(replies) == self.replies else f"got {replies!r}"
+
+
+def resume(waiter: Waiter) -> None:
+    raise AssertionError(waiter)  # a pipeline calls nobody: that is the link's part
+
+
+def made(**options: Any) -> Pipeline:
+    return Pipeline(**{"timeout": TIMEOUT, "max_in_flight": ROOM, "on_served": lambda: None, **options})
+
+
+def submit(
+    pipeline: Pipeline, *, first: int = 0, count: int = 1, now: float = 0.0, allowed: float | None = None
+) -> Waiter:
+    waiter = pipeline.submit(b"x" * (10 * count), Numbers(first, count), resume, now, count, allowed)
+    assert waiter is not None
+    return waiter
+
+
+def state_of(pipeline: Pipeline) -> State:
+    return pipeline.state
+
+
+class Call:
+    """A call as the test knows it."""
+
+    def __init__(self, waiter: Waiter, start: int, size: int, replies: list[int]) -> None:
+        self.waiter, self.start, self.end, self.replies = waiter, start, start + size, replies
+        self.told = 0
+        self.given_up = False
+
+
+class Connection(RuleBasedStateMachine):
+    """A pipeline, the link that drives it, and a server that answers calls that have reached it whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.served = 0
+        self.pipeline = made(on_served=self._on_served)
+        self.now = 0.0
+        self.calls: list[Call] = []
+        self.next_number = self.queued = self.sent = self.shown = 0
+        self.unanswered: list[Call] = []  # by the server
+        self.unread = b""  # by the pipeline
+        self.read = 0  # replies
+        self.final = False
+
+    def _on_served(self) -> None:
+        self.served += 1
+
+    @property
+    def ended(self) -> bool:
+        return self.pipeline.state is State.ENDED
+
+    def tell(self, waiters: list[Waiter]) -> None:
+        """Do what a link does with those who have their outcome."""
+        for waiter in waiters:
+            assert waiter.outcome is not PENDING
+            if waiter.resume is not None:
+                waiter.resume = None
+                next(call for call in self.calls if call.waiter is waiter).told += 1
+
+    @rule(count=st.integers(1, 3), allowed=st.none() | st.floats(0.1, 30))
+    def submit(self, count: int, allowed: float | None) -> None:
+        before, encoded = self.pipeline.in_flight, b"c" * (5 * count)
+        expected = Numbers(self.next_number, count)
+        waiter = self.pipeline.submit(encoded, expected, resume, self.now, count, allowed)
+        if self.ended:
+            assert waiter is None
+            failure = self.pipeline.refusal(count)
+            assert (failure.lost, failure.unsent) == (not self.final, True)
+        elif before + count > ROOM:
+            assert waiter is None
+            with pytest.raises(OverloadedError, match=f"at most {ROOM}"):
+                self.pipeline.refusal(count)
+        else:
+            assert waiter is not None
+            self.calls.append(Call(waiter, self.queued, len(encoded), expected.replies))
+            self.unanswered.append(self.calls[-1])
+            self.queued += len(encoded)
+            self.next_number += count
+
+    @initialize(secure=st.booleans())
+    def begin(self, secure: bool) -> None:  # noqa: FBT001 - hypothesis passes it
+        self.secure = secure
+
+    @rule(kept=st.just(0) | st.integers(0, 20))
+    def send(self, kept: int) -> None:
+        data = self.pipeline.to_send()
+        if self.ended:
+            assert not data
+            return
+        kept = min(kept, len(data))
+        if kept:
+            self.pipeline.put_back(data[len(data) - kept :], in_doubt=self.secure)
+        self.shown = max(self.shown, self.sent + len(data) - (0 if self.secure else kept))
+        self.sent += len(data) - kept
+        assert (self.pipeline.taken, self.pipeline.queued) == (self.sent, self.queued)
+
+    @rule(most=st.integers(1, 4))
+    def answer(self, most: int) -> None:
+        """The server answers the oldest calls, if they have arrived."""
+        for _ in range(most):
+            if not self.unanswered or self.unanswered[0].end > self.sent:
+                break
+            self.unread += b"".join(b":%d\r\n" % number for number in self.unanswered.pop(0).replies)
+
+    @precondition(lambda self: not self.ended)
+    @rule(size=st.integers(1, 40))
+    def receive(self, size: int) -> None:
+        data, self.unread = self.unread[:size], self.unread[size:]
+        self.read += data.count(b"\n")
+        self.tell(self.pipeline.receive(data))
+
+    @precondition(lambda self: not self.ended)
+    @rule(lie=st.sampled_from([b":-1\r\n", b"+nobody asked\r\n", b"?\r\n"]), really=SELDOM)
+    def lie(self, lie: bytes, really: bool) -> None:  # noqa: FBT001 - hypothesis passes it
+        if not really:
+            return
+        self.tell(self.pipeline.receive(self.unread + lie))
+        self.read += (self.unread + lie).count(b"\n")
+        self.unread = b""
+        partly = [call for call in self.calls if 0 < len(call.waiter.replies or ()) < call.waiter.count]
+        assert self.ended or partly  # several replies are looked at when the last one is there
+        assert not self.ended or isinstance(self.pipeline.ending, UnavailableError)
+
+    @rule(place=st.integers(0, 9))
+    def give_up(self, place: int) -> None:
+        """A caller is killed."""
+        waiting = [call for call in self.calls if call.waiter.resume is not None]
+        if waiting:
+            call = waiting[place % len(waiting)]
+            call.waiter.resume, call.given_up = None, True
+
+    @precondition(lambda self: not self.ended)
+    @rule(seconds=st.floats(0, 12), patience=st.sampled_from([0.0, TIMEOUT]))
+    def pass_time(self, seconds: float, patience: float) -> None:
+        self.now += seconds
+        waiting = [call.waiter for call in self.calls if call.waiter.resume is not None]
+        late = [waiter for waiter in waiting if waiter.deadline <= self.now - patience]
+        overdue = self.pipeline.expire(self.now, patience=patience)
+        if not self.ended:
+            assert overdue == late
+            assert all(isinstance(waiter.outcome.error, DeadlineExceededError) for waiter in overdue)
+            left = [waiter.deadline for waiter in waiting if waiter not in overdue]
+            assert self.pipeline.look_at <= min(left, default=float("inf"))
+        self.tell(overdue)
+
+    @rule(really=SELDOM)
+    def retire(self, really: bool) -> None:  # noqa: FBT001 - hypothesis passes it
+        if really:
+            self.pipeline.retire()
+
+    @precondition(lambda self: not self.ended)
+    @rule(final=st.booleans(), really=SELDOM)
+    def break_off(self, final: bool, really: bool) -> None:  # noqa: FBT001 - hypothesis passes it
+        if really:
+            self.final = final
+            self.tell(self.pipeline.end(UnavailableError("broken"), final=final))
+
+    @invariant()
+    def everyone_is_told_once(self) -> None:
+        for call in self.calls:
+            outcome, done = call.waiter.outcome, call.waiter.outcome is not PENDING
+            assert call.told == (done and not call.given_up) or (call.given_up and call.told == 0)
+            if isinstance(outcome, Failure):
+                if not isinstance(outcome.error, DeadlineExceededError):
+                    assert (outcome.lost, outcome.unsent) == (not self.final, call.start >= self.shown)
+            elif done:
+                assert outcome == (call.replies if call.waiter.count > 1 else call.replies[0])
+
+    @invariant()
+    def replies_come_in_order(self) -> None:
+        answered = [isinstance(call.waiter.outcome, int | list) for call in self.calls]
+        served = [call for call, ok in zip(self.calls, answered, strict=True) if ok]
+        assert served == sorted(served, key=lambda call: call.start)
+        assert self.served == bool(served)
+
+    @invariant()
+    def calls_are_counted_and_nobody_waits_at_the_end(self) -> None:
+        if self.ended:
+            assert self.pipeline.in_flight == 0
+            assert all(call.waiter.resume is None for call in self.calls)
+        else:
+            unread = [call for call in self.calls if call.replies[-1] >= self.read]  # replies count up from 0
+            assert self.pipeline.in_flight == sum(call.waiter.count for call in unread) <= ROOM
+
+
+TestConnection = Connection.TestCase
+TestConnection.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_what_is_put_back_is_taken_next_and_as_it_was() -> None:
+    pipeline = made()
+    submit(pipeline)
+    first = pipeline.to_send()
+    pipeline.put_back(memoryview(bytes(first))[4:])
+    late = submit(pipeline, first=1)
+    assert bytes(pipeline.to_send()) == first[4:]
+    assert [waiter.outcome.unsent for waiter in pipeline.end(UnavailableError("broken"))] == [False, True]
+    assert late.outcome.unsent
+
+
+def test_what_a_tls_library_was_shown_is_in_doubt_and_what_is_queued_is_not() -> None:
+    pipeline = made()
+    shown = submit(pipeline)
+    pipeline.put_back(pipeline.to_send(), in_doubt=True)
+    queued = submit(pipeline, first=1)
+    pipeline.end(UnavailableError("broken"))
+    assert (shown.outcome.unsent, queued.outcome.unsent) == (False, True)
+
+
+def test_a_reply_to_a_call_of_which_nothing_was_sent_is_an_end() -> None:
+    pipeline = made()
+    waiter = submit(pipeline)
+    assert pipeline.receive(b":0\r\n") == [waiter]
+    assert isinstance(waiter.outcome.error, BadReplyError)
+    assert "no call" in str(waiter.outcome.error)
+
+
+def test_replies_before_a_lie_are_handed_out_with_the_failures_behind_them() -> None:
+    pipeline = made()
+    waiters = [submit(pipeline, first=number) for number in range(3)]
+    pipeline.to_send()
+    assert pipeline.receive(b":0\r\n:7\r\n:2\r\n") == waiters
+    assert waiters[0].outcome == 0
+    assert [type(waiter.outcome.error) for waiter in waiters[1:]] == [BadReplyError] * 2
+    assert pipeline.proved
+    assert state_of(pipeline) is State.ENDED
+
+
+def test_a_connection_whose_oldest_call_is_hopeless_ends() -> None:
+    pipeline = made()
+    given_up, late = submit(pipeline), submit(pipeline, first=1, now=35.0)
+    assert pipeline.expire(10.0) == [given_up]
+    assert pipeline.look_at == 40.0
+    given_up.resume = None
+    assert pipeline.expire(39.9) == []
+    assert pipeline.look_at == 40.0
+    assert pipeline.expire(40.0) == [late]
+    assert "has not answered for 40000 ms" in str(late.outcome.error)
+
+
+def test_a_retiring_pipeline_ends_with_the_last_reply() -> None:
+    pipeline = made()
+    waiter = submit(pipeline)
+    pipeline.to_send()
+    pipeline.retire()
+    assert state_of(pipeline) is State.RETIRING
+    assert pipeline.receive(b":0\r\n") == [waiter]
+    assert state_of(pipeline) is State.ENDED
+    assert "given up" in str(pipeline.ending)
+
+
+def test_scripts_are_loaded_once_at_a_time_and_do_not_count_as_calls() -> None:
+    pipeline = made(max_in_flight=0)
+    loading = pipeline.load_scripts(0.0)
+    assert loading is not None
+    assert pipeline.load_scripts(0.0) is None
+    assert pipeline.in_flight == 0
+    pipeline.to_send()
+    refused = b"-NOPERM no\r\n" * loading.count
+    assert pipeline.receive(refused) == []
+    assert str(pipeline.load_error).startswith("NOPERM")
+    assert pipeline.proved
+    assert pipeline.load_scripts(0.0) is not None
+    pipeline.forget()
+    assert pipeline.load_scripts(0.0) is None
+
+
+@pytest.mark.parametrize("module", ["pipeline", "repeats"])
+def test_it_knows_no_event_loop_and_no_client(module: str) -> None:
+    code = f"import sys, featurestore.transport.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert f"featurestore.transport.{module}" in loaded
+    assert not {"asyncio", "gevent", "redis", "ssl"} & set(loaded)
