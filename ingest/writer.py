@@ -1,4 +1,4 @@
-"""Bulk writing: calls one after the other on one connection, several in flight, in order."""
+"""Bulk writing: calls in order on one connection, several in flight."""
 
 import logging
 from collections import deque
@@ -32,11 +32,15 @@ CALLS_IN_FLIGHT = 4
 class BulkWriter:
     """Writes tables of any length.
 
-    The rows go out in order; while Redis works on some, the next are made. Complete rows of plain values are made into
-    what is stored here, and go through replace_rows. All others, and what that leaves, go through upsert_features. The
-    result is the same as of an upsert of all rows, but that rows older than the newest of their entity may count as
-    skipped where an upsert would have written them first. A link that breaks raises `UnavailableError`; rows may be
-    written again, so the caller starts again where it likes.
+    Calls go out in order, several at a time: while Redis works on some, the next are made. Complete rows of plain
+    values are encoded here as they are stored, and go through replace_rows. All other rows, and those that it leaves,
+    go through upsert_features.
+
+    What is stored in the end is what an upsert of all rows would leave. The counts can differ in one case: a later,
+    newer row of the same entity can overtake a row that replace_rows leaves. That row then counts as skipped.
+
+    A link that breaks raises `UnavailableError`. Rows may be written again, so the caller may start again at any row
+    before the failure.
 
     Args:
         url: Redis's address.
@@ -70,10 +74,10 @@ _Row = tuple[int, Sequence[Any]]
 
 
 class _Writing:
-    """One write under way: which calls are out, and which rows replace_rows has left.
+    """One write under way: the calls that wait for their replies, and the rows that replace_rows has left.
 
-    Those wait for a call of upsert_features. Rows that are not for replace_rows go out when none wait any more, so that
-    an entity's rows keep their order.
+    Rows that are left wait for a call of upsert_features. A part of the table that is not for replace_rows is sent when
+    no row waits any more, so that an entity's rows keep their order.
     """
 
     def __init__(self, upsert: Upsert, row_calls: RowCalls | None) -> None:
@@ -101,8 +105,8 @@ class _Writing:
         if isinstance(call, UpsertCall):
             self._upsert.settle(call, reply)
         elif isinstance(reply, FeatureStoreError):
-            # If it matters to these rows, upsert_features says so again.
-            _logger.info("replace_rows takes no rows, which go another way: %s", reply)
+            # An error that holds for these rows in upsert_features too is raised then.
+            _logger.info("replace_rows takes no rows, which go through upsert_features: %s", reply)
             self._row_calls = None
             self._left += call
         else:
