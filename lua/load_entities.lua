@@ -20,8 +20,9 @@ Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED (the schema has another layout), and 
          user may not RESTORE. After an error nothing has been written.
 Cost     O(rows)
 ]]
--- @include clock
--- @include members
+local function load_entities(KEYS, ARGV)
+  -- @include clock
+  -- @include members
 local keys, arguments, pcall, count = KEYS, ARGV, redis.pcall, #KEYS - 2
 local stride = tonumber(ARGV[2] or nil)
 if count < 1 or (stride ~= 2 and stride ~= 3) or #ARGV ~= 2 + count * stride then
@@ -56,3 +57,4 @@ for row = 1, count do
 end
 add_members(KEYS[1], ids)
 return { taken, now(), left }
+end

@@ -22,13 +22,14 @@ Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED (the schema has another layout), and 
          for a members or schema key of another type). After an error nothing has been written.
 Cost     O(rows * n)
 ]]
--- @include clock
--- @include time
--- @include parse
--- @include window
--- @include schema
--- @include whole
--- @include members
+local function replace_rows(KEYS, ARGV)
+  -- @include clock
+  -- @include count
+  -- @include schema
+  -- @include schema_errors
+  -- @include time_text
+  -- @include whole
+  -- @include members
 local arguments, keys, pcall = ARGV, KEYS, redis.pcall -- locals are quicker than globals
 local row_count, name_count = #keys - 2, parse_count(ARGV[3], 2000)
 local USAGE = 'BADARGS want keys members, schema, hash per row; then layout, time, n, n names, and per row id, its time'
@@ -42,7 +43,7 @@ end
 local declared, failure = read_layout(keys[2])
 if failure then return failure end
 if declared.layout ~= arguments[1] then
-  return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
+  return redis.error_reply(SCHEMA_CHANGED)
 end
 local members = pcall('SCARD', keys[1])
 if type(members) == 'table' then return members end
@@ -96,3 +97,4 @@ for row = 1, row_count do
 end
 add_members(keys[1], ids)
 return { written, left }
+end

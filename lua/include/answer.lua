@@ -1,3 +1,8 @@
+-- @include clock
+-- @include fields
+-- @include row
+-- @include values
+-- @include window
 -- The answer for a known entity, a msgpack array of the selected features; with metadata, one of values, event time,
 -- age, statuses (a letter each: Present, Missing, Default, Stale) and event times. `parts` is as in pack_values.
 -- nil where the entity has expired, or has no hash: Redis has evicted it, or something has removed it around

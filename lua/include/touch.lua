@@ -1,3 +1,4 @@
+-- @include name_of
 -- Note that the features in `slots` were given or removed, at the time that stands there or at `time`: move `base` and
 -- keep the times of the others.
 local function touch(entity, declared, slots, time)

@@ -1,10 +1,3 @@
--- What `@row` says of a deleted entity; its `@event_time` is then the time of the deletion.
-local DELETED = 'deleted'
-
--- Times are ms since 1970, UTC.
-
-local function time_text(time) return string.format('%.0f', time) end
-
 -- Days from 1970-01-01 to a date of the Gregorian calendar, counted in years that start in March, so that the leap day
 -- is the last one.
 local function days_since_1970(year, month, day)
