@@ -29,13 +29,12 @@ local function get_features(KEYS, ARGV)
   -- @include bytes
   -- @include row_format
   -- @include schema_errors
-  -- @include strings
-  local pcall = redis.pcall
+  local pcall, string = redis.pcall, string -- locals are quicker than globals
   if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 5001 then
     return redis.error_reply('BADARGS want 3 keys (hash, members, schema), then id and at most 5000 names')
   end
   local wanted, by_layout, found = ARGV[2], #ARGV == 2, nil
-  if wanted == '?current' and #ARGV == 3 and byte(ARGV[3]) == AT_SIGN then
+  if wanted == '?current' and #ARGV == 3 and string.byte(ARGV[3]) == AT_SIGN then
     local current = pcall('HGET', KEYS[3], '@layout')
     if type(current) == 'string' and ARGV[3] ~= '@' .. current then return redis.error_reply(SCHEMA_CHANGED) end
     wanted, by_layout = ARGV[3], true
@@ -45,14 +44,15 @@ local function get_features(KEYS, ARGV)
     if known == 0 and pcall('EXISTS', KEYS[3]) == 1 then return false end -- without a schema nobody would be known
     if type(known) == 'table' then return known end
   end
-  by_layout = by_layout and byte(wanted) == AT_SIGN
+  by_layout = by_layout and string.byte(wanted) == AT_SIGN
   if by_layout then
     -- The usual read ends here, before the functions for all others are even made.
     found = pcall('HGET', KEYS[1], '@row')
-    if type(found) == 'string' and '@' .. sub(found, 1, LAYOUT_BYTES) == wanted
-      and byte(found, LAYOUT_BYTES + 1) >= LEAST_ARRAY then return found end
+    if type(found) == 'string' and '@' .. string.sub(found, 1, LAYOUT_BYTES) == wanted
+      and string.byte(found, LAYOUT_BYTES + 1) >= LEAST_ARRAY then return found end
   end
   -- @include row
+  -- @include strings
   -- @include wanted
   -- @include answer
   found = found and row_of_layout(found, sub(wanted, 2))

@@ -23,38 +23,39 @@ Cost     O(rows)
 local function load_entities(KEYS, ARGV)
   -- @include clock
   -- @include members
-local keys, arguments, pcall, count = KEYS, ARGV, redis.pcall, #KEYS - 2
-local stride = tonumber(ARGV[2] or nil)
-if count < 1 or (stride ~= 2 and stride ~= 3) or #ARGV ~= 2 + count * stride then
-  return redis.error_reply('BADARGS want keys members, schema, hash per row; then layout, 2 or 3, and words per row')
-end
-local layout = pcall('HGET', KEYS[2], '@layout')
-if type(layout) == 'table' then return layout end
-if not layout then
-  return redis.error_reply('NOSCHEMA no schema is stored: featurestore apply FILE declares features')
-end
-if layout ~= ARGV[1] then
-  return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
-end
-local members = pcall('SCARD', KEYS[1])
-if type(members) == 'table' then return members end
+  local keys, arguments, pcall, count = KEYS, ARGV, redis.pcall, #KEYS - 2
+  local stride = tonumber(ARGV[2] or nil)
+  if count < 1 or (stride ~= 2 and stride ~= 3) or #ARGV ~= 2 + count * stride then
+    return redis.error_reply('BADARGS want keys members, schema, hash per row; then layout, 2 or 3, and words per'
+      .. ' row')
+  end
+  local layout = pcall('HGET', KEYS[2], '@layout')
+  if type(layout) == 'table' then return layout end
+  if not layout then
+    return redis.error_reply('NOSCHEMA no schema is stored: featurestore apply FILE declares features')
+  end
+  if layout ~= ARGV[1] then
+    return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
+  end
+  local members = pcall('SCARD', KEYS[1])
+  if type(members) == 'table' then return members end
 
-local stored = 0
-for first = 3, #keys, 5000 do
-  stored = stored + redis.call('EXISTS', unpack(keys, first, math.min(first + 4999, #keys)))
-end
-local ids, taken, left, base, reply = {}, 0, {}, 2, nil
-for row = 1, count do
-  local key, expiry = keys[2 + row], stride == 3 and arguments[base + 2] or '0'
-  local there = stored == count or (stored > 0 and redis.call('EXISTS', key) == 1)
-  if not there then reply = pcall('RESTORE', key, expiry, arguments[base + stride], 'ABSTTL') end
-  if not there and reply.ok then
-    taken = taken + 1
-    ids[taken] = arguments[base + 1]
-  elseif there or taken > 0 then left[#left + 1] = row - 1 -- an entity that is twice in a call is there by now
-  else return reply end -- Redis refuses at the first one
-  base = base + stride
-end
-add_members(KEYS[1], ids)
-return { taken, now(), left }
+  local stored = 0
+  for first = 3, #keys, 5000 do
+    stored = stored + redis.call('EXISTS', unpack(keys, first, math.min(first + 4999, #keys)))
+  end
+  local ids, taken, left, base, reply = {}, 0, {}, 2, nil
+  for row = 1, count do
+    local key, expiry = keys[2 + row], stride == 3 and arguments[base + 2] or '0'
+    local there = stored == count or (stored > 0 and redis.call('EXISTS', key) == 1)
+    if not there then reply = pcall('RESTORE', key, expiry, arguments[base + stride], 'ABSTTL') end
+    if not there and reply.ok then
+      taken = taken + 1
+      ids[taken] = arguments[base + 1]
+    elseif there or taken > 0 then left[#left + 1] = row - 1 -- an entity that is twice in a call is there by now
+    else return reply end -- Redis refuses at the first one
+    base = base + stride
+  end
+  add_members(KEYS[1], ids)
+  return { taken, now(), left }
 end

@@ -34,29 +34,36 @@ local function upsert_features(KEYS, ARGV)
   -- @include clock
   -- @include columns
   -- @include count
-  -- @include merge
   -- @include replace
+  -- @include row_options
   -- @include rows
   -- @include schema
   -- @include schema_errors
   -- @include time_text
+
+  local function make_merge() -- when the first row needs it: to make the functions costs, and most rows are complete
+    -- @include merge
+    return merge
+  end
+
   local word_count, row_count = parse_count(ARGV[2], 2000), #KEYS - 2
-  local columns, failure = read_columns({ unpack(ARGV, 3, math.min(2 + (word_count or 0), #ARGV)) })
+  local names = { unpack(ARGV, 3, math.min(2 + (word_count or 0), #ARGV)) }
+  local rows, failure = take_options(names)
   if failure then return failure end
-  local USAGE = 'BADARGS want keys members, schema, hash per row; then time, n, n names, and id + n values per row'
-    .. ' (n at most 2000)'
-  if not word_count or row_count < 1 then return redis.error_reply(USAGE) end
-  local declared
-  if columns.layout then
+  local fit, declared = word_count and row_count > 0, nil
+  if fit and rows.layout then
     declared, failure = read_layout(KEYS[2])
     if failure then return failure end
-    if declared.layout ~= columns.layout then return redis.error_reply(SCHEMA_CHANGED) end
-    if #columns.names == 0 then columns.names = { unpack(declared.names) } end
+    if declared.layout ~= rows.layout then return redis.error_reply(SCHEMA_CHANGED) end
+    if #names == 0 then names = { unpack(declared.names) } end
   end
-  local stride = 1 + columns.timed + #columns.names
-  if #ARGV ~= 2 + word_count + row_count * stride then return redis.error_reply(USAGE) end
-  local call_time
-  call_time, failure = read_call_time(ARGV[1])
+  rows.stride = 1 + rows.timed + #names
+  if not fit or #ARGV ~= 2 + word_count + row_count * rows.stride then
+    return redis.error_reply('BADARGS want keys members, schema, hash per row; then time, n, n names, and id + n values'
+      .. ' per row (n at most 2000)')
+  end
+  rows.before = 2 + word_count
+  rows.time, failure = read_call_time(ARGV[1])
   if failure then return failure end
   if not declared then
     declared, failure = read_layout(KEYS[2])
@@ -64,31 +71,24 @@ local function upsert_features(KEYS, ARGV)
   end
   local members = redis.pcall('SCARD', KEYS[1])
   if type(members) == 'table' then return members end
-  failure = place_columns(columns, declared)
+  local columns
+  columns, failure = place_columns(names, declared)
   if failure then return failure end
-
-  -- One table serves every HSET: the names stay, each row puts its values between them.
-  local fields, values, time_word = { '@row', '', '@event_time', '' }, {}, nil
-  for column = 1, #columns.names do fields[3 + 2 * column] = columns.names[column] end
-  local read_cells = cell_reader(ARGV, columns, fields, values)
-  local replace, merge = replacer(declared, columns, fields, values), merger(declared, columns, fields, values)
-  local pcall, ttl, whole = redis.pcall, declared.ttl, columns.whole
+  local pcall, fields, ttl, time_word, merge_row = redis.pcall, columns.fields, declared.ttl, nil, nil
 
   local function write(key, before, time, checks, row)
-    local marked, reason = read_cells(before, row)
+    local marked, reason = read_cells(columns, ARGV, before, row)
     if reason then return nil, nil, 'BADTYPE', reason end
     if time ~= time_word then time_word, fields[4] = time, time_text(time) end
     local stored = checks and pcall('HMGET', key, '@event_time', '@row') or nil
     if stored and stored.err then return nil, stored end
     if ttl > 0 and time + ttl < now() then return 'S' end -- it would expire at once
-    if whole and not marked then
-      local verdict, reply = replace(key, stored, time, checks)
+    if columns.whole and not marked then
+      local verdict, reply = replace(key, declared, columns, stored, time, checks)
       if verdict or reply then return verdict, reply end
     end
-    return merge(key, stored, time, checks)
+    merge_row = merge_row or make_merge()
+    return merge_row(key, declared, columns, stored, time, checks)
   end
-  return take_rows(KEYS, ARGV, {
-    before = 2 + word_count, stride = stride, timed = columns.timed, time = call_time, overwrite = columns.overwrite,
-    verdicts = columns.verdicts,
-  }, write)
+  return take_rows(KEYS, ARGV, rows, write)
 end

@@ -78,7 +78,7 @@ def assemble(folder: Path, name: str) -> str:
 
         return _INCLUDE.sub(include, file.read_text(encoding="utf-8"))
 
-    return expand(folder / f"{name}.lua", ())
+    return expand(folder / f"{name}.lua", (name,))
 
 
 def load_script(name: str, fits: replies.Fits, *, writes: bool) -> Script:
