@@ -55,28 +55,16 @@ local function get_features_batch(KEYS, ARGV)
     -- Where there is no schema nobody is known, as after a flush: that is an error, and no answer.
     if not missed and (start or redis.call('EXISTS', KEYS[2]) == 1) then return rows end
   end
-  -- @include row
   -- @include wanted
   -- @include answer
+  -- @include make_rows
   -- @include count
   -- @include long_text
   -- @include values
+  if missed then return make_rows(KEYS, named, rows, missed) end
   if digest then
-    local selection, failure
-    if not missed then
-      failure = select(2, read_wanted(KEYS[2], { named }))
-      return failure or rows
-    end
-    for _, position in ipairs(missed) do
-      local row = row_of_layout(rows[position], digest)
-      if not row and not selection then
-        selection, failure = read_wanted(KEYS[2], { named })
-        if failure then return failure end
-      end
-      row = row or answer_of(KEYS[2 + position], selection)
-      rows[position] = row and digest .. row or false
-    end
-    return rows
+    local failure = select(2, read_wanted(KEYS[2], { named }))
+    return failure or rows
   end
   local name_count = parse_count(ARGV[1], 5000)
   if not name_count or id_count < 1 or id_count > 5000 or #ARGV ~= 1 + name_count + id_count then
