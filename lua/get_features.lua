@@ -61,6 +61,6 @@ local function get_features(KEYS, ARGV)
     if failure then return failure end
     found = answer_of(KEYS[1], selection)
   end
-  -- What was asked for by layout is that layout's by now, or there was a failure.
+  -- A read by layout gets here with the schema's own layout only: read_wanted refuses any other.
   return found and by_layout and sub(wanted, 2) .. found or found or false
 end

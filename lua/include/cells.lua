@@ -23,8 +23,8 @@ local function canonical(columns, column, text, row)
   return value, text
 end
 
--- Check the cells of a row, the texts behind `before`: put them into the columns' `fields` and `values`. Return whether
--- there are marks among them; or nil and what is wrong with one.
+-- Check the cells of a row, the texts behind `before`, and put them into the columns' `fields` and `values`. Return
+-- whether there are marks among them; or nil and what is wrong with one.
 local function read_cells(columns, arguments, before, row)
   local names, slots, kinds, remembered = columns.names, columns.slots, columns.kinds, columns.remembered
   local fields, values, marked = columns.fields, columns.values, false

@@ -6,10 +6,10 @@
 --   values     slot → value, nil where there is none; a window's buckets as they are stored, true for an extra vector
 --   base       its `@event_time`, the newest of its features' times; nil when there is none
 --   times      feature → time, for those that differ from `base` and those that were removed
---   floor      when it was deleted, where it was; nothing that old comes back
---   deleted    whether nothing is left of it but that
+--   floor      when it was deleted, if it was: no value of that time or before comes back
+--   deleted    true if there is a tombstone and nothing else
 
--- The entity at `key`; `stored` are its `@event_time` and `@row` where they are known. Or nil and an error reply.
+-- The entity at `key`. `stored` has its `@event_time` and `@row`, if they were read already. Or nil and an error reply.
 local function load_entity(key, declared, stored)
   stored = stored or redis.pcall('HMGET', key, '@event_time', '@row')
   if stored.err then return nil, stored end
@@ -28,7 +28,7 @@ local function load_entity(key, declared, stored)
   return entity
 end
 
--- When the feature in a slot came to be as it is, or nil when nothing is known of it.
+-- The event time of what is known of the feature in a slot: its value, its removal, or the entity's deletion; else nil.
 local function time_of(entity, slot, name)
   return entity.times[name] or (entity.values[slot] ~= nil and entity.base) or entity.floor
 end

@@ -1,4 +1,4 @@
--- The texts in `pieces` as one. table.concat copies again and again what is longer than its buffer of 8 KiB, `..` does
+-- The texts in `pieces` as one. Beyond its buffer of 8 KiB, table.concat copies what it has again and again; `..` does
 -- not.
 local function long_text(pieces)
   local eighth, texts = math.ceil(#pieces / 8), {}

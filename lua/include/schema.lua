@@ -2,8 +2,8 @@
 -- @include rules
 -- @include schema_errors
 -- @include selection
--- The features of the packed row, in declared order, as a selection with the row's `layout`; `extras` are the vectors
--- that are not in the row, `others` their kinds. Or nil and an error reply.
+-- The features of the packed row, in declared order, as a selection with the row's `layout`. `extras` are the vectors
+-- that are not in the row, and `others` their kinds. Or nil and an error reply.
 local function read_layout(key)
   local stored = redis.pcall('HMGET', key, '@features', '@layout', '@rules')
   if stored.err then return nil, stored end

@@ -2,10 +2,13 @@
 -- @include parse
 -- @include rules
 -- @include window_kind
--- Features to be read together: names, kinds, and per position what the rules say of them: `limits` (ms), `defaults`
--- (values), `windows`, and in `vectors` the length (both nil where there are none); for the entity `ttl`, and
--- `ttl_ended` where it once had one.
--- `timed` when event times matter, `plain` when a packed row has all values and no others.
+-- Features that are read together, and what the rules say of them:
+--   names, kinds      by position
+--   limits, defaults  by position: how old a value may be, in ms; the value that is served if there is none
+--   windows, vectors  by position: the window (window_kind.lua); the vector's length. nil if there are none
+--   ttl, ttl_ended    of the entity: its ttl in ms, 0 for none; true if it once had one
+--   timed             true if event times matter
+--   plain             true if a packed row has just the stored values
 local function make_selection(names, kinds, rules)
   local selection = { names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0 }
   if rules then

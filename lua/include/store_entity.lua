@@ -4,7 +4,7 @@
 -- @include time_text
 -- @include values
 -- @include window
--- What a read would answer now for each slot of the packed row, and until when it would; nil for ever.
+-- What a read would answer now for each slot of the packed row; and the time up to which it would, nil for ever.
 local function served_values(entity, declared)
   if declared.plain then return entity.values, nil end
   local values, limit = {}, nil
@@ -24,7 +24,7 @@ local function served_values(entity, declared)
   return values, limit
 end
 
--- The times of features that are not the entity's own, as they stand in the packed row: time=name,name;time=name.
+-- The event times that differ from the entity's, as they stand in the packed row: time=name,name;time=name.
 local function older_times(entity, declared)
   local groups, order = {}, {}
   for slot = 1, #declared.names + #declared.extras do
@@ -55,8 +55,8 @@ local function pack_entity(entity, declared)
   return declared.layout .. header .. pack_values(values, #declared.names, declared.vectors)
 end
 
--- Store the entity: its row, its newest time, and the fields in `words` (name, text …) without those in `forgotten`.
--- Return an error reply where there is one; nothing has been written then.
+-- Store the entity: its row, its newest time, and the fields in `words` (name, text …); remove those in `forgotten`.
+-- Return an error reply if there is one; nothing has been written then.
 local function store_entity(key, entity, declared, words, forgotten)
   local count = #words
   words[count + 1], words[count + 2] = '@row', pack_entity(entity, declared)

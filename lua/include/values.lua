@@ -12,8 +12,8 @@ local function bytes_head(size)
   return string.char(197, math.floor(size / 256), size % 256)
 end
 
--- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes. With `parts`, what
--- comes before the last vector is appended there instead: to copy vectors is what costs.
+-- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes. With `parts`, the
+-- array is not joined, since to copy vectors costs: its pieces are appended to `parts`, and the last is returned.
 local function pack_values(values, count, vectors, parts)
   if count == 0 then return array_head(0) end
   if not vectors then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end

@@ -6,7 +6,7 @@
 -- @include selection
 -- @include strings
 -- @include text
--- The features of the packed row, where `layout` is nil or still theirs. Or nil and an error reply.
+-- The features of the packed row, if `layout` is nil or still the schema's. Or nil and an error reply.
 local function select_layout(key, layout)
   local selection, failure = read_layout(key)
   if layout and selection and layout ~= selection.layout then
@@ -31,10 +31,14 @@ local function select_names(key, names)
   return make_selection(names, kinds, rules)
 end
 
--- What a caller of a read wants, as a selection: the features named; with none, all of the packed row; with a layout,
--- the same, as long as that is the layout still; with ?service=name, the features that the schema lists under it. Other
--- words with a ? in front set what is wanted of the answer: ?metadata, ?max_age=ms; ?current asks for no more than what
--- is looked at here. Or nil and an error reply.
+-- What the words of a read ask for, as a selection. Or nil and an error reply.
+--   names            these features
+--   no name          all features of the packed row
+--   a layout         the same, if the schema still has this layout
+--   ?service=NAME    the features that the schema lists under that name
+--   ?max_age=MS      no values older than that
+--   ?metadata        statuses and times as well
+--   ?current         nothing more: the schema is read here anyway
 local function read_wanted(key, words)
   local names, metadata, max_age, service = {}, false, nil, nil
   for position = 1, #words do

@@ -1,6 +1,6 @@
 -- @include window_kind
--- A bucket leaves the window at once when its time has come, whoever looks. The buckets are stored as
--- `number:value number:value …` where number is the bucket's start in steps since 1970.
+-- The buckets of a window are stored as `number:value number:value …`, where number is the bucket's start in steps
+-- since 1970. A read leaves out those that are too old, so that windows need not be cleaned up.
 
 -- The buckets that are in the window at `time` or will be: number → value.
 local function read_buckets(window, text, time)
