@@ -1,2 +1,2 @@
--- Bytes that words and texts may start with, as string.byte returns them.
-local MINUS, QUESTION_MARK, AT_SIGN = 45, 63, 64
+-- Bytes that words may start with, as string.byte returns them.
+local QUESTION_MARK, AT_SIGN = 63, 64

@@ -1,4 +1,3 @@
--- @include bytes
 -- @include kinds
 -- @include marks
 -- @include parse
@@ -13,7 +12,7 @@ local function canonical(columns, column, text, row)
   if value == nil then return nil end
   if value == true then return value, 'true' end
   if value == false then return value, 'false' end
-  if value == 0 and byte(text) == MINUS then return 0, '0' end -- msgpack by cmsgpack has no negative zero
+  if value == 0 and sub(text, 1, 1) == '-' then return 0, '0' end -- msgpack by cmsgpack has no negative zero
   local remembered, misses = columns.remembered, columns.misses
   if remembered[column] then
     misses[column] = misses[column] + 1

@@ -1,5 +1,4 @@
 -- @include strings
--- @include bytes
 -- @include text
 -- @include kinds
 -- @include vector
@@ -11,14 +10,15 @@ local function parse(kind, text)
     -- A decimal number as JSON has it (fraction digits may be left out). tonumber alone takes '0x10', ' 12', '+5',
     -- 'nan', '007' and '12\0 anything' too.
     local number = tonumber(text)
-    if not number or not find(text, '^-?%d[%d.eE+-]*$') or find(text, '^-?0%d') then return nil end
+    local decimal = number and (find(text, '^-?[1-9][%d.eE+-]*$') or find(text, '^-?0[.eE][%d.eE+-]*$'))
+    if not decimal and text ~= '0' and text ~= '-0' then return nil end
     if number == math.huge or number == -math.huge then return nil end
     return number
   elseif kind == 'int' then
     if text ~= '0' and not find(text, '^-?[1-9]%d*$') then return nil end
     local number = tonumber(text)
     if number > -9007199254740992 and number < 9007199254740992 then return number end
-    local negative = byte(text) == MINUS
+    local negative = sub(text, 1, 1) == '-'
     local digits = negative and sub(text, 2) or text
     local limit = negative and '9223372036854775808' or '9223372036854775807'
     if #digits > 19 or (#digits == 19 and digits > limit) then return nil end
