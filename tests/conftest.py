@@ -65,7 +65,7 @@ def store(transport: Transport) -> FeatureStore:
 
 @pytest.fixture(params=["valkey9", "redis7"])
 def loading(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[BulkWriter]:
-    """A writer to an empty server that takes dumps, with the schema."""
+    """A writer to an empty server, with the schema."""
     if request.param not in servers:
         pytest.skip(f"this machine has no {request.param}")
     writer = BulkWriter(servers[request.param].socket_url)

@@ -105,31 +105,23 @@ def outcomes(reply: Any, encoded: bytes) -> bool:
     )
 
 
-def loaded(reply: Any, encoded: bytes) -> bool:
-    """Take how many rows came in, a time, and the positions of the others."""
-    return _is_split(reply, 3, encoded) and type(reply[1]) is int
-
-
 def replaced(reply: Any, encoded: bytes) -> bool:
     """Take how many rows were written, and the positions of the others."""
-    return _is_split(reply, 2, encoded)
+    if type(reply) is not list or len(reply) != 2:  # noqa: PLR2004 - written, left
+        return False
+    written, left = reply
+    count = _keys_of(encoded) - 2
+    return (
+        _is_count(written)
+        and type(left) is list
+        and written + len(left) == count
+        and all(_is_count(each) and each < count for each in left)
+    )
 
 
 def a_number(reply: Any, _encoded: bytes) -> bool:
     """Take an integer."""
     return type(reply) is int
-
-
-def _is_split(reply: Any, width: int, encoded: bytes) -> bool:
-    if type(reply) is not list or len(reply) != width:
-        return False
-    done, left, count = reply[0], reply[-1], _keys_of(encoded) - 2
-    return (
-        _is_count(done)
-        and type(left) is list
-        and done + len(left) == count
-        and all(_is_count(each) and each < count for each in left)
-    )
 
 
 def _is_rejected(row: Any, count: int) -> bool:

@@ -90,7 +90,6 @@ def load_script(name: str, fits: replies.Fits, *, writes: bool) -> Script:
 GET_FEATURES = load_script("get_features", replies.a_row, writes=False)
 GET_FEATURES_BATCH = load_script("get_features_batch", replies.rows, writes=False)
 UPSERT_FEATURES = load_script("upsert_features", replies.outcomes, writes=True)
-LOAD_ENTITIES = load_script("load_entities", replies.loaded, writes=True)
 REPLACE_ROWS = load_script("replace_rows", replies.replaced, writes=True)
 DELETE_ENTITY = load_script("delete_entity", replies.a_number, writes=True)
 REPACK_ROWS = load_script("repack_rows", replies.a_number, writes=True)
@@ -103,7 +102,6 @@ SCRIPTS = (
     GET_FEATURES,
     GET_FEATURES_BATCH,
     UPSERT_FEATURES,
-    LOAD_ENTITIES,
     REPLACE_ROWS,
     INCREMENT_FEATURES,
     RECORD_EVENTS,

@@ -22,9 +22,10 @@ local function replace(key, declared, columns, stored, time, checks)
       return 'D'
     end
   end
-  local added = store_whole(key, fields, time, declared)
+  local name_count, added = #columns.names, redis.pcall('HSET', key, unpack(fields))
   if type(added) == 'table' then return nil, added end
-  local existed = added < #columns.names
+  set_expiry(key, added, 2 + name_count, time, declared)
+  local existed = added < name_count
   if checks then existed = stored[1] and stored[2] ~= DELETED end
   return existed and 'A' or 'C'
 end

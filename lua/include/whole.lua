@@ -24,13 +24,9 @@ local function in_the_way(stored, time)
   return newest and (newest > time or (newest == time and stored[2] == DELETED))
 end
 
--- Write a complete row, in `fields` as HSET takes it, and set when it expires. Return how many of its fields are new,
--- or an error reply where there is one; nothing has been written then.
-local function store_whole(key, fields, time, declared)
-  local added = redis.pcall('HSET', key, unpack(fields))
-  if type(added) == 'table' then return added end
+-- Set when an entity expires whose complete row HSET has just written; `added` of its `count` fields were new.
+local function set_expiry(key, added, count, time, declared)
   if declared.ttl > 0 then redis.call('PEXPIREAT', key, time_text(time + declared.ttl))
   -- Some of the fields were there and some were not, as where an entity was deleted: its tombstone would expire.
-  elseif declared.ttl_ended or (added > 0 and added < #fields / 2) then redis.call('PERSIST', key) end
-  return added
+  elseif declared.ttl_ended or (added > 0 and added < count) then redis.call('PERSIST', key) end
 end

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from featurestore.ingest.writer import ROWS_PER_CALL, BulkWriter
+from featurestore.ingest.writer import ROWS_PER_CALL, ROWS_PER_UPSERT, BulkWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.servers import Server, wait_until
@@ -36,7 +36,6 @@ deletions = st.tuples(st.sampled_from("abcd"), st.integers(0, 4))
     st.lists(st.one_of(st.lists(cells, max_size=14), deletions), max_size=6),
     st.sampled_from([1, 2, 5]),
     st.sampled_from([None, TIME, "own"]),
-    st.booleans(),
 )
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
@@ -44,7 +43,6 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
     steps: list[Any],
     per_call: int,
     event_time: Any,
-    restores: bool,  # noqa: FBT001 - drawn
 ) -> None:
     store, columns = loading.store, [*COLUMNS]
     if event_time == "own":
@@ -70,7 +68,7 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
         outcomes: list[Any] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("featurestore.ingest.writer.ROWS_PER_CALL", per_call)
-            patch.setattr(loading, "_loads", restores)
+            patch.setattr("featurestore.ingest.writer.ROWS_PER_UPSERT", per_call)
             given_time = None if event_time == "own" else event_time
             for step in steps:
                 if isinstance(step, tuple):
@@ -83,31 +81,46 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
     assert results[0] == results[1]
 
 
-def test_new_entities_cost_one_command_each_and_known_ones_one_vain_call(loading: BulkWriter) -> None:
+@pytest.mark.parametrize("event_time", [None, TIME])
+def test_an_entity_costs_one_command_unless_it_has_to_be_compared(loading: BulkWriter, event_time: int | None) -> None:
     store, count = loading.store, 8 * ROWS_PER_CALL
     table = [(f"u{index}", *PLAIN) for index in range(count)]
+    newer = [(row[0], "y", *row[2:]) for row in table]
+    for known, rows in enumerate((table, newer)):
+        store.transport.command("CONFIG", "RESETSTAT")
+        assert loading.write(COLUMNS, rows, event_time=event_time).written == count
+        calls = calls_of(store)
+        assert (calls["evalsha"], calls["hset"], calls["sadd"]) == (8, count, 8)
+        assert calls.get("exists", 0) == (8 if event_time else 0)
+        assert calls["hmget"] == 8 + (count if event_time and known else 0)  # a call looks at the schema
     store.transport.command("CONFIG", "RESETSTAT")
-    assert loading.write(COLUMNS, table).written == count
-    calls = calls_of(store)
-    assert (calls["evalsha"], calls["restore"], calls["exists"]) == (8, count, 8)
-    assert "hset" not in calls
-    store.transport.command("CONFIG", "RESETSTAT")
-    assert loading.write(COLUMNS, table).written == count
-    calls = calls_of(store)
-    assert calls["hset"] == count
-    assert {"restore", "hmget"} & calls.keys() == {"hmget"}  # of the schema
-    assert calls["evalsha"] == calls["hmget"] + 4  # those that were under way before the first reply
+    assert loading.write(COLUMNS, newer, event_time=event_time).written == count
+    assert calls_of(store).get("hset", 0) == (0 if event_time else count)  # the same rows again
     assert store.count() == count
 
 
-def test_a_few_known_among_new_ones_do_not_stop_the_loading(loading: BulkWriter) -> None:
+@pytest.mark.parametrize("event_time", [None, TIME])
+def test_a_few_known_among_new_ones(loading: BulkWriter, event_time: int | None) -> None:
     store, count = loading.store, 8 * ROWS_PER_CALL
     table = [(f"u{index}", *PLAIN) for index in range(count)]
-    store.upsert_table(COLUMNS, [("u5", "old", *PLAIN[1:]), ("u1500", "old", *PLAIN[1:])])
-    store.transport.command("CONFIG", "RESETSTAT")
-    assert loading.write(COLUMNS, [*table, ("u7", "newest", *PLAIN[1:])]).written == count + 1
-    assert calls_of(store)["hset"] == 3
+    for name, late in (("u5", -1), ("u1500", -1), ("u1600", 1)):
+        store.upsert_table(COLUMNS, [(name, "old", *PLAIN[1:])], event_time=event_time and event_time + late)
+    result = loading.write(COLUMNS, [*table, ("u7", "newest", *PLAIN[1:])], event_time=event_time)
+    assert (result.written, result.skipped) == ((count, 1) if event_time else (count + 1, 0))
     assert store.get_many(["u5", "u1500", "u7"], ["s"]) == [{"s": "x"}, {"s": "x"}, {"s": "newest"}]
+    assert store.get("u1600", ["s"]) == {"s": "old" if event_time else "x"}
+    assert store.count() == count
+
+
+def test_rows_that_are_not_plain_go_through_the_upsert(loading: BulkWriter) -> None:
+    store, count = loading.store, 2 * ROWS_PER_CALL + 1
+    table = [(f"u{index}", *PLAIN) for index in range(count)]
+    table[ROWS_PER_CALL] = ("u0", "x" * 1025, *PLAIN[1:])
+    store.transport.command("CONFIG", "RESETSTAT")
+    assert loading.write(COLUMNS, table).written == count
+    assert calls_of(store)["evalsha"] == 2 + ROWS_PER_CALL // ROWS_PER_UPSERT  # a call of them, in pieces
+    assert store.get("u0", ["s", "f"]) == {"s": "x" * 1025, "f": 1.5}
+    assert store.count() == count - 1
 
 
 @pytest.mark.parametrize("name", ["redis62", "redis7", "valkey9"])
@@ -146,17 +159,15 @@ def test_a_write_whose_link_broke_may_start_again(valkey: Server) -> None:
     writer.close()
 
 
-def test_a_user_who_may_not_restore_does_without(loading: BulkWriter) -> None:
+def test_a_user_needs_no_dangerous_permission(loading: BulkWriter) -> None:
     store = loading.store
-    store.transport.command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-restore")
+    store.transport.command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-@dangerous")
     socket_url = store.transport.address.removeprefix("unix://")
     limited = BulkWriter(f"unix://limited:secret@{socket_url}")
     table = [(f"u{index}", *PLAIN) for index in range(3 * ROWS_PER_CALL)]
-    assert limited.write(COLUMNS, table).written == len(table)
-    for _ in range(3):
-        store.transport.command("CONFIG", "RESETSTAT")
-        assert limited.write(COLUMNS, table).written == len(table)
-        assert calls_of(store)["evalsha"] == 3  # it is not tried again
+    store.transport.command("CONFIG", "RESETSTAT")
+    assert limited.write(COLUMNS, table, event_time=TIME).written == len(table)
+    assert calls_of(store)["evalsha"] == 3
     assert store.count() == len(table)
     limited.close()
     store.transport.command("ACL", "DELUSER", "limited")
@@ -175,7 +186,7 @@ def test_a_schema_that_changes_meanwhile_stops_nothing(loading: BulkWriter) -> N
     loading.store.transport.command("CONFIG", "RESETSTAT")
     loading.store.schema()
     assert loading.write((*COLUMNS, "later"), table_of_all).written == ROWS_PER_CALL
-    assert calls_of(loading.store)["restore"] == ROWS_PER_CALL
+    assert calls_of(loading.store)["evalsha"] == 1  # of replace_rows again: upserts would be in pieces
 
 
 @pytest.mark.parametrize("state", [("maxmemory", 1), ("replica",)])
@@ -192,12 +203,13 @@ def test_a_redis_that_takes_no_writes_says_so(valkey: Server, state: Sequence[An
     writer.close()
 
 
-def test_loaded_rows_survive_a_crash_with_an_append_only_file(valkey: Server) -> None:
+def test_rows_survive_a_crash_with_an_append_only_file(valkey: Server) -> None:
     writer = BulkWriter(valkey.url)
     writer.store.apply(Definition(features=FEATURES, ttl="1h"))
     table = [(f"u{index}", *PLAIN) for index in range(ROWS_PER_CALL)]
+    writer.store.transport.command("CONFIG", "RESETSTAT")
     assert writer.write(COLUMNS, table).written == len(table)
-    assert calls_of(writer.store)["restore"] == len(table)
+    assert calls_of(writer.store)["evalsha"] == 1  # of replace_rows: upserts would be in pieces
     before = writer.store.get_many(["u0", "u7"]), writer.store.transport.command("PEXPIRETIME", "user:u7:features")
     valkey.stop()
     valkey.start()

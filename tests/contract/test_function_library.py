@@ -17,6 +17,7 @@ TIME, LATER = 1_700_000_000_000, 1_700_000_001_000
 KEYS = ["all_users", "user:schema"]
 ITEM_KEYS = ["all_items", "item:schema"]
 ITEM_LAYOUT = "00ebc33b"  # the first of the SHA-1 of its features as JSON
+ITEM_ROW = b"\x94\xa11\xb0%b\x92\xca\x3f\x00\x00\x00\xa1x\xa30.5\xa1x" % ITEM_LAYOUT.encode()  # id, packed row, texts
 
 
 def hashes(*entity_ids: str) -> list[str]:
@@ -37,7 +38,7 @@ def calls(now: int) -> list[Call]:
         ("increment_features", [*KEYS, *hashes("a")], ["a", LATER, "plays", "5", "score", "-0.25"]),
         ("record_events", [*KEYS, *hashes("a", "a", "b")], [now, 1, "@event_id", "a", "1", "a", "1", "b", "2"]),
         ("replace_rows", [*ITEM_KEYS, "item:1:features"],
-         [ITEM_LAYOUT, TIME, 2, "price", "title", "1", b"\x92\xca\x3f\x00\x00\x00\xa1x", "0.5", "x"]),
+         [ITEM_LAYOUT, TIME, 2, "price", "title", ITEM_ROW]),
         ("get_features", [*hashes("a"), *KEYS], ["a"]),
         ("get_features", [*hashes("a"), *KEYS], ["a", "name", "often", "?max_age=100000000000000"]),
         ("get_features", ["item:1:features", *ITEM_KEYS], ["1", f"@{ITEM_LAYOUT}"]),
@@ -48,11 +49,10 @@ def calls(now: int) -> list[Call]:
         ("delete_entity", [*hashes("b"), "all_users"], ["b", now + 1000, 86_400_000]),
         ("delete_entity", [*hashes("x"), "all_users"], ["x"]),
         ("sweep_members", ["all_users", *hashes("a", "b")], ["a", "b"]),
-        ("load_entities", KEYS, []),
         ("get_features", [*hashes("a"), *KEYS], ["a", "unheard-of"]),
         ("upsert_features", [*KEYS, *hashes("a")], ["yesterday", 1, "plays", "a", "1"]),
         ("upsert_features", ["user:schema", "user:schema", *hashes("a")], ["", 1, "plays", "a", "1"]),
-        ("replace_rows", [*ITEM_KEYS, "item:1:features"], ["another!", "", 1, "price", "1", b"\x91\x01", "1"]),
+        ("replace_rows", [*ITEM_KEYS, "item:1:features"], ["another!", TIME, 2, "price", "title", ITEM_ROW]),
         *((script.name, [], []) for script in SCRIPTS),
     ]  # fmt: skip
 

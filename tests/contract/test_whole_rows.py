@@ -1,4 +1,4 @@
-"""load_entities and replace_rows with rows that the client makes: byte for byte what the upsert makes of them."""
+"""replace_rows with rows that the client makes: byte for byte what the upsert makes of them."""
 
 import time
 from collections.abc import Sequence
@@ -21,8 +21,7 @@ from featurestore import (
 )
 from featurestore.contract import row_calls
 from featurestore.contract.row_calls import row_calls_for
-from featurestore.contract.scripts import LOAD_ENTITIES, REPLACE_ROWS
-from featurestore.errors import FeatureStoreError
+from featurestore.contract.scripts import REPLACE_ROWS
 from featurestore.schema.definition import FeatureDefinition
 
 pytestmark = pytest.mark.skipif(row_calls.writer_type is None, reason="the extension was not built")
@@ -44,30 +43,26 @@ texts = st.one_of(
     st.builds(lambda letter, count: letter * count, st.sampled_from("aé😀"), st.integers(0, 256)),
 )  # fmt: skip
 ids = st.one_of(texts, st.sampled_from(["u", "user:*", "a/b", " "])).filter(lambda text: 0 < len(text.encode()) <= 256)
+ROW = b"\x93\xa1u\xa1a\xa11"
+"""An array of an id, a packed row and a text."""
+
 rows = st.lists(
     st.tuples(ids, texts, floats, floats, ints, st.booleans()), min_size=1, max_size=6, unique_by=lambda row: row[0]
 )
 
 
-def load(store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = "") -> Any:
-    """Return the reply to a call of the script alone, None where the rows are not for it."""
-
-    def now() -> int:
-        seconds, microseconds = store.transport.command("TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    calls = row_calls_for(store.keys, store.schema(), columns, event_time, now)
-    encoded = calls and calls.load(list(table))
-    return store.transport.run_encoded(LOAD_ENTITIES, encoded) if encoded else None
-
-
 def replace(
     store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = ""
 ) -> Any:
-    """Return the reply to a call of replace_rows, None where the rows are not for it."""
-    calls = row_calls_for(store.keys, store.schema(), columns, event_time, lambda: 0)
-    encoded = calls and calls.replace(list(table))
+    """Return the reply to a call of the script alone, None where the rows are not for it."""
+    calls = row_calls_for(store.keys, store.schema(), columns, event_time)
+    encoded = calls and calls.encode(list(table))
     return store.transport.run_encoded(REPLACE_ROWS, encoded) if encoded else None
+
+
+def forget(store: FeatureStore, *ids: str) -> None:
+    """Take entities away without a trace."""
+    store.transport.command("DEL", "all_users", *map(store.keys.features, ids))
 
 
 def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
@@ -82,26 +77,19 @@ def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
 @example([("u", "a" * 63, 5e-324, 1.7976931348623157e308, 2**53 - 1, True)], TIME)
 @example([("u", "é" * 128, 3.4028235677973366e38, 2.0**63, 1 - 2**53, True)], TIME)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_loaded_hash_is_what_the_upsert_makes_of_the_row(
-    loading: BulkWriter, table: list[Any], event_time: int
-) -> None:
+def test_a_hash_is_what_the_upsert_makes_of_the_row(loading: BulkWriter, table: list[Any], event_time: int) -> None:
     store = loading.store
     empty(store)
     assert store.upsert_table(COLUMNS, table, event_time=event_time).verdicts == "C" * len(table)
     expected, members = dumps(store, table), sorted(store.transport.command("SMEMBERS", "all_users"))
-    store.transport.command("DEL", "all_users", *map(store.keys.features, [row[0] for row in table]))
-    reply = load(store, table, event_time=str(event_time))
-    assert (reply[0], reply[2]) == (len(table), [])
-    assert dumps(store, table) == expected
-    assert sorted(store.transport.command("SMEMBERS", "all_users")) == members
-    store.transport.command("DEL", "all_users", *map(store.keys.features, [row[0] for row in table]))
+    forget(store, *[row[0] for row in table])
     assert replace(store, table, event_time=str(event_time)) == [len(table), []]
     assert dumps(store, table) == expected
     assert sorted(store.transport.command("SMEMBERS", "all_users")) == members
 
 
-@pytest.mark.parametrize("count", [1, 15, 16, 300])
-def test_schemas_of_any_width_are_loaded(loading: BulkWriter, count: int) -> None:
+@pytest.mark.parametrize("count", [1, 15, 16, 300, 1000])
+def test_rows_of_any_width_are_written(loading: BulkWriter, count: int) -> None:
     store = loading.store
     store.transport.command("FLUSHALL")
     names = [f"f{index}" for index in range(count)]
@@ -110,11 +98,12 @@ def test_schemas_of_any_width_are_loaded(loading: BulkWriter, count: int) -> Non
     store.upsert_table(names, table, event_time=TIME)
     expected = store.get_many(["u", "v"])
     encodings = [store.transport.command("OBJECT", "ENCODING", "user:u:features")]
-    store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
-    assert load(store, table, columns=names)[0] == 2
-    assert store.get_many(["u", "v"]) == expected
-    assert store.get_many(["u", "v"], names) == expected
-    assert [store.transport.command("OBJECT", "ENCODING", "user:u:features")] == encodings
+    forget(store, "u", "v")
+    for _ in range(2):
+        assert replace(store, table, columns=names, event_time=str(TIME)) == [2, []]
+        assert store.get_many(["u", "v"]) == expected
+        assert store.get_many(["u", "v"], names) == expected
+        assert [store.transport.command("OBJECT", "ENCODING", "user:u:features")] == encodings
 
 
 @pytest.mark.parametrize("timed", [True, False])
@@ -134,7 +123,7 @@ def test_schemas_of_any_width_are_loaded(loading: BulkWriter, count: int) -> Non
         {"features": {**FEATURES, "s": FeatureDefinition("string", "x")}},
     ],
 )
-def test_rules_of_the_schema_hold_for_loaded_rows(loading: BulkWriter, options: Any, *, timed: bool) -> None:
+def test_rules_of_the_schema_hold(loading: BulkWriter, options: Any, *, timed: bool) -> None:
     store = loading.store
     store.apply(Definition(**{"features": FEATURES, **options}))
     now = int(time.time() * 1000)
@@ -143,15 +132,12 @@ def test_rules_of_the_schema_hold_for_loaded_rows(loading: BulkWriter, options: 
     table = [(entity_id, *own, "x", 1.5, -2.0, 7, True) for entity_id, own in zip("uv", times, strict=True)]
     store.upsert_table(columns, table, event_time=now)
     expected = dumps(store, table)
-    store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
-    assert load(store, table, columns=columns, event_time=str(now))[0] == 2
-    assert dumps(store, table) == expected
     for _ in range(2):
         assert replace(store, table, columns=columns, event_time=str(now)) == [2, []]
         assert dumps(store, table) == expected
-        store.transport.command("DEL", "all_users", "user:u:features", "user:v:features")
+        forget(store, "u", "v")
     store.apply(Definition(features=FEATURES, ttl="none"))
-    assert load(store, [("w", "x", 1.5, 2.0, 7, True)])[0] == 1
+    assert replace(store, [("w", "x", 1.5, 2.0, 7, True)])[0] == 1
     assert store.transport.command("PTTL", "user:w:features") == -1
     expiry = now + 100_000_000
     store.transport.command("PEXPIREAT", "user:w:features", expiry)
@@ -160,59 +146,24 @@ def test_rules_of_the_schema_hold_for_loaded_rows(loading: BulkWriter, options: 
 
 
 @pytest.mark.parametrize("limit", ["ttl", "max_age"])
-def test_rows_near_their_end_are_for_redis_to_judge(loading: BulkWriter, limit: str) -> None:
+def test_rows_past_their_end_are_left(loading: BulkWriter, limit: str) -> None:
     loading.store.apply(Definition(features=FEATURES, **{limit: "1h"}))  # type: ignore[arg-type]
     row = ("u", "x", 1.5, 2.0, 7, True)
     now = int(time.time() * 1000)
-    assert load(loading.store, [row], event_time=str(now - 3_600_500)) is None
-    assert load(loading.store, [row], event_time=str(now - 3_500_000))[0] == 1
+    assert replace(loading.store, [row], event_time=str(now - 3_700_000)) == [0, [0]]
+    assert loading.store.get("u") is None
+    assert replace(loading.store, [row], event_time=str(now - 3_500_000)) == [1, []]
     result = loading.write(COLUMNS, [("v", *row[1:])], event_time=now - 3_700_000)
     assert (result.written, result.skipped) == ((0, 1) if limit == "ttl" else (1, 0))
-
-
-def test_what_is_stored_stays_be_it_a_tombstone_or_no_hash(loading: BulkWriter) -> None:
-    store = loading.store
-    store.upsert([("known", {"i": 1})], event_time=TIME)
-    store.delete("gone", event_time=TIME)
-    store.transport.command("SET", "user:odd:features", "x")
-    names = ["new", "known", "gone", "new", "odd", "other"]
-    reply = load(store, [(name, "x", 1.5, 2.0, 7, True) for name in names])
-    assert (reply[0], reply[2]) == (2, [1, 2, 3, 4])
-    assert abs(reply[1] - time.time() * 1000) < 60_000
-    assert store.get("known", ["i", "f"]) == {"i": 1, "f": None}
-    assert store.get("gone") is None
-    assert sorted(store.transport.command("SMEMBERS", "all_users")) == [b"known", b"new", b"other"]
-    again = load(store, [(name, "x", 1.5, 2.0, 7, True) for name in names])
-    assert (again[0], again[2]) == (0, [0, 1, 2, 3, 4, 5])
-    store.transport.command("DEL", "user:odd:features")
-
-
-def test_what_does_not_fit_is_refused_and_nothing_written(loading: BulkWriter) -> None:
-    store, keys = loading.store, ["all_users", "user:schema", "user:u:features"]
-    layout = store.schema().layout
-
-    def refused(words: Sequence[Any], kind: type[FeatureStoreError], of: Sequence[str] = keys) -> None:
-        with pytest.raises(kind):
-            store.transport.run(LOAD_ENTITIES, of, words)
-        assert store.transport.command("EXISTS", "user:u:features", "all_users") == 0
-
-    refused([], BadArgumentsError)
-    refused([layout, 2], BadArgumentsError)
-    refused([layout, 4, "u", "x", "x", "x"], BadArgumentsError)
-    refused([layout, 2, "u", "x"], BadArgumentsError, keys[:2])
-    refused(["00000000", 2, "u", "x"], SchemaChangedError)
-    refused([layout, 2, "u", b"no dump"], RedisError)
-    refused([layout, 3, "u", "soon", b"no dump"], RedisError)
-    refused([layout, 2, "u", "x"], NoSchemaError, ["all_users", "user:none", "user:u:features"])
-    refused([layout, 2, "u", "x"], RedisError, ["user:schema", "user:schema", "user:u:features"])
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        [], ["L"], ["L", "", 0], ["L", "x", 1, "n", "u", "a", "1"], ["L", "", 1, "n", "u", "a"],
-        ["L", "", 1, "m", "u", "a", "1"], ["L", "@", 1, "n", "u", "a", "1"], ["L", "", "?", "n", "u", "a", "1"],
-        ["L", "", 2, "n", "n", "u", "a", "1", "1"], ["L", "", 2, "n", "x", "u", "a", "1", "1"],
+        [], ["L"], ["L", "", 0], ["L", "", 1, "n"], ["L", "x", 1, "n", ROW], ["L", "", 1, "n", b"\x92\xa1u\xa1a"],
+        ["L", "", 1, "m", ROW], ["L", "@", 1, "n", ROW], ["L", "", "?", "n", ROW], ["L", "", 1, "n", ROW, ROW],
+        ["L", "", 2, "n", "n", b"\x94\xa1u\xa1a\xa11\xa11"], ["L", "", 2, "n", "x", b"\x94\xa1u\xa1a\xa11\xa11"],
+        ["L", "", 1, "n", ""], ["L", "", 1, "n", "\x05"], ["L", "", 1, "n", ROW[:-1]], ["L", "", 1, "n", b"\xc1"],
     ],
 )  # fmt: skip
 def test_replace_rows_refuses_arguments_that_do_not_fit(transport: Transport, words: list[Any]) -> None:
@@ -239,26 +190,28 @@ def test_rows_are_replaced_on_every_backend_and_the_others_left(transport: Trans
     assert store.get_many(["newer", "gone"], ["i", "s"]) == [{"i": 1, "s": None}, None]
     assert replace(store, table) == [5, [3]]  # without a time, whatever is stored
     assert store.get_many([row[0] for row in table if row[0] != "odd"]) == [whole] * 5
-    other: list[Any] = [store.schema().layout[::-1], "", 5, *COLUMNS, "u", "", "x", "1", "2", "3", "true"]
+    array = b"\x97\xa1u\xa1a\xa1x\xa11\xa12\xa13\xa4true"
+    other: list[Any] = [store.schema().layout[::-1], "", 5, *COLUMNS, array]
     with pytest.raises(SchemaChangedError):
         transport.run(REPLACE_ROWS, ["all_users", "user:schema", "user:u:features"], other)
     with pytest.raises(NoSchemaError):
         transport.run(REPLACE_ROWS, ["all_users", "user:none", "user:u:features"], other)
+    for keys in (["user:schema", "user:schema"], ["all_users", "all_users"]):
+        with pytest.raises(RedisError, match="WRONGTYPE"):
+            transport.run(REPLACE_ROWS, [*keys, "user:u:features"], [store.schema().layout, *other[1:]])
+    assert transport.command("EXISTS", "user:u:features") == 0
 
 
-def test_a_server_that_reads_no_such_dumps_says_so_and_writes_nothing(transport: Transport) -> None:
+def test_rows_are_compared_with_those_before_them_on_every_backend(transport: Transport) -> None:
     store = FeatureStore(transport)
     store.apply(Definition(features=FEATURES))
-    calls = row_calls_for(store.keys, store.schema(), COLUMNS, "1", lambda: 1)
-    encoded = calls and calls.load([("u", "x", 1.5, 2.0, 7, True)])
-    assert encoded
-    if "valkey" in repr(transport) or "redis7" in repr(transport):
-        assert transport.run_encoded(LOAD_ENTITIES, encoded)[0] == 1
-        return
-    with pytest.raises(RedisError, match=r"DUMP payload|Bad data format|syntax error"):
-        transport.run_encoded(LOAD_ENTITIES, encoded)
-    assert store.count() == 0
-    assert transport.command("EXISTS", "user:u:features") == 0
+    columns = ("@event_time", *COLUMNS)
+    table = [("u", TIME + late, f"{late}", *PLAIN[1:]) for late in (1, 0, 2, 1, 2)]
+    assert replace(store, [("v", TIME, *PLAIN), *table], columns=columns) == [4, [2, 4]]  # nothing is stored yet
+    assert store.get_many(["u", "v"], ["s"]) == [{"s": "2"}, {"s": "x"}]
+    assert replace(store, table, columns=columns) == [2, [0, 1, 3]]
+    assert replace(store, [(name, TIME, *PLAIN) for name in "vw"], columns=columns) == [2, []]
+    assert store.count() == 3
 
 
 @pytest.mark.parametrize(
@@ -273,21 +226,21 @@ def test_a_server_that_reads_no_such_dumps_says_so_and_writes_nothing(transport:
         ("u", "x", 1.5, 2.0, True, True), ("u", "x", 1.5, 2.0, 7, 1), ("u", "x", 1.5, 2.0, 7, "true"), 5, None,
     ],
 )  # fmt: skip
-def test_a_row_that_is_not_plain_is_not_loaded(loading: BulkWriter, odd: Any) -> None:
+def test_a_row_that_is_not_plain_is_not_encoded(loading: BulkWriter, odd: Any) -> None:
     fine = ("v", *PLAIN)
-    assert load(loading.store, [fine, odd]) is None
-    assert load(loading.store, [odd, fine]) is None
-    assert load(loading.store, [list(fine)])[0] == 1
+    assert replace(loading.store, [fine, odd]) is None
+    assert replace(loading.store, [odd, fine]) is None
+    assert replace(loading.store, [list(fine)])[0] == 1
 
 
 @pytest.mark.parametrize("event_time", ["-1", "1e3", "2026-01-01T00:00:00Z", "9" * 16, "9" * 40])
 def test_other_times_and_columns_are_for_the_upsert(loading: BulkWriter, event_time: str) -> None:
     store = loading.store
-    assert load(store, [("u", *PLAIN)], event_time=event_time) is None
-    assert load(store, [("u", *PLAIN[1:])], columns=COLUMNS[1:]) is None
-    assert load(store, [("u", *PLAIN, 1.0)], columns=(*COLUMNS, "f")) is None
+    assert replace(store, [("u", *PLAIN)], event_time=event_time) is None
+    assert replace(store, [("u", *PLAIN[1:])], columns=COLUMNS[1:]) is None
+    assert replace(store, [("u", *PLAIN, 1.0)], columns=(*COLUMNS, "f")) is None
     timed = ("@event_time", *COLUMNS)
     for own in (-1, 10**15, 2**70, "5", None, 1.0, True):
-        assert load(store, [("u", own, *PLAIN)], columns=timed) is None
+        assert replace(store, [("u", own, *PLAIN)], columns=timed) is None
     store.apply(Definition(features={"e": "float32[2]"}))
-    assert load(store, [("u", *PLAIN, b"12345678")], columns=(*COLUMNS, "e")) is None
+    assert replace(store, [("u", *PLAIN, b"12345678")], columns=(*COLUMNS, "e")) is None

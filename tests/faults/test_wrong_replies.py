@@ -22,7 +22,6 @@ from featurestore.contract.scripts import (
     GET_FEATURES,
     GET_FEATURES_BATCH,
     INCREMENT_FEATURES,
-    LOAD_ENTITIES,
     RECORD_EVENTS,
     REPACK_ROWS,
     REPLACE_ROWS,
@@ -107,11 +106,10 @@ def without_pause(transport: Any) -> None:
         ),
         (RECORD_EVENTS, [[1, 1, [], b"AS"]], [1, [1, 1]]),
         (
-            LOAD_ENTITIES,
-            [[2, 5, []], [0, 5, [0, 1]]],
-            [2, [2, []], [1, 5, []], [1, 5, [2]], [1, b"5", [0]], [2, 5, [], 1]],
+            REPLACE_ROWS,
+            [[2, []], [1, [0]], [0, [0, 1]]],
+            [2, [2], [2, 5, []], [1, []], [1, [2]], [1, [b"0"]], [1, [-1]], [2, [], 1]],
         ),
-        (REPLACE_ROWS, [[2, []], [1, [0]]], [2, [2], [2, 5, []], [1, [b"0"]], [1, [-1]]]),
         (INCREMENT_FEATURES, [None, b"\x91\x01"], [b"x", 1, [b"\x91\x01"]]),
         *(
             (script, [0, 1, -1], [None, b"1", [1], 1.0, True])

@@ -32,7 +32,16 @@ def _pack_one(value: Any) -> bytes:
 
 
 def _unpack(encoded: bytes) -> list[Any]:
-    """Unpack an array as cmsgpack does: text is bytes, and nil leaves a hole."""
+    """Unpack an array as cmsgpack does: text is bytes, whatever they are, and nil leaves a hole."""
+    if encoded[:1] == b"\xdd":  # of strings that may be no text
+        strings, position = [], 5
+        for _ in range(int.from_bytes(encoded[1:5])):
+            lead = encoded[position]
+            width = {0xD9: 1, 0xDA: 2, 0xDB: 4}.get(lead, 0)
+            start = position + 1 + width
+            position = start + (int.from_bytes(encoded[position + 1 : start]) if width else lead - 0xA0)
+            strings.append(encoded[start:position])
+        return strings
     values = msgspec.msgpack.decode(encoded)
     return [value.encode() if isinstance(value, str) else value for value in values]
 
