@@ -25,41 +25,42 @@ Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTY
 Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schema; all features by layout cost a
          SISMEMBER and one HGET, if the entity has a packed row of that layout.
 ]]
-local arguments, keys, pcall, string = ARGV, KEYS, redis.pcall, string -- locals are quicker than globals
-if #keys ~= 3 or #arguments < 1 or #arguments > 5001 then
-  return redis.error_reply('BADARGS want 3 keys (hash, members, schema), then id and at most 5000 names')
-end
-local wanted, by_layout, found = arguments[2], #arguments == 2, nil
-if wanted == '?current' and #arguments == 3 and string.byte(arguments[3], 1) == 64 then
-  local current = pcall('HGET', keys[3], '@layout')
-  if type(current) == 'string' and arguments[3] ~= '@' .. current then
-    return redis.error_reply('SCHEMA_CHANGED the schema has another layout now: read it again')
+local function get_features(KEYS, ARGV)
+  -- @include bytes
+  -- @include row_format
+  -- @include schema_errors
+  local pcall, string = redis.pcall, string -- locals are quicker than globals
+  if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 5001 then
+    return redis.error_reply('BADARGS want 3 keys (hash, members, schema), then id and at most 5000 names')
   end
-  wanted, by_layout = arguments[3], true
+  local wanted, by_layout, found = ARGV[2], #ARGV == 2, nil
+  if wanted == '?current' and #ARGV == 3 and string.byte(ARGV[3]) == AT_SIGN then
+    local current = pcall('HGET', KEYS[3], '@layout')
+    if type(current) == 'string' and ARGV[3] ~= '@' .. current then return redis.error_reply(SCHEMA_CHANGED) end
+    wanted, by_layout = ARGV[3], true
+  end
+  local known = pcall('SISMEMBER', KEYS[2], ARGV[1])
+  if known ~= 1 then
+    if known == 0 and pcall('EXISTS', KEYS[3]) == 1 then return false end -- without a schema nobody would be known
+    if type(known) == 'table' then return known end
+  end
+  by_layout = by_layout and string.byte(wanted) == AT_SIGN
+  if by_layout then
+    -- The usual read ends here, before the functions for all others are even made.
+    found = pcall('HGET', KEYS[1], '@row')
+    if type(found) == 'string' and '@' .. string.sub(found, 1, LAYOUT_BYTES) == wanted
+      and string.byte(found, LAYOUT_BYTES + 1) >= LEAST_ARRAY then return found end
+  end
+  -- @include row
+  -- @include strings
+  -- @include wanted
+  -- @include answer
+  found = found and row_of_layout(found, sub(wanted, 2))
+  if not found then
+    local selection, failure = read_wanted(KEYS[3], { unpack(ARGV, 2) })
+    if failure then return failure end
+    found = answer_of(KEYS[1], selection)
+  end
+  -- A read by layout gets here with the schema's own layout only: read_wanted refuses any other.
+  return found and by_layout and sub(wanted, 2) .. found or found or false
 end
-local known = pcall('SISMEMBER', keys[2], arguments[1])
-if known ~= 1 then
-  if known == 0 and pcall('EXISTS', keys[3]) == 1 then return false end -- without a schema nobody would be known
-  if type(known) == 'table' then return known end
-end
-by_layout = by_layout and string.byte(wanted, 1) == 64
-if by_layout then
-  -- The usual read ends here, before the functions for all others are even made; include/row.lua has the format.
-  found = pcall('HGET', keys[1], '@row')
-  if type(found) == 'string' and '@' .. string.sub(found, 1, 8) == wanted and string.byte(found, 9) >= 144
-  then return found end
-end
--- @include clock
--- @include parse
--- @include window
--- @include schema
--- @include row
--- @include answer
-found = found and row_of_layout(found, string.sub(wanted, 2))
-if not found then
-  local selection, failure = read_schema(keys[3], { unpack(arguments, 2) })
-  if failure then return failure end
-  found = answer_of(keys[1], selection)
-end
--- What was asked for by layout is that layout's by now, or there was a failure.
-return found and by_layout and string.sub(wanted, 2) .. found or found or false

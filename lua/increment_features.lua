@@ -17,71 +17,65 @@ Errors   BADARGS, BADID, BADTIME, BADTYPE (also for a result beyond 2^53 or beyo
          Redis's own (OOM, READONLY, WRONGTYPE). After an error nothing has been written.
 Cost     O(features)
 ]]
--- @include clock
--- @include time
--- @include parse
--- @include time_error
--- @include window
--- @include schema
--- @include row
--- @include entity
--- @include touch
-local id, time = ARGV[1], ARGV[2]
-if #KEYS ~= 3 or #ARGV < 4 or #ARGV % 2 ~= 0 or #ARGV > 2002 then
-  return redis.error_reply('BADARGS want keys members, schema, hash; then id, time, and a name and an amount of'
-    .. ' each (at most 1000)')
-end
-if #id == 0 or #id > 256 then return redis.error_reply('BADID an id is 1 to 256 bytes long') end
-time = time == '' and now() or parse_time(time)
-if not time then
-  return redis.error_reply('BADTIME ' .. time_error(ARGV[2]))
-end
-local declared, failure = read_layout(KEYS[2])
-if failure then return failure end
-local members = redis.pcall('SCARD', KEYS[1])
-if type(members) == 'table' then return members end
-local entity
-entity, failure = load_entity(KEYS[3], declared)
-if failure then return failure end
-if entity.floor and entity.floor >= time then return false end
-local slot_of = {}
-for slot = 1, #declared.names do slot_of[declared.names[slot]] = slot end
+local function increment_features(KEYS, ARGV)
+  -- @include clock
+  -- @include entity
+  -- @include float_text
+  -- @include parse
+  -- @include parse_time
+  -- @include schema
+  -- @include store_entity
+  -- @include text
+  -- @include time_error
+  -- @include touch
+  -- @include values
+  local id, time = ARGV[1], ARGV[2]
+  if #KEYS ~= 3 or #ARGV < 4 or #ARGV % 2 ~= 0 or #ARGV > 2002 then
+    return redis.error_reply('BADARGS want keys members, schema, hash; then id, time, and a name and an amount of'
+      .. ' each (at most 1000)')
+  end
+  if #id == 0 or #id > 256 then return redis.error_reply('BADID an id is 1 to 256 bytes long') end
+  time = time == '' and now() or parse_time(time)
+  if not time then return redis.error_reply('BADTIME ' .. time_error(ARGV[2])) end
+  local declared, failure = read_layout(KEYS[2])
+  if failure then return failure end
+  local members = redis.pcall('SCARD', KEYS[1])
+  if type(members) == 'table' then return members end
+  local entity
+  entity, failure = load_entity(KEYS[3], declared)
+  if failure then return failure end
+  if entity.floor and entity.floor >= time then return false end
+  local slot_of = {}
+  for slot = 1, #declared.names do slot_of[declared.names[slot]] = slot end
 
--- The shortest text that reads as the same float.
-local function float_text(value)
-  for digits = 15, 17 do
-    local text = string.format('%.' .. digits .. 'g', value)
-    if tonumber(text) == value then return text end
+  local given, words, results = {}, {}, {}
+  for position = 3, #ARGV, 2 do
+    local name, offered = ARGV[position], ARGV[position + 1]
+    local slot = slot_of[name]
+    local kind = slot and declared.kinds[slot]
+    if not slot then return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
+    if kind ~= 'int' and kind ~= 'float' then
+      return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ' and cannot be incremented')
+    end
+    local amount = parse(kind, offered)
+    if type(amount) ~= 'number' then
+      return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ', not ' .. shown(offered))
+    end
+    local before = entity.values[slot]
+    if before == nil then before = declared.defaults and declared.defaults[slot] or 0 end
+    local value = type(before) == 'number' and before + amount
+    if not value or math.abs(value) == math.huge or (kind == 'int' and math.abs(value) >= 9007199254740992) then
+      return redis.error_reply('BADTYPE ' .. name .. ' would be beyond what can be incremented')
+    end
+    local text = kind == 'int' and string.format('%.0f', value) or float_text(value)
+    given[slot] = math.max(time, time_of(entity, slot, name) or 0)
+    entity.values[slot] = value
+    words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value
   end
+  touch(entity, declared, given, time)
+  if declared.ttl > 0 and entity.base + declared.ttl < now() then return false end
+  failure = store_entity(KEYS[3], entity, declared, words)
+  if failure then return failure end
+  redis.call('SADD', KEYS[1], id)
+  return pack_values(results, #results)
 end
-
-local given, words, results = {}, {}, {}
-for position = 3, #ARGV, 2 do
-  local name, offered = ARGV[position], ARGV[position + 1]
-  local slot = slot_of[name]
-  local kind = slot and declared.kinds[slot]
-  if not slot then return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
-  if kind ~= 'int' and kind ~= 'float' then
-    return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ' and cannot be incremented')
-  end
-  local amount = parse(kind, offered)
-  if type(amount) ~= 'number' then
-    return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ', not ' .. shown(offered))
-  end
-  local before = entity.values[slot]
-  if before == nil then before = declared.defaults and declared.defaults[slot] or 0 end
-  local value = type(before) == 'number' and before + amount
-  if not value or math.abs(value) == huge or (kind == 'int' and math.abs(value) >= 9007199254740992) then
-    return redis.error_reply('BADTYPE ' .. name .. ' would be beyond what can be incremented')
-  end
-  local text = kind == 'int' and string.format('%.0f', value) or float_text(value)
-  given[slot] = math.max(time, time_of(entity, slot, name) or 0)
-  entity.values[slot] = value
-  words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value
-end
-touch(entity, declared, given, time)
-if declared.ttl > 0 and entity.base + declared.ttl < now() then return false end
-failure = store_entity(KEYS[3], entity, declared, words)
-if failure then return failure end
-redis.call('SADD', KEYS[1], id)
-return pack_values(results, #results)

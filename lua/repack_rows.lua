@@ -11,31 +11,30 @@ Reply    how many rows were built. An unknown id, and a key that is no hash, are
 Errors   BADARGS, NOSCHEMA, and Redis's own (OOM, READONLY, WRONGTYPE for a members or schema key of another type).
 Cost     O(ids * features); keep a call to about 100 ids.
 ]]
--- @include clock
--- @include time
--- @include parse
--- @include window
--- @include schema
--- @include row
--- @include entity
-local id_count = #KEYS - 2
-if id_count < 1 or id_count > 5000 or #ARGV ~= id_count then
-  return redis.error_reply('BADARGS want keys members, schema, hash per id; then an id per hash (1 to 5000)')
-end
-local declared, failure = read_layout(KEYS[2])
-if failure then return failure end
-local known = redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV))
-if known.err then return known end
-local built = 0
-for position = 1, id_count do
-  local key = KEYS[2 + position]
-  local stored = known[position] == 1 and redis.pcall('HMGET', key, '@event_time', '@row')
-  if stored and not stored.err and not row_of_layout(stored[2], declared.layout)
-    and redis.call('EXISTS', key) == 1 then
-    local entity = load_entity(key, declared, stored)
-    local reply = store_entity(key, entity, declared, {})
-    if reply then return reply end
-    built = built + 1
+local function repack_rows(KEYS, ARGV)
+  -- @include schema
+  -- @include row
+  -- @include entity
+  -- @include store_entity
+  local id_count = #KEYS - 2
+  if id_count < 1 or id_count > 5000 or #ARGV ~= id_count then
+    return redis.error_reply('BADARGS want keys members, schema, hash per id; then an id per hash (1 to 5000)')
   end
+  local declared, failure = read_layout(KEYS[2])
+  if failure then return failure end
+  local known = redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV))
+  if known.err then return known end
+  local built = 0
+  for position = 1, id_count do
+    local key = KEYS[2 + position]
+    local stored = known[position] == 1 and redis.pcall('HMGET', key, '@event_time', '@row')
+    if stored and not stored.err and not row_of_layout(stored[2], declared.layout)
+      and redis.call('EXISTS', key) == 1 then
+      local entity = load_entity(key, declared, stored)
+      local reply = store_entity(key, entity, declared, {})
+      if reply then return reply end
+      built = built + 1
+    end
+  end
+  return built
 end
-return built

@@ -1,4 +1,9 @@
-"""The Lua scripts: found, assembled from their includes, and named by the SHA-1 that EVALSHA takes."""
+"""The Lua scripts: found, assembled from their includes, and named by the SHA-1 that EVALSHA takes.
+
+A script's file is its header and one function of its name, which gets KEYS and ARGV. Includes are put inside this
+function, so that their locals are made anew for each call, and a script can answer before they are. A script for
+EVALSHA calls the function at its end; a library of Redis Functions registers it.
+"""
 
 import hashlib
 import re
@@ -11,7 +16,7 @@ import msgspec
 from featurestore.contract import replies
 from featurestore.errors import ConfigurationError, FeatureStoreError
 
-_INCLUDE = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *-- @include (\w+)\n", re.MULTILINE)
 _HEADER = re.compile(r"\A--\[\[\n(.*?)\]\]\n", re.DOTALL)
 
 
@@ -54,14 +59,31 @@ def script_folder() -> Path:
     return folder
 
 
+def assemble(folder: Path, name: str) -> str:
+    """Return the text of a script or an include with what it includes in place, each once, where it is first named."""
+    placed: set[str] = set()
+
+    def expand(file: Path, within: tuple[str, ...]) -> str:
+        def include(match: re.Match[str]) -> str:
+            wanted = match[1]
+            if wanted in within:
+                raise ConfigurationError(f"Lua includes in a circle: {' -> '.join((*within, wanted))}")
+            if wanted in placed:
+                return ""
+            included = folder / "include" / f"{wanted}.lua"
+            if not included.is_file():
+                raise ConfigurationError(f"{file} includes {wanted}, but {included} does not exist")
+            placed.add(wanted)
+            return expand(included, (*within, wanted))
+
+        return _INCLUDE.sub(include, file.read_text(encoding="utf-8"))
+
+    return expand(folder / f"{name}.lua", (name,))
+
+
 def load_script(name: str, fits: replies.Fits, *, writes: bool) -> Script:
-    """Read `<name>.lua` and put its includes in place, each where it is named."""
-    folder = script_folder()
-
-    def included(match: re.Match[str]) -> str:
-        return (folder / "include" / f"{match[1]}.lua").read_text(encoding="utf-8")
-
-    source = _INCLUDE.sub(included, (folder / f"{name}.lua").read_text(encoding="utf-8"))
+    """Assemble `<name>.lua` as a script that EVALSHA calls."""
+    source = f"{assemble(script_folder(), name)}return {name}(KEYS, ARGV)\n"
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), writes, fits)
 
 
@@ -89,6 +111,17 @@ SCRIPTS = (
     SWEEP_MEMBERS,
 )
 """All scripts, in the order of the contract."""
+
+
+def function_library() -> str:
+    """Assemble the scripts as a library of Redis Functions, as FUNCTION LOAD takes it: FCALL has the scripts' names."""
+    parts = ["#!lua name=featurestore\n"]
+    for script in SCRIPTS:
+        flags = "" if script.writes else ", flags = { 'no-writes' }"
+        parts.append(assemble(script_folder(), script.name))
+        parts.append(f"redis.register_function{{ function_name = '{script.name}', callback = {script.name}{flags} }}\n")
+    return "".join(parts)
+
 
 _BY_SHA = {script.sha.encode(): script for script in SCRIPTS}
 

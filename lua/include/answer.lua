@@ -1,7 +1,13 @@
--- The answer for a known entity, a msgpack array of the selected features; with metadata, one of values, event time,
--- age, statuses (a letter each: Present, Missing, Default, Stale) and event times. `parts` is as in pack_values.
--- nil where the entity has expired, or has no hash: Redis has evicted it, or something has removed it around
--- delete_entity. Whatever the set says, such an entity is not known; sweep_members takes it out.
+-- @include clock
+-- @include fields
+-- @include row
+-- @include values
+-- @include window
+-- The answer for a known entity: a msgpack array of the selected features. With metadata it is an array of five: that
+-- array, the event time, the age, the statuses (a letter each: Present, Missing, Default, Stale) and the event times.
+-- `parts` is as in pack_values.
+-- Returns nil if the entity has expired or has no hash: Redis has evicted it, or something else than delete_entity has
+-- removed it. Such an entity is unknown, although it is in the set of members; sweep_members takes it out.
 local function answer_of(key, selection, parts)
   local count = #selection.names
   local values, event_time, packed = cast_fields(key, selection)

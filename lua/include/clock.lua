@@ -1,4 +1,5 @@
--- Redis's own clock in ms since 1970; one reading serves the whole call.
+-- Redis's own clock in ms since 1970. One reading serves the whole call, and no other: an include stands inside the
+-- script's function, so that its locals are made anew for each call.
 local clock
 
 local function now()

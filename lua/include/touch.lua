@@ -1,5 +1,6 @@
--- Note that the features in `slots` were given or removed, at the time that stands there or at `time`: move `base` and
--- keep the times of the others.
+-- @include name_of
+-- Set the event times of features that a write gives or removes: `slots` has the time of each, or true for `time`.
+-- `base` becomes the newest time of all features; `times` keeps those that differ from it.
 local function touch(entity, declared, slots, time)
   local times, base, count = {}, nil, #declared.names + #declared.extras
   for slot = 1, count do

@@ -1,3 +1,6 @@
+-- @include clock
+-- @include row_format
+-- @include time_text
 -- How old the first value of a complete row may grow before the row must not be served as it is; nil for any age.
 local function least_limit_of(declared)
   local least

@@ -1,10 +1,3 @@
--- What `@row` says of a deleted entity; its `@event_time` is then the time of the deletion.
-local DELETED = 'deleted'
-
--- Times are ms since 1970, UTC.
-
-local function time_text(time) return string.format('%.0f', time) end
-
 -- Days from 1970-01-01 to a date of the Gregorian calendar, counted in years that start in March, so that the leap day
 -- is the last one.
 local function days_since_1970(year, month, day)
@@ -12,8 +5,6 @@ local function days_since_1970(year, month, day)
   local leap_days = math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
   return 365 * year + leap_days + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
 end
-
-local DAYS = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
 
 -- The time that `text` tells: ms since 1970 in at most 15 digits, or ISO 8601 such as 2026-08-21T10:00:00.123Z, where
 -- no offset means UTC; nil for anything else.
@@ -27,8 +18,9 @@ local function parse_time(text)
   if not sign and (zone or rest) ~= 'Z' and (zone or rest) ~= '' then return nil end
   year, month, day = tonumber(year), tonumber(month), tonumber(day)
   local leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
-  if month < 1 or month > 12 or day < 1 or day > DAYS[month] then return nil end
-  if month == 2 and day == 29 and not leap then return nil end
+  local days = 30 + (month + math.floor(month / 8)) % 2 -- 31 and 30 in turn, but 31 in both July and August
+  if month == 2 then days = leap and 29 or 28 end
+  if month < 1 or month > 12 or day < 1 or day > days then return nil end
   if tonumber(hour) > 23 or tonumber(minute) > 59 or tonumber(second) > 59 then return nil end
   local seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second
   if sign then

@@ -1,0 +1,20 @@
+-- @include parse
+-- @include vector
+-- The values of the selected features in the hash at `key`, cast; nil where there is none, a window's as it is stored.
+-- A key that is not a hash has no features. Also `@event_time` and `@row`, where the selection is timed.
+local function cast_fields(key, selection)
+  local names, count = selection.names, #selection.names
+  if selection.timed then names[count + 1], names[count + 2] = '@event_time', '@row' end
+  local row = redis.pcall('HMGET', key, unpack(names))
+  names[count + 1], names[count + 2] = nil, nil
+  if row.err then return {} end
+  local event_time, packed = row[count + 1], row[count + 2]
+  row[count + 1], row[count + 2] = nil, nil
+  local kinds, windows, vectors = selection.kinds, selection.windows, selection.vectors
+  for position = 1, count do
+    local text, length = row[position], vectors and vectors[position]
+    if not text or (length and not is_vector(text, length)) then row[position] = nil
+    elseif not length and (not windows or not windows[position]) then row[position] = parse(kinds[position], text) end
+  end
+  return row, event_time or nil, packed or nil
+end

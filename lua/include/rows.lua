@@ -1,0 +1,54 @@
+-- @include clock
+-- @include members
+-- @include parse_time
+-- @include strings
+-- @include time_error
+-- Take the rows of a call one after the other; each stands or falls by itself. `rows` tells where they are in
+-- `arguments`, and what holds for all of them:
+--   before, stride   how many words stand before the first row; how many a row has: its id, and what `write` reads
+--   timed            1 where a row's own time follows its id (empty: that of all rows), else 0
+--   time             event time of all rows; false: now, whatever is stored
+--   overwrite        whether what is stored may be newer
+--   skips_repeated   whether a row of verdict D counts as skipped, not as written
+--   verdicts         a table for a letter a row; nil for none
+-- `write(key, before, time, checks, row)` writes the row whose words stand behind `before`, and looks whether what is
+-- stored is newer where `checks`. It returns the row's verdict; or nil and an error reply; or nil, nil, and the code
+-- and the reason of its rejection.
+-- Return the script's reply: counts of rows written and skipped, the rejected rows, the verdicts.
+local function take_rows(keys, arguments, rows, write)
+  local written, skipped, rejected, ids, verdicts = 0, 0, {}, {}, rows.verdicts
+  local before, stride, timed, call_time = rows.before, rows.stride, rows.timed, rows.time
+  local last_text, last_time
+  for row = 1, #keys - 2 do
+    local id, time, checks = arguments[before + 1], call_time, call_time and not rows.overwrite
+    local verdict, reply, code, reason
+    if timed == 1 then
+      local text = arguments[before + 2]
+      if text ~= last_text then last_text, last_time = text, text ~= '' and parse_time(text) end
+      if text ~= '' then time, checks = last_time, not rows.overwrite end
+    end
+    if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long'
+    elseif time == nil then code, reason = 'BADTIME', time_error(last_text)
+    else
+      if not time then time, checks = now(), false end
+      verdict, reply, code, reason = write(keys[2 + row], before + 1 + timed, time, checks, row)
+    end
+    if reply then
+      -- Out of memory or read-only: Redis says so at the first write, so that nothing has been written.
+      if sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
+      code, reason = 'WRONGTYPE', 'the key of the features holds no hash'
+    end
+    if code then
+      verdict = 'R'
+      rejected[#rejected + 1] = { row - 1, code, reason }
+    elseif verdict == 'S' or (verdict == 'D' and rows.skips_repeated) then skipped = skipped + 1
+    else
+      written = written + 1
+      ids[written] = id
+    end
+    if verdicts then verdicts[row] = verdict end
+    before = before + stride
+  end
+  add_members(keys[1], ids)
+  return { written, skipped, rejected, verdicts and table.concat(verdicts) }
+end

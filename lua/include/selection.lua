@@ -1,0 +1,32 @@
+-- @include kinds
+-- @include parse
+-- @include rules
+-- @include window_kind
+-- Features that are read together, and what the rules say of them:
+--   names, kinds      by position
+--   limits, defaults  by position: how old a value may be, in ms; the value that is served if there is none
+--   windows, vectors  by position: the window (window_kind.lua); the vector's length. nil if there are none
+--   ttl, ttl_ended    of the entity: its ttl in ms, 0 for none; true if it once had one
+--   timed             true if event times matter
+--   plain             true if a packed row has just the stored values
+local function make_selection(names, kinds, rules)
+  local selection = { names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0 }
+  if rules then
+    selection.ttl, selection.ttl_ended, selection.limits, selection.defaults = rules.ttl or 0, rules.ttl == 0, {}, {}
+  end
+  for position = 1, #names do
+    local name, kind = names[position], kinds[position]
+    if rules then
+      selection.limits[position] = limit_of(rules, name)
+      if rules.defaults[name] then selection.defaults[position] = parse(kind, rules.defaults[name]) end
+    end
+    if #kind > LONGEST_SCALAR then
+      local of, value = 'windows', parse_window(kind)
+      if not value then of, value = 'vectors', vector_length(kind) end
+      selection[of] = selection[of] or {}
+      selection[of][position] = value
+      selection.plain = false
+    end
+  end
+  return selection
+end

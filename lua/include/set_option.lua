@@ -1,0 +1,71 @@
+-- @include declare_feature
+-- @include kinds
+-- @include parse
+-- @include text
+local REFERENCE = '^[%a_][%w_.:-]*$' -- a feature, or entity:feature
+local TIMES = { ttl = true, max_age = true, tombstone = true }
+local PLAIN = { tombstone = true, service = true, join_key = true, members = true } -- do not matter to rows
+
+-- Whether a service's value is a JSON array of what may be names, or empty.
+local function is_list_of_names(value)
+  if value == '' then return true end
+  local fine, names = pcall(cjson.decode, value)
+  if not fine or type(names) ~= 'table' or #names == 0 or #names > 5000 then return false end
+  for position = 1, #names do
+    if type(names[position]) ~= 'string' or not string.find(names[position], REFERENCE) then return false end
+  end
+  return true
+end
+
+-- What is wrong with an option, or nil.
+local function option_error(declared, word, option, name, value)
+  local of_feature = option == 'default' or option == 'always' or (option == 'max_age' and name ~= '')
+  if of_feature and not declared[name] then return 'UNDECLARED ' .. shown(name) .. ' is not declared in the schema' end
+  if option == 'service' then
+    if not is_list_of_names(value) or not string.find(name, NAME) then
+      return 'BADARGS ' .. shown(word) .. ' wants a JSON array of feature names'
+    end
+  elseif TIMES[option] and (option == 'max_age' or name == '') then
+    if value ~= '' and (not string.find(value, '^%d+$') or #value > 13) then
+      return 'BADARGS ' .. shown(word) .. ' wants ms, not ' .. shown(value)
+    end
+  elseif option == 'default' then
+    if value ~= '' and (#declared[name] > LONGEST_SCALAR or parse(declared[name], value) == nil) then
+      return 'BADARGS the default of ' .. name .. ' must be ' .. declared[name] .. ', not ' .. shown(value)
+    end
+  elseif option == 'always' then
+    if value ~= '' and not vector_length(declared[name]) then return 'BADARGS ' .. shown(name) .. ' is no vector' end
+  elseif name ~= '' or not PLAIN[option] then
+    return 'BADARGS no such option: ' .. shown(word)
+  end
+  return nil
+end
+
+-- Set the option that `word` names, `@option` or `@option:name`, in a schema (stored_schema.lua); an empty value takes
+-- it back. Return what is wrong, or nil.
+local function set_option(schema, word, option, name, value)
+  local wrong = option_error(schema.declared, word, option, name, value)
+  if wrong then return wrong end
+  local before, fields = schema.before, schema.fields
+  if word == '@join_key' then schema.join_key = value end
+  if not PLAIN[option] then
+    -- An entity's ttl that has ended is kept as 0, so that writes take the old one off its key.
+    if word == '@ttl' and value == '' and schema.rules[word] then value = '0' end
+    schema.rules[word] = value ~= '' and value or nil
+  elseif value == '' then
+    if before[word] then schema.removed[#schema.removed + 1] = word end
+  elseif before[word] ~= value then
+    fields[#fields + 1], fields[#fields + 2] = word, value
+  end
+  return nil
+end
+
+-- What is wrong with the features that a service lists, or nil.
+local function service_error(schema, name, value)
+  for _, feature in ipairs(value ~= '' and cjson.decode(value) or {}) do
+    if not schema.declared[feature] and not string.find(feature, ':', 1, true) then
+      return 'UNDECLARED ' .. shown(feature) .. ' of service ' .. shown(name) .. ' is not declared in the schema'
+    end
+  end
+  return nil
+end

@@ -1,0 +1,49 @@
+-- @include bytes
+-- The schema at `key`, as it is stored and as a call changes it:
+--   before            what is stored: field → value
+--   declared          feature → kind
+--   features          name, kind, name, kind … in declared order
+--   rules             word of an option that matters to rows → its value
+--   join_key          name of the id, '' for none
+--   fields, removed   what is to be stored (field, value …), what is to be taken out
+-- Or nil and an error reply.
+local function load_schema(key)
+  local stored = redis.pcall('HGETALL', key)
+  if stored.err then return nil, stored end
+  local before, declared, rules = {}, {}, {}
+  for position = 1, #stored, 2 do
+    local field, value = stored[position], stored[position + 1]
+    before[field] = value
+    if string.byte(field) ~= AT_SIGN then declared[field] = value end
+  end
+  local words = before['@rules'] and cjson.decode(before['@rules']) or {}
+  for position = 1, #words, 2 do rules[words[position]] = words[position + 1] end
+  return {
+    before = before, declared = declared, rules = rules, join_key = before['@join_key'] or '',
+    features = before['@features'] and cjson.decode(before['@features']) or {}, fields = {}, removed = {},
+  }
+end
+
+-- The rules as `@rules` has them, sorted, so that the same rules have the same layout; nil where there are none.
+local function encode_rules(rules)
+  local words = {}
+  for word in pairs(rules) do words[#words + 1] = word end
+  table.sort(words)
+  for position = #words, 1, -1 do table.insert(words, position + 1, rules[words[position]]) end
+  return #words > 0 and cjson.encode(words) or nil
+end
+
+-- Store what has changed; return the schema's version.
+local function store_schema(key, schema)
+  local fields, removed, before = schema.fields, schema.removed, schema.before
+  local rules = encode_rules(schema.rules)
+  if rules and rules ~= before['@rules'] then fields[#fields + 1], fields[#fields + 2] = '@rules', rules end
+  if not rules and before['@rules'] then removed[#removed + 1] = '@rules' end
+  local version = tonumber(before['@version'] or 0)
+  if #fields == 0 and #removed == 0 then return version end
+  local features = #schema.features > 0 and cjson.encode(schema.features) or '[]'
+  local layout = string.sub(redis.sha1hex(features .. (rules or '')), 1, 8)
+  redis.call('HSET', key, '@version', version + 1, '@features', features, '@layout', layout, unpack(fields))
+  if #removed > 0 then redis.call('HDEL', key, unpack(removed)) end
+  return version + 1
+end

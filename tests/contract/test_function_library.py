@@ -1,0 +1,125 @@
+"""The scripts as a library of Redis Functions: FCALL does what EVALSHA does."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+from support.servers import Server, wait_until
+
+from featurestore import SyncTransport
+from featurestore.contract.resp import Reply, Word
+from featurestore.contract.scripts import SCRIPTS, function_library
+from featurestore.errors import FeatureStoreError
+
+Call = tuple[str, Sequence[Word], Sequence[Word]]
+
+TIME, LATER = 1_700_000_000_000, 1_700_000_001_000
+KEYS = ["all_users", "user:schema"]
+ITEM_KEYS = ["all_items", "item:schema"]
+ITEM_LAYOUT = "00ebc33b"  # the first of the SHA-1 of its features as JSON
+ITEM_ROW = b"\x94\xa11\xb0%b\x92\xca\x3f\x00\x00\x00\xa1x\xa30.5\xa1x" % ITEM_LAYOUT.encode()  # id, packed row, texts
+
+
+def hashes(*entity_ids: str) -> list[str]:
+    return [f"user:{entity_id}:features" for entity_id in entity_ids]
+
+
+def calls(now: int) -> list[Call]:
+    """Return calls of every script: usual ones, then what is refused."""
+    names = ["plays", "score", "name"]
+    return [
+        ("apply_schema", ["user:schema", "featurestore:schemas"],
+         ["plays", "int", "score", "float", "name", "string", "often", "count(1d)", "@default:plays", "7"]),
+        ("apply_schema", ["item:schema"], ["price", "float", "title", "string"]),
+        ("upsert_features", [*KEYS, *hashes("a", "b", "c")],
+         [TIME, 4, "?verdicts", *names, "a", "1", "0.5", "x", "b", "\xff", "1e3", "\xfe", "c", "no", "1", "x"]),
+        ("upsert_features", [*KEYS, *hashes("a", "b")],
+         ["", 3, "?verdicts", "@event_time", "plays", "a", LATER, "2", "b", "2020-01-01T00:00:00Z", "3"]),
+        ("increment_features", [*KEYS, *hashes("a")], ["a", LATER, "plays", "5", "score", "-0.25"]),
+        ("record_events", [*KEYS, *hashes("a", "a", "b")], [now, 1, "@event_id", "a", "1", "a", "1", "b", "2"]),
+        ("replace_rows", [*ITEM_KEYS, "item:1:features"],
+         [ITEM_LAYOUT, TIME, 2, "price", "title", ITEM_ROW]),
+        ("get_features", [*hashes("a"), *KEYS], ["a"]),
+        ("get_features", [*hashes("a"), *KEYS], ["a", "name", "often", "?max_age=100000000000000"]),
+        ("get_features", ["item:1:features", *ITEM_KEYS], ["1", f"@{ITEM_LAYOUT}"]),
+        ("get_features_batch", [*KEYS, *hashes("a", "x", "b")], [2, "plays", "score", "a", "x", "b"]),
+        ("get_features_batch", [*ITEM_KEYS, "item:1:features"], [1, f"@{ITEM_LAYOUT}", "1"]),
+        ("apply_schema", ["user:schema"], ["new", "bool"]),
+        ("repack_rows", [*KEYS, *hashes("a", "b", "x")], ["a", "b", "x"]),
+        ("delete_entity", [*hashes("b"), "all_users"], ["b", now + 1000, 86_400_000]),
+        ("delete_entity", [*hashes("x"), "all_users"], ["x"]),
+        ("sweep_members", ["all_users", *hashes("a", "b")], ["a", "b"]),
+        ("get_features", [*hashes("a"), *KEYS], ["a", "unheard-of"]),
+        ("upsert_features", [*KEYS, *hashes("a")], ["yesterday", 1, "plays", "a", "1"]),
+        ("upsert_features", ["user:schema", "user:schema", *hashes("a")], ["", 1, "plays", "a", "1"]),
+        ("replace_rows", [*ITEM_KEYS, "item:1:features"], ["another!", TIME, 2, "price", "title", ITEM_ROW]),
+        *((script.name, [], []) for script in SCRIPTS),
+    ]  # fmt: skip
+
+
+def outcome(transport: SyncTransport, command: str, name: str, keys: Sequence[Word], words: Sequence[Word]) -> object:
+    try:
+        return transport.command(command, name, len(keys), *keys, *words)
+    except FeatureStoreError as error:
+        return type(error), str(error)
+
+
+def everything_stored(transport: SyncTransport) -> dict[object, Reply]:
+    keys = transport.command("KEYS", "*")
+    read = {b"hash": "HGETALL", b"set": "SMEMBERS"}
+    return {key: sorted(transport.command(read[transport.command("TYPE", key)], key)) for key in sorted(keys)}
+
+
+@pytest.fixture(params=["valkey9", "redis7"])
+def library(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[SyncTransport]:
+    """A transport to an empty server that has the scripts and the library."""
+    if request.param not in servers:
+        pytest.skip(f"this machine has no {request.param}")
+    transport = SyncTransport(servers[request.param].socket_url, timeout=5, connect_timeout=5)
+    transport.command("FLUSHALL")
+    for script in SCRIPTS:
+        transport.command("SCRIPT", "LOAD", script.source)
+    assert transport.command("FUNCTION", "LOAD", function_library()) == b"featurestore"
+    yield transport
+    transport.command("FUNCTION", "DELETE", "featurestore")
+    transport.command("FLUSHALL")
+    transport.close()
+
+
+def test_a_function_does_what_the_script_does(library: SyncTransport) -> None:
+    made = calls(int(time.time() * 1000))
+    assert {name for name, _, _ in made} == {script.name for script in SCRIPTS}
+    sha_of = {script.name: script.sha for script in SCRIPTS}
+    by_script = [outcome(library, "EVALSHA", sha_of[name], keys, words) for name, keys, words in made]
+    stored = everything_stored(library)
+    library.command("FLUSHALL")
+    by_function = [outcome(library, "FCALL", name, keys, words) for name, keys, words in made]
+    assert by_function == by_script
+    assert everything_stored(library) == stored
+    errors = [reply for reply in by_script[: -len(SCRIPTS) - 5] if isinstance(reply, tuple)]
+    assert errors == []
+
+
+def test_nothing_of_a_call_is_left_for_the_next(library: SyncTransport) -> None:
+    def upsert() -> int:
+        library.command("FCALL", "upsert_features", 3, *KEYS, *hashes("a"), "", 1, "plays", "a", "1")
+        return int(library.command("HGET", *hashes("a"), "@event_time"))
+
+    def clock() -> int:
+        seconds, microseconds = library.command("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    library.command("FCALL", "apply_schema", 1, "user:schema", "plays", "int")
+    first = upsert()
+    wait_until(lambda: clock() > first)
+    assert upsert() > first
+
+
+def test_reads_are_known_to_write_nothing(library: SyncTransport) -> None:
+    read_only = {script.name for script in SCRIPTS if not script.writes}
+    assert read_only == {"get_features", "get_features_batch"}
+    for script in SCRIPTS:
+        refused = "Can not execute a script with write flag using *_ro command" in str(
+            outcome(library, "FCALL_RO", script.name, [], [])
+        )
+        assert refused == script.writes, script.name
