@@ -22,9 +22,21 @@ def source(tmp_path: Path) -> Path:
     source = tmp_path / "source"
     source.mkdir()
     subprocess.run(["cp", "-r", *(ROOT / name for name in TRACKED), source], check=True)
-    for built in source.glob("featurestore/*.so"):
+    for built in source.glob("featurestore/native/*.so"):
         built.unlink()
     return source
+
+
+def files_of(source: Path) -> set[str]:
+    """What a wheel is to have of a checkout, extensions aside: all modules, their types, all scripts, the schema."""
+    folders = {"featurestore": "featurestore", "ingest": "featurestore/ingest", "lua": "featurestore/lua"}
+    kinds = {".py", ".pyi", ".typed", ".toml", ".lua"}
+    return {
+        f"{name}/{path.relative_to(source / folder)}"
+        for folder, name in folders.items()
+        for path in (source / folder).rglob("*")
+        if path.suffix in kinds
+    }
 
 
 def build_wheel(source: Path, folder: Path, **environment: str) -> Path:
@@ -43,18 +55,12 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
         archive.extractall(installed)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"featurestore"}
-    expected = {
-        "py.typed",
-        "schema/features.toml",
-        "lua/get_features.lua",
-        "lua/include/parse.lua",
-        "ingest/commands.py",
-        "clients/client.py",
-    }
-    assert {f"featurestore/{name}" for name in expected} <= set(names)
+    built = {name for name in names if name.endswith(".so")}
+    assert {name for name in names if ".dist-info/" not in name} == files_of(source) | built
+    assert "featurestore/native/rows.pyi" in names
     if shutil.which("cc"):
-        built = {name.partition(".")[0] for name in names if name.endswith(".so")}
-        assert built == {f"featurestore/native/{name}" for name in ("rows", "sockets", "transcode")}
+        extensions = {f"featurestore/native/{name}" for name in ("rows", "sockets", "transcode")}
+        assert {name.partition(".")[0] for name in built} == extensions
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands;"
         "import featurestore.contract.scripts as s;"

@@ -1,7 +1,8 @@
-"""What is said where C extensions were not built, and that what type checkers read of them is packaged."""
+"""What is said where C extensions were not built, and that type checkers know each of them."""
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,8 @@ def test_missing_extensions_are_told(without: Callable[[str], None]) -> None:
     assert advice is not None
     assert "sockets" in advice
     assert "\n" not in advice
+
+
+def test_every_extension_has_its_types() -> None:
+    folder = Path(native.__file__).parent
+    assert {path.stem for path in folder.glob("*.pyi")} == {path.stem for path in folder.glob("*.c")}
