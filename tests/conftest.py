@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,6 +31,12 @@ def quick(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hold the tests of tests/unit to Python alone."""
     with python_alone(request.node.nodeid) if request.path.parent.name == "unit" else contextlib.nullcontext():
         yield
+
+
+@pytest.fixture(autouse=True)
+def present_time() -> None:
+    """Tell gevent's loop what time it is: timers start from when it last ran, which may be many tests ago."""
+    gevent.get_hub().loop.update_now()
 
 
 class Servers(dict[str, Server]):
