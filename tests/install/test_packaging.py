@@ -1,6 +1,7 @@
 """What an installed wheel has, and that it works away from the checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,15 @@ def test_gunicorn_reads_the_configuration_of_the_checkout() -> None:
 
 @pytest.mark.parametrize(
     ("target", "extras"),
-    [("install", ["."]), ("demo", ["."]), ("test", [".[test]"]), ("lint", [".[test]", ".[lint]"])],
+    [
+        ("install", ["."]),
+        ("demo", ["."]),
+        ("quick", [".[test]"]),
+        ("test", [".[test]"]),
+        ("coverage", [".[test]"]),
+        ("sanitize", [".[test]"]),
+        ("lint", [".[test]", ".[lint]"]),
+    ],
 )
 def test_make_installs_what_a_target_needs_alone(target: str, extras: list[str], source: Path) -> None:
     shutil.copy(ROOT / "Makefile", source)
@@ -136,6 +145,14 @@ def test_make_installs_what_a_target_needs_alone(target: str, extras: list[str],
         cwd=source,
     ).stdout
     assert [line.rpartition(" ")[2].strip("'") for line in shown.splitlines() if "--editable" in line] == extras
+
+
+def test_the_page_for_contributors_names_targets_that_exist_and_every_folder_of_tests() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"[`$] ?make ([a-z-]+)", page)) <= targets
+    folders = {path.parent.name for path in ROOT.glob("tests/*/*.py")}
+    assert set(re.findall(r"`tests/([a-z_]+)`", page)) == folders
 
 
 def test_make_refuses_an_old_python_before_it_makes_anything(source: Path, tmp_path: Path) -> None:
