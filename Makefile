@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/native/*.[ch])
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
+# Most tests wait, for servers to start and deadlines to pass, so two at a time end sooner even on one processor.
+JOBS ?= 2
+SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo test test-feast lint twins perf clean
+.PHONY: help install demo quick test coverage sanitize test-feast lint twins perf clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -31,8 +34,21 @@ $(VENV)/.%: $(PACKAGE) | $(BIN)/python
 demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_BIND) until Ctrl-C.
 	@exec $(BIN)/featurestore demo
 
-test: $(VENV)/.test  ## Run the tests.
-	$(BIN)/python -m pytest
+quick: $(VENV)/.test  ## Run what needs no server: unit tests, and the scripts on fakeredis. Under 20 seconds.
+	$(BIN)/python -m pytest $(SPREAD) tests/unit
+	$(BIN)/python -m pytest $(SPREAD) tests/contract -k fakeredis
+
+test: $(VENV)/.test  ## Run all tests, JOBS (2) at a time.
+	$(BIN)/python -m pytest $(SPREAD)
+
+coverage: $(VENV)/.test  ## Show how much of the package unit, contract and HTTP tests execute.
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(SPREAD) tests/unit tests/contract tests/http
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+sanitize: $(VENV)/.test  ## Run the C extensions' tests with gcc's address and undefined-behaviour sanitizers.
+	$(BIN)/python tests/sanitize.py
 
 test-feast: $(VENV)/.test $(FEAST)/.installed  ## Run Feast's own client against the server; Feast has an environment of its own.
 	COMMAND_UNDER_TEST=$(BIN)/featurestore $(FEAST)/bin/python -m pytest -c tests/feast_client/pytest.ini tests/feast_client
@@ -62,4 +78,4 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes
 	$(BIN)/python perf/soak.py
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/native/*.so
+	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/native/*.so .coverage .coverage.*

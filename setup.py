@@ -1,12 +1,21 @@
-"""What setup.cfg cannot say: extension modules. Without a compiler the package does without them."""
+"""What setup.cfg cannot say: extension modules, and packages whose folders stand elsewhere.
+
+Without a compiler the package does without the extensions.
+"""
 
 import tempfile
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 # A folder of its own for each build: what an earlier one left would be installed again, modules that are gone included.
 with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
     setup(
+        # The other two are mapped onto ingest/ and lua/ by package_dir, where find_packages does not look.
+        packages=[
+            *find_packages(include=["featurestore*"]),
+            "featurestore.ingest",
+            "featurestore.lua",
+        ],
         ext_modules=[
             Extension(
                 f"featurestore.native.{name}",

@@ -1,10 +1,12 @@
 """Fixtures that every folder of tests shares."""
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -12,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from featurestore.ingest.writer import BulkWriter
 from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
+from support.quick import python_alone
 from support.servers import Server, binaries
 from support.whole_rows import FEATURES
 
@@ -23,13 +26,44 @@ BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
 
 
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold the tests of tests/unit to Python alone."""
+    with python_alone(request.node.nodeid) if request.path.parent.name == "unit" else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def present_time() -> None:
+    """Tell gevent's loop what time it is: timers start from when it last ran, which may be many tests ago."""
+    gevent.get_hub().loop.update_now()
+
+
+class Servers(dict[str, Server]):
+    """The real servers that this machine has, each started when a test first asks for it by name.
+
+    A test that asks for one that the machine lacks is skipped.
+    """
+
+    def __init__(self, folder: Callable[[str], Path]) -> None:
+        super().__init__()
+        self._folder, self._binaries = folder, binaries()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._binaries
+
+    def __missing__(self, name: str) -> Server:
+        if name not in self:
+            pytest.skip(f"this machine has no {name}")
+        server = self[name] = Server(self._binaries[name], self._folder(name))
+        server.start()
+        return server
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Every real server that this machine has, started."""
-    running = {}
-    for name, binary in binaries().items():
-        running[name] = Server(binary, tmp_path_factory.mktemp(name))
-        running[name].start()
+    """The real servers by name: valkey9, redis62, redis7."""
+    running = Servers(tmp_path_factory.mktemp)
     yield running
     for server in running.values():
         server.stop()
@@ -40,8 +74,6 @@ def shared_transport(request: pytest.FixtureRequest, servers: dict[str, Server])
     """A transport to each backend in turn, whatever it holds."""
     if request.param == "fakeredis":
         yield FakeTransport()
-    elif request.param not in servers:
-        pytest.skip(f"this machine has no {request.param}")
     else:
         transport = SyncTransport(servers[request.param].socket_url, timeout=5, connect_timeout=5)
         yield transport
@@ -66,8 +98,6 @@ def store(transport: Transport) -> FeatureStore:
 @pytest.fixture(params=["valkey9", "redis7"])
 def loading(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[BulkWriter]:
     """A writer to an empty server, with the schema."""
-    if request.param not in servers:
-        pytest.skip(f"this machine has no {request.param}")
     writer = BulkWriter(servers[request.param].socket_url)
     command = writer.store.transport.command
     command("FLUSHALL")

@@ -25,11 +25,18 @@ def wait_until(condition: Callable[[], object], *, timeout: float = 20.0, what: 
         pause.wait(0.005)
 
 
+_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_SIDES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nothing uses, and that no run of tests beside this one is given meanwhile."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port // 2 % _SIDES == _SIDE:  # the kernel gives odd ports to `bind`, even ones to `connect`
+            return port
 
 
 class Server:

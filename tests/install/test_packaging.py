@@ -1,6 +1,7 @@
 """What an installed wheel has, and that it works away from the checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,9 +23,21 @@ def source(tmp_path: Path) -> Path:
     source = tmp_path / "source"
     source.mkdir()
     subprocess.run(["cp", "-r", *(ROOT / name for name in TRACKED), source], check=True)
-    for built in source.glob("featurestore/*.so"):
+    for built in source.glob("featurestore/native/*.so"):
         built.unlink()
     return source
+
+
+def files_of(source: Path) -> set[str]:
+    """What a wheel is to have of a checkout, extensions aside: all modules, their types, all scripts, the schema."""
+    folders = {"featurestore": "featurestore", "ingest": "featurestore/ingest", "lua": "featurestore/lua"}
+    kinds = {".py", ".pyi", ".typed", ".toml", ".lua"}
+    return {
+        f"{name}/{path.relative_to(source / folder)}"
+        for folder, name in folders.items()
+        for path in (source / folder).rglob("*")
+        if path.suffix in kinds
+    }
 
 
 def build_wheel(source: Path, folder: Path, **environment: str) -> Path:
@@ -43,18 +56,12 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
         archive.extractall(installed)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"featurestore"}
-    expected = {
-        "py.typed",
-        "schema/features.toml",
-        "lua/get_features.lua",
-        "lua/include/parse.lua",
-        "ingest/commands.py",
-        "clients/client.py",
-    }
-    assert {f"featurestore/{name}" for name in expected} <= set(names)
+    built = {name for name in names if name.endswith(".so")}
+    assert {name for name in names if ".dist-info/" not in name} == files_of(source) | built
+    assert "featurestore/native/rows.pyi" in names
     if shutil.which("cc"):
-        built = {name.partition(".")[0] for name in names if name.endswith(".so")}
-        assert built == {f"featurestore/native/{name}" for name in ("rows", "sockets", "transcode")}
+        extensions = {f"featurestore/native/{name}" for name in ("rows", "sockets", "transcode")}
+        assert {name.partition(".")[0] for name in built} == extensions
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands;"
         "import featurestore.contract.scripts as s;"
@@ -118,7 +125,15 @@ def test_gunicorn_reads_the_configuration_of_the_checkout() -> None:
 
 @pytest.mark.parametrize(
     ("target", "extras"),
-    [("install", ["."]), ("demo", ["."]), ("test", [".[test]"]), ("lint", [".[test]", ".[lint]"])],
+    [
+        ("install", ["."]),
+        ("demo", ["."]),
+        ("quick", [".[test]"]),
+        ("test", [".[test]"]),
+        ("coverage", [".[test]"]),
+        ("sanitize", [".[test]"]),
+        ("lint", [".[test]", ".[lint]"]),
+    ],
 )
 def test_make_installs_what_a_target_needs_alone(target: str, extras: list[str], source: Path) -> None:
     shutil.copy(ROOT / "Makefile", source)
@@ -130,6 +145,14 @@ def test_make_installs_what_a_target_needs_alone(target: str, extras: list[str],
         cwd=source,
     ).stdout
     assert [line.rpartition(" ")[2].strip("'") for line in shown.splitlines() if "--editable" in line] == extras
+
+
+def test_the_page_for_contributors_names_targets_that_exist_and_every_folder_of_tests() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"[`$] ?make ([a-z-]+)", page)) <= targets
+    folders = {path.parent.name for path in ROOT.glob("tests/*/*.py")}
+    assert set(re.findall(r"`tests/([a-z_]+)`", page)) == folders
 
 
 def test_make_refuses_an_old_python_before_it_makes_anything(source: Path, tmp_path: Path) -> None:

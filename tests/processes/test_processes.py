@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -36,6 +37,12 @@ def apply(environment: dict[str, str]) -> None:
     """Write a schema by way of the running server."""
     with EmbeddedServer(environment["FEATURESTORE_DATA_DIR"]) as server, FeatureStore.connect(server.url) as store:
         store.apply(read_definition())
+
+
+def calls_of_scripts(store: FeatureStore) -> int:
+    """How many calls of scripts the store's server has answered."""
+    told = store.transport.command("INFO", "commandstats").decode()
+    return int(re.findall(r"^cmdstat_evalsha:calls=(\d+)", told, re.MULTILINE)[0])
 
 
 @pytest.mark.parametrize("command", ["serve", "gunicorn", "demo"])
@@ -201,5 +208,8 @@ def test_a_nohup_demo_goes_on_after_a_hangup(environment: dict[str, str], tmp_pa
     with started(("/usr/bin/nohup", *DEMO), environment, tmp_path) as running:
         running.wait_for(READY["demo"])
         running.hang_up()
-        running.wait_for("Ingested/Updated", running.text().count("Ingested/Updated") + 1)
+        url = f"unix://{environment['FEATURESTORE_DATA_DIR']}/demo/valkey.sock"
+        with FeatureStore.connect(url, timeout=5) as store:
+            before = calls_of_scripts(store)
+            wait_until(lambda: calls_of_scripts(store) > before + 1, what="another update by the simulator")
         assert get(environment, "/livez").status == 200

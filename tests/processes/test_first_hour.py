@@ -4,17 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from support.processes import GUNICORN, SERVE, clean_environment, started
 from support.servers import free_port, wait_until
-
-from featurestore import ConfigurationError, Settings, native
-from featurestore.settings import settings_in_force, unknown_variables, without_password
-from featurestore.transport.dial import open_pool
 
 ROOT = Path(__file__).parents[2]
 FEATURESTORE = (sys.executable, "-m", "featurestore")
@@ -137,60 +131,6 @@ def test_gunicorn_tells_of_a_mistyped_setting(environment: dict[str, str], tmp_p
             assert running.text().count(told) == running.text().count("TIMOUT") == 1
 
 
-@pytest.mark.parametrize(
-    ("variable", "hint"),
-    [
-        ("FEATURESTORE_TIMOUT_MS", "did you mean FEATURESTORE_TIMEOUT_MS?"),
-        ("FEATURESTORE_WORKER", "did you mean FEATURESTORE_WORKERS?"),
-        ("FEATURESTORE_REDIS_URL", "did you mean REDIS_URL?"),
-        ("FEATURESTORE_COLOUR", "featurestore settings has all of them"),
-    ],
-)
-def test_unknown_variables_are_told_with_the_nearest_name(variable: str, hint: str) -> None:
-    assert unknown_variables({variable: "1", "FEATURESTORE_THREADS": "3"}) == [f"{variable} is not a setting: {hint}"]
-
-
-def test_what_kubernetes_sets_for_services_is_no_setting() -> None:
-    shapes = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR",
-              "PORT_8000_TCP_PORT", "PORT_8000_TCP_PROTO", "API_SERVICE_HOST", "API_PORT",
-              "API_PORT_53_UDP")  # fmt: skip
-    environment = {f"FEATURESTORE_{shape}": "tcp://10.0.0.1:8000" for shape in shapes}
-    assert unknown_variables(environment) == []
-    assert unknown_variables({"FEATURESTORE_SERVICE_HOSTS": "1"}) != []
-    of_redis = {"REDIS_PORT": "tcp://10.0.0.1:6379", "REDIS_HOST": "r"}
-    assert Settings.from_environment(of_redis).url == "redis://r:6379/0"
-    with pytest.raises(ConfigurationError):
-        Settings.from_environment({"REDIS_PORT": "10.0.0.1:6379"})
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://h:6379/0", "redis://h:6379/0"),
-        ("redis://:p@h", "redis://:***@h"),
-        ("rediss://user:p%40:/x@h:1/2", "rediss://user:***@h:1/2"),
-        ("redis://u:a@b@h", "redis://u:***@h"),
-        ("redis://user@h", "redis://user@h"),
-        ("unix:///run/a:b@c.sock?db=1", "unix:///run/a:b@c.sock?db=1"),
-        ("unix://:p@/run/s?db=1", "unix://:***@/run/s?db=1"),
-        ("redis://h?password=p&ssl_password=q&db=1", "redis://h?password=***&ssl_password=***&db=1"),
-    ],
-)
-def test_passwords_are_not_shown(url: str, shown: str) -> None:
-    assert without_password(url) == shown
-    (setting,) = (each for each in settings_in_force({"REDIS_URL": url}) if each.variable == "REDIS_URL")
-    assert setting.value == shown
-
-
-def test_a_home_that_is_not_there_matters_to_the_embedded_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "expanduser", _no_home)
-    assert Settings.from_environment({}).data_dir.endswith("/featurestore")
-
-
-def _no_home(_path: Path) -> Path:
-    raise RuntimeError("Could not determine home directory.")
-
-
 # The health check
 
 
@@ -224,56 +164,3 @@ def test_the_health_check_says_what_it_cannot_check(environment: dict[str, str],
         assert "FEATURESTORE_BIND" in refused(
             run((sys.executable, "-m", "featurestore.serving.probe"), environment, tmp_path)
         )
-
-
-# Extensions that were not built
-
-
-@pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def remove(missing: str) -> None:
-        def load(name: str) -> object:
-            if name == f"featurestore.native.{missing}":
-                raise ImportError(name)
-            return import_module(name)
-
-        monkeypatch.setattr(native, "import_module", load)
-
-    return remove
-
-
-def test_missing_extensions_are_told(without: Callable[[str], None]) -> None:
-    assert native.missing_extensions() == []
-    assert native.advice() is None
-    without("sockets")
-    assert native.missing_extensions() == ["sockets"]
-    advice = native.advice()
-    assert advice is not None
-    assert "sockets" in advice
-    assert "\n" not in advice
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://:p?w@h:6379/0", "redis://:***@h:6379/0"),
-        ("redis://me:p#w/x@h", "redis://me:***@h"),
-        ("redis://:p@w@h", "redis://:***@h"),
-        ("redis://h:6379/0", "redis://h:6379/0"),
-    ],
-)
-def test_a_password_that_is_not_percent_encoded_is_not_shown_either(url: str, shown: str) -> None:
-    assert without_password(url) == shown
-
-
-@pytest.mark.parametrize("url", ["redis://:p?w@h", "redis://:p#w@h", "redis://:p/w@h"])
-def test_an_error_of_a_url_shows_no_part_of_a_password(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="in a password, /") as caught:
-        open_pool(url, timeout=1, connect_timeout=1, max_connections=1)
-    assert "'p'" not in str(caught.value)
-
-
-def test_a_port_is_told_from_what_kubernetes_sets() -> None:
-    assert unknown_variables({"FEATURESTORE_PORT": "tcp://10.0.0.1:8000"}) == []
-    (warning,) = unknown_variables({"FEATURESTORE_PORT": "9000"})
-    assert warning.startswith("FEATURESTORE_PORT is not a setting")

@@ -1,0 +1,45 @@
+"""Keeps tests/unit quick (`make quick`): its tests start no server, open no connection, and build nothing."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+_ELSEWHERE = {
+    "os.exec": "starts a program",
+    "os.fork": "forks",
+    "os.posix_spawn": "starts a program",
+    "os.system": "starts a program",
+    "pty.spawn": "starts a program",
+    "socket.bind": "listens",
+    "socket.connect": "connects",
+    "socket.getaddrinfo": "looks up a name",
+}
+_watched: list[str] = []
+"""The test that runs now, where it is one of tests/unit."""
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _watched:
+        return
+    what = _ELSEWHERE.get(event)
+    if event == "subprocess.Popen" and list(arguments[1][:2]) != [sys.executable, "-c"]:
+        what = f"starts {arguments[1]}"
+    if what:
+        # No subclass of Exception, so that the code under test does not take it for a failure of the network.
+        pytest.fail(f"{_watched[0]} {what}: it belongs into tests/processes, tests/install or another folder")
+
+
+sys.addaudithook(_watch)
+
+
+@contextlib.contextmanager
+def python_alone(test: str) -> Iterator[None]:
+    """Fail a test that meanwhile starts a program (but `python -c`), forks, or uses a socket with an address."""
+    _watched.append(test)
+    try:
+        yield
+    finally:
+        _watched.clear()
