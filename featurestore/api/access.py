@@ -18,11 +18,11 @@ class Access:
         self._write_keys = [key.strip().encode() for key in (write_keys or "").split(",") if key.strip()]
 
     def require_write(self, req: falcon.Request) -> None:
-        """Return when the request may write.
+        """Return if the request may write, else raise.
 
         Raises:
             falcon.HTTPMethodNotAllowed: Writing is off.
-            falcon.HTTPForbidden: The key is none of those that may.
+            falcon.HTTPForbidden: The key is not one of those that may write.
             falcon.HTTPUnauthorized: There is no key.
         """
         if not self._write_keys:

@@ -1,4 +1,4 @@
-"""The HTTP interface: a Falcon app over a store. Each resource decodes with msgspec, asks the store and encodes."""
+"""The Falcon app over a store. Each resource decodes with msgspec, asks the store, and encodes."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -37,11 +37,11 @@ class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes:
         ids: The ids, in the order wanted; duplicates are fine. Also called by the id's name and an s: `user_ids`.
-        features: The features wanted; all of the packed row when left out.
-        service: In their place, the features that the schema lists under this name.
-        metadata: Whether to tell the age and the status of the values.
-        max_age: Values older than that span, such as `10m`, are null.
-        passed: Values of the request's own context, which take the place of stored ones in every row.
+        features: The features wanted; all of the packed row if left out.
+        service: Instead of `features`, the service whose features are wanted.
+        metadata: Whether to answer with the age and the status of each value.
+        max_age: A span such as `10m`: older values are null.
+        passed: Values of the request's own context, which replace stored ones in every row.
     """
 
     ids: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
@@ -58,11 +58,10 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         rows: For each row the id of each entity, by the entity's name.
         features: The features wanted, as `entity:feature`, or as the name alone for the default entity.
-        service: In their place, the features that the default entity's schema lists under this name; `item:ranking` is
-            what the schema of `item` does.
-        metadata: Whether to tell the age and the status of the values.
-        max_age: Values older than that span, such as `10m`, are null.
-        passed: Values of the request's own context, by name as in `features`, which take the place of stored ones.
+        service: Instead of `features`, a service of the default entity's schema; `item:ranking` is one of `item`'s.
+        metadata: Whether to answer with the age and the status of each value.
+        max_age: A span such as `10m`: older values are null.
+        passed: Values of the request's own context, by name as in `features`, which replace stored ones.
     """
 
     rows: Annotated[list[dict[str, str]], msgspec.Meta(min_length=1)]
@@ -74,12 +73,12 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EntityReader:
-    """`GET` of one entity's features, for the resources of all paths that may be an entity's."""
+    """`GET` of one entity's features. Resources such as `/features/batch` have it too: an id may be called `batch`."""
 
     _store: FeatureStore
 
     def on_get(self, req: Request, resp: Response, entity_id: str = "", entity: str | None = None) -> None:
-        """Answer with all features or those of `?features=a,b` or `?service=name`; `?metadata=true`, `?max_age=10m`."""
+        """Answer with all features, or those of `?features=a,b` or `?service=name`; README has the other options."""
         entity_id = entity_id or req.path.rpartition("/")[2]  # an id such as `batch`
         refuse_undecodable(req)
         store = store_of(self._store, entity)
@@ -170,13 +169,13 @@ class BatchResource(EntityReader):
 
 
 class HealthResource:
-    """Whether requests can be served: `/health` and `/readyz` ask Redis, `/livez` asks nobody."""
+    """Health checks: `/health` and `/readyz` ask Redis, `/livez` asks nobody."""
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
 
     def on_get(self, _req: Request, resp: Response) -> None:
-        """Answer 200 when Redis answers and holds a schema, of whichever entity, else 503 with the reason."""
+        """Answer 200 if Redis answers and holds a schema of any entity, else 503 with the reason."""
         resp.content_type = _JSON
         try:
             _look_for_a_schema(self._store)
@@ -195,10 +194,10 @@ class HealthResource:
 
 
 def _look_for_a_schema(store: FeatureStore) -> None:
-    """Return when there is a schema: the default entity's, or only others'.
+    """Return if there is a schema: the default entity's, or other entities' only.
 
     Raises:
-        NoSchemaError: There is none, or the default entity's is gone, as where Redis evicts.
+        NoSchemaError: There is none, or the default entity had one and has lost it: Redis evicted it, say.
     """
     try:
         store.schema()
@@ -252,7 +251,7 @@ def create_app(
         app.add_route(f"{prefix}/schema", schema)
         app.add_route(f"{prefix}/features/batch", batch)
         app.add_route(f"{prefix}/features/ingest", ingest)
-        # Of the kind `path`, since a slash that was sent as %2F is one by now and belongs to the id.
+        # A `path` parameter: a slash that was sent as %2F is decoded by now, and belongs to the id.
         app.add_route(f"{prefix}/features/{{entity_id:path}}", features)
     app.add_route("/features/query", batch, suffix="query")
     limits = {"max_batch": max_batch, "max_body_bytes": max_body_bytes}
@@ -273,7 +272,7 @@ def described(  # noqa: PLR0913 - what a response is made of
     metadata: bool,
     passed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return an entity as responses with metadata have it; `passed` values take the place of stored ones."""
+    """Return an entity as responses with metadata have it; `passed` values replace stored ones."""
     if fresh is None:
         return {id_name: entity_id, "features": None}
     passed = passed or {}
@@ -292,7 +291,7 @@ def described(  # noqa: PLR0913 - what a response is made of
 
 
 def _named(request: BatchRequest | QueryRequest, names_of: Callable[[str], list[str]]) -> list[str] | None:
-    """Return the names in `features`, each once, or those of `service`; None where neither is there."""
+    """Return the names in `features`, each once, or those of `service`; None if the request has neither."""
     if request.service is None:
         return request.features and list(dict.fromkeys(request.features))
     if request.features is not None:
@@ -301,7 +300,7 @@ def _named(request: BatchRequest | QueryRequest, names_of: Callable[[str], list[
 
 
 def _wanted(req: Request, store: FeatureStore) -> list[str] | None:
-    """Return the names in `?features=a,b` or of `?service=name`, None when there is no such parameter."""
+    """Return the names of `?features=a,b` or `?service=name`; None if the request has neither."""
     if not req.query_string:
         return None
     check_parameters(req, _READ_PARAMETERS)
@@ -318,7 +317,7 @@ def _wanted(req: Request, store: FeatureStore) -> list[str] | None:
 
 
 def _freshness(req: Request) -> tuple[bool, int | None] | None:
-    """Return whether metadata are wanted and the most that a value may be old in ms; None when neither is asked for."""
+    """Return whether metadata are wanted, and the `max_age` in ms; None if the request asks for neither."""
     if not req.query_string:
         return None
     metadata = req.get_param_as_bool("metadata", default=False)

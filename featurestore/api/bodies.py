@@ -10,13 +10,13 @@ import msgspec
 from falcon import Request
 
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoders raise for bytes that are no such JSON, be it for how deep they are nested."""
+"""What decoders raise for malformed JSON, JSON of another shape, or too deep nesting."""
 
 _NAME_SHOWN = 64
-"""How much of a name that is refused is shown."""
+"""How many characters of a refused name an error shows."""
 
 NDJSON_TYPES = ("application/x-ndjson", "application/jsonl", "application/json")
-"""Media types of bodies with a JSON object a line; `application/json` since a single row is that."""
+"""Media types of NDJSON bodies; `application/json` is among them because a single row is JSON."""
 
 _UNTOLD_TYPES = frozenset(
     {
@@ -28,14 +28,14 @@ _UNTOLD_TYPES = frozenset(
         "text/plain",
     }
 )
-"""Media types under which such bodies come as well."""
+"""Other media types that clients send NDJSON under."""
 
 _NO_ROOM = "the server holds as many bytes of requests as it may; try again"
 _MOST_MEMBERS = 1000
 _INFLATED_AT_ONCE = 65_536
 _RETRY_AFTER_S = 1
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_GZIP = 31  # zlib's word for: gzip alone, with the largest window
+_GZIP = 31  # how zlib spells: gzip only, with the largest window
 
 T = TypeVar("T")
 Decoded_co = TypeVar("Decoded_co", covariant=True)
@@ -43,14 +43,14 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Decoder(Protocol[Decoded_co]):
-    """What turns a body into a request, as msgspec's decoders do."""
+    """Turns a body into a request, as msgspec's decoders do."""
 
     def decode(self, body: bytes, /) -> Decoded_co:
-        """Return the request; raise `msgspec.MsgspecError` where the body is none."""
+        """Return the request; raise `msgspec.MsgspecError` if the body is no such request."""
 
 
 class AliasDecoder(Generic[S]):
-    """Decodes requests one field of which, which they must have, may go by several names.
+    """Decodes requests with a required field that may have several names.
 
     Args:
         kind: The request; `field` is among its fields, optional and None by default.
@@ -77,7 +77,7 @@ class AliasDecoder(Generic[S]):
         """Return the request and the value of the field.
 
         Raises:
-            msgspec.MsgspecError: The body is no such request, or has the field not once.
+            msgspec.MsgspecError: The body is no such request, or does not have the field exactly once.
         """
         request: Any = self._decoder.decode(body)
         given = [value for name in self._names if (value := getattr(request, name)) is not None]
@@ -94,7 +94,7 @@ def alias_decoder(kind: type[S], field: str, *aliases: str) -> AliasDecoder[S]:
 
 
 def read_body(req: Request, most: int) -> bytes:
-    """Return the request's body, inflated where it came as gzip.
+    """Return the request's body; inflate it if it is gzip.
 
     Raises:
         falcon.HTTPContentTooLarge: It has more than `most` bytes, as sent or inflated.
@@ -118,9 +118,9 @@ def read_body(req: Request, most: int) -> bytes:
 
 
 def _inflated(body: bytes, most: int, hold: Callable[[int], bool] | None) -> bytes:
-    """Return what gzip holds, member after member; never more than `most` bytes of it are made.
+    """Inflate a gzip body, member after member, to at most `most` bytes.
 
-    `hold` counts them among those that a worker holds of all requests together, where the worker is our own.
+    Our own worker passes `hold`, which counts these bytes among all that it holds of requests.
     """
     pieces: list[bytes] = []
     at, left = 0, most
@@ -151,10 +151,10 @@ def _too_large(most: int) -> falcon.HTTPContentTooLarge:
 
 
 def read_lines(req: Request, most: int) -> list[bytes]:
-    """Return the lines of a body of NDJSON; errors as in `read_body`.
+    """Return the lines of an NDJSON body; errors as in `read_body`.
 
-    Whatever a client calls it, a body without a line that could be a JSON object is none: CSV, gzip that is not called
-    so, Parquet.
+    A body without any line that could be a JSON object is no NDJSON, whatever its media type says. It may be CSV,
+    Parquet, or gzip that is not declared.
 
     Raises:
         falcon.HTTPUnsupportedMediaType: It is another kind of body.
@@ -181,7 +181,7 @@ def _no_ndjson(what: str) -> falcon.HTTPUnsupportedMediaType:
 
 
 def decode_body(decoder: Decoder[T], body: bytes) -> T:
-    """Return what the body holds.
+    """Decode the body.
 
     Raises:
         falcon.HTTPUnprocessableEntity: It is JSON of another shape.
@@ -196,7 +196,7 @@ def decode_body(decoder: Decoder[T], body: bytes) -> T:
 
 
 def refuse_undecodable(req: Request) -> None:
-    """Refuse a path with bytes that are not UTF-8, in whose place Falcon puts U+FFFD; but not an id that has U+FFFD.
+    """Refuse a path that is not UTF-8. Falcon puts U+FFFD in place of bad bytes; an id that has U+FFFD itself is fine.
 
     Raises:
         falcon.HTTPUnprocessableEntity: The path has such bytes.
@@ -210,7 +210,7 @@ def refuse_undecodable(req: Request) -> None:
 
 
 def refuse_repeated(names: Sequence[str]) -> None:
-    """Refuse features that are asked for twice: a short request could make a long response.
+    """Refuse features that are named twice: a short request could make a very long response.
 
     Raises:
         falcon.HTTPUnprocessableEntity: A name is among them twice.
@@ -223,7 +223,7 @@ def refuse_repeated(names: Sequence[str]) -> None:
 
 
 def check_parameters(req: Request, allowed: Collection[str]) -> None:
-    """Refuse a query string with parameters that nobody would heed.
+    """Refuse a query string with unknown or empty parameters, which would be ignored.
 
     Raises:
         falcon.HTTPUnprocessableEntity: A parameter is not among those allowed, or is empty.

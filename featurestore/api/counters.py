@@ -1,4 +1,4 @@
-"""What workers count, in memory that all of them share; `prometheus.py` tells it to Prometheus."""
+"""Counters in memory that all workers share. `prometheus.py` shows them."""
 
 import mmap
 from bisect import bisect_left
@@ -24,7 +24,7 @@ STATUSES = (
     "503", "504", "other",
 )  # fmt: skip
 BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
-"""Upper bounds of the durations that are told apart."""
+"""Upper bounds of the histogram's buckets, in seconds."""
 
 _STATUS_PLACES = {status: place for place, status in enumerate(STATUSES)}
 _OTHER_STATUS = _STATUS_PLACES["other"]
@@ -38,7 +38,7 @@ _CELL_BYTES = 8
 
 
 class Totals(msgspec.Struct):
-    """What the requests of one method and route add up to.
+    """The totals of one method and route.
 
     Attributes:
         method: One of `METHODS`.
@@ -58,8 +58,7 @@ class Totals(msgspec.Struct):
 class Board:
     """The counts of several processes, a place for each, in memory that forked processes share.
 
-    A process that takes the place of one that ended goes on counting where that one stopped, so that no count ever
-    goes back.
+    A process that takes the place of an ended one goes on from its counts, so that no count ever goes back.
 
     Args:
         places: How many processes there may be at once.
@@ -70,12 +69,12 @@ class Board:
         self._cells = memoryview(mmap.mmap(-1, places * _CELLS * _CELL_BYTES)).cast("d")
 
     def place(self, number: int) -> "memoryview[float]":
-        """Return the cells of one process; those of the last place where there are fewer."""
+        """Return the cells of one process; the last place serves all numbers beyond it."""
         first = min(number, self._places - 1) * _CELLS
         return self._cells[first : first + _CELLS]
 
     def requests(self) -> Iterator[Totals]:
-        """Yield what all processes have counted of each method and route that had requests."""
+        """Yield the totals of each method and route that had requests, over all processes."""
         sums, first = self._sums(0, _ROWS_AT), 0
         for route in ROUTES:
             for method in METHODS:
@@ -86,7 +85,7 @@ class Board:
                     yield Totals(method, route, statuses, buckets, cells[_SUM_AT])
 
     def rows(self) -> dict[str, float]:
-        """Return how many rows all processes have counted, by the letter of their verdict."""
+        """Return how many rows all processes have counted: letter of the verdict → count."""
         return dict(zip(VERDICTS, self._sums(_ROWS_AT, _USED_AT), strict=True))
 
     def _sums(self, first: int, end: int) -> list[float]:
@@ -144,19 +143,19 @@ class Meter:
         }
 
     def series(self, method: str, route: str | None) -> Series:
-        """Return what counts the requests of that method and route."""
+        """Return the series of that method and route."""
         method = method if method in METHODS else "other"
         return self._series[method, route if route in ROUTES else "other"]
 
     def count_rows(self, verdicts: str) -> None:
-        """Count rows that requests brought to be written; a letter each, see `VERDICTS`."""
+        """Count written rows: a letter for each, see `VERDICTS`."""
         with self._lock:
             for place, letter in enumerate(VERDICTS):
                 self._cells[_ROWS_AT + place] += verdicts.count(letter)
 
 
 class _Process:
-    """Where this process counts; workers are forked from a process that has shared a board."""
+    """Where this process counts. Workers are forked from a process that has made a shared board."""
 
     board = Board()
     meter: Meter | None = None
@@ -173,6 +172,6 @@ def take_place(number: int) -> None:
 
 
 def meter() -> Meter:
-    """Return what counts for this process."""
+    """Return this process's meter."""
     _Process.meter = _Process.meter or Meter(_Process.board)
     return _Process.meter

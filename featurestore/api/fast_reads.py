@@ -6,9 +6,9 @@ Nearly all requests are this one, so it goes past the framework: no routing, no 
 - `_send` makes one call of a script of all that were gathered in a turn of the loop.
 - `_settle` makes an answer for each read of the reply, and hands it to the worker, which sends it.
 
-What cannot be answered so is given back to the worker, which then calls the app as WSGI has it, in a greenlet that can
-wait. `FastReads` reads by the store's plan there, as it does for requests that are not plain, and under gunicorn's own
-workers. Whatever is no read of an entity's features goes to the Falcon app.
+A read that cannot be answered this way is given back to the worker, which makes a WSGI call of it in a greenlet that
+can wait. There `FastReads` reads by the store's plan, as it does for requests that are not plain and under gunicorn's
+own workers. All other requests go to the Falcon app.
 """
 
 import logging
@@ -40,7 +40,7 @@ _ID_AT = len(_PREFIX)
 _LONGEST_PATH = _ID_AT + MAX_ID_BYTES
 _ROUTE = "/features/{entity_id:path}"
 _MOST_UNDER_WAY = 3
-"""Calls after which reads wait for one to be answered: fewer and larger calls cost both sides less for each read."""
+"""With so many calls under way, reads wait until one is answered: larger calls cost less for each read."""
 
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
 _logger = logging.getLogger("featurestore")
@@ -94,14 +94,14 @@ class FastReads:
 
 
 class Submitting(Protocol):
-    """A transport that takes calls without anybody waiting, as `GeventTransport` does."""
+    """A transport that takes a call and a callback, so that no greenlet waits. `GeventTransport` is one."""
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
-        """Send a call, and call `resume` with its outcome; None when it cannot be taken on."""
+        """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""
 
 
 class _Reads:
-    """Reads that are one call, each of which is answered once, whatever happens.
+    """The reads of one call. Each is answered exactly once, whatever happens.
 
     Args:
         ids: Whose features are wanted.
@@ -122,7 +122,7 @@ class _Reads:
         _respond([self._responds.pop(0)], [None])
 
     def answer(self, answers: list[Answer | None] | None) -> None:
-        """Hand out the answers; None for all, or for one, gives them back."""
+        """Hand out the answers. None in place of an answer, or of all, gives reads back."""
         responds, self._responds = self._responds, []
         if answers is None or len(answers) != len(responds):
             answers = [None] * len(responds)
@@ -138,20 +138,20 @@ def _respond(responds: list[Respond], answers: list[Answer | None]) -> None:
 
 
 class GatheredReads(FastReads, FastApp):
-    """The app of our own worker: reads of all features that come together are one call, and nobody waits for it.
+    """The app of our own worker: reads of all features that arrive together are one call, and no greenlet waits for it.
 
-    The more reads come in a turn of the event loop, the less each costs Redis and this process: one get_features for
-    a single one, one get_features_batch for several. While a few calls are under way, further reads wait until one of
-    them is answered or given up, so that the time-out counts for a read twice at most. Timeouts are answered
-    here. Every other failure gives the reads back: scripts that Redis has lost, another schema, a broken connection, a
-    reply that cannot be one. So does, once a second, the read that makes sure of the schema for all.
+    The more reads arrive in a turn of the event loop, the less each costs Redis and this process: a single one is a
+    get_features, several are one get_features_batch. While a few calls are under way, further reads wait until one of
+    them is answered or given up; so a read waits for the time-out twice at most. Timeouts are answered here. Every
+    other failure gives the reads back: lost scripts, another schema, a broken connection, an impossible reply. Once a
+    second one read is given back on purpose, to check the schema.
 
     Args:
         store: Where the features are.
         app: The Falcon app, for everything but reads of all features of an entity.
         meter: What counts the requests.
         transport: The store's transport.
-        run_soon: Has the event loop call a function at the end of its turn.
+        run_soon: Makes the event loop call a function at the end of its turn.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class GatheredReads(FastReads, FastApp):
         self._began = 0.0  # when the first of `_ids` came
 
     def begin(self, path: str, respond: Respond) -> bool:
-        """Begin to answer a plain GET, where it is of an entity; see `FastApp.begin`."""
+        """Begin to answer a plain GET if its path is an entity's; see `FastApp.begin`."""
         if not _ID_AT < len(path) <= _LONGEST_PATH or not path.startswith(_PREFIX):
             return False
         ids = self._ids
@@ -189,7 +189,7 @@ class GatheredReads(FastReads, FastApp):
         self._refused.add(status, 0.0)
 
     def _send(self) -> None:
-        """Send the call for what was gathered."""
+        """Send one call for the reads gathered so far."""
         if not self._ids or (len(self._under_way) >= _MOST_UNDER_WAY and len(self._ids) < IDS_PER_CALL):
             return
         reads = _Reads(self._ids, self._responds, self._began)
@@ -207,7 +207,7 @@ class GatheredReads(FastReads, FastApp):
             reads.answer(None)
 
     def _submit(self, selection: Selection, reads: _Reads) -> bool:
-        """Send the call for `reads`; return whether there will be an outcome."""
+        """Send the call for `reads`; return whether it was taken on."""
         ids, reads.renderer = reads.ids, selection.renderer
         if len(ids) == 1:
             script, encoded = GET_FEATURES, selection.calls.one(encode_id(ids[0]))
@@ -217,21 +217,21 @@ class GatheredReads(FastReads, FastApp):
         return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
 
     def _settle(self, reads: _Reads, waiter: Waiter) -> None:
-        """Hand out the answers that the outcome of the call makes, and have what has waited for that sent."""
+        """Hand out the answers in the call's outcome, and let the next call be sent."""
         self._under_way.discard(reads)
         if self._ids:
             self._run_soon(self._send)
         answers = None
         try:
             answers = self._answers(reads, waiter.outcome)
-        except (ValueError, TypeError, LookupError):  # rows of another schema; msgspec's errors are ValueErrors
+        except (ValueError, TypeError, LookupError):  # rows of another schema: msgspec's errors are ValueErrors
             pass
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
 
     def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
-        """Return the answers that the outcome makes; None where the reads are given back."""
+        """Return the answers in the outcome; None if the reads are to be given back."""
         ids, began = reads.ids, reads.began
         if isinstance(outcome, Failure):
             if outcome.lost:
@@ -257,7 +257,7 @@ class GatheredReads(FastReads, FastApp):
 
 
 def _bodies(renderer: Renderer, ids: list[str], reply: Reply) -> list[bytes | None]:
-    """Return the JSON of each entity, None for an unknown one, from the reply to the call for them."""
+    """Return each entity's JSON from the reply to the call; None for an unknown id."""
     if len(ids) > 1:
         return renderer.each(ids, reply)
     return [None if reply is None else renderer.one(ids[0], reply)]

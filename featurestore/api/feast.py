@@ -25,7 +25,7 @@ _NEVER = "1970-01-01T00:00:00Z"
 _TIME_COLUMN, _CREATED_COLUMN = "event_timestamp", "created"
 _EXACT_FLOATS = 2.0**53
 _LAST_MS = 253_402_300_799_999
-"""The end of the year 9999, the last that RFC 3339 can tell."""
+"""The end of the year 9999, the last time that RFC 3339 can write."""
 
 _REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED})
 
@@ -37,10 +37,10 @@ class OnlineRequest(msgspec.Struct):
     """The body of `POST /get-online-features`.
 
     Attributes:
-        entities: Join key → its value in each row; where it is null, no feature is found.
+        entities: Join key → its value in each row. A null value finds no feature.
         features: `view:feature`.
-        feature_service: In their place, a service of the default entity's schema; `item:ranking` is one of `item`'s.
-        full_feature_names: Whether to answer with `view__feature` in place of `feature`.
+        feature_service: Instead of `features`, a service of the default entity; `item:ranking` is one of `item`'s.
+        full_feature_names: Whether names in the answer are `view__feature` instead of `feature`.
     """
 
     entities: dict[str, list[str | int | float | None]]
@@ -57,7 +57,7 @@ class WriteRequest(msgspec.Struct):
 
 
 class PushRequest(msgspec.Struct):
-    """The body of `POST /push`; `df` is column → values. `to` is where: there is an online store alone."""
+    """The body of `POST /push`; `df` is column → values. `to` says where to; only the online store exists here."""
 
     push_source_name: str
     df: dict[str, list[Any]]
@@ -193,9 +193,9 @@ class FeastResource:
         return columns
 
     def _write_table(self, store: FeatureStore, key: str, df: Mapping[str, Sequence[Any]]) -> None:
-        """Write every row that can be written; the others are named in the error.
+        """Write every row that can be written, and raise an error that names the others.
 
-        A time without an offset is UTC. To write the same table again changes nothing.
+        A time without an offset is UTC. Writing the same table again changes nothing.
         """
         if key not in df or len({len(values) for values in df.values()}) != 1:
             raise _unacceptable(f"want columns of one length, {key} among them")
@@ -229,7 +229,7 @@ def add_routes(app: falcon.App[Request, Response], resource: FeastResource) -> N
 
 @contextmanager
 def _told_as_feast_does() -> Iterator[None]:
-    """Raise what is wrong with a request as an error that Feast's client raises again; what is amiss here stays."""
+    """Turn errors in a request into errors that Feast's client raises again. Errors on our side stay as they are."""
     try:
         yield
     except falcon.HTTPError as error:
@@ -253,7 +253,7 @@ def _reference(ref: str) -> Reference:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Return when no two columns have one name, of which the client would keep one column alone."""
+    """Raise if two columns have the same name: the client would keep only one of them."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         message = f"Duplicate features named {', '.join(twice)} found. Full feature names tell feature views apart."
@@ -265,14 +265,14 @@ def _is_int(value: object) -> bool:
 
 
 def _int_of(value: Any) -> Any:
-    """Return an int for a float that is one: pandas turns ints into floats where some are missing."""
+    """Return an int for a whole float: pandas turns a column of ints with gaps into floats."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
         return int(value)
     return value
 
 
 def _id_of(value: str | float | None) -> str | None:
-    """Return the id that a join key's value stands for; None where it stands for none."""
+    """Return the id for a join key's value; None if it stands for no id."""
     value = _int_of(value)
     if isinstance(value, float):
         raise _unacceptable(f"a join key is text or an integer, not {value}")
@@ -284,7 +284,7 @@ def _result(values: Sequence[Any], statuses: Sequence[str], times: Sequence[int 
 
 
 def _timestamp(time: int | None) -> str:
-    """Return RFC 3339 with no fraction or with ms."""
+    """Return a time as RFC 3339, with ms if there are any."""
     if time is None:
         return _NEVER
     time = min(time, _LAST_MS)

@@ -1,4 +1,4 @@
-"""Errors as HTTP says them: `application/problem+json` (RFC 9457), with one table from exceptions to statuses."""
+"""Errors as `application/problem+json` (RFC 9457), and the one table from exceptions to statuses."""
 
 import logging
 
@@ -31,7 +31,7 @@ class RowRefusedError(FeatureStoreError):
     """The one row that a request writes was rejected."""
 
     def __init__(self, code: str, reason: str) -> None:
-        """Take what a rejected row says (lua/upsert_features.lua)."""
+        """Take code and reason of a rejected row (lua/upsert_features.lua)."""
         super().__init__(reason)
         self.code = code
 
@@ -63,7 +63,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 def answer(status: str, detail: str, code: str | None = None) -> Answer:
-    """Return an error response; `code` says for programs what is wrong."""
+    """Return an error response; `code` is for programs."""
     number, _, title = status.partition(" ")
     headers = [("content-type", MEDIA_PROBLEM)]
     if status == falcon.HTTP_SERVICE_UNAVAILABLE:
@@ -72,7 +72,7 @@ def answer(status: str, detail: str, code: str | None = None) -> Answer:
 
 
 def answer_to(error: FeatureStoreError) -> Answer:
-    """Return what `answer` does for the status that stands for `error`."""
+    """Return the error response for an exception."""
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
     return answer(status, str(error), error.code)
 

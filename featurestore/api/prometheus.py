@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the workers have counted, as Prometheus reads it."""
+"""`GET /metrics`: the counts of all workers, for Prometheus."""
 
 from collections.abc import Iterable
 from itertools import accumulate
@@ -38,7 +38,7 @@ class MetricsResource:
         self._registry.register(_Families(board))
 
     def on_get(self, req: Request, resp: Response) -> None:
-        """Answer in the text format, or as OpenMetrics where that is asked for."""
+        """Answer in the text format, or as OpenMetrics if the request asks for it."""
         encode, content_type = choose_encoder(req.get_header("Accept") or "")
         resp.content_type = content_type
         resp.data = encode(self._registry)
@@ -47,7 +47,7 @@ class MetricsResource:
 
 
 class _Families(Collector):
-    """The counts as Prometheus's library takes them. What never happened is left out, but for rows."""
+    """The counts as Prometheus's library takes them. A request series that never happened is left out."""
 
     def __init__(self, board: Board) -> None:
         self._board = board

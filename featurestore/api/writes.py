@@ -26,9 +26,9 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `PUT /features/{entity_id}`.
 
     Attributes:
-        features: Name → value; null removes the feature, one that is not named stays.
-        event_time: ms since 1970 or ISO 8601; now when left out.
-        mode: `overwrite` to write values that are older than the stored ones too.
+        features: Name → value. Null removes a feature; features that are not named stay.
+        event_time: ms since 1970 or ISO 8601; now if left out.
+        mode: `overwrite` also writes values that are older than the stored ones.
     """
 
     features: dict[str, Any]
@@ -42,8 +42,8 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         incr: Name → what to add.
         event: Name → number.
-        event_time: ms since 1970 or ISO 8601; now when left out.
-        event_id: Tells the event from others: sent again, it is not counted again.
+        event_time: ms since 1970 or ISO 8601; now if left out.
+        event_id: Identifies the event, so that it is counted once even if it is sent again.
     """
 
     incr: Annotated[dict[str, Any], msgspec.Meta(min_length=1)] | None = None
@@ -61,12 +61,12 @@ class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
-    """Return what requests may call an id of `store`, beside `id`; the first is what responses call it."""
+    """Return the names of an id of `store` in requests, beside `id`. The first is its name in responses."""
     return (store.id_name(), "user_id") if store is default else (store.id_name(),)
 
 
 def store_of(store: FeatureStore, entity: str | None) -> FeatureStore:
-    """Return the store of the entity that a path names; `store` where it names none.
+    """Return the store of the entity in a path; `store` itself if the path has none.
 
     Raises:
         UnknownEntityError: No entity of that name has a schema.
@@ -99,7 +99,7 @@ class EntityWriter:
         return store_of(self._store, entity)
 
     def on_put(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
-        """Write some features; 409 when all of them are older than what is stored."""
+        """Write some features; 409 if newer values are stored for all of them."""
         store = self._writable(req, entity)
         request = decode_body(self._put, read_body(req, self._max_body_bytes))
         _refuse_reserved(request.features)
@@ -122,7 +122,7 @@ class EntityWriter:
         resp.data = encode({store.id_name(): entity_id, "verdict": VERDICTS[result.verdicts], "features": features})
 
     def on_post(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
-        """Add to counters, or count an event in the sliding windows; 409 when the entity was deleted later."""
+        """Add to counters, or count an event in the sliding windows; 409 if the entity was deleted later than that."""
         store = self._writable(req, entity)
         request = decode_body(self._post, read_body(req, self._max_body_bytes))
         if (request.incr is None) == (request.event is None):
@@ -145,7 +145,7 @@ class EntityWriter:
         resp.data = encode({store.id_name(): entity_id, "verdict": VERDICTS[result.verdicts]})
 
     def on_delete(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
-        """Remove the features and the membership: 204, or 404 when there was nothing."""
+        """Remove the features and the membership: 204, or 404 if there was nothing."""
         store = self._writable(req, entity)
         if not store.delete(entity_id):
             raise UnknownIdError(store.keys.entity, entity_id)
@@ -153,13 +153,13 @@ class EntityWriter:
 
 
 class Ingest:
-    """`POST /features/ingest`: NDJSON, an outcome for each line."""
+    """`POST /features/ingest`: NDJSON in, an outcome for each line out."""
 
     def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int, meter: Meter) -> None:
         self._store, self._access, self._max_body_bytes, self._meter = store, access, max_body_bytes, meter
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
-        """Write every line that can be written, and answer with an outcome a line, as NDJSON in the same order."""
+        """Write every line that can be written, and answer with an outcome for each, as NDJSON in the same order."""
         self._access.require_write(req)
         store = store_of(self._store, entity)
         mode = req.get_param("mode", default="newest")
@@ -198,7 +198,7 @@ def _rejection(line: int, code: str, reason: str) -> dict[str, Any]:
 
 
 def _written(store: FeatureStore, entity_id: str, request: PutRequest) -> dict[str, Any]:
-    """Return, of the features of a request that was partly stale, those that no newer value kept out, as stored."""
+    """Return the features of a partly stale request that were written, as stored."""
     selection, (fresh,) = store.fetch_fresh([entity_id], list(request.features))
     if fresh is None:
         return {}
@@ -211,7 +211,7 @@ def _written(store: FeatureStore, entity_id: str, request: PutRequest) -> dict[s
 
 
 def _refuse_reserved(values: Mapping[str, Any]) -> None:
-    """Refuse names that stand for no feature: in rows of Python they mark times and ids of events.
+    """Refuse `@event_time` and `@event_id` as features: in Python's rows they are no features.
 
     Raises:
         falcon.HTTPUnprocessableEntity: There is one.

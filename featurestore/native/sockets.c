@@ -118,8 +118,8 @@ static PyObject *send_pieces(PyObject *Py_UNUSED(module), PyObject *const *argum
 }
 
 static PyMethodDef functions[] = {
-    {"take", (PyCFunction)(void (*)(void))take, METH_FASTCALL, "take(descriptor, usual, longest_line): see wire.py."},
-    {"send", (PyCFunction)(void (*)(void))send_pieces, METH_FASTCALL, "send(descriptor, pieces): see wire.py."},
+    {"take", (PyCFunction)(void (*)(void))take, METH_FASTCALL, "take(descriptor, usual, longest_line): see worker/sockets.py."},
+    {"send", (PyCFunction)(void (*)(void))send_pieces, METH_FASTCALL, "send(descriptor, pieces): see worker/sockets.py."},
     {NULL, NULL, 0, NULL},
 };
 

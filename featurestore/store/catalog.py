@@ -1,4 +1,4 @@
-"""An entity's schema as last seen, what was selected of it, and the plans that keep both current."""
+"""An entity's schema as last seen, the selections made of it, and the plans that keep both current."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,14 @@ _MOST_ENTITIES = 256
 
 
 class Catalog:
-    """An entity's schema as last seen, and those of other entities.
+    """The schema of an entity as last seen, and those of other entities.
 
     Args:
         keys: The entity's keys.
 
     Attributes:
         keys: The entity's keys.
-        selections: What was selected lately, by the names without duplicates, None for all of the packed row.
+        selections: Names without duplicates → their selection; None → all features of the packed row.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -51,7 +51,7 @@ class Catalog:
     # Schema
 
     def schema(self) -> Plan[Schema]:
-        """Read the schema from Redis and use it from now on; NoSchemaError when none is stored."""
+        """Read the schema from Redis and use it from now on; raise NoSchemaError if there is none."""
         schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
         if schema != self._schema:
             self.selections = {}
@@ -60,7 +60,7 @@ class Catalog:
         return schema
 
     def seen_schema(self) -> Plan[Schema]:
-        """Return the schema as last seen; read it where it never was."""
+        """Return the schema as last seen; read it if it never was."""
         return self._schema or (yield from self.schema())
 
     def apply(self, definition: Definition) -> Plan[int]:
@@ -75,7 +75,7 @@ class Catalog:
         return int(reply)
 
     def _check_members(self, members: str) -> Plan[None]:
-        """Return when no other entity has that set; to sweep it would take out the other's ids."""
+        """Raise if another entity has that set of ids: `sweep` would take out the other's ids."""
         for name in (yield from self.entities()):
             if name != self.keys.entity and (yield from self.entity(name)).keys.members == members:
                 raise SchemaError(f"members cannot be {members!r}: that is the set of all ids of {name}")
@@ -83,7 +83,7 @@ class Catalog:
     def _check_references(
         self, entity: str, features: Mapping[str, Sequence[str]], definition: Definition
     ) -> Plan[None]:
-        """Return when an entity has the features that services name, or has no schema yet, unless it is this one."""
+        """Raise if an entity lacks features that services name. Another entity without a schema may have any."""
         own = entity == self.keys.entity
         declared = set(definition.features) if own else set()
         try:
@@ -98,41 +98,41 @@ class Catalog:
                 )
 
     def entities(self) -> Plan[list[str]]:
-        """Return the names of all entities that have a schema; this one also where its schema is in no set."""
+        """Return the names of all entities that have a schema, this one even if the registry lacks it."""
         names = set()
         for schema in {*(yield Command(("SMEMBERS", SCHEMAS))), self.keys.schema.encode()}:
-            if (yield Command(("EXISTS", schema))):  # somebody may have deleted it
+            if (yield Command(("EXISTS", schema))):  # it may have been deleted
                 names.add(Keys.entity_of(schema))
         return sorted(names)
 
     def service(self, name: str) -> Plan[list[str]]:
-        """Return the features that the schema lists under that name, those of this entity without its prefix."""
+        """Return the features of a service, those of this entity without its prefix."""
         prefix = f"{self.keys.entity}:"
         return [feature.removeprefix(prefix) for feature in (yield from self.listed(name))]
 
     def listed(self, name: str) -> Plan[list[str]]:
-        """Return what the schema lists under that name, as it does."""
+        """Return the features of a service, as the schema spells them."""
         schema = yield from self.seen_schema()
-        if self._may_be_outdated():  # no reply of the scripts tells of a list that changed
-            self._schema_read_at = time.monotonic()  # one look is enough, for all who ask meanwhile
+        if self._may_be_outdated():  # no script notices a changed service
+            self._schema_read_at = time.monotonic()  # so that callers meanwhile do not all read it
             schema = yield from self.schema()
         if name not in schema.services:
             raise UndeclaredFeatureError(f"no service {name} is declared in the schema of {self.keys.entity}")
         return schema.services[name]
 
     def lists(self, service: str) -> bool:
-        """Tell whether the schema as last seen, if it ever was, has that service."""
+        """Return whether the schema as last seen has that service."""
         return self._schema is not None and service in self._schema.services
 
     def declared(self, columns: Sequence[str]) -> Plan[Mapping[str, str]]:
-        """Return the declared features' types, read anew where one of `columns` is not among those last seen."""
+        """Return declared feature → type; read the schema again if it lacks one of `columns`."""
         schema = yield from self.seen_schema()
         if not schema.features.keys() >= set(columns) and self._may_be_outdated():
             schema = yield from self.schema()
         return schema.features
 
     def select(self, features: Sequence[str] | None = None) -> Plan[Selection]:
-        """Return the selection of `features`, all declared ones when left out; asks Redis only when it must."""
+        """Return the selection of `features`, or of the packed row; ask Redis only if needed."""
         wanted = None if features is None else tuple(dict.fromkeys(features))
         selection = self.selections.get(wanted)
         if selection is None:
@@ -161,9 +161,9 @@ class Catalog:
 
     @property
     def unsure(self) -> bool:
-        """Whether the next read of all features has to make sure that the schema has this layout still.
+        """Whether the next read of all features has to check the schema, by `?current`.
 
-        A stored row can match a schema that has since changed, so one read a second makes sure.
+        A packed row can match a schema that has since changed, so one read a second checks.
         """
         return time.monotonic() >= self._sure_until
 
@@ -173,7 +173,7 @@ class Catalog:
     # Other entities
 
     def entity(self, name: str) -> Plan[Self]:
-        """Return another entity's plans, of the same class as these; UnknownEntityError when it has no schema."""
+        """Return another entity's plans, of the same class; raise UnknownEntityError if it has no schema."""
         name = plain_name(name, "an entity's name")
         if name == self.keys.entity:
             return self

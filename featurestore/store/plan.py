@@ -14,10 +14,10 @@ from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, SchemaChangedError, UndeclaredFeatureError
 
 IDS_PER_CALL = 100
-"""Most ids or rows in one script call: about 0.5 ms of Redis's one thread, during which nobody else is served."""
+"""Most ids or rows in one script call: about 0.5 ms during which Redis's one thread serves nobody else."""
 
 OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, UnicodeDecodeError)
-"""What a read meets when Redis has another schema than was last seen; the last ones also where a row is damaged."""
+"""Errors of a read when Redis's schema is not the one last seen; DecodeErrors also come of a damaged row."""
 
 T = TypeVar("T")
 Prepared = TypeVar("Prepared")
@@ -26,7 +26,7 @@ Prepared = TypeVar("Prepared")
 class Calls(msgspec.Struct, frozen=True, gc=False):
     """A step: call a script once for each of `encoded`, in one write.
 
-    It is answered with a reply for each, error replies in place as exceptions; see `Transport.run_many_encoded`.
+    The answer is a list of replies, with error replies as exceptions in their places; see `Transport.run_many_encoded`.
     """
 
     script: Script
@@ -34,7 +34,7 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
-    """A step: run one plain command. It is answered with the reply."""
+    """A step: run one plain command. The answer is its reply."""
 
     words: tuple[Word, ...]
 
@@ -42,11 +42,11 @@ class Command(msgspec.Struct, frozen=True, gc=False):
 Step = Calls | Command
 
 Plan = Generator[Step, Any, T]
-"""Yields steps, is sent their answers, returns the result. Failures of the link end it and are not sent to it."""
+"""Yields steps, is sent their answers, and returns the result. A failure of the link ends the plan."""
 
 
 def call(script: Script, encoded: bytes) -> Plan[Reply]:
-    """Call a script once; an error reply is raised."""
+    """Call a script once; raise an error reply."""
     (reply,) = yield Calls(script, [encoded])
     if isinstance(reply, FeatureStoreError):
         raise reply
@@ -59,16 +59,16 @@ def with_current_schema(
     refresh: Callable[[], Plan[object]],
     what: str,
 ) -> Plan[T]:
-    """Read by the schema as last seen. Where Redis turns out to have another one, refresh it and read once more.
+    """Read with the schema as last seen. If Redis has another one, read the schema again and repeat the read once.
 
     Args:
-        prepare: Returns what the read goes by; its own errors are raised at once.
-        read: Reads by that.
-        refresh: Reads the schema, or the schemas, again.
-        what: What is read, for the error's text.
+        prepare: Makes what `read` needs from the schema. Its own errors are raised at once.
+        read: Reads with what `prepare` made.
+        refresh: Reads the schema, or several schemas, again.
+        what: Names the read in an error.
 
     Raises:
-        BadReplyError: The reply cannot be read by the current schema either: a row is damaged.
+        BadReplyError: The reply does not fit the current schema either: a row is damaged.
     """
     prepared = yield from prepare()
     try:

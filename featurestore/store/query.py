@@ -1,4 +1,4 @@
-"""The plans of reads of several entities at once, beside those of one: see featurestore/store/reads.py."""
+"""The plans of reads of several entities at once. `reads.py` has those of one entity."""
 
 from __future__ import annotations  # those of inner functions would cost 2 us a read
 
@@ -30,7 +30,7 @@ class QueryPlans(ReadPlans):
     """The plans of reads, of one entity and of several side by side."""
 
     def query_names(self, service: str) -> Plan[list[str]]:
-        """Return what a query by that service asks for; `item:ranking` is what the schema of `item` lists."""
+        """Return the features of a service for a query; `item:ranking` is a service in the schema of `item`."""
         entity, _, name = service.rpartition(":")
         if entity:
             listed = yield from (yield from self._entity(entity)).listed(name)
@@ -66,7 +66,7 @@ class QueryPlans(ReadPlans):
     def query_table(
         self, rows: Sequence[Mapping[str, str]], names: Sequence[str], max_age_ms: int | None, *, metadata: bool
     ) -> Plan[QueryTable]:
-        """Return features of several entities side by side, as the server wants them: with types and statuses."""
+        """Return features of several entities side by side, with types and statuses, as the HTTP server needs them."""
         query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=max_age_ms)
 
         def read(known: Sequence[QueryPlans]) -> Plan[QueryTable]:
@@ -90,7 +90,7 @@ class QueryPlans(ReadPlans):
         return table
 
     def _read_of(self, entities: Iterable[str], read: Callable[[Sequence[QueryPlans]], Plan[T]], what: str) -> Plan[T]:
-        """Read by the plans of several entities, whose schemas may all be outdated."""
+        """Read with the schemas of several entities; refresh all of them if one is outdated."""
 
         def known() -> Plan[Sequence[QueryPlans]]:
             plans: list[QueryPlans] = []
@@ -105,7 +105,7 @@ class QueryPlans(ReadPlans):
         return with_current_schema(known, read, refresh, what)
 
     def _entity(self, name: str) -> Plan[Self]:
-        """Do what `entity` does, and say whose schema there is none of."""
+        """Do what `entity` does, with an error that names the entity."""
         try:
             return (yield from self.entity(name))
         except UnknownEntityError:

@@ -1,4 +1,4 @@
-"""Features of several entities side by side: what is asked for, and the table that is made of the replies."""
+"""Features of several entities side by side: the query, and the table that the replies fill."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ class Query:
         default: The entity of names without a prefix.
         rows: For each row the id of each entity, by the entity's name.
         names: `entity:feature`, or the feature alone.
-        metadata: Whether to tell the age and the status of the values.
+        metadata: Whether to read the age and the status of each value.
         max_age_ms: Values older than that are None.
 
     Attributes:
         names: The names as they were given.
         refs: The names, each with its entity.
         wanted: Entity → its features.
-        options: What the scripts are told beside the names.
+        options: The options of the script calls.
 
     Raises:
         BadArgumentsError: A row names an entity of which no feature is wanted, or a name has a colon and no entity.
@@ -57,7 +57,7 @@ class Query:
         self.options = (*(["?metadata"] if metadata else []), *limit)
 
     def ids_of(self, entity: str) -> list[str]:
-        """Return the ids of an entity, from the rows that have one."""
+        """Return an entity's ids, from the rows that have one."""
         return [row[entity] for row in self.rows if entity in row]
 
 
@@ -70,8 +70,8 @@ class QueryTable:
     Attributes:
         rows: For each row of the query the values, vectors as bytes, aligned with the names.
         types: The features' types.
-        statuses: For each row the values' statuses; MISSING where the id is unknown or there is none.
-        entities: For each row the event time and age of each entity; None where it is unknown.
+        statuses: For each row the values' statuses; MISSING if the id is unknown or the row has none.
+        entities: For each row entity → event time and age; None if the entity is unknown.
     """
 
     def __init__(self, query: Query) -> None:
@@ -86,7 +86,7 @@ class QueryTable:
         self.entities: list[dict[str, Any]] = [dict.fromkeys(row) for row in query.rows] if query.metadata else []
 
     def add(self, entity: str, selection: Selection, replies: Sequence[bytes]) -> None:
-        """Put an entity's features, from the replies that cover its ids in order, where they belong."""
+        """Fill in an entity's features, from the replies that cover its ids in order."""
         columns = [self._places[f"{entity}:{name}"] for name in selection.names]
         for places, kind in zip(columns, selection.types, strict=True):
             for place in places:
@@ -105,11 +105,11 @@ class QueryTable:
             _place(self.rows[number], columns, values)
 
     def put(self, passed: Mapping[str, Any]) -> None:
-        """Put values that a request brings, by name as asked for, in the place of stored ones, in every row.
+        """Replace stored values by `passed` ones, by name as asked for, in every row.
 
         Raises:
-            BadArgumentsError: One is not among the features asked for.
-            BadValueError: One has not the type of its feature.
+            BadArgumentsError: A value is for a feature that is not asked for.
+            BadValueError: A value does not have its feature's type.
         """
         names = self._query.names
         values = passed_values(passed, dict(zip(names, self.types, strict=True)))

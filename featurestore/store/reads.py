@@ -34,7 +34,7 @@ class ReadPlans(Catalog):
     def get(
         self, entity_id: str, features: Iterable[str] | None, service: str | None, max_age: MaxAge
     ) -> Plan[dict[str, Value | None] | None]:
-        """Return an entity's features by name, None when the id is unknown."""
+        """Return an entity's features by name; None if the id is unknown."""
         entity_id = plain_id_text(entity_id)
         if max_age is not None:
             return (yield from self.get_many([entity_id], features, service, max_age, None))[0]
@@ -50,7 +50,7 @@ class ReadPlans(Catalog):
         max_age: MaxAge,
         passed: Mapping[str, Any] | None,
     ) -> Plan[list[dict[str, Value | None] | None]]:
-        """Return what `get` returns for each id; `passed` values take the place of stored ones."""
+        """Return what `get` returns, for each id; `passed` values replace stored ones."""
         ids, names, max_age_ms = plain_ids(entity_ids), plain_names(features, service), plain_max_age(max_age)
         given = None if passed is None else plain_values(passed, "passed")
         if not ids:
@@ -76,7 +76,7 @@ class ReadPlans(Catalog):
         max_age: MaxAge,
         passed: Mapping[str, Any] | None,
     ) -> Plan[list[Description | None]]:
-        """Return each id's features with their age, None for an unknown id."""
+        """Return each id's features with their age; None for an unknown id."""
         ids, names, max_age_ms = plain_ids(entity_ids), plain_names(features, service), plain_max_age(max_age)
         given = {} if passed is None else plain_values(passed, "passed")
         if not ids:
@@ -100,7 +100,7 @@ class ReadPlans(Catalog):
         ]
 
     def get_json(self, entity_id: str, features: Sequence[str] | None) -> Plan[bytes | None]:
-        """Return an entity's id and features as JSON, None when the id is unknown."""
+        """Return an entity's id and features as JSON; None if the id is unknown."""
         raw_id = encode_id(entity_id)
 
         def read(selection: Selection) -> Plan[bytes | None]:
@@ -110,7 +110,7 @@ class ReadPlans(Catalog):
         return self._read(features, read, GET_FEATURES.name)
 
     def get_many_json(self, entity_ids: list[str], features: Sequence[str] | None) -> Plan[bytes]:
-        """Return the JSON of a list: what `get_json` does for each id, with null features for an unknown one."""
+        """Return a JSON list with the id and features of each id; null features for an unknown one."""
 
         def read(selection: Selection) -> Plan[bytes]:
             replies = yield from batches(batch_calls(selection.calls, entity_ids))
@@ -119,7 +119,7 @@ class ReadPlans(Catalog):
         return self._read(features, read, GET_FEATURES_BATCH.name)
 
     def fetch(self, entity_id: str, features: Sequence[str] | None) -> Plan[tuple[Selection, Row | None]]:
-        """Return an entity's row, None when the id is unknown, and the selection that names its columns."""
+        """Return a selection, which names the columns, and the entity's row; None if the id is unknown."""
         raw_id = encode_id(entity_id)
 
         def read(selection: Selection) -> Plan[tuple[Selection, Row | None]]:
@@ -131,7 +131,7 @@ class ReadPlans(Catalog):
     def fetch_many(
         self, entity_ids: Sequence[str], features: Sequence[str] | None
     ) -> Plan[tuple[Selection, list[Row | None]]]:
-        """Return a row for each id, None for an unknown one, and the selection that names their columns."""
+        """Return a selection, which names the columns, and a row for each id; None for an unknown one."""
 
         def read(selection: Selection) -> Plan[tuple[Selection, list[Row | None]]]:
             replies = yield from batches(batch_calls(selection.calls, entity_ids))
@@ -142,7 +142,7 @@ class ReadPlans(Catalog):
     def fetch_fresh(
         self, entity_ids: Sequence[str], features: Sequence[str] | None, max_age_ms: int | None
     ) -> Plan[tuple[Selection, list[Fresh | None]]]:
-        """Return for each id its row with the age and status of each value; None for an unknown one."""
+        """Return a selection, and for each id its row with ages and statuses; None for an unknown one."""
         options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
 
         def read(selection: Selection) -> Plan[tuple[Selection, list[Fresh | None]]]:
@@ -168,5 +168,5 @@ def batch_calls(read_calls: ReadCalls, entity_ids: Sequence[str]) -> list[bytes]
 
 
 def batches(encoded: list[bytes]) -> Plan[list[Reply]]:
-    """Make calls of get_features_batch; return the replies, raise the first error among them."""
+    """Make calls of get_features_batch; return the replies, or raise the first error among them."""
     return checked((yield Calls(GET_FEATURES_BATCH, encoded)))

@@ -5,17 +5,17 @@ import msgspec
 from featurestore.schema.types import Status, Value
 
 MaxAge = str | int | None
-"""How old a value may be: digits and `ms`, `s`, `m`, `h` or `d`, such as `10m`; or ms. None: as the schema says."""
+"""How old a value may be: digits and `ms`, `s`, `m`, `h` or `d`, such as `10m`; or ms. None: what the schema says."""
 
 
 class Description(msgspec.Struct, frozen=True):
-    """An entity's features with what is known of their age, by Redis's clock.
+    """An entity's features with their age, by Redis's clock.
 
     Attributes:
-        features: The values by name, None where there is none or where it is too old.
+        features: Name → value; None if there is none or it is too old.
         event_time: The newest event time of the entity's features, in ms since 1970.
         age_ms: How long ago that was.
-        statuses: For each feature PRESENT, MISSING, STALE, or DEFAULT for the schema's default in its place.
+        statuses: Name → PRESENT, MISSING, STALE, or DEFAULT for the schema's default.
     """
 
     features: dict[str, Value | None]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TableRow = dict[str, Value | None] | None
-"""An entity's features by name, None where there is no value; None for an unknown id."""
+"""Feature → value, None if there is none; None for an unknown id."""
 
 _NUMBERS = frozenset({float, int, bool, type(None)})
 _PANDAS_TYPES: Mapping[frozenset[type], str] = {
@@ -26,7 +26,7 @@ _PANDAS_TYPES: Mapping[frozenset[type], str] = {
 
 
 class FeatureTable(Sequence[TableRow]):
-    """Features of many entities: one row an id, in the order asked, duplicates included.
+    """Features of many entities: a row for each id, in the order asked, duplicates included.
 
     It is a sequence of its rows, each a dict or None for an unknown id.
 
@@ -56,8 +56,8 @@ class FeatureTable(Sequence[TableRow]):
         Args:
             ids: The ids that were asked for.
             rows: What was returned, a row for each.
-            features: The features that were asked for; without them, those that the rows have. Only with them does a
-                table of unknown ids alone have columns.
+            features: The features that were asked for; those in the rows if left out. A table of unknown ids only has
+                columns if they are given.
 
         Raises:
             BadArgumentsError: There are more rows than ids, or fewer, or an id or a name is no text.
@@ -98,17 +98,17 @@ class FeatureTable(Sequence[TableRow]):
         return self._rows[index]
 
     def to_dict(self) -> list[TableRow]:
-        """Return the rows as a list; it and its dicts are the caller's to change."""
+        """Return the rows as a list. The caller may change it and its dicts."""
         return [None if row is None else dict(row) for row in self._rows]
 
     def to_numpy(self, features: Iterable[str] | None = None) -> "npt.NDArray[np.float64]":
         """Return a float64 matrix of shape (rows, features).
 
-        NaN stands where there is no value, and all along the row of an unknown id; a bool is 0 or 1. Ints beyond 2^53
-        are rounded to what a float64 holds.
+        A missing value is NaN, and so is the whole row of an unknown id. A bool is 0 or 1. Ints beyond 2^53 are rounded
+        to the nearest float64.
 
         Args:
-            features: The columns wanted, in that order; all of `names` when left out.
+            features: The columns wanted, in that order; all of `names` if left out.
 
         Raises:
             BadValueError: A column holds text or vectors: leave it out.
@@ -129,10 +129,10 @@ class FeatureTable(Sequence[TableRow]):
         return matrix
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a data frame with a column a feature, indexed by the ids.
+        """Return a data frame with a column for each feature, indexed by the ids.
 
-        Ints are Int64 and bools boolean, so that a missing value changes neither; floats are float64, and whatever
-        else there is stays an object. The row of an unknown id is missing throughout.
+        Ints are Int64 and bools boolean, so that a missing value changes neither. Floats are float64; other values stay
+        objects. All values in the row of an unknown id are missing.
 
         Raises:
             ConfigurationError: pandas is not installed.
@@ -156,7 +156,7 @@ class FeatureTable(Sequence[TableRow]):
 
 
 def _refuse_column(name: str, column: list[Any]) -> None:
-    """Tell which value of a column has no place in a matrix.
+    """Say which value of a column does not fit into a matrix.
 
     Raises:
         BadValueError: Always.

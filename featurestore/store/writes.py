@@ -1,4 +1,4 @@
-"""The plans of the writes, beside those of the reads: see featurestore/store/reads.py."""
+"""The plans of the writes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -40,13 +40,13 @@ from featurestore.store.plan import IDS_PER_CALL, Calls, Command, Plan, call
 from featurestore.store.query import QueryPlans
 
 ROWS_PER_WRITE = 2000
-"""Most rows whose calls leave in one write."""
+"""Most rows whose calls leave together in one write."""
 
 _PLAIN_TIMES = frozenset({int, str, type(None)})
 
 
 class Given(msgspec.Struct, frozen=True):
-    """Rows as callers gave them, made plain: what can be sent, and what cannot.
+    """Rows of a caller in Python's own types: those that can be sent, and those that cannot.
 
     Attributes:
         rows: Those that can be sent.
@@ -60,7 +60,7 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class Plans(QueryPlans):
-    """The plans of all that a store of one entity does."""
+    """The plans of everything that the store of an entity does."""
 
     def upsert(self, rows: Rows, event_time: EventTime, *, overwrite: bool) -> Plan[UpsertResult]:
         """Write features of many entities; each row stands or falls by itself."""
@@ -83,7 +83,7 @@ class Plans(QueryPlans):
         return (yield from _write(UPSERT_FEATURES, upsert, table))
 
     def _begin(self, columns: Sequence[str], time: Any, *, overwrite: bool) -> Plan[Upsert]:
-        """Return an upsert of rows with these columns that tells a verdict for each."""
+        """Return an upsert of rows with these columns, with a verdict for each."""
         declared = yield from self.declared([name for name in columns if name != EVENT_TIME])
         options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
         return Upsert(self.keys, declared, columns, time, options=options, verdicts=True)
@@ -91,10 +91,10 @@ class Plans(QueryPlans):
     def put(
         self, entity_id: str, features: Mapping[str, Any], event_time: EventTime, *, overwrite: bool
     ) -> Plan[tuple[UpsertResult, Selection | None, Row | None]]:
-        """Write features of one entity and read them in the same round trip, so as to answer with what is stored.
+        """Write features of one entity and read them back, in one round trip, to answer with what is stored.
 
-        Return what became of the row, and of a row that was written the features as a read finds them: their selection
-        and their values, None where the entity is unknown by then.
+        Return what became of the row, and for a written row the selection and the values that the read found; None if
+        the entity is unknown by then.
         """
         columns, table = _table(Given([(entity_id, features)], range(1)))
         upsert = yield from self._begin(columns, event_time, overwrite=overwrite)
@@ -113,7 +113,7 @@ class Plans(QueryPlans):
         if selection is None or not result.written:
             return result, None, None
         (found,) = rest
-        if isinstance(found, FeatureStoreError):  # the write took place; what is amiss with the read is met again
+        if isinstance(found, FeatureStoreError):  # the write took place: read again
             return result, *(yield from self.fetch(entity_id, list(features)))
         with reading(GET_FEATURES.name):
             return result, selection, None if found is None else selection.decode(found)
@@ -128,7 +128,7 @@ class Plans(QueryPlans):
     def increment(
         self, entity_id: str, amounts: Mapping[str, float], event_time: EventTime
     ) -> Plan[dict[str, Value | None] | None]:
-        """Add to numeric features, all or none; None when the entity was deleted at or after that time."""
+        """Add to numeric features, all or none; return None if the entity was deleted at or after that time."""
         entity_id = plain_id_text(entity_id)
         numbers = plain_numbers(amounts, "amounts")
         if not numbers:
@@ -180,7 +180,7 @@ def _write(script: Script, upsert: Upsert, table: Given) -> Plan[UpsertResult]:
 
 
 def _amount(name: str, kind: str, amount: float) -> Word:
-    """Return what is to be added, as the script takes it; whether the feature can be added to is for that to say."""
+    """Return an amount as the script takes it. The script checks whether the feature is numeric."""
     try:
         return to_text(kind, amount)
     except UnsuitableValueError as error:
@@ -188,7 +188,7 @@ def _amount(name: str, kind: str, amount: float) -> Word:
 
 
 def _given(rows: list[Any], is_plain: Callable[[Any], bool] | None, plain_of: Callable[[Any], Any]) -> Given:
-    """Return rows made plain by `plain_of`, which need not look at them where `is_plain` holds for all."""
+    """Return rows in Python's own types; `plain_of` is skipped if `is_plain` holds for all."""
     if is_plain is not None and all(map(is_plain, rows)):
         return Given(rows, range(len(rows)))
     plain, positions, rejected = [], [], []
@@ -202,7 +202,7 @@ def _given(rows: list[Any], is_plain: Callable[[Any], bool] | None, plain_of: Ca
 
 
 def _is_plain(row: Any) -> bool:
-    """Tell pairs of plain text and a dict, the common case, which must be quick; names are looked at later."""
+    """Return whether all rows are pairs of a str and a dict: the common case, which must be quick."""
     return (
         type(row) is tuple
         and len(row) == 2  # noqa: PLR2004 - a pair
@@ -247,7 +247,7 @@ def _timed_values(row: Any) -> list[Any]:
 
 
 def _table(given: Given) -> tuple[tuple[str, ...], Given]:
-    """Return the names that occur in the rows as columns, the event time first, and the rows with a place for each."""
+    """Return the names in the rows as columns, the event time first, and the rows with a value for each column."""
     names = dict.fromkeys(name for _, values in given.rows for name in values)
     if not all(type(name) is str and is_unicode(name) for name in names):
         again = _given(list(given.rows), None, _plain_row)

@@ -1,4 +1,4 @@
-"""How much memory the requests of a worker may take together, and giving it back to the system."""
+"""The bound on the memory that all requests of a worker take together, and its return to the system."""
 
 import ctypes
 from collections.abc import Callable
@@ -10,11 +10,12 @@ class Budget:
     """Counts the bytes of heads and bodies that a worker holds, over all its connections.
 
     Args:
-        most: How many bytes requests may take; responses that clients have not taken yet count, and are never refused.
+        most: How many bytes requests may take. Responses that clients have not read yet count too, but are never
+            refused.
 
     Attributes:
         held: Bytes held now.
-        peak: Most bytes held at once since memory was last given back.
+        peak: The most bytes held since memory was last given back.
     """
 
     def __init__(self, most: int) -> None:
@@ -26,23 +27,23 @@ class Budget:
         return f"<Budget {self.held} of {self.most} bytes, peak {self.peak}>"
 
     def take(self, size: int) -> bool:
-        """Count another `size` bytes of a request; return False, and count nothing, where that is too much."""
+        """Count another `size` bytes of a request; count nothing and return False if that is too much."""
         if self.held + size > self.most:
             return False
         self.add(size)
         return True
 
     def add(self, size: int) -> None:
-        """Count another `size` bytes, which are there already."""
+        """Count another `size` bytes that cannot be refused any more."""
         self.held += size
         self.peak = max(self.peak, self.held)
 
     def give_back(self, size: int) -> None:
-        """Count `size` bytes no longer."""
+        """Stop counting `size` bytes."""
         self.held -= size
 
     def ebbed(self) -> bool:
-        """Return whether much less is held than was; true once for each peak."""
+        """Return whether far less is held than at the last peak; true once for each peak."""
         if self.peak < _WORTH_TRIMMING or self.held > self.peak // 4:
             return False
         self.peak = self.held
@@ -61,6 +62,6 @@ _trim = _trimmer()
 
 
 def trim_memory() -> None:
-    """Give free memory back to the system, where the C library can; otherwise it does so in its own time."""
+    """Give free memory back to the system now, if the C library can; others do so in their own time."""
     if _trim is not None:
         _trim(0)

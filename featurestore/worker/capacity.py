@@ -1,15 +1,15 @@
-"""How many clients a worker may have at once, by how many files a process may have open."""
+"""How many clients a worker may have at once, given the limit of open files."""
 
 import resource
 
 CLIENTS = 4096
-"""Most clients of a worker at once; beyond that, our own ends idle connections, gunicorn's let clients wait."""
+"""Most clients of a worker. Beyond that our worker closes idle connections, and gunicorn's let clients wait."""
 
 _KEPT_BACK = 256
-"""Files for Redis, logs, listeners, imports and name lookups; half of the limit where it is small."""
+"""Files kept for Redis, logs, listeners, imports and name lookups; half of the limit if that is less."""
 
 FILES = CLIENTS + _KEPT_BACK
-"""Soft limit of open files that the server asks for."""
+"""The soft limit of open files that the server asks for."""
 
 
 def limit_of_files() -> int:
@@ -25,7 +25,7 @@ def limit_within_reach() -> int:
 
 
 def raise_limit() -> int:
-    """Let this process and its children open as many files as wanted, where that is allowed; return the limit."""
+    """Raise the soft limit of open files as far as wanted and allowed; return the limit."""
     limit = limit_within_reach()
     if limit > limit_of_files():
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -38,13 +38,13 @@ def clients_within(limit: int, *, others: int = 0) -> int:
 
     Args:
         limit: How many files it may have open.
-        others: How many of them it needs beside the usual ones, for connections to Redis say.
+        others: How many of them it needs beside the usual ones, such as connections to Redis.
     """
     return max(1, min(CLIENTS, limit - min(_KEPT_BACK, limit // 2) - others))
 
 
 def scarcity(clients: int, limit: int) -> str:
-    """Return what the log says where the limit of open files allows fewer clients than wanted."""
+    """Return the warning for a limit of open files that allows fewer clients than wanted."""
     return (
         f"at most {clients} clients a worker: the limit of open files is {limit}; {FILES} are wanted "
         "(ulimit -n, or LimitNOFILE= of the service)"

@@ -20,7 +20,7 @@ from featurestore.worker.requests import Environ, Request, RequestReader
 from featurestore.worker.sockets import TlsSocket, send, take
 
 _RECEIVE_BYTES = 65_536
-_FIRST_BYTES = 4096  # most requests; a large buffer for each read would be cut to size by the allocator
+_FIRST_BYTES = 4096  # enough for most requests: a larger buffer would be reallocated after each read
 _SLOWEST_BYTES_PER_S = 65_536
 _FAREWELL_S = 2.0
 _READABLE = 1
@@ -30,36 +30,36 @@ class State(Enum):
     """What a connection is doing."""
 
     AWAKE = auto()
-    """Its greenlet reads requests, has the app answer them, or sends."""
+    """The greenlet runs: it reads requests, lets the app answer them, or sends."""
 
     IDLE = auto()
     """The greenlet waits for the first bytes of a request."""
 
     READING = auto()
-    """The greenlet waits for the other bytes of a request."""
+    """The greenlet waits for the rest of a request."""
 
     ANSWERING = auto()
-    """The app answers a plain GET in the hub; the greenlet sleeps, and nothing is read."""
+    """The app answers a plain GET in the hub. The greenlet sleeps, and nothing is read."""
 
     OVERDUE = auto()
-    """The wait was ended, and the greenlet is to look a last time."""
+    """The wait is over. The greenlet reads once more before it gives up."""
 
     CLOSED = auto()
-    """It has come to its end."""
+    """The connection has ended."""
 
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.AWAKE: frozenset({State.IDLE, State.READING, State.CLOSED}),
     State.IDLE: frozenset({State.AWAKE, State.ANSWERING, State.OVERDUE, State.CLOSED}),
     State.READING: frozenset({State.AWAKE, State.OVERDUE, State.CLOSED}),
-    # Answered; given back, or not to be sent at once; killed.
+    # Answered; given back, or the response could not leave at once; killed.
     State.ANSWERING: frozenset({State.IDLE, State.AWAKE, State.CLOSED}),
     State.OVERDUE: frozenset({State.AWAKE, State.CLOSED}),
     State.CLOSED: frozenset(),
 }
-"""From each state those that may follow it. Whoever leaves a wait wakes the greenlet, so it is woken once."""
+"""State → the states that may follow. Whoever ends a wait changes the state first, so the greenlet is woken once."""
 
-# In Python 3.11 a member costs a call for each look at it.
+# In Python 3.11 each look at a member of an Enum costs a call.
 _AWAKE, _IDLE, _READING, _ANSWERING, _OVERDUE, _CLOSED = State
 
 
@@ -68,7 +68,7 @@ class ClientGoneError(Exception):
 
 
 class Server(Protocol):
-    """What a connection has to know of its server.
+    """What a connection needs of its server.
 
     Attributes:
         alive: Whether the server takes further requests.
@@ -78,7 +78,7 @@ class Server(Protocol):
         send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
         date_field: The header field with the time, and its line end.
-        begin: Begins to answer plain GETs, see `FastApp.begin`; None where `answer` is for all.
+        begin: Begins to answer plain GETs, see `FastApp.begin`; None if every request goes to `answer`.
     """
 
     alive: bool
@@ -91,34 +91,34 @@ class Server(Protocol):
     date_field: bytes
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
-        """Have the app answer `request`; return whether the connection may go on."""
+        """Let the app answer `request`; return whether the connection goes on."""
 
     def finish(self, answer: Answer) -> tuple[bytes, ...]:
         """Return the response to a request that `begin` took, in pieces."""
 
     def refused(self, refusal: Refusal, client: str) -> None:
-        """Take note of a request that the app does not get."""
+        """Note a request that was refused before the app saw it."""
 
 
 class Connection:
-    """One client: reads requests, has the app answer them in order, and closes.
+    """One client: reads requests, lets the app answer them in order, and closes.
 
-    A plain GET is answered in the hub where that is possible, while the greenlet sleeps; the greenlet does all else.
+    A plain GET is answered in the hub if possible, while the greenlet sleeps. The greenlet does everything else.
 
     Args:
         server: Whose connection it is.
         client: gevent's socket; for TLS, with the handshake done.
-        base: What the environments of the requests have in common.
+        base: The part of the WSGI environment that all requests share.
         tls: Whether `client` speaks TLS.
 
     Attributes:
-        deadline: When the client must have sent what is awaited; only in the states that wait for it.
+        deadline: By when the client must have sent something; only in states that wait for it.
         state: What the connection is doing.
     """
 
     def __init__(self, server: Server, client: Any, base: Environ, *, tls: bool) -> None:
         self.state = _AWAKE
-        self._patience = server.request_timeout  # which `deadline` has, where no request is under way
+        self._patience = server.request_timeout  # the time-out in `deadline` while no request is under way
         self.deadline = monotonic() + self._patience
         self._server = server
         self._client = client
@@ -128,7 +128,7 @@ class Connection:
         self._reader = RequestReader(base, server.framing, server.budget)
         self._longest_line = server.framing.limits.line
         self._tls = tls
-        self._plain = client if tls else client._sock  # noqa: SLF001 - past gevent's wrapper, which would wait
+        self._plain = client if tls else client._sock  # noqa: SLF001 - the socket inside gevent's, which does not wait
         self._take, self._send_now = take, send
         if tls:
             client.settimeout(0.0)
@@ -166,13 +166,13 @@ class Connection:
             self._watcher.close()
 
     def expire(self) -> None:
-        """Stop waiting for the client, if it is waited for; called from another greenlet."""
+        """End the wait for the client, if there is one; called from another greenlet."""
         if self.state is _IDLE or self.state is _READING:
             self.state = _OVERDUE
             self._hub.loop.run_callback(self._greenlet.switch, None)
 
     def _answer_complete(self) -> bool:
-        """Have the app answer the requests that are complete; return whether to wait for more bytes."""
+        """Let the app answer the complete requests; return whether to wait for more bytes."""
         reader, server = self._reader, self._server
         had_begun, answered = reader.begun, False
         while (request := reader.next()) is not None:
@@ -195,7 +195,7 @@ class Connection:
         return True
 
     def _receive(self) -> bytes:
-        """Return the client's next bytes; none when it is gone or too slow, or when the server stops."""
+        """Return the client's next bytes; empty if it is gone or too slow, or if the server stops."""
         while True:
             woken_with = self._wait()
             if self.state is _OVERDUE:
@@ -213,7 +213,7 @@ class Connection:
     def _wait(self) -> bytes | memoryview | None:
         """Wait until the hub or `expire` wakes the greenlet.
 
-        Return what the client has sent, or the rest of a response; None where there may be something to read.
+        Return bytes of the client, or the rest of a response to send; None if there may be something to read.
         """
         if not self._watcher.active:
             self._watcher.start(self._on_readable)
@@ -222,12 +222,12 @@ class Connection:
         return woken_with
 
     def _wake(self, woken_with: bytes | memoryview | None) -> None:
-        """Let the greenlet go on, until it waits again; in the hub."""
+        """Run the greenlet until it waits again; only in the hub."""
         self.state = _AWAKE
         self._greenlet.switch(woken_with)
 
     def _read(self) -> bytes | None:
-        """Return what the client has sent, or None where that is nothing."""
+        """Return what the client has sent; None if there is nothing now."""
         try:
             data: bytes = self._plain.recv(_RECEIVE_BYTES if self._reader.begun or self._tls else _FIRST_BYTES)
         except (BlockingIOError, SSLWantReadError):
@@ -235,15 +235,15 @@ class Connection:
         return data
 
     def _last_bytes(self) -> bytes:
-        """Return the start of a request that came just before the wait was over; answer 408 to half a request."""
+        """Return a request's start that arrived just in time; answer 408 if half a request is there."""
         if self._reader.begun:
             self._refuse(Refusal(408, "the request did not arrive in time"))
             return b""
         data = self._read() or b""
-        return data if data.strip(b"\r\n") else b""  # empty lines could go on for ever
+        return data if data.strip(b"\r\n") else b""  # or a client could send empty lines for ever
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer for the app, and let the client read that before the connection goes."""
+        """Answer instead of the app, and let the client read the answer before the connection closes."""
         self._reader.drop()
         self._server.refused(refusal, self._address)
         self.send(refusal.response(self._server.date_field))
@@ -276,7 +276,7 @@ class Connection:
             raise ClientGoneError from error
 
     def _send_slowly(self, data: memoryview) -> None:
-        """Send `data` as the client takes it: it may neither stop nor dawdle for long."""
+        """Send `data` as fast as the client reads it; give up if it stops or is very slow."""
         client, patience = self._client, self._server.send_timeout
         size, budget = len(data), self._server.budget
         end = monotonic() + patience + size / _SLOWEST_BYTES_PER_S
@@ -292,7 +292,7 @@ class Connection:
             client.settimeout(0.0 if self._tls else None)
 
     def _send_rest(self, rest: memoryview) -> None:
-        """Send what is left of a response that was begun in the hub; errors as in `send`."""
+        """Send the rest of a response whose start was sent in the hub; errors as in `send`."""
         if rest:
             try:
                 self._send_slowly(rest)
@@ -300,10 +300,10 @@ class Connection:
                 raise ClientGoneError from error
         self.deadline = monotonic() + self._server.idle_timeout
 
-    # The way of a plain GET, in the hub. The watcher stays on between requests, which saves two system calls each.
+    # A plain GET, in the hub. The watcher stays on between requests, which saves two system calls for each.
 
     def _on_readable(self) -> None:
-        """Begin to answer a plain GET, and leave all else that the client sends to the greenlet."""
+        """Begin to answer a plain GET; leave everything else to the greenlet."""
         state, begin = self.state, self._begin
         if state is _IDLE and begin is not None:
             taken = self._take(self._descriptor, self._reader.usual, self._longest_line)
@@ -314,8 +314,8 @@ class Connection:
                 try:
                     if begin(taken, self._respond):
                         return
-                except Exception:  # noqa: BLE001 - whatever it was, a WSGI call can be made of the request
-                    self._begin = None  # it may respond nevertheless, and must not answer a later request
+                except Exception:  # noqa: BLE001 - whatever happened, a WSGI call can still answer the request
+                    self._begin = None  # `begin` may still respond, which must not answer a later request
                     self._hub.handle_error(self, *sys.exc_info())
                     if self.state is not _ANSWERING:
                         return
@@ -327,7 +327,7 @@ class Connection:
             self._watcher.stop()
 
     def _respond(self, answer: Answer | None) -> None:
-        """Send the answer to the plain GET, and wait for the next request; the greenlet does what this cannot."""
+        """Send the answer to the plain GET, and wait for the next request. The greenlet does what this cannot."""
         if self.state is not _ANSWERING:
             return
         server = self._server
@@ -349,7 +349,7 @@ class Connection:
                     return
                 whole = b"".join(response)
                 rest = memoryview(whole)[len(whole) - left :]
-        except Exception:  # noqa: BLE001 - whatever it was: without an answer the connection must end
+        except Exception:  # noqa: BLE001 - whatever happened, without an answer the connection must end
             self._hub.handle_error(self, *sys.exc_info())
             rest = b""
         self._wake(rest)

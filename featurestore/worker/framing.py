@@ -1,8 +1,7 @@
-"""Where the parts of an HTTP/1.1 message end, and what may stand in them, whatever the reads that bring its bytes.
+"""Where the parts of an HTTP/1.1 message end, and what they may hold.
 
-Lines are judged one after the other. The start of a line is refused as soon as nothing that may follow makes it right,
-with the status that every line with that start gets. So a refusal depends on the bytes alone, not on how much of a
-line has arrived when it is looked at.
+The result depends on the bytes alone, not on how reads cut them. Lines are checked one after the other. The start of a
+line is refused as soon as no continuation could make the line valid, with the status that every such line gets.
 """
 
 import re
@@ -26,15 +25,15 @@ _VERSIONS = ("HTTP/1.1", "HTTP/1.0")
 _CR = 0x0D
 _LEAST_HEAD = 65_536
 _LONGEST_SIZE_LINE = 4096
-_BYTES_AROUND_CHUNK = 5  # the least that a chunk of one byte has around it
+_BYTES_AROUND_CHUNK = 5  # the fewest bytes around a chunk of one byte
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much of a request is taken.
+    """The largest request that is accepted.
 
     Attributes:
-        line: Bytes of the request line; 0 for no limit of its own.
-        fields: Header fields, with those of a trailer.
+        line: Bytes of the request line; 0 means no limit of its own.
+        fields: Number of header fields, those of a trailer included.
         field_size: Bytes of one header field, with its line end.
         body: Bytes of the body.
     """
@@ -51,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def _starts(words: Iterable[str]) -> bytes:
-    """Return the pattern of what one of `words` may begin with, the whole word included."""
+    """Return a pattern for every start of one of `words`, the whole word included."""
     starts = {word[:end] for word in words for end in range(len(word) + 1)}
     return b"(?:%b)" % b"|".join(re.escape(start.encode()) for start in sorted(starts, key=len, reverse=True))
 
@@ -70,14 +69,14 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 
 
 class Line:
-    """What a line of one kind may be.
+    """One kind of line, and what it may be.
 
     Args:
         whole: The pattern of a whole line, without its end.
-        so_far: The pattern of what such a line may begin with, the whole line included.
-        wrong: Why others are refused, with status 400.
-        most: Bytes that it may have.
-        too_long: Status and reason for a line with more.
+        so_far: The pattern of every start of such a line, the whole line included.
+        wrong: Why other lines are refused, with status 400.
+        most: The most bytes of a line.
+        too_long: Status and reason for a longer line.
     """
 
     def __init__(self, whole: bytes, so_far: bytes, wrong: str, most: int, too_long: tuple[int, str]) -> None:
@@ -85,10 +84,10 @@ class Line:
         self._wrong, self._most, self._too_long = wrong, most, too_long
 
     def find_end(self, data: bytearray, start: int, stop: int) -> int:
-        """Return where the line that begins at `start` ends, or -1 where its end is not before `stop`.
+        """Return where the line at `start` ends; -1 if its end is not before `stop`.
 
         Raises:
-            Refusal: The line is refused, or what there is of it.
+            Refusal: The line, or what there is of it, is refused.
         """
         end = data.find(b"\r\n", start, stop)
         if end >= 0:
@@ -96,12 +95,12 @@ class Line:
                 self._check_start(data, start, end)
                 raise Refusal(400, self._wrong)
         else:
-            # A CR that came last may belong to the line's end.
+            # A CR at the end may be the first half of the line's end.
             self._check_start(data, start, stop - (stop > start and data[stop - 1] == _CR))
         return end
 
     def _check_start(self, data: bytearray, start: int, end: int) -> None:
-        """Refuse what no whole line begins with; what stands behind the most bytes of a line does not count."""
+        """Refuse bytes that no valid line starts with. Bytes beyond the longest line do not count."""
         if not self._so_far.fullmatch(data, start, min(end, start + self._most + 1)):
             raise Refusal(400, self._wrong)
         if end - start > self._most:
@@ -109,10 +108,10 @@ class Line:
 
 
 class Framing:
-    """The kinds of lines that requests are made of, for certain limits.
+    """The kinds of lines in a request, for given limits.
 
     Args:
-        limits: How much of a request is taken.
+        limits: The largest request that is accepted.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -142,15 +141,15 @@ class Framing:
         )
 
     def skip_empty_lines(self, data: bytearray) -> None:
-        """Remove the empty lines at the start, which may stand before a request."""
+        """Remove empty lines, which a client may send before a request."""
         empty = _EMPTY_LINES.match(data)
         if empty and empty.end():
             del data[: empty.end()]
 
     def fields_of_small(self, data: bytearray, end: int) -> int:
-        """Return how many fields the head has that ends at `end`, or -1 where it must be looked at line by line.
+        """Return the number of fields in the head that ends at `end`; -1 if it must be checked line by line.
 
-        None of its lines can be too long, as all of it is no longer than a line may be.
+        No line can be too long here: the whole head is no longer than the longest line.
         """
         if end > self._small or not _SMALL_HEAD.fullmatch(data, 0, end):
             return -1
@@ -165,7 +164,7 @@ class Head:
         framing: What lines may be.
 
     Attributes:
-        at: Where the line starts that is looked at next; 0 until the first is complete.
+        at: Where the next line to check starts; 0 until the first line is complete.
         fields: The header fields so far.
     """
 
@@ -177,10 +176,10 @@ class Head:
         self.fields = 0
 
     def find_end(self, data: bytearray) -> int:
-        """Return where the head that `data` starts with ends, or -1 where its end has not arrived.
+        """Return where the head at the start of `data` ends; -1 if its end has not arrived.
 
         Raises:
-            Refusal: The head is refused, or what there is of it.
+            Refusal: The head, or what there is of it, is refused.
         """
         framing = self._framing
         if not self.at:
@@ -209,7 +208,7 @@ class Head:
 
 
 class _Part(Enum):
-    """What a chunked body goes on with."""
+    """What comes next in a chunked body."""
 
     SIZE = auto()
     DATA = auto()
@@ -238,10 +237,10 @@ class Chunks:
         self._left = self._promised = self._around = 0
 
     def take(self, data: bytearray) -> bool:
-        """Remove from the start of `data` what belongs to the body; return whether that is complete.
+        """Take the bytes of the body off the start of `data`; return whether the body is complete.
 
         Raises:
-            Refusal: The body is refused, or what there is of it.
+            Refusal: The body, or what there is of it, is refused.
         """
         at, complete = 0, False
         while not complete:
@@ -279,7 +278,7 @@ class Chunks:
         return complete
 
     def _begin_chunk(self, line: bytearray) -> None:
-        """Take the line before a chunk's data."""
+        """Read the line before a chunk's data."""
         limits = self._framing.limits
         self._left = int(line.partition(b";")[0], 16)
         self._around += 2
@@ -299,6 +298,6 @@ class Chunks:
         self._bound()
 
     def _bound(self) -> None:
-        """Refuse a body with much more around its chunks than such chunks need."""
+        """Refuse a body that spends far more bytes around its chunks than they need."""
         if self._around > self._framing.most_head + _BYTES_AROUND_CHUNK * self._promised:
             raise Refusal(413, "the body's chunks have too much around them")

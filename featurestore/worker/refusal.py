@@ -1,4 +1,4 @@
-"""A refusal: the response that the worker itself gives in place of the app's."""
+"""A refusal: the response that the worker gives instead of the app."""
 
 import msgspec
 

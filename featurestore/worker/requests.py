@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests: a connection's bytes in, requests out, checked for what llhttp lets pass."""
+"""HTTP/1.1 requests: bytes of a connection in, requests out. Checks what llhttp does not."""
 
 import io
 from typing import Any
@@ -26,7 +26,7 @@ _LONGEST_HEAD_KEPT = 2048
 _CR = 0x0D
 _MOST_DIGITS = 20
 _UNCOUNTED = 8192
-"""Bytes that a connection may hold without asking the budget: nearly all requests are smaller."""
+"""Bytes that a connection may hold without being counted. Nearly all requests are smaller."""
 
 
 class Request:
@@ -56,11 +56,11 @@ class Request:
 
 
 class KnownHead(msgspec.Struct, frozen=True):
-    """A head with a Content-Length that an earlier request had. Batches of as many ids often have the same.
+    """The head of an earlier request with a Content-Length. Batches of equal size often repeat it.
 
     Attributes:
         text: Its bytes.
-        environ: What comes of it.
+        environ: The WSGI environment made of it.
         length: Bytes of the body.
     """
 
@@ -72,21 +72,21 @@ class KnownHead(msgspec.Struct, frozen=True):
 class RequestReader:
     """Turns a connection's bytes into requests, one after the other.
 
-    It finds where each part of a request ends, and the parser gets one whole head at a time: what comes of the bytes
-    does not depend on how reads cut them. Bodies are read whole before the app is called, up to a limit, so that
+    This class finds where each part of a request ends, and the parser gets one whole head at a time. So the result does
+    not depend on how reads cut the bytes. Bodies are read whole before the app is called, up to a limit, so that
     `wsgi.input` never waits for a client.
 
     Args:
-        base: What the environments of all requests have in common.
+        base: The part of the WSGI environment that all requests share.
         framing: What a request may be made of.
         budget: What counts the bytes that are held.
 
     Attributes:
         begun: Whether a request has begun that is not complete.
-        refusal: Why nothing more is read; to be sent after the responses to the requests before.
-        wants_continue: Whether the client waits for `100 Continue`; whoever sends that resets it.
-        usual: The header fields of an earlier plain GET, by which `sockets.take` knows others; None where there was
-            none, and while anything is held of another request or of an empty line before one.
+        refusal: Why nothing more is read. It is sent after the responses to earlier requests.
+        wants_continue: Whether the client waits for `100 Continue`; the sender of that resets it.
+        usual: The header fields of an earlier plain GET, by which `sockets.take` recognises others. None if there was
+            none yet, or while bytes of another request, or of an empty line before one, are held.
     """
 
     def __init__(self, base: Environ, framing: Framing, budget: Budget) -> None:
@@ -113,7 +113,7 @@ class RequestReader:
         return b"GET %b HTTP/1.1%b" % (path.encode(), self.usual or b"")
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the client; what they complete is for `next` to find."""
+        """Take bytes of the client. `next` returns the requests that they complete."""
         if self._ended:
             return
         if self._missing:
@@ -124,9 +124,9 @@ class RequestReader:
         self._count()
 
     def next(self) -> Request | None:
-        """Return the next request that is complete, the one before having been answered.
+        """Return the next complete request; the one before must have been answered.
 
-        None where more bytes are needed, or, where there is a `refusal`, would not help.
+        Return None if more bytes are needed, or if there is a `refusal`.
         """
         if self._answering:
             self._answering = False
@@ -142,9 +142,9 @@ class RequestReader:
         return None
 
     def hold(self, size: int) -> bool:
-        """Count another `size` bytes until the request that the app has is answered; False where that is too much.
+        """Count another `size` bytes until the current request is answered; return False if that is too much.
 
-        The app finds this as `featurestore.hold` in the environment, for what it makes of the body.
+        The app finds this method as `featurestore.hold` in the environment, and calls it for what it makes of the body.
         """
         if not self._budget.take(size):
             return False
@@ -152,7 +152,7 @@ class RequestReader:
         return True
 
     def drop(self) -> None:
-        """Let go of all that is held, and read nothing more."""
+        """Drop all that is held, and read nothing more."""
         self._ended = True
         self._in_body = self._answering = self.begun = False
         self._data, self._environ, self._body, self._chunks = bytearray(), {}, io.BytesIO(), None
@@ -165,7 +165,7 @@ class RequestReader:
         self.drop()
 
     def _count(self) -> None:
-        """Have the budget count what is held; refuse the request where that is too much."""
+        """Count what is held in the budget; refuse the request if that is too much."""
         size = self._head_bytes + self._body_bytes + len(self._data)
         if size <= _UNCOUNTED:
             size = 0
@@ -178,7 +178,7 @@ class RequestReader:
         self._counted = size
 
     def _read_head(self) -> bool:
-        """Take the head, once it is there, with all that can be refused without the body; return whether it was."""
+        """Take the head once it is complete, and check it; return whether it was complete."""
         data = self._data
         if data and data[0] == _CR:
             self._framing.skip_empty_lines(data)
@@ -194,7 +194,7 @@ class RequestReader:
         return True
 
     def _begin_body(self, head_bytes: int, length: int | None) -> None:
-        """Get ready for a body, of known length or in chunks, behind a head of so many bytes."""
+        """Prepare for the body, of known length or in chunks, after a head of so many bytes."""
         del self._data[:head_bytes]
         self._head_bytes = head_bytes
         self._environ["wsgi.input"] = self._body = io.BytesIO()
@@ -205,7 +205,7 @@ class RequestReader:
         self._in_body = True
 
     def _take_head(self, head: bytes) -> int | None:
-        """Put a head into the environment; return the length of the body, None for one in chunks."""
+        """Put a head into the environment; return the body's length, None if it is chunked."""
         line = head[: head.index(b"\r\n")]
         method, target, version = line.decode("ascii").split(" ")
         environ = self._environ = self._base.copy()
@@ -221,11 +221,11 @@ class RequestReader:
         elif http11 and self._keep_alive and not upgrading:
             self._remember(head, line, length)
         if upgrading or length != 0:
-            self._parser = HttpRequestParser(self)  # the old one waits for what is not for it
+            self._parser = HttpRequestParser(self)  # the old parser waits for a body that it will not get
         return length
 
     def _remember(self, head: bytes, line: bytes, length: int | None) -> None:
-        """Keep what later requests of the connection may repeat: the fields of a plain GET, or a head before a body."""
+        """Remember what later requests may repeat: the fields of a plain GET, or a head before a body."""
         environ = self._environ
         if length:
             if len(head) <= _LONGEST_HEAD_KEPT:
@@ -235,7 +235,7 @@ class RequestReader:
             self._usual = fields if len(fields) <= _LONGEST_FIELDS_KEPT else None
 
     def _parse(self, head: bytes) -> bool:
-        """Have the parser put the header fields into the environment; return whether it takes it for an upgrade.
+        """Let the parser put the header fields into the environment; return whether it sees an upgrade.
 
         A server may ignore `Upgrade` (RFC 9110, 7.8), and this one does: the request has the body that it says.
         """
@@ -250,7 +250,7 @@ class RequestReader:
             raise Refusal(400, self._wrong)
         return upgrading
 
-    # Called by the parser. An exception here would refer to itself by its traceback, and keep the request.
+    # Called by the parser. An exception raised here would keep the request alive by its traceback.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A whole header field."""
