@@ -5,7 +5,7 @@
 -- Take from `words` what stands before the names of the features, and return what it says of the rows, as take_rows has
 -- it, with the `layout` that the caller named, if any. Or nil and an error reply.
 local function take_options(words)
-  local rows = {
+  local rows = { -- with room for what the script sets: a table that grows costs
     before = nil, stride = nil, time = nil, timed = 0, overwrite = false, verdicts = nil, skips_repeated = false,
     layout = nil,
   }

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 from support.bytecode import functions
 
-from featurestore.contract.scripts import SCRIPTS, Script, assemble, script_folder
+from featurestore.contract.scripts import (
+    GET_FEATURES,
+    GET_FEATURES_BATCH,
+    SCRIPTS,
+    Script,
+    assemble,
+    script_folder,
+)
 from featurestore.errors import ConfigurationError
 
 LOCALS, UPVALUES = 200, 60  # of a function: LUAI_MAXVARS and LUAI_MAXUPVALUES of Lua 5.1
@@ -52,6 +59,15 @@ def test_a_script_is_a_header_and_one_function_of_its_name(script: Script) -> No
     assert all(line.startswith("  ") or not line for line in match[2].splitlines())
     assert script.source.endswith(f"end\nreturn {script.name}(KEYS, ARGV)\n")
     assert "@include" not in script.source
+
+
+@pytest.mark.parametrize(("script", "answer"), [(GET_FEATURES, "found"), (GET_FEATURES_BATCH, "rows")])
+def test_a_stored_row_is_handed_on_before_any_function_is_made(script: Script, answer: str) -> None:
+    """The usual read does not pay for the functions of includes, which are made at each call."""
+    body = script.source.partition("(KEYS, ARGV)\n")[2]
+    first_function = body.index("local function ")
+    assert f"return {answer} end" in body[body.index("'HGET', KEYS[") : first_function]
+    assert "'@row')" in body[:first_function]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
