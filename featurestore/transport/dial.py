@@ -38,7 +38,7 @@ from featurestore.transport.pipeline import GIVEN_UP, Failure
 PoolT = TypeVar("PoolT")
 
 TROUBLE = (redis.RedisError, OSError)
-"""What a connection may raise; see `failure_of`."""
+"""What a connection may raise; `failure_of` maps it."""
 
 _FINAL = (
     redis.TimeoutError,
@@ -46,10 +46,10 @@ _FINAL = (
     redis.ResponseError,
     redis.exceptions.MaxConnectionsError,
 )
-"""Failures of a connection that another one would meet as well."""
+"""Failures that another connection would meet as well."""
 
 _greeted_by: ContextVar[float] = ContextVar("_greeted_by", default=math.inf)
-"""When the first replies on a new connection have to be there, by `time.monotonic`, whatever a reply may take else."""
+"""Deadline of the first replies on a new connection, by `time.monotonic`, beside the time-out of each reply."""
 
 
 # Connections that block
@@ -69,7 +69,7 @@ class PooledConnection:
         self._pool, self._connection = pool, connection
 
     def send(self, encoded: bytes) -> None:
-        """Send encoded commands, as many as they are."""
+        """Send encoded commands."""
         self._connection.send_packed_command([encoded], check_health=False)
 
     def read(self, deadline: float | None = None) -> Reply | FeatureStoreError:
@@ -87,11 +87,11 @@ class PooledConnection:
             return error_from_reply(reply_text(error))
 
     def close(self) -> None:
-        """Hang up, as where replies are still under way: whoever got it next would read them as its own."""
+        """Close it. This is a must while replies are under way: the next user would read them as its own."""
         self._connection.disconnect()
 
     def give_back(self) -> None:
-        """Let others use it, or its place where it is closed."""
+        """Put it back into the pool; if it is closed, free its place."""
         self._pool.release(self._connection)
 
 
@@ -184,7 +184,7 @@ class Stream:
         self.transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001 - redis-py gives no other way
 
     def release(self) -> None:
-        """Say that it is closed, so that redis-py has nothing to warn of."""
+        """Mark it as closed, so that redis-py does not warn."""
         self._connection._reader = self._connection._writer = None  # noqa: SLF001 - likewise
 
 
@@ -225,7 +225,7 @@ async def _greet_async(connection: Any) -> None:
 
 
 def _check_open(connection: Any) -> None:
-    """Raise ConnectionResetError where Redis has hung up: the event loop told redis-py, and tells nobody again."""
+    """Raise ConnectionResetError if Redis has closed the connection: the event loop told redis-py, and does so once."""
     if connection._reader.at_eof() or connection._writer.is_closing():  # noqa: SLF001 - redis-py gives no other way
         raise ConnectionResetError("it closed the connection")
 
@@ -244,7 +244,8 @@ def _pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeo
             url, driver_info=None, socket_timeout=timeout, socket_connect_timeout=connect_timeout, **options
         )
         pool.connection_kwargs["protocol"] = 2  # whatever the URL says
-        pool.connection_class(**pool.connection_kwargs)  # not opened: this rejects unknown URL options
+        # Builds a connection without opening it, to reject unknown URL options.
+        pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"cannot use the Redis URL: {_reason(url, error)}") from error
     made: PoolT = pool
@@ -252,7 +253,7 @@ def _pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeo
 
 
 def _reason(url: str, error: Exception) -> str:
-    """Return what is wrong with a URL, without a part of its password, which the parser's text may have."""
+    """Return what is wrong with a URL. The parser's text may have a part of the password, and is not shown then."""
     rest = url.partition("://")[2]
     if "@" in rest and "@" not in re.split("[/?#]", rest, maxsplit=1)[0]:
         return "it cannot be parsed; in a password, / ? # @ are written as %2F %3F %23 %40"
@@ -260,11 +261,11 @@ def _reason(url: str, error: Exception) -> str:
 
 
 def _greet(connection: Any) -> None:
-    """Do what redis-py does with a new connection, then ask whether it may be used.
+    """Do what redis-py does with a new connection, then send PING to learn whether it may be used.
 
-    Redis cuts off whoever sends it something as large as a script before the password, without saying why. And TLS 1.3
-    sends tickets behind its handshake: where nothing has been read yet, redis-py takes them for a reply that nobody
-    waits for, and the connection for unusable.
+    Without the PING, Redis would close the connection without a reason: it does so if something as large as a script
+    arrives before the password. And under TLS 1.3, session tickets arrive after the handshake. If nothing was read
+    before, redis-py takes them for an unexpected reply and the connection for unusable.
 
     Raises:
         redis.RedisError: It may not.
@@ -278,9 +279,9 @@ def _greet(connection: Any) -> None:
 
 
 def _check_pong(answer: object) -> None:
-    """Return where the answer to the first PING on a connection lets calls follow.
+    """Raise if the answer to the first PING rules out any call on this connection.
 
-    Other errors than these may concern PING alone, or be over soon: the calls will meet them if they matter.
+    Other error replies may concern PING only, or be over soon. If they matter, the calls will meet them.
 
     Raises:
         redis.ResponseError: Redis talks to nobody from here.

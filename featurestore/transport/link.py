@@ -1,4 +1,4 @@
-"""What both links do around their pipeline: ask the event loop for a flush, watch the clock, and come to an end."""
+"""What both links do around their pipeline: flush once a turn, watch the clock, and close."""
 
 import enum
 from abc import ABC, abstractmethod
@@ -15,27 +15,27 @@ _ENDED = State.ENDED
 
 
 class Sending(enum.Enum):
-    """What becomes of queued calls."""
+    """When queued calls are sent."""
 
     IDLE = "there are none"
     DUE = "they leave at the end of this turn of the event loop"
     BLOCKED = "they leave when the connection takes more"
 
 
-IDLE, DUE, BLOCKED = Sending  # to look up a member of an Enum costs more than a global
+IDLE, DUE, BLOCKED = Sending  # a global is cheaper to look up than a member of an Enum
 
 
 class Link(ABC):
-    """A connection in use, for everyone in one event loop: a shell that does the I/O of a `Pipeline`.
+    """A connection that all callers of an event loop share: a shell that does the I/O of a `Pipeline`.
 
     Args:
-        pipeline: Knows what the bytes mean; the link's own.
-        call_soon: Has the event loop call a function with arguments after this turn.
-        on_lost: Called once, with the link, when it has come to its end.
+        pipeline: The link's own.
+        call_soon: Makes the event loop call a function with arguments after this turn.
+        on_lost: Called once, with the link, when it has ended.
 
     Attributes:
-        pipeline: The same.
-        writes: How often data were handed on to be sent.
+        pipeline: The link's own.
+        writes: Number of writes so far.
     """
 
     def __init__(self, pipeline: Pipeline, call_soon: Callable[..., object], on_lost: Callable[[Any], object]) -> None:
@@ -48,16 +48,16 @@ class Link(ABC):
     def submit(
         self, encoded: bytes, expected: Expected, resume: Resume, count: int = 1, allowed: float | None = None
     ) -> Waiter | None:
-        """Send `count` encoded commands without waiting; `resume` is called when the waiter has its outcome.
+        """Send `count` encoded commands without waiting; `resume` is called once there is an outcome.
 
-        Return None when no call can be taken on now.
+        Return None if no call can be taken on now.
 
         Args:
             encoded: The commands as RESP.
-            expected: What the replies may be.
-            resume: Called in the event loop, with the waiter, once at most.
-            count: How many commands they are.
-            allowed: Seconds that the replies may take, if that is not the time-out.
+            expected: Checks the replies.
+            resume: Called in the event loop, with the waiter, at most once.
+            count: Number of commands.
+            allowed: Seconds that the replies may take, if not the time-out.
         """
         waiter = self.pipeline.submit(encoded, expected, resume, monotonic(), count, allowed)
         if waiter is not None and (self._sending is IDLE or waiter.deadline < self._timer_at):
@@ -65,37 +65,37 @@ class Link(ABC):
         return waiter
 
     def load_scripts(self) -> None:
-        """Send every script to Redis, ahead of whatever is sent next, unless that is under way already."""
+        """Load every script, ahead of whatever is sent next, unless that is under way already."""
         waiter = self.pipeline.load_scripts(monotonic())
         if waiter is not None:
             self._arrange(waiter.deadline)
 
     def retire(self) -> None:
-        """Come to the end once the calls under way are answered."""
+        """Close once the calls that are under way have been answered."""
         if self.pipeline.state is not _ENDED:
             self.pipeline.retire()
             self._deliver([])
 
     def lose(self, reason: str, *, final: bool = False) -> None:
-        """Close the connection and tell everyone who waits; when `final`, their calls are not repeated."""
+        """Close the connection and tell all who wait; `final` means that their calls are not repeated."""
         if self.pipeline.state is not _ENDED:
             failed = self.pipeline.end(UnavailableError(reason), final=final)
             self._deliver([])
             if failed:
-                self._call_soon(self._wake, failed)  # the caller may be a greenlet that would not be resumed
+                self._call_soon(self._wake, failed)  # not at once: the caller may be a greenlet that waits itself
 
     def _arrange(self, deadline: float) -> None:
-        """Have the event loop send what is queued, and look at the clock then."""
+        """Make the event loop send what is queued, and watch the clock."""
         if self._sending is IDLE:
             self._sending = DUE
             self._call_soon(self._flush)
-        if deadline < self._timer_at:  # also while only calls that were given up were waited for
+        if deadline < self._timer_at:  # also if only calls that were given up are waited for
             self._set_timer(deadline)
 
     def _deliver(self, finished: list[Waiter]) -> None:
-        """Close where the pipeline has ended; then let those go on who have their outcome. Only in the event loop.
+        """Close if the pipeline has ended, then resume the finished waiters; only in the event loop.
 
-        In this order, so that a call that is repeated finds the transport without this link.
+        Closing comes first, so that a call that is repeated does not find this link in the transport.
         """
         if self.pipeline.state is _ENDED:
             self._close()
@@ -104,27 +104,27 @@ class Link(ABC):
             self._wake(finished)
 
     def _wake(self, waiters: Iterable[Waiter]) -> None:
-        """Call `resume` of each, once at most; only in the event loop."""
+        """Call `resume` of each waiter, at most once; only in the event loop."""
         for waiter in waiters:
             resume, waiter.resume = waiter.resume, None
             if resume is not None:
                 try:
                     resume(waiter)
-                except BaseException as error:  # noqa: BLE001 - the failure of who waited is not the link's
+                except BaseException as error:  # noqa: BLE001 - an error of a caller must not stop the link
                     self._report(resume, error)
 
     @abstractmethod
     def _flush(self) -> None:
-        """Send what is queued, as much of it as the connection takes now."""
+        """Send as much of the queued bytes as the connection takes now."""
 
     @abstractmethod
     def _set_timer(self, at: float) -> None:
-        """Have `pipeline.expire` called then, and not when it was to be called before."""
+        """Make the event loop call `pipeline.expire` at that time, instead of any time set before."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Close the descriptor and stop whatever the event loop would call."""
+        """Close the descriptor, and stop all watchers and timers."""
 
     @abstractmethod
     def _report(self, resume: Resume, error: BaseException) -> None:
-        """Tell the event loop of an error that nobody else will see."""
+        """Report an error of a caller to the event loop, since nobody else will see it."""

@@ -1,6 +1,6 @@
-"""What is known of the calls on one connection, without any I/O: order, what was sent, deadlines, and its end.
+"""The calls on one connection, without any I/O: their order, what was sent, deadlines, and the end.
 
-A link (`link.py`) moves bytes and watches the clock; everything that those mean is decided here.
+A link (`link.py`) moves bytes and watches the clock. What the bytes and the time mean is decided here.
 """
 
 import enum
@@ -29,15 +29,15 @@ GIVEN_UP = "the connection was given up, and whether a write on it took place is
 _DEAD_AFTER_TIMEOUTS = 3.0
 _INCOMPLETE = object()
 PENDING = object()
-"""The outcome of a call that has none yet."""
+"""The outcome of a call that is still under way."""
 
 
 class Failure:
     """Why there is no reply.
 
     Attributes:
-        error: What to tell the caller; an exception of its own for each.
-        lost: Whether the connection broke, so that another one may serve the call.
+        error: The exception to raise; every caller gets one of its own.
+        lost: Whether the connection broke, so that another connection may serve the call.
         unsent: Whether the call certainly did not reach Redis.
     """
 
@@ -50,32 +50,32 @@ class Failure:
 
 
 class State(enum.Enum):
-    """What may happen on a connection."""
+    """What may still happen on a connection."""
 
     ACTIVE = "takes calls"
     RETIRING = "ends when the calls under way are answered"
     ENDED = "nothing more happens"
 
 
-_ACTIVE, _RETIRING, _ENDED = State  # to look up a member of an Enum costs more than a global
+_ACTIVE, _RETIRING, _ENDED = State  # a global is cheaper to look up than a member of an Enum
 
 Resume = Callable[["Waiter"], object]
 
 
 class Waiter(msgspec.Struct, eq=False):
-    """Who waits for the next `count` replies: a place in the order that outlives the caller's patience.
+    """A place in the order of replies, for `count` of them. It stays after its caller has given up.
 
-    A Struct, because that is made in C: one is made for each call.
+    It is a Struct because one is made for each call, and Structs are made in C.
 
     Attributes:
-        resume: Called by the link, with this waiter, when there is an outcome; None once nobody waits any more.
-        expected: What the replies may be.
-        deadline: When to give up.
-        allowed: The seconds from the call to its deadline.
-        start: Which byte of all that were queued is the call's first.
-        count: How many replies there will be.
-        replies: Those that have come, of several.
-        outcome: `PENDING`, then the reply, the list of replies where `count` is more than 1, or a `Failure`.
+        resume: The link calls it with this waiter once there is an outcome; None once nobody waits.
+        expected: Checks the replies.
+        deadline: When the caller gives up.
+        allowed: Seconds from the call to its deadline.
+        start: Position of the call's first byte among all bytes ever queued.
+        count: Number of replies.
+        replies: The replies so far, if there are several.
+        outcome: `PENDING`, then a `Failure`, or the reply, or the list of replies if `count` is above 1.
     """
 
     resume: Resume | None
@@ -89,12 +89,12 @@ class Waiter(msgspec.Struct, eq=False):
 
 
 class Pipeline:
-    """The calls on one connection: bytes come in, and those who have their outcome come out.
+    """The calls on one connection: bytes and times go in, waiters with an outcome come out.
 
-    Every waiter gets one outcome, in the order of the calls, unless it was given up before. A reply that cannot be the
-    one to the oldest call ends the connection: the next ones may be other callers'.
+    Every waiter gets exactly one outcome, in the order of the calls, or a failure earlier if it is overdue. A reply that
+    cannot belong to the oldest call ends the connection, since the next replies may be other callers'.
 
-    All times are by one clock, the caller's.
+    The caller passes all times, by a clock of its choice.
 
     Args:
         timeout: Seconds that a reply may take; a connection silent for several times as long is given up.
@@ -102,14 +102,14 @@ class Pipeline:
         on_served: Called once, when the first call is answered.
 
     Attributes:
-        state: What may happen yet.
-        ending: Why it has ended, where it has.
+        state: What may still happen.
+        ending: Why the connection has ended, if it has.
         in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
-        proved: Whether Redis has answered.
-        load_error: Why the scripts could not be loaded, None when they were.
-        queued: How many bytes were ever to be sent.
-        taken: How many of these the link has taken away to send them.
-        look_at: When to call `expire`, as the last call of `expire` found.
+        proved: Whether Redis has answered on this connection.
+        load_error: Why the scripts could not be loaded; None if they were.
+        queued: Bytes ever queued.
+        taken: Bytes that the link has taken to send.
+        look_at: When to call `expire` next, as its last call found.
     """
 
     def __init__(self, *, timeout: float, max_in_flight: int, on_served: Callable[[], object]) -> None:
@@ -127,7 +127,7 @@ class Pipeline:
         self._loading: Waiter | None = None
         self._outbox: list[bytes] = []
         self._rest: bytes | memoryview = b""
-        self._touched = 0  # bytes that the kernel, or a TLS library before it, was ever shown
+        self._touched = 0  # bytes that the kernel, or the TLS library above it, has ever been given
         self._final = self._served = False
         self._deadlines_in_order = True
 
@@ -142,15 +142,15 @@ class Pipeline:
         count: int = 1,
         allowed: float | None = None,
     ) -> Waiter | None:
-        """Queue `count` encoded commands. Return None where they are not taken on: `refusal` knows why.
+        """Queue `count` encoded commands. Return None if they are not taken on; `refusal` then says why.
 
         Args:
             encoded: The commands as RESP.
-            expected: What the replies may be.
+            expected: Checks the replies.
             resume: What the waiter keeps for the link.
             now: The time.
-            count: How many commands they are.
-            allowed: Seconds that the replies may take, if that is not the time-out.
+            count: Number of commands.
+            allowed: Seconds that the replies may take, if not the time-out.
         """
         if self.state is _ENDED or self.in_flight + count > self._max_in_flight:
             return None
@@ -179,7 +179,7 @@ class Pipeline:
         )
 
     def load_scripts(self, now: float) -> Waiter | None:
-        """Queue commands that load every script, ahead of later calls; None where that is under way already."""
+        """Queue commands that load every script, ahead of later calls; return None if that is under way already."""
         if self._loading is not None or self.state is _ENDED:
             return None
         commands = load_commands()
@@ -194,9 +194,9 @@ class Pipeline:
     # Bytes
 
     def to_send(self) -> bytes | memoryview:
-        """Take away what is to be sent next; nothing where everything was taken.
+        """Take the bytes to send next; empty if all were taken.
 
-        It counts as sent until `put_back` says otherwise.
+        They count as sent unless `put_back` returns them.
         """
         data = self._rest
         if data:
@@ -205,32 +205,32 @@ class Pipeline:
             data = b"".join(self._outbox)
             self._outbox.clear()
         self.taken = taken = self.taken + len(data)
-        if taken > self._touched:  # noqa: PLR1730 - max() would be a call more
+        if taken > self._touched:  # noqa: PLR1730 - max() would cost a call
             self._touched = taken
         return data
 
     def put_back(self, rest: bytes | memoryview, *, in_doubt: bool = False) -> None:
-        """Keep the end of what was taken, which could not be sent now.
+        """Return the end of what was taken, because it could not be sent now.
 
         Args:
-            rest: The same bytes, to be taken next.
-            in_doubt: Whether some of it may have been sent nevertheless: a TLS library may have passed on a part of
-                what it reports as not taken.
+            rest: The bytes, to be taken next.
+            in_doubt: Whether some of them may have been sent after all: a TLS library may have passed on a part of what
+                it reports as not taken.
         """
         self._rest = rest
         self.taken -= len(rest)
         if not in_doubt:
             self._touched = self.taken
 
-    def receive(self, data: bytes) -> list[Waiter]:  # noqa: C901 - a call less for each read of a GET
-        """Return those who have their outcome by these bytes; when they end the connection, all the others too."""
+    def receive(self, data: bytes) -> list[Waiter]:  # noqa: C901 - one function: calls are dear on the way of a GET
+        """Take bytes of Redis; return the waiters that have an outcome now. If the bytes end the connection, that is all."""
         finished: list[Waiter] = []
         waiters, touched, next_reply = self._waiters, self._touched, self._next_reply
         misfit: str | None = None
         try:
             self._feed(data)
             while (reply := next_reply()) is not _INCOMPLETE:
-                if not waiters or waiters[0].start >= touched:  # of whose call no byte has left
+                if not waiters or waiters[0].start >= touched:  # no byte of that call has left yet
                     misfit = unfit("no call", reply)
                     break
                 waiter = waiters[0]
@@ -252,7 +252,7 @@ class Pipeline:
                 self.in_flight -= waiter.count
                 waiter.outcome = outcome
                 finished.append(waiter)
-        except Exception as error:  # noqa: BLE001 - whatever a malformed reply sets off, only this connection may suffer
+        except Exception as error:  # noqa: BLE001 - whatever a malformed reply raises, only this connection ends
             misfit = f"Redis sent a reply that cannot be read: {error}"
         if finished and not self._served:
             self.proved = self._served = True
@@ -271,13 +271,13 @@ class Pipeline:
     # Time
 
     def expire(self, now: float, *, patience: float = 0.0) -> list[Waiter]:
-        """Return those who have waited for too long; everyone where the oldest call is hopeless, which is an end.
+        """Return the waiters that are overdue. If the oldest call is hopeless, end the connection and return all.
 
-        Their replies keep their places, and are dropped when they come.
+        The replies to overdue calls keep their places in the order, and are dropped when they come.
 
         Args:
             now: The time.
-            patience: Seconds beyond their deadlines that calls are given, as while replies are arriving.
+            patience: Seconds that calls get beyond their deadlines, for instance while replies are arriving.
         """
         waiters = self._waiters
         if not waiters:
@@ -302,14 +302,14 @@ class Pipeline:
     # The end
 
     def retire(self) -> None:
-        """End once the calls under way are answered."""
+        """End once the calls that are under way have been answered."""
         if self.state is not _ENDED:
             self.state = _RETIRING
             if not self._waiters:
                 self.end(UnavailableError("the connection to Redis was given up"))
 
     def end(self, reason: UnavailableError, *, final: bool = False) -> list[Waiter]:
-        """End, and return those who waited, each with a failure; when `final`, their calls are not to be repeated."""
+        """End, and return all waiters, each with a failure; `final` means that their calls must not be repeated."""
         if self.state is _ENDED:
             return []
         failed = [waiter for waiter in self._waiters if waiter.resume is not None]
@@ -321,7 +321,7 @@ class Pipeline:
         return failed
 
     def forget(self) -> None:
-        """End without telling anyone, as a forked child must."""
+        """End without outcomes, as a forked child must: the waiters are its parent's."""
         self.state = _ENDED
         self._waiters.clear()
         self._outbox.clear()

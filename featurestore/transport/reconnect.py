@@ -1,4 +1,4 @@
-"""What the transports have in common that share one connection: when to connect, and what became of a call."""
+"""For transports that share one connection: when to connect, and when to give a connection up."""
 
 import logging
 import random
@@ -20,10 +20,9 @@ _FALSE_AGAIN_S = 10.0
 
 
 class Backoff:
-    """How long to wait before the next attempt: at first up to 50 ms, then twice as long each time, at most 1 s.
+    """The pause before the next attempt: at first up to 50 ms, then twice as long each time, at most 1 s.
 
-    Each pause is at random between half of that and all of it, so that the callers of a server do not all come back
-    at once.
+    Each pause is between half of that and all of it, at random, so that callers do not all come back at once.
     """
 
     __slots__ = ("_failures", "_until")
@@ -33,7 +32,7 @@ class Backoff:
 
     @property
     def left(self) -> float:
-        """Seconds of the pause that are left, 0 or less when it is over."""
+        """Seconds until the pause is over; 0 or less if it is."""
         return self._until - monotonic()
 
     def grow(self) -> None:
@@ -43,7 +42,7 @@ class Backoff:
         self._until = monotonic() + longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, no secret
 
     def reset(self, *, at_once: bool = False) -> None:
-        """Let the next pause be short again; `at_once`: end this one too."""
+        """Make the next pause short again; `at_once` ends the current one too."""
         self._failures = 0
         if at_once:
             self._until = 0.0
@@ -54,7 +53,7 @@ LinkT = TypeVar("LinkT", bound=Link)
 
 
 class Sharing(Generic[LinkT]):
-    """A transport's connection: the one in use, those that come to their end, and the pause before the next.
+    """A transport's connections: the one in use, those that are retiring, and the pause before the next attempt.
 
     Args:
         url: Redis's address.
@@ -76,7 +75,7 @@ class Sharing(Generic[LinkT]):
         self._backoff = Backoff()
         self._refusal: FeatureStoreError = UnavailableError("Redis cannot be reached")
         self._retire_again_at = 0.0
-        self._false_at = -_FALSE_AGAIN_S  # when a connection was last given up for what came on it
+        self._false_at = -_FALSE_AGAIN_S  # when a connection was last given up because of what it brought
         self._trouble: object = None  # kind of the last logged trouble; None while connected
 
     def __repr__(self) -> str:
@@ -88,12 +87,12 @@ class Sharing(Generic[LinkT]):
 
     @property
     def in_flight(self) -> int:
-        """Calls whose replies have not been read, those given up included."""
+        """Calls whose replies have not been read, including those that were given up."""
         return self._link.pipeline.in_flight if self._link else 0
 
     @property
     def writes(self) -> int:
-        """How many writes there were so far."""
+        """Number of writes so far."""
         return self._earlier_writes + sum(link.writes for link in (self._link, *self._retired) if link)
 
     @property
@@ -104,7 +103,7 @@ class Sharing(Generic[LinkT]):
     def _retire(self) -> None:
         """Make the next call connect anew: after a failover the address may lead to the new primary.
 
-        Where it leads to a replica still, one new connection in a while is enough.
+        While it still leads to a replica, one new connection now and then is enough.
         """
         if self._link and monotonic() >= self._retire_again_at:
             self._retire_again_at = monotonic() + _FIRST_S
@@ -113,7 +112,7 @@ class Sharing(Generic[LinkT]):
             link.retire()
 
     def _check_pause(self) -> None:
-        """Raise what the last attempt met, while the pause after it lasts."""
+        """Raise the last attempt's error while the pause after it lasts."""
         pause = self._backoff.left
         if pause > 0:
             raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
@@ -129,7 +128,7 @@ class Sharing(Generic[LinkT]):
         return link
 
     def _refused(self, error: Exception) -> FeatureStoreError:
-        """Return why no connection came about, and let the next attempt wait."""
+        """Return why connecting failed, and begin a pause before the next attempt."""
         refusal = connect_error(error)
         self._back_off(refusal)
         return refusal
@@ -153,7 +152,7 @@ class Sharing(Generic[LinkT]):
         return links
 
     def _on_served(self) -> None:
-        """Log that trouble is over: a connection has brought the reply to a call, not only come about."""
+        """Log that trouble is over, once a call was answered; a mere connection does not count."""
         if self._trouble is not None:
             self._trouble = None
             _logger.warning("Redis at %s is connected again", self.address)
@@ -164,9 +163,9 @@ class Sharing(Generic[LinkT]):
         self._tell(refusal)
 
     def _tell(self, trouble: FeatureStoreError) -> None:
-        """Log what is wrong, once until it is over or becomes trouble of another kind.
+        """Log trouble once, until it is over or turns into another kind.
 
-        That Redis is away has many texts and is one kind; why it lets nobody in is a kind for each reason.
+        That Redis is away is one kind, whatever the text. That Redis refuses access is one kind for each reason.
         """
         kind = str(trouble) if isinstance(trouble, AccessDeniedError) else type(trouble)
         if kind != self._trouble:

@@ -1,6 +1,6 @@
-"""When calls are made again, for every transport: on another connection, and where Redis has lost the scripts.
+"""When calls are repeated, for every transport: on another connection, and after Redis lost the scripts.
 
-Like a store's plans these are generators, without I/O: they yield what to send, and are sent what came of it.
+Like the plans of stores these are generators without I/O: they yield what to send, and are sent the outcome.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -14,17 +14,17 @@ from featurestore.errors import FeatureStoreError, RedisError
 from featurestore.transport.pipeline import Failure
 
 Replies = list[Reply | FeatureStoreError]
-"""A reply to each of several commands; error replies stand in their places as exceptions."""
+"""A reply to each of several commands, with error replies as exceptions in their places."""
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """What leaves in one write.
+    """Commands that leave in one write.
 
     Attributes:
-        encoded: The commands as RESP, one reply each.
-        expected: What the replies may be.
-        load: Whether every script is to be loaded ahead of them.
-        load_error: Set by who does so: why they could not be loaded, None when they were.
+        encoded: The commands as RESP, with one reply each.
+        expected: Checks the replies.
+        load: Whether to load every script ahead of them.
+        load_error: Set by the sender: why the scripts could not be loaded; None if they were.
     """
 
     encoded: list[bytes]
@@ -40,12 +40,12 @@ Exchanges = Generator[Exchange, Replies | Failure, Replies]
 def drive(
     exchanges: Exchanges, send: Callable[[Exchange], Replies | Failure], outcome: Replies | Failure | None = None
 ) -> Replies:
-    """Have everything sent that is yielded, and return the replies in the end.
+    """Send whatever is yielded, and return the replies in the end.
 
     Args:
-        exchanges: What to send.
-        send: Sends it and returns what came of it.
-        outcome: What came of the first, where that has taken place already.
+        exchanges: Yields what to send.
+        send: Sends it and returns the outcome.
+        outcome: The outcome of the first exchange, if that has taken place already.
     """
     try:
         exchange = next(exchanges)
@@ -59,7 +59,7 @@ def drive(
 
 
 def calls_of(script: Script, encoded: list[bytes]) -> Exchanges:
-    """Call a script: once more on a new connection where that is safe, and where its replies say NOSCRIPT."""
+    """Call a script; repeat calls on a new connection if that is safe, and calls that were answered NOSCRIPT."""
     if not encoded:
         return []
     replies = yield from once_or_twice(Exchange(encoded, script.answers(encoded)), repeatable=not script.writes)
@@ -71,11 +71,11 @@ def calls_of(script: Script, encoded: list[bytes]) -> Exchanges:
 
 
 def once_or_twice(exchange: Exchange, *, repeatable: bool) -> Exchanges:
-    """Send commands, and send them again where the connection broke and that is safe.
+    """Send commands, and send them again if the connection broke and repeating is safe.
 
     Args:
         exchange: The commands.
-        repeatable: Whether to send them twice does no harm: they only read.
+        repeatable: Whether they may be sent twice, because they only read.
 
     Raises:
         FeatureStoreError: There is no reply.
@@ -96,10 +96,10 @@ def repaired(
     repeatable: bool,
     in_order: bool,
 ) -> Exchanges:
-    """Where replies say NOSCRIPT, have the scripts loaded and make those calls again; put the new replies in place.
+    """Load the scripts and repeat the calls that were answered NOSCRIPT; put the new replies in place.
 
-    Such a call did not take place, so to make it again is safe for writes too. Where the scripts cannot be loaded,
-    that is what the reply says.
+    Such a call did not take place, so repeating it is safe for writes too. If the scripts cannot be loaded, the reply
+    says why.
 
     Args:
         answers: Returns what may be the replies to calls.
@@ -120,7 +120,7 @@ def repaired(
 
 
 def to_repeat(unknown: Sequence[bool], *, in_order: bool) -> list[int]:
-    """Return the positions of the calls to make again once the scripts are loaded.
+    """Return the positions of the calls to repeat once the scripts are loaded.
 
     Args:
         unknown: For each call whether Redis did not know its script.
@@ -137,5 +137,5 @@ def has_code(reply: Reply, code: str) -> bool:
 
 
 def is_refused_write(replies: Sequence[Reply]) -> bool:
-    """Return whether a server says that it is a replica: after a failover the address may lead to the new primary."""
+    """Return whether the server is a replica. After a failover, the address may lead to the new primary."""
     return any(isinstance(reply, RedisError) and str(reply).startswith("READONLY") for reply in replies)
