@@ -91,8 +91,8 @@ class Waiter(msgspec.Struct, eq=False):
 class Pipeline:
     """The calls on one connection: bytes and times go in, waiters with an outcome come out.
 
-    Every waiter gets exactly one outcome, in the order of the calls, or a failure earlier if it is overdue. A reply that
-    cannot belong to the oldest call ends the connection, since the next replies may be other callers'.
+    Every waiter gets exactly one outcome, in the order of the calls, or a failure earlier if it is overdue. A reply
+    that cannot belong to the oldest call ends the connection, since the next replies may be other callers'.
 
     The caller passes all times, by a clock of its choice.
 
@@ -223,7 +223,7 @@ class Pipeline:
             self._touched = self.taken
 
     def receive(self, data: bytes) -> list[Waiter]:  # noqa: C901 - one function: calls are dear on the way of a GET
-        """Take bytes of Redis; return the waiters that have an outcome now. If the bytes end the connection, that is all."""
+        """Take bytes from Redis; return the waiters that have an outcome now: all, if the bytes end the connection."""
         finished: list[Waiter] = []
         waiters, touched, next_reply = self._waiters, self._touched, self._next_reply
         misfit: str | None = None
