@@ -10,7 +10,6 @@ import pytest
 _ELSEWHERE = {
     "os.exec": "starts a program",
     "os.fork": "forks",
-    "os.posix_spawn": "starts a program",
     "os.system": "starts a program",
     "pty.spawn": "starts a program",
     "socket.bind": "listens",
@@ -25,7 +24,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if not _watched:
         return
     what = _ELSEWHERE.get(event)
-    if event == "subprocess.Popen" and list(arguments[1][:2]) != [sys.executable, "-c"]:
+    if event in {"subprocess.Popen", "os.posix_spawn"} and list(arguments[1][:2]) != [sys.executable, "-c"]:
         what = f"starts {arguments[1]}"
     if what:
         # No subclass of Exception, so that the code under test does not take it for a failure of the network.
