@@ -167,9 +167,9 @@ def test_a_put_is_one_round_trip(client: falcon.testing.TestClient, store: Featu
     exchanges: list[int] = []
     exchange = store.transport._exchange  # type: ignore[attr-defined]
 
-    def counted(encoded: list[bytes], *rest: Any, **options: Any) -> Any:
-        exchanges.append(len(encoded))
-        return exchange(encoded, *rest, **options)
+    def counted(sent: Any) -> Any:
+        exchanges.append(len(sent.encoded))
+        return exchange(sent)
 
     store.transport._exchange = counted  # type: ignore[attr-defined]
     answer = client.simulate_put("/features/u", json={"features": {"age": -0.0, "zip": "1"}}, headers=KEY)
