@@ -66,6 +66,7 @@ class Started:
         take = (
             "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
         )
+        log.unlink(missing_ok=True)  # what an earlier command still writes goes to the old file
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", take, *command] if terminal else command,
