@@ -1,7 +1,7 @@
 """Measure checkouts of this project against each other: one Redis, same data, loaded in turn.
 
 What a change is worth shows best in the processor time that a worker spends on a request: it hardly depends on what
-else the machine does. Medians over the rounds. A checkout with an extension must have it built in place.
+else the machine does. Medians over the rounds. Each checkout needs an environment of its own, made by `make install`.
 """
 
 import argparse
@@ -32,8 +32,8 @@ def main() -> None:
         checkouts = [checkout.resolve() for checkout in arguments.checkouts]
         os.chdir("/")  # or the servers would find what is here first
         for checkout in checkouts:
-            os.environ["PYTHONPATH"] = str(checkout)  # comes before what is installed
-            port, master = stack.enter_context(feature_store(url, "featurestore", arguments.workers))
+            python = str(checkout / ".venv" / "bin" / "python")
+            port, master = stack.enter_context(feature_store(url, "featurestore", arguments.workers, python))
             servers[checkout] = port, children(master)
         for kind, connections in (("uniform", 64), ("batch", 16)):
             found: dict[Path, list[tuple[float, float]]] = {checkout: [] for checkout in servers}

@@ -43,7 +43,7 @@ SCRIPTS = {
     "a script that does nothing": "return 1",
     "+ HSET of the ten fields": START % ("{}", 0, "", ""),
     "+ tonumber of each text": START % ("{}", 0, "values[column] = tonumber(text) or text", ""),
-    "+ the row encoded, and stored with a time": START
+    "+ the row packed, and stored with a time": START
     % (
         "{ '@row', '', '@event_time', '1700000000000' }",
         4,

@@ -96,11 +96,13 @@ def redis_server() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def feature_store(redis_url: str, worker_class: str, workers: int) -> Iterator[tuple[int, int]]:
-    """Run this project's HTTP server; give its port and the master's process id."""
+def feature_store(
+    redis_url: str, worker_class: str, workers: int, python: str = sys.executable
+) -> Iterator[tuple[int, int]]:
+    """Run this project's HTTP server by that Python; give its port and the master's process id."""
     port = free_port()
     with process(
-        [sys.executable, "-m", "featurestore", "serve"],
+        [python, "-m", "featurestore", "serve"],
         REDIS_URL=redis_url,
         FEATURESTORE_BIND=f"127.0.0.1:{port}",
         FEATURESTORE_WORKERS=str(workers),
