@@ -127,7 +127,7 @@ _BY_SHA = {script.sha.encode(): script for script in SCRIPTS}
 
 
 def answer_to(encoded: bytes) -> replies.Answers:
-    """Return what may be the reply to a encoded call of any of the scripts."""
+    """Return what may be the reply to an encoded call of any of the scripts."""
     script = _called(encoded)
     return script.answers([encoded]) if script else replies.Answers("a call", replies.any_plain, [encoded])
 
