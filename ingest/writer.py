@@ -104,10 +104,12 @@ class _Writing:
         call = self._sent.popleft()
         if isinstance(call, UpsertCall):
             self._upsert.settle(call, reply)
-        elif isinstance(reply, FeatureStoreError):
-            # An error that holds for these rows in upsert_features too is raised then.
-            _logger.info("replace_rows takes no rows, which go through upsert_features: %s", reply)
-            self._row_calls = None
+        elif isinstance(reply, FeatureStoreError) or self._row_calls is None:
+            if isinstance(reply, FeatureStoreError):
+                # An error that holds for these rows in upsert_features too is raised then.
+                _logger.info("replace_rows takes no rows, which go through upsert_features: %s", reply)
+                self._row_calls = None
+            # Calls behind an error may have been written already. Their rows follow once more, behind the older ones.
             self._left += call
         else:
             written, left = reply

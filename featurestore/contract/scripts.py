@@ -29,7 +29,8 @@ class Script(msgspec.Struct, frozen=True):
         sha: SHA-1 of the source in hexadecimal, as EVALSHA wants it.
         writes: Whether it changes data, so that repeating a call with unknown outcome is the caller's decision.
         fits: Which replies it may give.
-        in_order: Whether a call that is made again has to be followed by those behind it, which depend on it.
+        in_order: Whether calls depend on those before them. If one is repeated, all behind it are repeated too, so that
+            an older row cannot end up over a newer one. Repeating such a call does no harm.
     """
 
     name: str
@@ -81,16 +82,17 @@ def assemble(folder: Path, name: str) -> str:
     return expand(folder / f"{name}.lua", (name,))
 
 
-def load_script(name: str, fits: replies.Fits, *, writes: bool) -> Script:
+def load_script(name: str, fits: replies.Fits, *, writes: bool, in_order: bool = False) -> Script:
     """Assemble `<name>.lua` as a script that EVALSHA calls."""
     source = f"{assemble(script_folder(), name)}return {name}(KEYS, ARGV)\n"
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), writes, fits)
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, sha, writes, fits, in_order)
 
 
 GET_FEATURES = load_script("get_features", replies.a_row, writes=False)
 GET_FEATURES_BATCH = load_script("get_features_batch", replies.rows, writes=False)
-UPSERT_FEATURES = load_script("upsert_features", replies.outcomes, writes=True)
-REPLACE_ROWS = load_script("replace_rows", replies.replaced, writes=True)
+UPSERT_FEATURES = load_script("upsert_features", replies.outcomes, writes=True, in_order=True)
+REPLACE_ROWS = load_script("replace_rows", replies.replaced, writes=True, in_order=True)
 DELETE_ENTITY = load_script("delete_entity", replies.a_number, writes=True)
 REPACK_ROWS = load_script("repack_rows", replies.a_number, writes=True)
 INCREMENT_FEATURES = load_script("increment_features", replies.a_row, writes=True)
@@ -130,6 +132,12 @@ def answer_to(encoded: bytes) -> replies.Answers:
     """Return what may be the reply to an encoded call of any of the scripts."""
     script = _called(encoded)
     return script.answers([encoded]) if script else replies.Answers("a call", replies.any_plain, [encoded])
+
+
+def keeps_order(encoded: bytes) -> bool:
+    """Return whether an encoded call depends on those before it; see `Script.in_order`."""
+    script = _called(encoded)
+    return script is not None and script.in_order
 
 
 def _called(encoded: bytes) -> Script | None:

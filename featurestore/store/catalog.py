@@ -126,10 +126,14 @@ class Catalog:
 
     def declared(self, columns: Sequence[str]) -> Plan[Mapping[str, str]]:
         """Return declared feature → type; read the schema again if it lacks one of `columns`."""
+        return (yield from self.declaring(columns)).features
+
+    def declaring(self, names: Sequence[str]) -> Plan[Schema]:
+        """Return the schema as last seen; read it again if it lacks one of `names`, at most once a second."""
         schema = yield from self.seen_schema()
-        if not schema.features.keys() >= set(columns) and self._may_be_outdated():
+        if not schema.features.keys() >= set(names) and self._may_be_outdated():
             schema = yield from self.schema()
-        return schema.features
+        return schema
 
     def select(self, features: Sequence[str] | None = None) -> Plan[Selection]:
         """Return the selection of `features`, or of the packed row; ask Redis only if needed."""
@@ -138,14 +142,8 @@ class Catalog:
         if selection is None:
             if wanted == ():
                 raise BadArgumentsError("name at least one feature, or leave the names out for all")
-            schema = yield from self.seen_schema()
-            try:
-                selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
-            except UndeclaredFeatureError:
-                if not self._may_be_outdated():
-                    raise
-                schema = yield from self.schema()
-                selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
+            schema = yield from (self.seen_schema() if wanted is None else self.declaring(wanted))
+            selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
             if len(self.selections) >= _MOST_SELECTIONS:
                 self.selections = {}
             selection.calls = ReadCalls(self.keys, selection.words)

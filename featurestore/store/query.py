@@ -17,6 +17,7 @@ from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.resp import Reply
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
+from featurestore.keys import Keys
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
 from featurestore.store.reads import ReadPlans, batch_calls, batches
@@ -24,6 +25,10 @@ from featurestore.store.results import MaxAge
 from featurestore.store.table import FeatureTable
 
 T = TypeVar("T")
+
+
+Selections = list[tuple[Keys, Selection]]
+"""What is read of each entity, with the entity's keys."""
 
 
 class QueryPlans(ReadPlans):
@@ -69,17 +74,16 @@ class QueryPlans(ReadPlans):
         """Return features of several entities side by side, with types and statuses, as the HTTP server needs them."""
         query = Query(self.keys.entity, rows, names, metadata=metadata, max_age_ms=max_age_ms)
 
-        def read(known: Sequence[QueryPlans]) -> Plan[QueryTable]:
-            return self._query(query, known)
+        def read(selections: Selections) -> Plan[QueryTable]:
+            return self._query(query, selections)
 
-        return self._read_of(query.wanted, read, "a query")
+        return self._read_of(list(query.wanted.items()), read, "a query")
 
-    def _query(self, query: Query, known: Sequence[QueryPlans]) -> Plan[QueryTable]:
+    def _query(self, query: Query, selections: Selections) -> Plan[QueryTable]:
         parts: list[tuple[str, Selection, int]] = []
         calls: list[bytes] = []
-        for plans, (entity, features) in zip(known, query.wanted.items(), strict=True):
-            selection = yield from plans.select(features)
-            read_calls = ReadCalls(plans.keys, (*query.options, *selection.words)) if query.options else selection.calls
+        for entity, (keys, selection) in zip(query.wanted, selections, strict=True):
+            read_calls = ReadCalls(keys, (*query.options, *selection.words)) if query.options else selection.calls
             made = batch_calls(read_calls, query.ids_of(entity))
             parts.append((entity, selection, len(made)))
             calls += made
@@ -89,20 +93,23 @@ class QueryPlans(ReadPlans):
             table.add(entity, selection, [next(replies) for _ in range(count)])
         return table
 
-    def _read_of(self, entities: Iterable[str], read: Callable[[Sequence[QueryPlans]], Plan[T]], what: str) -> Plan[T]:
-        """Read with the schemas of several entities; refresh all of them if one is outdated."""
+    def _read_of(
+        self, wanted: Sequence[tuple[str, Sequence[str]]], read: Callable[[Selections], Plan[T]], what: str
+    ) -> Plan[T]:
+        """Read features of several entities; read all their schemas again if one is outdated."""
 
-        def known() -> Plan[Sequence[QueryPlans]]:
-            plans: list[QueryPlans] = []
-            for entity in entities:
-                plans.append((yield from self._entity(entity)))  # noqa: PERF401 - no comprehension may yield
-            return plans
+        def select() -> Plan[Selections]:
+            selections: Selections = []
+            for entity, features in wanted:
+                plans = yield from self._entity(entity)
+                selections.append((plans.keys, (yield from plans.select(features))))
+            return selections
 
         def refresh() -> Plan[None]:
-            for plans in (yield from known()):
-                yield from plans.schema()
+            for entity, _ in wanted:
+                yield from (yield from self._entity(entity)).schema()
 
-        return with_current_schema(known, read, refresh, what)
+        return with_current_schema(select, read, refresh, what)
 
     def _entity(self, name: str) -> Plan[Self]:
         """Do what `entity` does, with an error that names the entity."""
@@ -116,21 +123,20 @@ class QueryPlans(ReadPlans):
     ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
         """Return what `fetch_fresh` does for each entity's name, ids and features, in one round trip."""
 
-        def read(known: Sequence[QueryPlans]) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
-            return self._fresh_of(wanted, known)
+        def read(selections: Selections) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
+            return self._fresh_of([ids for _, ids, _ in wanted], selections)
 
-        return self._read_of([entity for entity, _, _ in wanted], read, "a read")
+        return self._read_of([(entity, features) for entity, _, features in wanted], read, "a read")
 
     def _fresh_of(
-        self, wanted: Sequence[tuple[str, Sequence[str], Sequence[str]]], known: Sequence[QueryPlans]
+        self, ids_of_each: Sequence[Sequence[str]], selections: Selections
     ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
-        selections: list[Selection] = []
-        made: list[list[bytes]] = []
-        for plans, (_, ids, features) in zip(known, wanted, strict=True):
-            selections.append((yield from plans.select(features)))
-            made.append(batch_calls(ReadCalls(plans.keys, ("?metadata", *selections[-1].words)), ids))
+        made = [
+            batch_calls(ReadCalls(keys, ("?metadata", *selection.words)), ids)
+            for ids, (keys, selection) in zip(ids_of_each, selections, strict=True)
+        ]
         replies: Iterator[Reply] = iter((yield from batches([call for calls in made for call in calls])))
         return [
             (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
-            for selection, calls in zip(selections, made, strict=True)
+            for (_, selection), calls in zip(selections, made, strict=True)
         ]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from featurestore.contract.replies import answer_to_command
 from featurestore.contract.resp import Reply, Word, encode_call, encode_command, load_commands
-from featurestore.contract.scripts import LOADED, Script, answer_to
+from featurestore.contract.scripts import LOADED, Script, answer_to, keeps_order
 from featurestore.errors import BadReplyError, FeatureStoreError
 from featurestore.transport.dial import TROUBLE, PooledConnection, address_of, failure_of, open_pool, time_left
 from featurestore.transport.pipeline import GIVEN_UP, Failure
@@ -152,7 +152,8 @@ def _settle(connection: PooledConnection, waiting: deque[bytes]) -> Replies:
     replies = [connection.read()]
     if has_code(replies[0], "NOSCRIPT"):
         replies += [connection.read() for _ in range(len(waiting) - 1)]
-        exchanges = repaired(_EachItsOwn, waiting, replies, repeatable=False, in_order=False)
+        in_order = any(map(keeps_order, waiting))
+        exchanges = repaired(_EachItsOwn, waiting, replies, repeatable=False, in_order=in_order)
         replies = drive(exchanges, partial(_exchange_on, connection))
     for reply in replies:
         misfit = answer_to(waiting.popleft()).misfit([reply])

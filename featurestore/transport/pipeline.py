@@ -104,6 +104,7 @@ class Pipeline:
     Attributes:
         state: What may still happen.
         ending: Why the connection has ended, if it has.
+        final: Whether it has ended because its transport was closed.
         in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
         proved: Whether Redis has answered on this connection.
         load_error: Why the scripts could not be loaded; None if they were.
@@ -128,7 +129,7 @@ class Pipeline:
         self._outbox: list[bytes] = []
         self._rest: bytes | memoryview = b""
         self._touched = 0  # bytes that the kernel, or the TLS library above it, has ever been given
-        self._final = self._served = False
+        self.final = self._served = False
         self._deadlines_in_order = True
 
     # Calls
@@ -152,7 +153,7 @@ class Pipeline:
             count: Number of commands.
             allowed: Seconds that the replies may take, if not the time-out.
         """
-        if self.state is _ENDED or self.in_flight + count > self._max_in_flight:
+        if self.state is not _ACTIVE or self.in_flight + count > self._max_in_flight:
             return None
         self.in_flight += count
         if allowed is None:
@@ -171,9 +172,9 @@ class Pipeline:
         Raises:
             OverloadedError: Too many calls wait already.
         """
-        if self.state is _ENDED:
-            reason = "the transport was closed" if self._final else "the connection to Redis was lost"
-            return Failure(UnavailableError(reason), lost=not self._final, unsent=True)
+        if self.state is not _ACTIVE:
+            reason = "the transport was closed" if self.final else "the connection to Redis was lost"
+            return Failure(UnavailableError(reason), lost=not self.final, unsent=True)
         raise OverloadedError(
             f"{self.in_flight} calls wait for Redis and {count} more are too many: at most {self._max_in_flight}"
         )
@@ -250,8 +251,9 @@ class Pipeline:
                     self._loaded(outcome)
                     continue
                 self.in_flight -= waiter.count
-                waiter.outcome = outcome
-                finished.append(waiter)
+                if waiter.outcome is PENDING:  # else it was told already that it is too late
+                    waiter.outcome = outcome
+                    finished.append(waiter)
         except Exception as error:  # noqa: BLE001 - whatever a malformed reply raises, only this connection ends
             misfit = f"Redis sent a reply that cannot be read: {error}"
         if finished and not self._served:
@@ -316,7 +318,7 @@ class Pipeline:
         for waiter in failed:
             unsent = waiter.start >= self._touched
             waiter.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=unsent)
-        self.ending, self._final = reason, final
+        self.ending, self.final = reason, final
         self.forget()
         return failed
 

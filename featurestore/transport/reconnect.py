@@ -176,6 +176,8 @@ class Sharing(Generic[LinkT]):
         reason = link.pipeline.ending
         self._earlier_writes += link.writes
         self._retired.discard(link)
+        if link.pipeline.final:
+            return
         if link is self._link:
             self._link = None
             self._tell(reason)

@@ -138,4 +138,4 @@ def has_code(reply: Reply, code: str) -> bool:
 
 def is_refused_write(replies: Sequence[Reply]) -> bool:
     """Return whether the server is a replica. After a failover, the address may lead to the new primary."""
-    return any(isinstance(reply, RedisError) and str(reply).startswith("READONLY") for reply in replies)
+    return any(has_code(reply, "READONLY") for reply in replies)

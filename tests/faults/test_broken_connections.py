@@ -189,7 +189,9 @@ async def test_a_malformed_reply_costs_the_connection_only(kind: Kind, garbage: 
 
 
 @over_shared
-async def test_closing_tells_who_waits_and_a_later_call_opens_anew(kind: Shared) -> None:
+async def test_closing_tells_who_waits_and_a_later_call_opens_anew(
+    kind: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
     async with kind.server(ignore, echo) as server:
         transport = kind.connect(server.url)
         waiting = kind.start(kind.read(transport, "x"))
@@ -201,6 +203,7 @@ async def test_closing_tells_who_waits_and_a_later_call_opens_anew(kind: Shared)
         assert "closed" in str(told)
         assert "not connected" in repr(transport)
         assert await transport.command("ECHO", "y") == b"y"
+        assert caplog.records == []  # it was the caller's wish
 
 
 @over_shared

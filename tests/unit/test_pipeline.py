@@ -60,6 +60,7 @@ class Call:
     def __init__(self, waiter: Waiter, start: int, size: int, replies: list[int]) -> None:
         self.waiter, self.start, self.end, self.replies = waiter, start, start + size, replies
         self.told = 0
+        self.outcome: Any = PENDING  # as it was told
         self.given_up = False
 
 
@@ -91,14 +92,16 @@ class Connection(RuleBasedStateMachine):
             assert waiter.outcome is not PENDING
             if waiter.resume is not None:
                 waiter.resume = None
-                next(call for call in self.calls if call.waiter is waiter).told += 1
+                call = next(call for call in self.calls if call.waiter is waiter)
+                call.told += 1
+                call.outcome = waiter.outcome
 
     @rule(count=st.integers(1, 3), allowed=st.none() | st.floats(0.1, 30))
     def submit(self, count: int, allowed: float | None) -> None:
         before, encoded = self.pipeline.in_flight, b"c" * (5 * count)
         expected = Numbers(self.next_number, count)
         waiter = self.pipeline.submit(encoded, expected, resume, self.now, count, allowed)
-        if self.ended:
+        if state_of(self.pipeline) is not State.ACTIVE:
             assert waiter is None
             failure = self.pipeline.refusal(count)
             assert (failure.lost, failure.unsent) == (not self.final, True)
@@ -196,6 +199,7 @@ class Connection(RuleBasedStateMachine):
         for call in self.calls:
             outcome, done = call.waiter.outcome, call.waiter.outcome is not PENDING
             assert call.told == (done and not call.given_up) or (call.given_up and call.told == 0)
+            assert call.outcome is PENDING or call.outcome is outcome
             if isinstance(outcome, Failure):
                 if not isinstance(outcome.error, DeadlineExceededError):
                     assert (outcome.lost, outcome.unsent) == (not self.final, call.start >= self.shown)
@@ -283,6 +287,28 @@ def test_a_retiring_pipeline_ends_with_the_last_reply() -> None:
     assert pipeline.receive(b":0\r\n") == [waiter]
     assert state_of(pipeline) is State.ENDED
     assert "given up" in str(pipeline.ending)
+
+
+def test_a_reply_that_comes_after_its_call_was_given_up_changes_nothing() -> None:
+    pipeline = made()
+    waiter = submit(pipeline)
+    pipeline.to_send()
+    assert pipeline.expire(TIMEOUT + 0.1) == [waiter]
+    told = waiter.outcome
+    assert isinstance(told, Failure)
+    assert isinstance(told.error, DeadlineExceededError)
+    assert pipeline.receive(b":0\r\n") == []
+    assert waiter.outcome is told
+    assert pipeline.in_flight == 0
+
+
+def test_a_retiring_pipeline_takes_no_calls_and_they_may_go_elsewhere() -> None:
+    pipeline = made()
+    submit(pipeline)
+    pipeline.retire()
+    assert pipeline.submit(b"x", Numbers(0, 1), resume, 0.0) is None
+    refusal = pipeline.refusal(1)
+    assert (refusal.lost, refusal.unsent) == (True, True)
 
 
 def test_scripts_are_loaded_once_at_a_time_and_do_not_count_as_calls() -> None:
