@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import falcon
 
@@ -23,14 +23,15 @@ from featurestore.api import problems
 from featurestore.api.counters import Meter
 from featurestore.contract.json_rows import Renderer
 from featurestore.contract.resp import Reply
-from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH, Script
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
 from featurestore.contract.words import encode_id
 from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.plan import IDS_PER_CALL
-from featurestore.transport.pipeline import Failure, Resume, Waiter
+from featurestore.transport.interface import Submitting
+from featurestore.transport.pipeline import Failure, Waiter
 from featurestore.worker.interface import Answer, FastApp, Respond, StartResponse
 
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -91,13 +92,6 @@ class FastReads:
     def _unknown(self, entity_id: str) -> Answer:
         """Return the answer to a read of an unknown id."""
         return problems.answer_to(UnknownIdError(self._store.keys.entity, entity_id))
-
-
-class Submitting(Protocol):
-    """A transport that takes a call and a callback, so that no greenlet waits. `GeventTransport` is one."""
-
-    def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
-        """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""
 
 
 class _Reads:

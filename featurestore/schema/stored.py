@@ -84,13 +84,6 @@ class Schema(msgspec.Struct, frozen=True):
         """Whether every feature is a scalar: no vector, no sliding window."""
         return SCALARS.keys() >= set(self.features.values())
 
-    @property
-    def least_max_age_ms(self) -> int | None:
-        """The age at which the first value of a complete row stops being served; None if none ever does."""
-        ages = [self.max_ages_ms.get(name, self.max_ages_ms.get("")) for name in self.row]
-        known = [age for age in (*ages, self.ttl_ms or None) if age is not None]
-        return min(known, default=None)
-
     def shown(self, entity: str) -> dict[str, Any]:
         """Return the schema as JSON for people: options only where they are set, times in ms."""
         options: dict[str, dict[str, Any]] = {}

@@ -10,10 +10,10 @@ from featurestore.contract.resp import Reply
 from featurestore.errors import DeadlineExceededError
 from featurestore.transport.dial import Stream
 from featurestore.transport.link import BLOCKED, DUE, IDLE, Link
-from featurestore.transport.pipeline import Failure, Pipeline, Resume, State, Waiter
+from featurestore.transport.pipeline import Failure, Pipeline, PipelineState, Resume, Waiter
 
 _FULL_READ_BYTES = 16_384  # a read this long may have left some behind; a TLS record is not longer
-_ENDED = State.ENDED
+_ENDED = PipelineState.ENDED
 
 
 class AsyncioLink(Link, asyncio.Protocol):

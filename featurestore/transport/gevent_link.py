@@ -11,7 +11,7 @@ from gevent import getcurrent
 from featurestore.contract.replies import Expected
 from featurestore.contract.resp import Reply
 from featurestore.transport.link import BLOCKED, IDLE, Link
-from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Resume, State
+from featurestore.transport.pipeline import PENDING, Failure, Pipeline, PipelineState, Resume
 
 _READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
 _TLS_RECORD_BYTES = 16_384
@@ -20,7 +20,7 @@ _LEAST_TIMER_S = 0.001
 
 _READABLE, _WRITABLE = 1, 2  # libev's names for what a watcher waits for
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_ENDED = State.ENDED
+_ENDED = PipelineState.ENDED
 
 
 class NonBlockingSocket(Protocol):

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
+from featurestore.transport.pipeline import Resume, Waiter
 
 
 class Transport(Protocol):
@@ -43,3 +44,10 @@ class Timed(Protocol):
 
     def within(self, seconds: float) -> Transport:
         """Return this transport for one call, which may take so long from now on, whatever it needs to ask."""
+
+
+class Submitting(Protocol):
+    """A transport that takes a call and a callback, so that no greenlet waits. `GeventTransport` is one."""
+
+    def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
+        """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from featurestore.contract.replies import Expected
 from featurestore.errors import UnavailableError
-from featurestore.transport.pipeline import Pipeline, Resume, State, Waiter
+from featurestore.transport.pipeline import Pipeline, PipelineState, Resume, Waiter
 
-_ENDED = State.ENDED
+_ENDED = PipelineState.ENDED
 
 
 class Sending(enum.Enum):

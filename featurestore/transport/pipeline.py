@@ -49,7 +49,7 @@ class Failure:
         self.unsent = unsent
 
 
-class State(enum.Enum):
+class PipelineState(enum.Enum):
     """What may still happen on a connection."""
 
     ACTIVE = "takes calls"
@@ -57,7 +57,7 @@ class State(enum.Enum):
     ENDED = "nothing more happens"
 
 
-_ACTIVE, _RETIRING, _ENDED = State  # a global is cheaper to look up than a member of an Enum
+_ACTIVE, _RETIRING, _ENDED = PipelineState  # a global is cheaper to look up than a member of an Enum
 
 Resume = Callable[["Waiter"], object]
 
@@ -114,7 +114,7 @@ class Pipeline:
     """
 
     def __init__(self, *, timeout: float, max_in_flight: int, on_served: Callable[[], object]) -> None:
-        self.state: State = _ACTIVE
+        self.state: PipelineState = _ACTIVE
         self.ending = UnavailableError("it was forgotten")
         self.in_flight = self.queued = self.taken = 0
         self.proved = False

@@ -17,6 +17,7 @@ from featurestore.worker.framing import Framing
 from featurestore.worker.interface import Answer, Begin
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request, RequestReader
+from featurestore.worker.responses import Server
 from featurestore.worker.sockets import TlsSocket, send, take
 
 _RECEIVE_BYTES = 65_536
@@ -26,7 +27,7 @@ _FAREWELL_S = 2.0
 _READABLE = 1
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """What a connection is doing."""
 
     AWAKE = auto()
@@ -48,47 +49,43 @@ class State(Enum):
     """The connection has ended."""
 
 
-TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.AWAKE: frozenset({State.IDLE, State.READING, State.CLOSED}),
-    State.IDLE: frozenset({State.AWAKE, State.ANSWERING, State.OVERDUE, State.CLOSED}),
-    State.READING: frozenset({State.AWAKE, State.OVERDUE, State.CLOSED}),
+# In Python 3.11 each look at a member of an Enum costs a call.
+_AWAKE, _IDLE, _READING, _ANSWERING, _OVERDUE, _CLOSED = ConnectionState
+
+TRANSITIONS: Mapping[ConnectionState, frozenset[ConnectionState]] = {
+    _AWAKE: frozenset({_IDLE, _READING, _CLOSED}),
+    _IDLE: frozenset({_AWAKE, _ANSWERING, _OVERDUE, _CLOSED}),
+    _READING: frozenset({_AWAKE, _OVERDUE, _CLOSED}),
     # Answered; given back, or the response could not leave at once; killed.
-    State.ANSWERING: frozenset({State.IDLE, State.AWAKE, State.CLOSED}),
-    State.OVERDUE: frozenset({State.AWAKE, State.CLOSED}),
-    State.CLOSED: frozenset(),
+    _ANSWERING: frozenset({_IDLE, _AWAKE, _CLOSED}),
+    _OVERDUE: frozenset({_AWAKE, _CLOSED}),
+    _CLOSED: frozenset(),
 }
 """State → the states that may follow. Whoever ends a wait changes the state first, so the greenlet is woken once."""
-
-# In Python 3.11 each look at a member of an Enum costs a call.
-_AWAKE, _IDLE, _READING, _ANSWERING, _OVERDUE, _CLOSED = State
 
 
 class ClientGoneError(Exception):
     """The client closed the connection, or takes no more bytes."""
 
 
-class Server(Protocol):
-    """What a connection needs of its server.
+class ConnectionServer(Server, Protocol):
+    """What a connection needs of its server, beside what its responses need.
 
     Attributes:
-        alive: Whether the server takes further requests.
         framing: What a request may be made of.
         budget: What counts the bytes that connections hold.
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
         send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
         idle_timeout: Seconds that a connection may wait for its next request.
-        date_field: The header field with the time, and its line end.
         begin: Begins to answer plain GETs, see `FastApp.begin`; None if every request goes to `answer`.
     """
 
-    alive: bool
     begin: Begin | None
     framing: Framing
     budget: Budget
     request_timeout: float
     send_timeout: float
     idle_timeout: float
-    date_field: bytes
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
         """Let the app answer `request`; return whether the connection goes on."""
@@ -116,7 +113,7 @@ class Connection:
         state: What the connection is doing.
     """
 
-    def __init__(self, server: Server, client: Any, base: Environ, *, tls: bool) -> None:
+    def __init__(self, server: ConnectionServer, client: Any, base: Environ, *, tls: bool) -> None:
         self.state = _AWAKE
         self._patience = server.request_timeout  # the time-out in `deadline` while no request is under way
         self.deadline = monotonic() + self._patience

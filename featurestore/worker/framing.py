@@ -157,7 +157,7 @@ class Framing:
         return fields if fields <= self.limits.fields else -1
 
 
-class Head:
+class HeadFinder:
     """Finds the end of a request's head, as bytes of it arrive.
 
     Args:

@@ -9,7 +9,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 from httptools.parser.errors import HttpParserInvalidURLError
 
 from featurestore.worker.budget import Budget
-from featurestore.worker.framing import Chunks, Framing, Head
+from featurestore.worker.framing import Chunks, Framing, HeadFinder
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.sockets import is_plain_line
 
@@ -96,7 +96,7 @@ class RequestReader:
         self.usual: bytes | None = None
         self._usual: bytes | None = None  # `usual`, also while it does not hold
         self._base, self._framing, self._budget = base, framing, budget
-        self._head = Head(framing)
+        self._head = HeadFinder(framing)
         self._parser = HttpRequestParser(self)
         self._data = bytearray()  # what no request has taken yet
         self._known: KnownHead | None = None  # the last that may be repeated

@@ -22,7 +22,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 
 
 class Server(Protocol):
-    """What a response has to know of its server.
+    """What a response needs of its server.
 
     Attributes:
         date_field: The header field with the time, and its line end.
@@ -33,7 +33,7 @@ class Server(Protocol):
     alive: bool
 
 
-class Head(msgspec.Struct, frozen=True):
+class ResponseHead(msgspec.Struct, frozen=True):
     """Status and headers of the app, checked and put into bytes.
 
     Attributes:
@@ -51,7 +51,7 @@ class Head(msgspec.Struct, frozen=True):
     closes: bool
 
 
-_heads: dict[tuple[Any, ...], Head] = {}
+_heads: dict[tuple[Any, ...], ResponseHead] = {}
 
 
 def head_of(status: str, headers: Headers) -> bytes:
@@ -192,7 +192,7 @@ class Response:
             self._send(message)
 
 
-def _make_head(key: tuple[Any, ...], status: str, headers: Headers) -> Head:
+def _make_head(key: tuple[Any, ...], status: str, headers: Headers) -> ResponseHead:
     """Return the head for the app's status and headers, and keep it: an app has few different ones.
 
     Raises:
@@ -222,7 +222,7 @@ def _make_head(key: tuple[Any, ...], status: str, headers: Headers) -> Head:
         dated = dated or lowered == "date"
         lines.append(f"{name}: {value}")
     text = "\r\n".join([*lines, ""]).encode("latin-1")
-    head = Head(text, length, bodiless=bodiless, dated=dated, closes=closes)
+    head = ResponseHead(text, length, bodiless=bodiless, dated=dated, closes=closes)
     if len(_heads) >= _MOST_HEADS:
         _heads.clear()
     _heads[key] = head

@@ -45,9 +45,9 @@ def ask_async(url: str) -> FeatureStoreError | None:
     return asyncio.run(ask())
 
 
-@pytest.fixture(params=["multiplexed", "pool", "asyncio"])
+@pytest.fixture(params=["gevent", "pool", "asyncio"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    kinds: dict[str, Any] = {"multiplexed": GeventTransport, "pool": SyncTransport}
+    kinds: dict[str, Any] = {"gevent": GeventTransport, "pool": SyncTransport}
     if request.param == "asyncio":
         return ask_async
     return lambda url: ask_blocking(kinds[request.param], url)
@@ -173,7 +173,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [next((short for words, short in known.items() if words in line), line) for line in said]
 
 
-@pytest.mark.parametrize("kind", ["multiplexed", "asyncio"])
+@pytest.mark.parametrize("kind", ["gevent", "asyncio"])
 def test_the_log_speaks_again_when_the_trouble_changes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
@@ -181,7 +181,7 @@ def test_the_log_speaks_again_when_the_trouble_changes(
     url = url_of(server)
 
     with asyncio.Runner() as runner:
-        made: Any = (GeventTransport if kind == "multiplexed" else AsyncTransport)(
+        made: Any = (GeventTransport if kind == "gevent" else AsyncTransport)(
             url, timeout=PATIENT_S, connect_timeout=PATIENT_S
         )
 

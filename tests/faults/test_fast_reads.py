@@ -26,7 +26,7 @@ FEATURES = {"age": "int", "score": "float"}
 
 
 class Reader:
-    """A store over a multiplexed transport, and what the app answers for it."""
+    """A store over a transport for greenlets, and what the app answers for it."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self.transport = GeventTransport(url, connect_timeout=20, **{"timeout": 20.0, **options})

@@ -14,7 +14,7 @@ from support.scripted_async import Behaviour, Peer, echo, ignore
 from featurestore import SyncTransport
 from featurestore.errors import BadReplyError, DeadlineExceededError, FeatureStoreError, UnavailableError
 from featurestore.transport.gevent_transport import GeventTransport
-from featurestore.transport.pipeline import State
+from featurestore.transport.pipeline import PipelineState
 
 SHORT_S = 0.1
 SOON_S = 5.0
@@ -129,7 +129,7 @@ async def test_a_retired_link_whose_replies_never_come_is_closed(kind: Shared) -
 async def test_scripts_that_are_never_loaded_end_the_link(kind: Shared) -> None:
     async with kind.server(silent, echo) as server:
         transport = kind.connect(server.url, timeout=SHORT_S)
-        assert (await kind.open(transport)).pipeline.state is State.ACTIVE
+        assert (await kind.open(transport)).pipeline.state is PipelineState.ACTIVE
         await kind.eventually(lambda: transport._link is None)
 
 
@@ -140,7 +140,7 @@ async def test_a_retired_link_whose_scripts_are_never_loaded_ends_without_any_ca
         link = await kind.open(transport)
         transport._retire()
         assert len(transport._retired) == 1
-        await kind.eventually(lambda: link.pipeline.state is State.ENDED and not transport._retired)
+        await kind.eventually(lambda: link.pipeline.state is PipelineState.ENDED and not transport._retired)
 
 
 @over(Tasks.name)

@@ -216,7 +216,6 @@ def test_a_schema_is_shown_with_its_options() -> None:
         "services": {"ads": ["n", "item:price"]},
         "join_key": "uid",
     }
-    assert schema.least_max_age_ms == 0
     plain = Schema({"n": "int"}, 1, "0123abcd")
     assert plain.shown("item") == {"entity": "item", "version": 1, "features": {"n": "int"}}
 

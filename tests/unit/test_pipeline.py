@@ -16,7 +16,7 @@ from featurestore.errors import (
     OverloadedError,
     UnavailableError,
 )
-from featurestore.transport.pipeline import PENDING, Failure, Pipeline, State, Waiter
+from featurestore.transport.pipeline import PENDING, Failure, Pipeline, PipelineState, Waiter
 
 TIMEOUT = 10.0
 ROOM = 6
@@ -50,7 +50,7 @@ def submit(
     return waiter
 
 
-def state_of(pipeline: Pipeline) -> State:
+def state_of(pipeline: Pipeline) -> PipelineState:
     return pipeline.state
 
 
@@ -84,7 +84,7 @@ class Connection(RuleBasedStateMachine):
 
     @property
     def ended(self) -> bool:
-        return self.pipeline.state is State.ENDED
+        return self.pipeline.state is PipelineState.ENDED
 
     def tell(self, waiters: list[Waiter]) -> None:
         """Do what a link does with those who have their outcome."""
@@ -101,7 +101,7 @@ class Connection(RuleBasedStateMachine):
         before, encoded = self.pipeline.in_flight, b"c" * (5 * count)
         expected = Numbers(self.next_number, count)
         waiter = self.pipeline.submit(encoded, expected, resume, self.now, count, allowed)
-        if state_of(self.pipeline) is not State.ACTIVE:
+        if state_of(self.pipeline) is not PipelineState.ACTIVE:
             assert waiter is None
             failure = self.pipeline.refusal(count)
             assert (failure.lost, failure.unsent) == (not self.final, True)
@@ -263,7 +263,7 @@ def test_replies_before_a_lie_are_handed_out_with_the_failures_behind_them() -> 
     assert waiters[0].outcome == 0
     assert [type(waiter.outcome.error) for waiter in waiters[1:]] == [BadReplyError] * 2
     assert pipeline.proved
-    assert state_of(pipeline) is State.ENDED
+    assert state_of(pipeline) is PipelineState.ENDED
 
 
 def test_a_connection_whose_oldest_call_is_hopeless_ends() -> None:
@@ -283,9 +283,9 @@ def test_a_retiring_pipeline_ends_with_the_last_reply() -> None:
     waiter = submit(pipeline)
     pipeline.to_send()
     pipeline.retire()
-    assert state_of(pipeline) is State.RETIRING
+    assert state_of(pipeline) is PipelineState.RETIRING
     assert pipeline.receive(b":0\r\n") == [waiter]
-    assert state_of(pipeline) is State.ENDED
+    assert state_of(pipeline) is PipelineState.ENDED
     assert "given up" in str(pipeline.ending)
 
 

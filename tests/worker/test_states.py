@@ -12,7 +12,7 @@ from support.gunicorn import request
 from support.reading import LIMITS
 
 from featurestore.worker.budget import Budget
-from featurestore.worker.connection import TRANSITIONS, Connection, State
+from featurestore.worker.connection import TRANSITIONS, Connection, ConnectionState
 from featurestore.worker.framing import Framing
 from featurestore.worker.interface import Answer, Begin, Respond
 from featurestore.worker.refusal import Refusal
@@ -23,12 +23,12 @@ class Watched(Connection):
     """A connection whose transitions are noted."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> ConnectionState:
         return self.__dict__["state"]  # type: ignore[no-any-return]
 
     @state.setter
-    def state(self, value: State) -> None:
-        self.seen = self.__dict__.get("seen") or set[tuple[State, State]]()
+    def state(self, value: ConnectionState) -> None:
+        self.seen = self.__dict__.get("seen") or set[tuple[ConnectionState, ConnectionState]]()
         if "state" in self.__dict__:
             self.seen.add((self.state, value))
         self.__dict__["state"] = value
@@ -91,7 +91,7 @@ class Client:
                 gevent.sleep(0.001)
         asked, respond = self.site.asked.pop()
         assert asked == path
-        assert self.connection.state is State.ANSWERING
+        assert self.connection.state is ConnectionState.ANSWERING
         return respond
 
     def read(self) -> bytes:
@@ -109,7 +109,7 @@ def client() -> Iterator[Client]:
     yield made
     made.socket.close()
     made.served.join(10)
-    assert made.connection.state is State.CLOSED
+    assert made.connection.state is ConnectionState.CLOSED
     assert all(after in TRANSITIONS[before] for before, after in made.connection.seen)
 
 
@@ -123,7 +123,7 @@ ANSWER: Answer = ("200 OK", [], b"short")
 def test_a_plain_get_is_answered_while_the_greenlet_sleeps(client: Client) -> None:
     in_hub(client.begin("/a"), ANSWER)
     assert client.read() == b"short;"
-    assert client.connection.state is State.IDLE
+    assert client.connection.state is ConnectionState.IDLE
 
 
 def test_a_plain_get_that_is_given_back_or_not_taken_is_parsed(client: Client) -> None:
@@ -151,13 +151,13 @@ def test_a_response_that_is_not_taken_at_once_is_the_greenlets(client: Client) -
     client.socket.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_RCVBUF, 4096)
     in_hub(client.begin("/a"), ("200 OK", [], b"x" * 5_000_000))
     assert len(client.read()) == 5_000_001
-    assert client.connection.state is State.IDLE
+    assert client.connection.state is ConnectionState.IDLE
 
 
 def test_the_rest_of_a_request_is_read_by_the_greenlet(client: Client) -> None:
     client.socket.sendall(request("/a")[:9])
     with gevent.Timeout(10):
-        while client.connection.state is not State.READING:
+        while client.connection.state is not ConnectionState.READING:
             gevent.sleep(0.001)
     client.socket.sendall(request("/a")[9:])
     assert client.read() == b"long /a;"
@@ -169,7 +169,7 @@ def test_whoever_is_overdue_is_looked_at_once_more_and_closed(client: Client, ha
     gevent.sleep(0.01)
     client.connection.expire()
     client.connection.expire()
-    assert client.connection.state is State.OVERDUE
+    assert client.connection.state is ConnectionState.OVERDUE
     assert client.read().startswith(b"HTTP/1.1 408 " if half else b"")
     client.socket.close()
     client.served.join(10)
@@ -200,18 +200,20 @@ def test_a_server_that_stops_answers_what_is_begun_and_closes(client: Client) ->
     assert client.read() == b""
 
 
-@pytest.mark.parametrize("state", [State.IDLE, State.READING, State.OVERDUE, State.ANSWERING])
-def test_a_connection_whose_greenlet_is_killed_is_closed(client: Client, state: State) -> None:
-    if state is State.READING:
+@pytest.mark.parametrize(
+    "state", [ConnectionState.IDLE, ConnectionState.READING, ConnectionState.OVERDUE, ConnectionState.ANSWERING]
+)
+def test_a_connection_whose_greenlet_is_killed_is_closed(client: Client, state: ConnectionState) -> None:
+    if state is ConnectionState.READING:
         client.socket.sendall(b"GET")
         gevent.sleep(0.01)
-    elif state is State.ANSWERING:
+    elif state is ConnectionState.ANSWERING:
         client.begin("/a")
-    elif state is State.OVERDUE:
+    elif state is ConnectionState.OVERDUE:
         client.connection.expire()
     assert client.connection.state is state
     client.served.kill()
-    assert client.connection.state is State.CLOSED
+    assert client.connection.state is ConnectionState.CLOSED
     with contextlib.suppress(ConnectionResetError):
         assert client.read() == b""
 
@@ -219,6 +221,6 @@ def test_a_connection_whose_greenlet_is_killed_is_closed(client: Client, state: 
 def test_a_connection_that_is_killed_before_it_could_look_again_is_closed(client: Client) -> None:
     client.served.kill(block=False)
     client.connection.expire()
-    assert client.connection.state is State.OVERDUE
+    assert client.connection.state is ConnectionState.OVERDUE
     client.served.join(10)
-    assert (State.OVERDUE, State.CLOSED) in client.connection.seen
+    assert (ConnectionState.OVERDUE, ConnectionState.CLOSED) in client.connection.seen
