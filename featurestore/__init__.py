@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from featurestore.errors import (
         AccessDeniedError,
         BadArgumentsError,
+        BadIdError,
         BadReplyError,
+        BadTimeError,
         BadValueError,
         ConfigurationError,
         DeadlineExceededError,
@@ -45,7 +47,9 @@ __all__ = [
     "AsyncFeatureStore",
     "AsyncTransport",
     "BadArgumentsError",
+    "BadIdError",
     "BadReplyError",
+    "BadTimeError",
     "BadValueError",
     "Client",
     "ConfigurationError",
@@ -90,7 +94,9 @@ _HOMES = {
     "EmbeddedServer": "embedded",
     "AccessDeniedError": "errors",
     "BadArgumentsError": "errors",
+    "BadIdError": "errors",
     "BadReplyError": "errors",
+    "BadTimeError": "errors",
     "BadValueError": "errors",
     "ConfigurationError": "errors",
     "DeadlineExceededError": "errors",
@@ -125,3 +131,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"featurestore.{_HOMES[name]}"), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return __all__

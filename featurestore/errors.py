@@ -92,7 +92,7 @@ class UnsuitableValueError(BadValueError):
 
 
 class RedisError(FeatureStoreError):
-    """Redis answered with an error that has no class of its own."""
+    """Redis, or the way to it, failed. The class itself stands for error replies without a class of their own."""
 
 
 class UnavailableError(RedisError):

@@ -18,7 +18,7 @@ class Access:
         self._write_keys = [key.strip().encode() for key in (write_keys or "").split(",") if key.strip()]
 
     def require_write(self, req: falcon.Request) -> None:
-        """Return if the request may write, else raise.
+        """Raise unless the request may write.
 
         Raises:
             falcon.HTTPMethodNotAllowed: Writing is off.

@@ -55,7 +55,7 @@ class AliasDecoder(Generic[S]):
     Args:
         kind: The request; `field` is among its fields, optional and None by default.
         field: The field's name.
-        aliases: Its other names; one that is a name of another field already is left out.
+        aliases: Its other names. One that is another field's name is ignored.
     """
 
     def __init__(self, kind: type[S], field: str, aliases: Sequence[str]) -> None:

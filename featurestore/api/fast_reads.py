@@ -136,9 +136,10 @@ class GatheredReads(FastReads, FastApp):
 
     The more reads arrive in a turn of the event loop, the less each costs Redis and this process: a single one is a
     get_features, several are one get_features_batch. While a few calls are under way, further reads wait until one of
-    them is answered or given up; so a read waits for the time-out twice at most. Timeouts are answered here. Every
-    other failure gives the reads back: lost scripts, another schema, a broken connection, an impossible reply. Once a
-    second one read is given back on purpose, to check the schema.
+    them is answered or given up. So a read takes two time-outs at most, one until it is sent and one for its reply.
+
+    Timeouts are answered here. Every other failure gives the reads back: lost scripts, another schema, a broken
+    connection, an impossible reply. Once a second one read is given back on purpose, to check the schema.
 
     Args:
         store: Where the features are.
@@ -218,7 +219,11 @@ class GatheredReads(FastReads, FastApp):
         answers = None
         try:
             answers = self._answers(reads, waiter.outcome)
-        except (ValueError, TypeError, LookupError):  # rows of another schema: msgspec's errors are ValueErrors
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+        ):  # rows of another schema: give the reads back
             pass
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")

@@ -229,7 +229,7 @@ def add_routes(app: falcon.App[Request, Response], resource: FeastResource) -> N
 
 @contextmanager
 def _told_as_feast_does() -> Iterator[None]:
-    """Turn errors in a request into errors that Feast's client raises again. Errors on our side stay as they are."""
+    """Turn an error of the request into one that Feast's client knows; leave errors of the server alone."""
     try:
         yield
     except falcon.HTTPError as error:

@@ -75,7 +75,7 @@ class ReadCalls:
         return before, between, after
 
     def _make_batch_frame(self, count: int) -> tuple[bytes, bytes]:
-        """Return, and keep, the pieces before the keys of `count` ids and between the keys and the ids."""
+        """Return, and cache, the two fixed pieces of a call for `count` ids: before the keys, and before the ids."""
         words = (len(self._words), *self._words)
         marks = (_MARK,) * count
         call = encode_call(GET_FEATURES_BATCH, (self._keys.members, self._keys.schema, *marks), (*words, *marks))

@@ -1,4 +1,4 @@
-"""What may be the reply to a call. Anything else means that a link is out of step, and its next replies another's."""
+"""The shapes of replies. A reply of another shape means that a link has lost its place in the order of replies."""
 
 import contextlib
 import re

@@ -158,5 +158,5 @@ def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, c
 
 
 def _rendered_types(kinds: Sequence[str]) -> list[str]:
-    """Return the types of the values in replies: a window's are counts or sums."""
+    """Return the types of the values in replies: a count is an int, a sum a float."""
     return ["int" if kind.startswith("count(") else "float" if kind.startswith("sum(") else kind for kind in kinds]

@@ -132,7 +132,7 @@ class Upsert:
         return self.result
 
     def _plain_words(self, row: Sequence[Any]) -> list[Any] | None:
-        """Return a row's words if types like these were checked before: the common case, which must be quick.
+        """Return the words of a row whose types passed the full check before, else None: the common case, quickly.
 
         hiredis writes floats and ints as `to_text` does.
         """
@@ -154,7 +154,7 @@ class Upsert:
         return words if 0 < len(words[0]) <= MAX_ID_BYTES else None
 
     def _words(self, position: int, row: Sequence[Any]) -> list[Any]:
-        """Return a row's words, or reject it and return none."""
+        """Return a row's words; an empty list after rejecting it."""
         wrong = self._wrong_shape(row)
         if wrong:
             return self._reject(position, "BADARGS", wrong)
@@ -205,6 +205,6 @@ class Upsert:
             raise UnsuitableValueError(f"{self._columns[index - 1]} {error}") from None
 
     def _reject(self, row: int, code: str, reason: str) -> list[Any]:
-        """Note a rejected row, and return its words: none."""
+        """Note a rejected row, and return an empty list in place of its words."""
         self.result.rejected.append(RejectedRow(row, code, reason))
         return []

@@ -70,7 +70,7 @@ class FeatureStore(BlockingDriver):
             entity_id: Any text of up to 256 bytes in UTF-8.
             features: The features wanted; all of the packed row when left out.
             service: In their place, the features that the schema lists under this name.
-            max_age: Values older than that are None, as those beyond the schema's own `max_age` are.
+            max_age: Older values are None: a span such as `10m`, or ms. The schema's own `max_age` counts too.
             timeout: See the class.
 
         Raises:
@@ -179,7 +179,7 @@ class FeatureStore(BlockingDriver):
 
     @property
     def known_selection(self) -> Selection | None:
-        """The selection of all features, where it is known without asking Redis."""
+        """The selection of all features; None if Redis would have to be asked."""
         return self._plans.selections.get(None)
 
     @property
@@ -262,8 +262,8 @@ class FeatureStore(BlockingDriver):
     ) -> tuple[UpsertResult, Selection | None, Row | None]:
         """Write features of one entity, and read them in the same round trip.
 
-        Return what became of the row, and of one that was written the selection of its features and their values, as
-        the next read would; arguments and errors are those of `upsert`.
+        Return the outcome. If the row was written, also return its selection and the values that a read finds now.
+        Arguments and errors are those of `upsert`.
         """
         return self._run(self._plans.put(entity_id, features, event_time, overwrite=overwrite))
 

@@ -98,7 +98,7 @@ class Catalog:
                 )
 
     def entities(self) -> Plan[list[str]]:
-        """Return the names of all entities that have a schema, this one even if the registry lacks it."""
+        """Return the names of all entities with a schema. This entity's counts even if the set of schemas lacks it."""
         names = set()
         for schema in {*(yield Command(("SMEMBERS", SCHEMAS))), self.keys.schema.encode()}:
             if (yield Command(("EXISTS", schema))):  # it may have been deleted

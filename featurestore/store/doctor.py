@@ -34,7 +34,7 @@ class Finding(msgspec.Struct, frozen=True):
 def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding]:
     """Check the server, its settings, the schemas and a sample of the entities, and yield what was found.
 
-    Nothing is written. What the user of the connection may not ask is said, and the rest is checked.
+    Nothing is written. Checks that the Redis user may not make are reported as such.
 
     Args:
         store: Of any entity.

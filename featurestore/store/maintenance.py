@@ -58,7 +58,7 @@ def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgres
 
 
 def sweep(store: FeatureStore, *, pause: float = 0.0) -> Iterator[SweepProgress]:
-    """Take ids without a hash out of the set of known ones, and yield the progress after each step of at most 100 ids.
+    """Take ids without a hash out of the set of known ids, and yield the progress after each step of at most 100 ids.
 
     Args:
         store: The entity's store.

@@ -202,7 +202,7 @@ def _given(rows: list[Any], is_plain: Callable[[Any], bool] | None, plain_of: Ca
 
 
 def _is_plain(row: Any) -> bool:
-    """Return whether all rows are pairs of a str and a dict: the common case, which must be quick."""
+    """Return whether a row is a pair of a str and a dict: the common case, which must be quick."""
     return (
         type(row) is tuple
         and len(row) == 2  # noqa: PLR2004 - a pair

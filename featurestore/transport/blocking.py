@@ -142,13 +142,13 @@ def _exchange_on(connection: PooledConnection, exchange: Exchange, deadline: flo
 
 
 def _misfit(connection: PooledConnection, misfit: str) -> Failure:
-    """Close a connection whose replies cannot be those to the calls."""
+    """Close a connection that sent impossible replies, and return the failure."""
     connection.close()
     return Failure(BadReplyError(f"{misfit}; {GIVEN_UP}"), lost=True)
 
 
 def _settle(connection: PooledConnection, waiting: deque[bytes]) -> Replies:
-    """Read the reply to the oldest of the waiting calls; all their replies, when it must be repeated."""
+    """Read the oldest call's reply. On NOSCRIPT read the replies to all, and repeat those calls that need it."""
     replies = [connection.read()]
     if has_code(replies[0], "NOSCRIPT"):
         replies += [connection.read() for _ in range(len(waiting) - 1)]

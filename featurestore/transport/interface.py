@@ -22,7 +22,7 @@ class Transport(Protocol):
         """Call `script` once: one EVALSHA, one round trip."""
 
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
-        """Do what `run` does for a call that `encode_call` has encoded, or that looks like it."""
+        """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""
 
     def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
         """Do what `run_encoded` does for each of `encoded`, all in one write, and return the replies in their order.

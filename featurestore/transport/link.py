@@ -127,4 +127,4 @@ class Link(ABC):
 
     @abstractmethod
     def _report(self, resume: Resume, error: BaseException) -> None:
-        """Report an error of a caller to the event loop, since nobody else will see it."""
+        """Report an exception of a `resume` callback to the event loop, since nobody else will see it."""

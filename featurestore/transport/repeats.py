@@ -24,7 +24,7 @@ class Exchange(msgspec.Struct, eq=False):
         encoded: The commands as RESP, with one reply each.
         expected: Checks the replies.
         load: Whether to load every script ahead of them.
-        load_error: Set by the sender: why the scripts could not be loaded; None if they were.
+        load_error: Set by the sender: why the scripts could not be loaded; None if they were, or were not to be.
     """
 
     encoded: list[bytes]

@@ -75,7 +75,8 @@ class ConnectionServer(Server, Protocol):
         framing: What a request may be made of.
         budget: What counts the bytes that connections hold.
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
-        send_timeout: Seconds without the client taking any of a response; also for all of it, and more for a large one.
+        send_timeout: Most seconds in which a client takes nothing of a response; also for the whole response, with 1 s
+            more for each 64 KiB.
         idle_timeout: Seconds that a connection may wait for its next request.
         begin: Begins to answer plain GETs, see `FastApp.begin`; None if every request goes to `answer`.
     """

@@ -1,7 +1,7 @@
 """Where the parts of an HTTP/1.1 message end, and what they may hold.
 
 The result depends on the bytes alone, not on how reads cut them. Lines are checked one after the other. The start of a
-line is refused as soon as no continuation could make the line valid, with the status that every such line gets.
+line is refused as soon as no continuation could make the line valid, with the same status however it goes on.
 """
 
 import re

@@ -94,7 +94,7 @@ class RequestReader:
         self.refusal: Refusal | None = None
         self.wants_continue = False
         self.usual: bytes | None = None
-        self._usual: bytes | None = None  # `usual`, also while it does not hold
+        self._usual: bytes | None = None  # `usual` whenever nothing else is buffered; the first plain GET sets it
         self._base, self._framing, self._budget = base, framing, budget
         self._head = HeadFinder(framing)
         self._parser = HttpRequestParser(self)
@@ -225,7 +225,7 @@ class RequestReader:
         return length
 
     def _remember(self, head: bytes, line: bytes, length: int | None) -> None:
-        """Remember what later requests may repeat: the fields of a plain GET, or a head before a body."""
+        """Remember what later requests may repeat: the fields of a plain GET, or the head of a request with a body."""
         environ = self._environ
         if length:
             if len(head) <= _LONGEST_HEAD_KEPT:

@@ -38,7 +38,7 @@ def is_plain_line(line: bytes) -> bool:
 def take_in_python(descriptor: int, usual: bytes | None, longest_line: int) -> str | bytes | None:
     """Read what a socket has and return the path where `plain_path` finds one, else the bytes.
 
-    Return None where the socket has nothing now, and no bytes where it will never have any.
+    None means that nothing has come yet, and `b""` that the client is gone.
     """
     try:
         data = os.read(descriptor, _READ_BYTES)

@@ -44,7 +44,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     Attributes:
         request_timeout: Seconds within which a request has to arrive, from its first byte to its last.
-        send_timeout: Seconds without the client taking any of a response; also for all of it, with one more per 64 KiB.
+        send_timeout: Most seconds in which a client takes nothing of a response; also for the whole response, with 1 s
+            more for each 64 KiB.
         idle_timeout: Seconds that a connection may wait for its next request; gunicorn's `keepalive`.
         framing: What a request may be made of.
         budget: What counts the bytes that connections hold.
@@ -220,7 +221,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             send(refusal.response(self.date_field, bodiless=request.environ["REQUEST_METHOD"] == "HEAD"))
 
     def _fit_clients(self) -> None:
-        """Have no more clients than the limit of open files allows."""
+        """Bound the number of clients by the limit of open files."""
         limit = limit_of_files()
         most = clients_within(limit)
         if self.worker_connections > most:
@@ -305,7 +306,7 @@ class Acceptor(StreamServer):  # type: ignore[misc]
 
 
 class Tally:
-    """Counts what may happen very often, and tells it in the log now and then.
+    """Counts frequent events, and logs their number now and then.
 
     Args:
         text: What the log says of it, with the number and the reason last given.
@@ -322,17 +323,17 @@ class Tally:
         self._reason = reason
 
     def tell(self, log: Any, now: float) -> None:
-        """Log what was counted since it was last told, unless that was only just."""
+        """Log the number since the last time, unless that was only moments ago."""
         if self._count and (self._told is None or now - self._told > _TELL_EVERY_S):
             log.warning(self._text, self._count, self._reason)
             self._count, self._told = 0, now
 
 
 def _be_a_batch_process() -> None:
-    """Have Linux not interrupt others for this process at each message that comes for it.
+    """Ask Linux not to interrupt other processes for each message that arrives for this one.
 
-    Where processors are busy, it then runs less often, with more to do each time. Whoever has chosen a policy for the
-    server keeps it.
+    On busy processors it then runs less often, with more to do each time. A policy that was chosen for the server is
+    kept.
     """
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):  # a sandbox may forbid it
