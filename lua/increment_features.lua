@@ -21,6 +21,7 @@ local function increment_features(KEYS, ARGV)
   -- @include clock
   -- @include entity
   -- @include float_text
+  -- @include id_error
   -- @include parse
   -- @include parse_time
   -- @include schema
@@ -34,7 +35,7 @@ local function increment_features(KEYS, ARGV)
     return redis.error_reply('BADARGS want keys members, schema, hash; then id, time, and a name and an amount of'
       .. ' each (at most 1000)')
   end
-  if #id == 0 or #id > 256 then return redis.error_reply('BADID an id is 1 to 256 bytes long') end
+  if id_error(id) then return redis.error_reply('BADID ' .. id_error(id)) end
   time = time == '' and now() or parse_time(time)
   if not time then return redis.error_reply('BADTIME ' .. time_error(ARGV[2])) end
   local declared, failure = read_layout(KEYS[2])
