@@ -65,7 +65,7 @@ local function increment_features(KEYS, ARGV)
     local before = entity.values[slot]
     if before == nil then before = declared.defaults and declared.defaults[slot] or 0 end
     local value = type(before) == 'number' and before + amount
-    if not value or math.abs(value) == math.huge or (kind == 'int' and math.abs(value) >= 9007199254740992) then
+    if not value or math.abs(value) == math.huge or (kind == 'int' and math.abs(value) >= 2^53) then
       return redis.error_reply('BADTYPE ' .. name .. ' would be beyond what can be incremented')
     end
     local text = kind == 'int' and string.format('%.0f', value) or float_text(value)
