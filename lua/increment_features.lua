@@ -20,9 +20,8 @@ Cost     O(features)
 local function increment_features(KEYS, ARGV)
   -- @include clock
   -- @include entity
-  -- @include float_text
   -- @include id_error
-  -- @include parse
+  -- @include increment
   -- @include parse_time
   -- @include schema
   -- @include store_entity
@@ -53,22 +52,11 @@ local function increment_features(KEYS, ARGV)
   for position = 3, #ARGV, 2 do
     local name, offered = ARGV[position], ARGV[position + 1]
     local slot = slot_of[name]
-    local kind = slot and declared.kinds[slot]
     if not slot then return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
-    if kind ~= 'int' and kind ~= 'float' then
-      return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ' and cannot be incremented')
-    end
-    local amount = parse(kind, offered)
-    if type(amount) ~= 'number' then
-      return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ', not ' .. shown(offered))
-    end
     local before = entity.values[slot]
     if before == nil then before = declared.defaults and declared.defaults[slot] or 0 end
-    local value = type(before) == 'number' and before + amount
-    if not value or math.abs(value) == math.huge or (kind == 'int' and math.abs(value) >= 2^53) then
-      return redis.error_reply('BADTYPE ' .. name .. ' would be beyond what can be incremented')
-    end
-    local text = kind == 'int' and string.format('%.0f', value) or float_text(value)
+    local value, text = increment(name, declared.kinds[slot], before, offered)
+    if not value then return redis.error_reply('BADTYPE ' .. text) end
     given[slot] = math.max(time, time_of(entity, slot, name) or 0)
     entity.values[slot] = value
     words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value
