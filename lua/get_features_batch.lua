@@ -56,29 +56,12 @@ local function get_features_batch(KEYS, ARGV)
     if not missed and (start or redis.call('EXISTS', KEYS[2]) == 1) then return rows end
   end
   -- @include wanted
-  -- @include answer
   -- @include make_rows
-  -- @include count
-  -- @include long_text
-  -- @include values
+  -- @include read_batch
   if missed then return make_rows(KEYS, named, rows, missed) end
   if digest then
     local failure = select(2, read_wanted(KEYS[2], { named }))
     return failure or rows
   end
-  local name_count = parse_count(ARGV[1], 5000)
-  if not name_count or id_count < 1 or id_count > 5000 or #ARGV ~= 1 + name_count + id_count then
-    return redis.error_reply('BADARGS want keys members, schema, hash per id; then n, n names, an id per hash'
-      .. ' (1 to 5000)')
-  end
-  local selection, failure = read_wanted(KEYS[2], { unpack(ARGV, 2, 1 + name_count) })
-  if failure then return failure end
-  local known = pcall('SMISMEMBER', KEYS[1], unpack(ARGV, 2 + name_count))
-  if known.err then return known end
-  local answers = { array_head(id_count) }
-  for position = 1, id_count do
-    local answer = known[position] == 1 and answer_of(KEYS[2 + position], selection, answers)
-    answers[#answers + 1] = answer or NIL
-  end
-  return long_text(answers)
+  return read_batch(KEYS, ARGV)
 end

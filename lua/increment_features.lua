@@ -20,8 +20,8 @@ Cost     O(features)
 local function increment_features(KEYS, ARGV)
   -- @include clock
   -- @include entity
-  -- @include float_text
-  -- @include parse
+  -- @include id_error
+  -- @include increment
   -- @include parse_time
   -- @include schema
   -- @include store_entity
@@ -34,7 +34,7 @@ local function increment_features(KEYS, ARGV)
     return redis.error_reply('BADARGS want keys members, schema, hash; then id, time, and a name and an amount of'
       .. ' each (at most 1000)')
   end
-  if #id == 0 or #id > 256 then return redis.error_reply('BADID an id is 1 to 256 bytes long') end
+  if id_error(id) then return redis.error_reply('BADID ' .. id_error(id)) end
   time = time == '' and now() or parse_time(time)
   if not time then return redis.error_reply('BADTIME ' .. time_error(ARGV[2])) end
   local declared, failure = read_layout(KEYS[2])
@@ -52,22 +52,11 @@ local function increment_features(KEYS, ARGV)
   for position = 3, #ARGV, 2 do
     local name, offered = ARGV[position], ARGV[position + 1]
     local slot = slot_of[name]
-    local kind = slot and declared.kinds[slot]
     if not slot then return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
-    if kind ~= 'int' and kind ~= 'float' then
-      return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ' and cannot be incremented')
-    end
-    local amount = parse(kind, offered)
-    if type(amount) ~= 'number' then
-      return redis.error_reply('BADTYPE ' .. name .. ' is ' .. kind .. ', not ' .. shown(offered))
-    end
     local before = entity.values[slot]
     if before == nil then before = declared.defaults and declared.defaults[slot] or 0 end
-    local value = type(before) == 'number' and before + amount
-    if not value or math.abs(value) == math.huge or (kind == 'int' and math.abs(value) >= 9007199254740992) then
-      return redis.error_reply('BADTYPE ' .. name .. ' would be beyond what can be incremented')
-    end
-    local text = kind == 'int' and string.format('%.0f', value) or float_text(value)
+    local value, text = increment(name, declared.kinds[slot], before, offered)
+    if not value then return redis.error_reply('BADTYPE ' .. text) end
     given[slot] = math.max(time, time_of(entity, slot, name) or 0)
     entity.values[slot] = value
     words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value

@@ -15,7 +15,8 @@ from featurestore.contract.scripts import SCRIPTS, script_folder
 
 INCLUDE = re.compile(r"^ *-- @include (\w+)$", re.MULTILINE)
 DEFINITION = re.compile(r"^local (?:function (\w+)|(\w+(?:, \w+)*)$|(\w+(?:, \w+)*) =)", re.MULTILINE)
-COMMENT = re.compile(r"--\[\[.*?\]\]|--.*")
+NO_CODE = re.compile(r"""--\[\[.*?\]\]|--[^\n]*|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+FIELD = re.compile(r"(?<!\.)[.:]\w+")
 
 
 def names_in(text: str) -> set[str]:
@@ -24,8 +25,8 @@ def names_in(text: str) -> set[str]:
 
 
 def words_in(text: str) -> list[str]:
-    """Return the words of the code, without comments."""
-    return re.findall(r"\w+", re.sub(COMMENT, "", text))
+    """Return the words of the code, without comments, strings, and what stands behind a dot, as in `string.find`."""
+    return re.findall(r"\w+", FIELD.sub("", NO_CODE.sub(" ", text)))
 
 
 def alone(text: str, names: set[str], defines: dict[str, set[str]]) -> str:

@@ -17,7 +17,7 @@ local function parse(kind, text)
   elseif kind == 'int' then
     if text ~= '0' and not find(text, '^-?[1-9]%d*$') then return nil end
     local number = tonumber(text)
-    if number > -9007199254740992 and number < 9007199254740992 then return number end
+    if number > -2^53 and number < 2^53 then return number end
     local negative = sub(text, 1, 1) == '-'
     local digits = negative and sub(text, 2) or text
     local limit = negative and '9223372036854775808' or '9223372036854775807'

@@ -1,8 +1,9 @@
 -- @include clock
+-- @include id_error
 -- @include members
 -- @include parse_time
--- @include strings
 -- @include time_error
+-- @include wrong_type
 -- Take the rows of a call one after the other; each stands or falls by itself. `rows` tells where they are in
 -- `arguments`, and what holds for all of them:
 --   before, stride   how many words stand before the first row; how many a row has: its id, and what `write` reads
@@ -21,21 +22,21 @@ local function take_rows(keys, arguments, rows, write)
   local last_text, last_time
   for row = 1, #keys - 2 do
     local id, time, checks = arguments[before + 1], call_time, call_time and not rows.overwrite
-    local verdict, reply, code, reason
+    local reason = id_error(id)
+    local verdict, reply, code
     if timed == 1 then
       local text = arguments[before + 2]
       if text ~= last_text then last_text, last_time = text, text ~= '' and parse_time(text) end
       if text ~= '' then time, checks = last_time, not rows.overwrite end
     end
-    if #id == 0 or #id > 256 then code, reason = 'BADID', 'an id is 1 to 256 bytes long'
+    if reason then code = 'BADID'
     elseif time == nil then code, reason = 'BADTIME', time_error(last_text)
     else
       if not time then time, checks = now(), false end
       verdict, reply, code, reason = write(keys[2 + row], before + 1 + timed, time, checks, row)
     end
     if reply then
-      -- Out of memory or read-only: Redis says so at the first write, so that nothing has been written.
-      if sub(reply.err, 1, 9) ~= 'WRONGTYPE' then return reply end
+      if not is_wrong_type(reply) then return reply end
       code, reason = 'WRONGTYPE', 'the key of the features holds no hash'
     end
     if code then

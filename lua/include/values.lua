@@ -1,15 +1,18 @@
+-- @include row_format
 local NIL = '\192' -- as msgpack has it
 
 -- The head of a msgpack array of `count` elements.
 local function array_head(count)
-  if count < 16 then return string.char(144 + count) end
-  return string.char(220, math.floor(count / 256), count % 256)
+  if count < 16 then return string.char(LEAST_ARRAY + count) end
+  local ARRAY_16 = 220
+  return string.char(ARRAY_16, math.floor(count / 256), count % 256)
 end
 
 -- The head of `size` bytes in msgpack.
 local function bytes_head(size)
-  if size < 256 then return string.char(196, size) end
-  return string.char(197, math.floor(size / 256), size % 256)
+  local BIN_8, BIN_16 = 196, 197
+  if size < 256 then return string.char(BIN_8, size) end
+  return string.char(BIN_16, math.floor(size / 256), size % 256)
 end
 
 -- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes. With `parts`, the

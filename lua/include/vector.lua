@@ -1,9 +1,10 @@
 -- @include strings
 -- True when one of the float32 numbers in `bytes` has `mark` as its fourth byte and the high bit set in its third.
 local function has_exponent(bytes, mark)
+  local HIGH_BIT = 128
   local position = find(bytes, mark, 4, true)
   while position do
-    if position % 4 == 0 and byte(bytes, position - 1) >= 128 then return true end
+    if position % 4 == 0 and byte(bytes, position - 1) >= HIGH_BIT then return true end
     position = find(bytes, mark, position + 1, true)
   end
   return false
@@ -12,5 +13,6 @@ end
 -- True when `bytes` are `count` little-endian float32 numbers, none of them NaN or infinite: these have all exponent
 -- bits set, so that their fourth byte is 7F or FF. Plain finds skip the others at the speed of C.
 local function is_vector(bytes, count)
-  return #bytes == 4 * count and not has_exponent(bytes, '\127') and not has_exponent(bytes, '\255')
+  local PLUS, MINUS = '\127', '\255'
+  return #bytes == 4 * count and not has_exponent(bytes, PLUS) and not has_exponent(bytes, MINUS)
 end

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from lint_lua import complaints
 from support.bytecode import functions
 
 from featurestore.contract.scripts import (
@@ -83,3 +84,20 @@ def test_functions_are_counted_as_lua_does() -> None:
     inner = f"local function inner() local b return b, {names} end"
     counted = functions(f"local {names}\ndo local x, y = 1, 2 print(x, y) end\n{inner}")
     assert [function[1:] for function in counted] == [(1, 40), (42, 0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--[[\nA header of two lines\nthat speaks of now.\n]]\n",
+        "-- a comment that speaks of now\n",
+        "return 'now -- and \\' now' .. \"now\"\n",
+        "return clock.now\n",
+    ],
+    ids=["header", "comment", "string", "field"],
+)
+def test_an_include_that_is_only_spoken_of_is_not_used(text: str) -> None:
+    path, includes, text = Path("script.lua"), {"clock": {"now"}}, f"-- @include clock\n{text}"
+    expected = ["script.lua: uses nothing of clock", "include/clock.lua: nobody uses now"]
+    assert list(complaints({path: text}, includes)) == expected
+    assert list(complaints({path: f"local time = now()\n{text}"}, includes)) == []

@@ -1,0 +1,72 @@
+-- @include clock
+-- @include members
+-- @include time_text
+-- @include whole
+-- @include wrong_type
+-- The packed row as it is stored under a schema with a `ttl` or a `max_age`; nil if the row is too old to be served.
+-- `heads` has what rows of a time start with.
+local function packed_at(time, packed, declared, least_limit, heads)
+  if declared.ttl > 0 and time + declared.ttl < now() then return nil end
+  if not least_limit then return packed end
+  if heads[time] == nil then heads[time] = head_at(time, declared, least_limit) end
+  return heads[time] and heads[time] .. string.sub(packed, #declared.layout + 1) or nil
+end
+
+-- Write complete rows as the caller has made them. `rows` tells what they are:
+--   words      of each row: its id; its time, if rows have their own; the packed row; and the text of each feature
+--   names      of the features, in the order of the texts
+--   timed      1 where each row has its own time, else 0
+--   time       else the event time of all rows
+--   compares   whether rows are compared with what is stored. If not, only a second row of the same entity is compared,
+--              with the first, where rows have times of their own
+-- Return the script's reply: how many rows are stored now, and the positions of those left; or an error reply.
+local function write_complete(keys, declared, rows)
+  local words, names, timed, time, compares = rows.words, rows.names, rows.timed, rows.time, rows.compares
+  local call, ttl, least_limit, heads = redis.pcall, declared.ttl, least_limit_of(declared), {}
+  -- One table serves every HSET: the names stay, each row puts its values between them.
+  local fields, field_count = { '@row', '', '@event_time', time and time_text(time) }, 2 + #names
+  for column = 1, #names do fields[3 + 2 * column] = names[column] end
+  local expires, written_keys = ttl > 0 or declared.ttl_ended, timed == 1 and {}
+  local ids, written, left, base = {}, 0, {}, 0
+  for row = 1, #keys - 2 do
+    local key, position = keys[2 + row], base + 2
+    if timed == 1 then
+      if words[position] ~= fields[4] then fields[4], time = words[position], tonumber(words[position]) end
+      position = position + 1
+    end
+    local packed, fine, there = words[position], true, false
+    if ttl > 0 or least_limit then
+      packed = packed_at(time, packed, declared, least_limit, heads)
+      fine = packed ~= nil
+    end
+    if fine and (compares or (written_keys and written_keys[key])) then
+      local stored = call('HMGET', key, '@event_time', '@row')
+      fine = not stored.err and not in_the_way(stored, time)
+      there = fine and stored[1] == fields[4] and stored[2] == packed
+    end
+    if fine and not there then
+      fields[2] = packed
+      for field = 6, 2 * field_count, 2 do
+        position = position + 1
+        fields[field] = words[position]
+      end
+      local added = call('HSET', key, unpack(fields))
+      if type(added) == 'table' then
+        if not is_wrong_type(added) then return added end
+        fine = false
+      elseif expires or (added > 0 and added < field_count) then
+        set_expiry(key, added, field_count, time, declared)
+      end
+    end
+    if fine then
+      written = written + 1
+      ids[written] = words[base + 1]
+      if written_keys then written_keys[key] = true end
+    else
+      left[#left + 1] = row - 1
+    end
+    base = base + 2 + timed + #names
+  end
+  add_members(keys[1], ids)
+  return { written, left }
+end
