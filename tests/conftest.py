@@ -1,7 +1,6 @@
 """Fixtures that every folder of tests shares."""
 
 import contextlib
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from support.quick import python_alone
 from support.servers import Server, binaries
 from support.whole_rows import FEATURES
 
+from support.tls import make_certificate
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
 
 collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
@@ -125,18 +125,12 @@ def tls_url(tmp_path: Path) -> Iterator[str]:
     binary = binaries().get("redis7")
     if binary is None:
         pytest.skip("this machine has no redis7, the server that is built with TLS")
-    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", certificate, "-days", "1", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate = make_certificate(tmp_path)
     plain = Server(binary, tmp_path)
-    server = Server(binary, tmp_path, "--tls-port", str(plain.port), "--tls-cert-file", str(certificate),
-                    "--tls-key-file", str(key), "--tls-auth-clients", "no")  # fmt: skip
+    server = Server(binary, tmp_path, "--tls-port", str(plain.port), "--tls-cert-file", certificate.file,
+                    "--tls-key-file", certificate.key, "--tls-auth-clients", "no")  # fmt: skip
     server.start()
-    yield f"rediss://127.0.0.1:{plain.port}?ssl_ca_certs={certificate}"
+    yield f"rediss://127.0.0.1:{plain.port}?ssl_ca_certs={certificate.file}"
     server.stop()
 
 
