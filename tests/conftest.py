@@ -7,23 +7,45 @@ from pathlib import Path
 
 import gevent
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import support.examples  # noqa: F401 - registers the profile
 from featurestore.ingest.writer import BulkWriter
 from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
-from support.quick import python_alone
+from support.quick import is_quick, python_alone
 from support.servers import Server, binaries
+from support.tls import make_certificate
 from support.whole_rows import FEATURES
 
-from support.tls import make_certificate
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
 
 collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
 
 BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="only tests/unit and what runs on fakeredis, with a fifth of Hypothesis's examples",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("quick"):
+        slow = [item for item in items if not is_quick(item)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(autouse=True)

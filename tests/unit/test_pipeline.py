@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.examples import examples
 
 from featurestore.errors import (
     BadReplyError,
@@ -220,7 +221,7 @@ class Connection(RuleBasedStateMachine):
 
 
 TestConnection = Connection.TestCase
-TestConnection.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestConnection.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 
 
 def test_what_is_put_back_is_taken_next_and_as_it_was() -> None:
