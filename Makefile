@@ -35,7 +35,7 @@ demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_
 	@exec $(BIN)/featurestore demo
 
 quick: $(VENV)/.test  ## Run what needs no server: unit tests, and the scripts on fakeredis. Under 20 seconds.
-	$(BIN)/python -m pytest $(SPREAD) tests/unit tests/contract -k "fakeredis or not contract"
+	$(BIN)/python -m pytest $(SPREAD) --quick tests/unit tests/contract
 
 test: $(VENV)/.test  ## Run all tests, JOBS (2) at a time.
 	$(BIN)/python -m pytest $(SPREAD)

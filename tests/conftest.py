@@ -1,21 +1,23 @@
 """Fixtures that every folder of tests shares."""
 
 import contextlib
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import support.examples  # noqa: F401 - registers the profile
 from featurestore.ingest.writer import BulkWriter
 from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
-from support.quick import python_alone
+from support.quick import is_quick, python_alone
 from support.servers import Server, binaries
+from support.tls import make_certificate
 from support.whole_rows import FEATURES
 
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
@@ -24,6 +26,26 @@ collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: 
 
 BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="only tests/unit and what runs on fakeredis, with a fifth of Hypothesis's examples",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("quick"):
+        slow = [item for item in items if not is_quick(item)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(autouse=True)
@@ -125,18 +147,12 @@ def tls_url(tmp_path: Path) -> Iterator[str]:
     binary = binaries().get("redis7")
     if binary is None:
         pytest.skip("this machine has no redis7, the server that is built with TLS")
-    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", certificate, "-days", "1", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate = make_certificate(tmp_path)
     plain = Server(binary, tmp_path)
-    server = Server(binary, tmp_path, "--tls-port", str(plain.port), "--tls-cert-file", str(certificate),
-                    "--tls-key-file", str(key), "--tls-auth-clients", "no")  # fmt: skip
+    server = Server(binary, tmp_path, "--tls-port", str(plain.port), "--tls-cert-file", certificate.file,
+                    "--tls-key-file", certificate.key, "--tls-auth-clients", "no")  # fmt: skip
     server.start()
-    yield f"rediss://127.0.0.1:{plain.port}?ssl_ca_certs={certificate}"
+    yield f"rediss://127.0.0.1:{plain.port}?ssl_ca_certs={certificate.file}"
     server.stop()
 
 

@@ -38,6 +38,15 @@ NAMES = {
 }
 
 
+ELSEWHERE = (
+    (ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, "a nested function"),
+    (ast.ClassDef, "a nested class"),
+    (ast.GeneratorExp, "a generator expression"),
+    (ast.JoinedStr, "an f-string"),
+)
+"""Where what waits is refused: its own function, or one whose columns Python 3.11 does not tell."""
+
+
 class Twin(NamedTuple):
     """A blocking module and its twin.
 
@@ -135,7 +144,7 @@ def awaited(text: str) -> str:
     """Return a module's text with the words `async` and `await` put in.
 
     Raises:
-        TwinError: A call cannot be awaited where it stands.
+        TwinError: Something that waits cannot be awaited where it stands.
     """
     lines = [line.encode() for line in text.splitlines(keepends=True)]  # the columns of syntax trees count bytes
     for line, column, word in sorted(_insertions(ast.parse(text)), reverse=True):
@@ -149,38 +158,82 @@ def formatted(text: str, path: str) -> str:
     return subprocess.run(command, input=text, check=True, capture_output=True, text=True, cwd=ROOT).stdout
 
 
-def _insertions(module: ast.Module) -> Iterator[tuple[int, int, bytes]]:
-    """Yield each word to be put in, with its line and column before it."""
-    for kind in module.body:
-        methods = [node for node in ast.walk(kind) if isinstance(node, ast.FunctionDef)]
+def _insertions(module: ast.Module) -> set[tuple[int, int, bytes]]:
+    """Return each word to be put in, with its line and column before it."""
+    found: set[tuple[int, int, bytes]] = set()
+    for kind in ast.walk(module):
+        if not isinstance(kind, ast.ClassDef):
+            continue
+        methods = [node for node in kind.body if isinstance(node, ast.FunctionDef)]
         waiting = set(WAITING)
-        while more := {method.name for method in methods if any(_waits(method, waiting))} - waiting:
+        while more := {method.name for method in methods if any(_places(method, waiting))} - waiting:
             waiting |= more
         for method in methods:
-            calls = list(_waits(method, waiting))
-            if calls and method.decorator_list:
-                raise TwinError(f"{method.name} waits and has a decorator: a property cannot be awaited")
+            calls = [_call(method, *place) for place in _places(method, waiting)]
             if calls:
-                yield method.lineno, method.col_offset, b"async "
-            for call in calls:
-                yield call.lineno, call.col_offset, b"await "
+                _check_method(method)
+                found.add((method.lineno, method.col_offset, b"async "))
+            found.update((call.lineno, call.col_offset, b"await ") for call in calls)
+        for node in kind.body:
+            _check_rest(node, waiting)
+    return found
 
 
-def _waits(method: ast.FunctionDef, waiting: set[str]) -> Iterator[ast.Call]:
-    """Yield the method's calls of what waits."""
-    for node in ast.walk(method):
-        if isinstance(node, ast.Attribute | ast.Subscript) and _is_call(node.value, waiting):
-            raise TwinError(f"{method.name}: `await` would be for all of `{ast.unparse(node)}`: name the result first")
-        if isinstance(node, ast.Call) and _is_call(node, waiting):
-            yield node
+def _places(
+    node: ast.AST, waiting: set[str], around: tuple[ast.AST, ...] = ()
+) -> Iterator[tuple[ast.Attribute, tuple[ast.AST, ...]]]:
+    """Yield each `self.name` and `super().name` with one of these names, and the nodes around it, innermost first."""
+    around = (node, *around)
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Attribute) and child.attr in waiting and _is_self(child.value):
+            yield child, around
+        yield from _places(child, waiting, around)
 
 
-def _is_call(node: ast.AST, waiting: set[str]) -> bool:
-    """Return whether this is `self.name(…)` with one of these names."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-        return False
-    owner = node.func.value
-    return isinstance(owner, ast.Name) and owner.id == "self" and node.func.attr in waiting
+def _is_self(node: ast.AST) -> bool:
+    """Return whether this is `self` or `super()`."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "super"
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+def _call(method: ast.FunctionDef, name: ast.Attribute, around: tuple[ast.AST, ...]) -> ast.Call:
+    """Return the call of what waits, where `await` can stand before it.
+
+    Raises:
+        TwinError: It cannot, or this is no call.
+    """
+    where, call = f"{method.name}: `{ast.unparse(name)}`", around[0]
+    if isinstance(name.value, ast.Call):
+        raise TwinError(f"{where} waits: call it by `self`")
+    if not isinstance(call, ast.Call) or call.func is not name:
+        raise TwinError(f"{where} waits and is not called here: whoever calls it would not await it")
+    for node in around[1:-1]:  # the last is the method
+        if what := next((text for kinds, text in ELSEWHERE if isinstance(node, kinds)), None):
+            raise TwinError(f"{where} waits in {what}, which cannot await")
+    outer = around[1]
+    taken = outer.value if isinstance(outer, ast.Attribute | ast.Subscript) else getattr(outer, "func", None)
+    if taken is call:  # these bind closer than `await`
+        raise TwinError(f"{method.name}: `await` would be for all of `{ast.unparse(outer)}`: name the result first")
+    return call
+
+
+def _check_method(method: ast.FunctionDef) -> None:
+    """Refuse a method that waits and is not called by its name, or more than that."""
+    if method.decorator_list:
+        raise TwinError(f"{method.name} waits and has a decorator: a property cannot be awaited")
+    if method.name.startswith("__"):
+        raise TwinError(f"{method.name} waits: Python calls it and does not await it")
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(method)):
+        raise TwinError(f"{method.name} waits and yields: an asynchronous generator cannot be awaited")
+
+
+def _check_rest(node: ast.stmt, waiting: set[str]) -> None:
+    """Refuse another name, in the body of a class, for what waits."""
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        for each in ast.walk(node):
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load) and each.id in waiting:
+                raise TwinError(f"`{ast.unparse(node)}`: `{each.id}` waits and is not called here")
 
 
 def meaning(text: str) -> tuple[str, list[str]]:

@@ -15,6 +15,8 @@ TESTS = (
     "tests/unit/test_json_rows.py",
     "tests/unit/test_read_calls.py",
     "tests/unit/test_sockets.py",
+    "tests/unit/test_vector_json.py",
+    "tests/contract/test_bulk_writing.py",
     "tests/contract/test_whole_rows.py",
 )
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"

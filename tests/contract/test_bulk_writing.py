@@ -19,7 +19,7 @@ from featurestore import (
 )
 from featurestore.contract import row_calls
 
-pytestmark = pytest.mark.skipif(row_calls.writer_type is None, reason="the extension was not built")
+built = pytest.mark.skipif(row_calls.writer_type is None, reason="the extension was not built")
 
 cells = st.tuples(
     st.sampled_from(["a", "b", "c", "d", "é", ""]),
@@ -81,6 +81,7 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
     assert results[0] == results[1]
 
 
+@built
 @pytest.mark.parametrize("event_time", [None, TIME])
 def test_an_entity_costs_one_command_unless_it_has_to_be_compared(loading: BulkWriter, event_time: int | None) -> None:
     store, count = loading.store, 8 * ROWS_PER_CALL
@@ -112,6 +113,33 @@ def test_a_few_known_among_new_ones(loading: BulkWriter, event_time: int | None)
     assert store.count() == count
 
 
+@pytest.mark.parametrize("event_time", [None, TIME])
+def test_without_the_extension_all_rows_go_through_the_upsert(
+    loading: BulkWriter, monkeypatch: pytest.MonkeyPatch, event_time: int | None
+) -> None:
+    monkeypatch.setattr(row_calls, "writer_type", None)
+    store, count = loading.store, 2 * ROWS_PER_CALL + 1
+    table: list[Any] = [(f"u{index}", *PLAIN) for index in range(count)]
+    table[3:3] = [("", *PLAIN), ("u0", "again", *PLAIN[1:]), ("u1", "x", "no number", *PLAIN[2:])]
+    names = [f"u{index}" for index in range(count)]
+    outcomes = []
+    for write in (store.upsert_table, loading.write):
+        empty(store)
+        store.transport.command("CONFIG", "RESETSTAT")
+        result = write(COLUMNS, iter(table), event_time=event_time)
+        rejected = [(row.row, row.code) for row in result.rejected]
+        calls = calls_of(store)["evalsha"]
+        outcomes.append((result.written, result.skipped, rejected, store.get_many(names), store.count()))
+    assert calls == len(table) // ROWS_PER_UPSERT + 1  # of the bulk writer
+    assert outcomes[0] == outcomes[1]
+    written, skipped, rejected, rows, members = outcomes[0]
+    assert (written, skipped, members) == (count + 1, 0, count)
+    assert [row for row, _ in rejected] == [3, 5]
+    assert rows[0] == {"f": 1.5, "i": 7, "b": True, "s": "again", "f.2": 2.0}
+    assert rows.count(None) == 0
+
+
+@built
 def test_rows_that_are_not_plain_go_through_the_upsert(loading: BulkWriter) -> None:
     store, count = loading.store, 2 * ROWS_PER_CALL + 1
     table = [(f"u{index}", *PLAIN) for index in range(count)]
@@ -159,6 +187,7 @@ def test_a_write_whose_link_broke_may_start_again(valkey: Server) -> None:
     writer.close()
 
 
+@built
 def test_a_user_needs_no_dangerous_permission(loading: BulkWriter) -> None:
     store = loading.store
     store.transport.command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-@dangerous")
@@ -173,6 +202,7 @@ def test_a_user_needs_no_dangerous_permission(loading: BulkWriter) -> None:
     store.transport.command("ACL", "DELUSER", "limited")
 
 
+@built
 def test_a_schema_that_changes_meanwhile_stops_nothing(loading: BulkWriter) -> None:
     def table() -> Iterator[Any]:
         for index in range(4 * ROWS_PER_CALL):
@@ -203,6 +233,7 @@ def test_a_redis_that_takes_no_writes_says_so(valkey: Server, state: Sequence[An
     writer.close()
 
 
+@built
 def test_rows_survive_a_crash_with_an_append_only_file(valkey: Server) -> None:
     writer = BulkWriter(valkey.url)
     writer.store.apply(Definition(features=FEATURES, ttl="1h"))

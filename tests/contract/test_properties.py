@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.model import FORGET, LEAVE, Model
 
 from featurestore import Definition, FeatureStore, Transport
@@ -54,7 +55,7 @@ def bits(value: Any) -> Any:
 
 
 @given(st.lists(step, max_size=12))
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_scripts_do_what_the_model_does(  # noqa: C901 - one branch a verb
     transport: Transport, steps: list[Any]
 ) -> None:

@@ -165,7 +165,7 @@ class Kind(ABC):
 
     name: str
     closed = "closed the connection"
-    """What an error says of a connection that Redis closed."""
+    """What an error says of a connection that Redis closed, as a pattern."""
 
     def __init__(self) -> None:
         self._made: list[Any] = []
@@ -266,7 +266,7 @@ class Pool(Blocking):
     """Threads over a pool of connections."""
 
     name = "pool"
-    closed = "losed by server"
+    closed = "(?i)closed by server"
     kind = SyncTransport
     servers = scripted.ThreadedServer
 

@@ -1,4 +1,4 @@
-"""Keeps tests/unit quick (`make quick`): its tests start no server, open no connection, and build nothing."""
+"""What `make quick` runs, and what keeps tests/unit quick: no server, no connection, no build."""
 
 import contextlib
 import sys
@@ -32,6 +32,12 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_watch)
+
+
+def is_quick(test: pytest.Item) -> bool:
+    """Return whether a test needs no server: by its folder, or by the backend that it runs on."""
+    parameters = test.callspec.params.values() if hasattr(test, "callspec") else ()
+    return test.path.parent.name == "unit" or "fakeredis" in parameters
 
 
 @contextlib.contextmanager

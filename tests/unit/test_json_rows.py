@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from featurestore.contract import json_rows
 from featurestore.contract.selection import Selection
@@ -69,7 +70,7 @@ def test_without_the_extension_the_same_is_answered(plain: Selection) -> None:
 
 @built
 @given(text, rows)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @example("u", [(5e-324, -(2**63), None, '\x00\x1f\x7f\\"\u2028')])
 @example("u", [(9007199254740993, str(2**63 - 1), False, "")])
 @example("u", [(2.0**-16, "-9223372036854775808", False, "")])
@@ -91,7 +92,7 @@ def test_the_extension_writes_what_msgspec_does(
 
 @built
 @given(st.one_of(floats.map(float), st.floats(1e-6, 1e17)))
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 def test_floats_are_written_as_msgspec_writes_them(quick: Selection, value: float) -> None:
     row = b"\x94\xcb" + struct.pack(">d", value) + b"\xc0\xc0\xc0"
     start = b'{"user_id":"u","features":{"float":' + msgspec.json.encode(value) + b","
@@ -101,7 +102,7 @@ def test_floats_are_written_as_msgspec_writes_them(quick: Selection, value: floa
 
 @built
 @given(rows, st.data())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_a_damaged_reply_is_refused_or_read_as_msgspec_reads_it(
     plain: Selection, table: list[tuple[Any, ...] | None], data: st.DataObject
 ) -> None:
@@ -244,7 +245,7 @@ def encoded(vector: list[int]) -> bytes:
 
 @built
 @given(st.lists(bits, min_size=LENGTH, max_size=LENGTH))
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=examples(3000), deadline=None)
 @example([0, 0x80000000, 0x7F800000, 0x7FC00000, 1])
 @example([0x1E3CE507, 0x1E3CE508, 0x4E6E6B27, 0x4E6E6B28, 0x3F800000])
 def test_vectors_are_written_as_orjson_writes_numpys_float32s(vector: list[int]) -> None:
@@ -260,7 +261,7 @@ def test_vectors_are_written_as_orjson_writes_numpys_float32s(vector: list[int])
 
 @built
 @given(st.lists(st.floats(-1e8, 1e8, width=32).filter(lambda x: x == 0 or abs(x) >= 1e-19), min_size=5, max_size=5))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_usual_vectors_are_written_by_the_extension_itself(numbers: list[float]) -> None:
     assert json_rows.transcoder_type is not None
     made = json_rows.transcoder_type(["n", "v"], ["int", f"float32[{LENGTH}]"], "user_id")

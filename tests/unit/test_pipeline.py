@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.examples import examples
 
 from featurestore.errors import (
     BadReplyError,
@@ -224,7 +225,7 @@ class Connection(RuleBasedStateMachine):
 
 
 TestConnection = Connection.TestCase
-TestConnection.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestConnection.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 
 
 def test_what_is_put_back_is_taken_next_and_as_it_was() -> None:
@@ -264,6 +265,30 @@ def test_replies_before_a_lie_are_handed_out_with_the_failures_behind_them() -> 
     assert [type(waiter.outcome.error) for waiter in waiters[1:]] == [BadReplyError] * 2
     assert pipeline.proved
     assert state_of(pipeline) is PipelineState.ENDED
+
+
+def test_calls_of_different_age_expire_each_in_its_time() -> None:
+    pipeline = made()
+    calls = [submit(pipeline, first=number, now=3.0 * number) for number in range(3)]
+    assert pipeline.expire(9.9) == []
+    for call, due in zip(calls, (10.0, 13.0, 16.0), strict=True):
+        assert pipeline.look_at == due
+        assert pipeline.expire(due) == [call]
+        assert isinstance(call.outcome.error, DeadlineExceededError)
+        call.resume = None
+    assert pipeline.look_at == 40.0  # when the oldest call is hopeless
+
+
+def test_a_call_behind_one_that_was_given_up_expires_in_its_time() -> None:
+    pipeline = made()
+    given_up = submit(pipeline)
+    assert pipeline.expire(10.0) == [given_up]
+    given_up.resume = None
+    late = submit(pipeline, first=1, now=10.0)
+    assert pipeline.expire(19.9) == []
+    assert pipeline.look_at == 20.0
+    assert pipeline.expire(20.0) == [late]
+    assert "in 10000 ms" in str(late.outcome.error)
 
 
 def test_a_connection_whose_oldest_call_is_hopeless_ends() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from featurestore.worker import sockets
 from featurestore.worker.sockets import plain_path, send_in_python, take_in_python
@@ -49,7 +50,7 @@ def send(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 @given(requests, st.sampled_from([None, FIELDS, b"\r\n", b""]), st.sampled_from([0, 1, 15, 20, 100]))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 def test_what_a_client_sends_is_a_path_or_stays_as_it_is(data: bytes, usual: bytes | None, longest: int) -> None:
     path = plain_path(data, usual, longest)
     for take in (sockets.take, take_in_python):

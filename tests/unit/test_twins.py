@@ -61,7 +61,8 @@ class Store:
         """é""" ; return self._run(1)
 
     def twice(self, other):
-        return [self.ask(), other.ask(), self.known()]
+        each = [self.ask() for _ in other]
+        return [self.ask(), -self.ask(), other.ask(), self.known(), each]
 
     def known(self):
         return 7
@@ -73,7 +74,8 @@ class Store:
         """é""" ; return await self._run(1)
 
     async def twice(self, other):
-        return [await self.ask(), other.ask(), self.known()]
+        each = [await self.ask() for _ in other]
+        return [await self.ask(), -await self.ask(), other.ask(), self.known(), each]
 
     def known(self):
         return 7
@@ -90,6 +92,28 @@ def test_methods_that_wait_are_awaited() -> None:
         ("    @property\n    def a(self):\n        return self._run(1)\n", "a waits and has a decorator"),
         ("    def a(self):\n        return self._run(1)[0]\n", r"all of `self\._run\(1\)\[0\]`"),
         ("    def a(self):\n        return self._run(1).b\n", r"all of `self\._run\(1\)\.b`"),
+        ("    def a(self):\n        return self._run(1)(2)\n", r"all of `self\._run\(1\)\(2\)`"),
+        (
+            "    def a(self):\n        def b():\n            return self._run(1)\n        return b()\n",
+            r"a: `self\._run` waits in a nested function",
+        ),
+        ("    def a(self):\n        return lambda: self._run(1)\n", r"a: `self\._run` waits in a nested function"),
+        (
+            "    def a(self):\n        class B:\n            c = self._run(1)\n        return B\n",
+            r"a: `self\._run` waits in a nested class",
+        ),
+        ("    def a(self, x):\n        return list(self._run(y) for y in x)\n", r"a: .* in a generator expression"),
+        ("    def a(self):\n        return f'{self._run(1)}'\n", r"a: `self\._run` waits in an f-string"),
+        ("    def a(self, x):\n        return x.map(self._run)\n", r"a: `self\._run` waits and is not called here"),
+        (
+            "    def a(self, x):\n        return x.map(self.b)\n\n    def b(self):\n        return self._run(1)\n",
+            r"a: `self\.b` waits and is not called here",
+        ),
+        ("    def a(self):\n        return super()._run(1)\n", r"a: `super\(\)\._run` waits: call it by `self`"),
+        ("    def a(self):\n        return super(S, self)._run(1)\n", r"a: `super\(S, self\)\._run` waits"),
+        ("    def a(self):\n        yield self._run(1)\n", "a waits and yields"),
+        ("    def __len__(self):\n        return self._run(1)\n", "__len__ waits: Python calls it"),
+        ("    def a(self):\n        return self._run(1)\n\n    b = a\n", "`b = a`: `a` waits and is not called here"),
     ],
 )
 def test_what_has_no_twin_is_refused(body: str, message: str) -> None:

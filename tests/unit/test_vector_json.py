@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from featurestore.contract import vector_json
 from featurestore.contract.vector_json import number, write_plainly, write_vector
@@ -40,7 +41,7 @@ def texts(bits: list[int]) -> list[bytes]:
 
 
 @given(st.lists(any_bits, min_size=1, max_size=20))
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 @example([0, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 1, 0x007FFFFF, 0x00800000, 0x7F7FFFFF])
 @example([0x1E3CE507, 0x1E3CE508, 0x4E6E6B27, 0x4E6E6B28])
 def test_every_number_is_written_as_orjson_writes_it(bits: list[int]) -> None:
@@ -49,7 +50,7 @@ def test_every_number_is_written_as_orjson_writes_it(bits: list[int]) -> None:
 
 @built
 @given(st.lists(any_bits, max_size=20))
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 @example([])
 @example([0x1E3CE507, 0x1E3CE508, 0x4E6E6B27, 0x4E6E6B28, 0x7FC00000])
 def test_the_extension_and_python_write_the_same(bits: list[int]) -> None:
