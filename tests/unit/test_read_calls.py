@@ -26,7 +26,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("way")
 @given(st.sampled_from([Keys(), Keys("a$1", "é", "s")]), words, st.lists(ids, min_size=1, max_size=12))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_calls_are_packed_as_the_library_packs_them(keys: Keys, words: list[str], entity_ids: list[str]) -> None:
+def test_calls_are_encoded_as_the_library_encodes_them(keys: Keys, words: list[str], entity_ids: list[str]) -> None:
     calls = ReadCalls(keys, words)
     hashes = [keys.features(entity_id) for entity_id in entity_ids]
     for _ in range(2):  # made, then remembered
