@@ -114,6 +114,8 @@ def test_every_room_has_a_rule() -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
+        ("featurestore.transport.pipeline", {"asyncio", "gevent", "redis", "ssl"}),
+        ("featurestore.transport.repeats", {"asyncio", "gevent", "redis", "ssl"}),
         ("featurestore.clients.client", {"redis", "hiredis", "gevent", "gunicorn", "falcon", "numpy"}),
         ("featurestore.clients.async_client", {"redis", "hiredis", "gevent", "gunicorn", "falcon", "numpy"}),
         ("featurestore.serving.gunicorn_settings", {"redis", "ssl", "asyncio", "gevent"}),

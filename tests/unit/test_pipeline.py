@@ -1,7 +1,5 @@
 """The pipeline without sockets: whatever happens in whatever order, everyone is told once, in order, the truth."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -350,11 +348,3 @@ def test_scripts_are_loaded_once_at_a_time_and_do_not_count_as_calls() -> None:
     assert pipeline.load_scripts(0.0) is not None
     pipeline.forget()
     assert pipeline.load_scripts(0.0) is None
-
-
-@pytest.mark.parametrize("module", ["pipeline", "repeats"])
-def test_it_knows_no_event_loop_and_no_client(module: str) -> None:
-    code = f"import sys, featurestore.transport.{module}; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert f"featurestore.transport.{module}" in loaded
-    assert not {"asyncio", "gevent", "redis", "ssl"} & set(loaded)
