@@ -99,16 +99,17 @@ class _Writing:
                 yield from self._upserted(part, 1)
         yield from self._rest()
 
-    def settle(self, reply: Reply | FeatureStoreError) -> None:
-        """Take the reply to the oldest call that is out."""
+    def settle(self, reply: Reply) -> None:
+        """Take the reply to the oldest call that is out; an error reply comes as an exception."""
         call = self._sent.popleft()
         if isinstance(call, UpsertCall):
             self._upsert.settle(call, reply)
-        elif isinstance(reply, FeatureStoreError) or self._row_calls is None:
-            if isinstance(reply, FeatureStoreError):
-                # An error that holds for these rows in upsert_features too is raised then.
-                _logger.info("replace_rows takes no rows, which go through upsert_features: %s", reply)
-                self._row_calls = None
+            return
+        if isinstance(reply, FeatureStoreError):
+            # An error that holds for these rows in upsert_features too is raised then.
+            _logger.info("replace_rows takes no rows, which go through upsert_features: %s", reply)
+            self._row_calls = None
+        if self._row_calls is None:
             # Calls behind an error may have been written already. Their rows follow once more, behind the older ones.
             self._left += call
         else:

@@ -47,9 +47,7 @@ Plan = Generator[Step, Any, T]
 
 def call(script: Script, encoded: bytes) -> Plan[Reply]:
     """Call a script once; raise an error reply."""
-    (reply,) = yield Calls(script, [encoded])
-    if isinstance(reply, FeatureStoreError):
-        raise reply
+    (reply,) = checked((yield Calls(script, [encoded])))
     return reply
 
 

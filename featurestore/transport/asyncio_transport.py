@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from time import monotonic
 
-from featurestore.contract.replies import answer_to_command
-from featurestore.contract.resp import Reply, Word, encode_call, encode_command
+from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script
 from featurestore.errors import DeadlineExceededError, FeatureStoreError, UnavailableError
 from featurestore.transport.asyncio_link import AsyncioLink
 from featurestore.transport.dial import Stream, StreamDialler
 from featurestore.transport.pipeline import Failure
 from featurestore.transport.reconnect import Sharing, opened
-from featurestore.transport.repeats import Exchange, Exchanges, Replies, calls_of, once_or_twice
+from featurestore.transport.repeats import Exchange, Exchanges, Replies, calls_of, command_of, only
 
 
 class AsyncTransport(Sharing[AsyncioLink]):
@@ -49,10 +48,7 @@ class AsyncTransport(Sharing[AsyncioLink]):
         self, script: Script, keys: Sequence[Word], arguments: Sequence[Word], *, deadline: float | None = None
     ) -> Reply:
         """Call `script` once; see `Transport.run`."""
-        (reply,) = await self.run_many_encoded(script, [encode_call(script, keys, arguments)], deadline=deadline)
-        if isinstance(reply, FeatureStoreError):
-            raise reply
-        return reply
+        return only(await self.run_many_encoded(script, [encode_call(script, keys, arguments)], deadline=deadline))
 
     async def run_many_encoded(self, script: Script, encoded: list[bytes], *, deadline: float | None = None) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
@@ -62,12 +58,7 @@ class AsyncTransport(Sharing[AsyncioLink]):
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        encoded = encode_command(words)
-        exchange = Exchange([encoded], answer_to_command(words, encoded))
-        (reply,) = await self._drive(once_or_twice(exchange, repeatable=False), deadline)
-        if isinstance(reply, FeatureStoreError):
-            raise reply
-        return reply
+        return only(await self._drive(command_of(words), deadline))
 
     async def close(self) -> None:
         """Close the connection; calls that wait fail at once, later ones open a new one."""

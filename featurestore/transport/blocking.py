@@ -7,8 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Self
 
-from featurestore.contract.replies import answer_to_command
-from featurestore.contract.resp import Reply, Word, encode_call, encode_command, load_commands
+from featurestore.contract.resp import Reply, Word, encode_call, load_commands
 from featurestore.contract.scripts import LOADED, Script, answer_to, keeps_order
 from featurestore.errors import BadReplyError, FeatureStoreError
 from featurestore.transport.dial import TROUBLE, PooledConnection, address_of, failure_of, open_pool, time_left
@@ -17,10 +16,11 @@ from featurestore.transport.repeats import (
     Exchange,
     Replies,
     calls_of,
+    command_of,
     drive,
     has_code,
     is_refused_write,
-    once_or_twice,
+    only,
     repaired,
 )
 
@@ -59,10 +59,7 @@ class SyncTransport:
 
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         """Call `script` once; see `Transport.run_encoded`."""
-        (reply,) = self.run_many_encoded(script, [encoded])
-        if isinstance(reply, FeatureStoreError):
-            raise reply
-        return reply
+        return only(self.run_many_encoded(script, [encoded]))
 
     def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
@@ -70,12 +67,7 @@ class SyncTransport:
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
-        encoded = encode_command(words)
-        exchange = Exchange([encoded], answer_to_command(words, encoded))
-        (reply,) = drive(once_or_twice(exchange, repeatable=False), self._exchange)
-        if isinstance(reply, FeatureStoreError):
-            raise reply
-        return reply
+        return only(drive(command_of(words), self._exchange))
 
     def stream(self, calls: Iterable[bytes | None], *, in_flight: int) -> Iterator[Reply | FeatureStoreError]:
         """Send encoded calls of scripts in order on one connection and yield their replies in order.

@@ -9,15 +9,14 @@ from typing import Any
 import gevent
 from gevent import monkey
 
-from featurestore.contract.replies import answer_to_command
-from featurestore.contract.resp import Reply, Word, encode_call, encode_command
+from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, UnavailableError
 from featurestore.transport.dial import SocketDialler
 from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
 from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.reconnect import Sharing, opened
-from featurestore.transport.repeats import Exchange, Replies, calls_of, drive, once_or_twice
+from featurestore.transport.repeats import Exchange, Replies, calls_of, command_of, drive, only
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies
@@ -68,9 +67,7 @@ class GeventTransport(Sharing[GeventLink]):
         calls = [encoded]
         outcome = (self._link or self._open()).exchange(encoded, script.answers(calls))
         if isinstance(outcome, _TROUBLE):
-            (outcome,) = drive(calls_of(script, calls), self._exchange, self._replies(outcome, 1))
-            if isinstance(outcome, FeatureStoreError):
-                raise outcome
+            outcome = only(drive(calls_of(script, calls), self._exchange, self._replies(outcome, 1)))
         return outcome
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
@@ -92,12 +89,7 @@ class GeventTransport(Sharing[GeventLink]):
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        encoded = encode_command(words)
-        exchange = Exchange([encoded], answer_to_command(words, encoded))
-        (reply,) = drive(once_or_twice(exchange, repeatable=False), self._exchange)
-        if isinstance(reply, FeatureStoreError):
-            raise reply
-        return reply
+        return only(drive(command_of(words), self._exchange))
 
     def close(self) -> None:
         """Close the connection; calls that wait fail at once, later ones open a new one."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 
 import msgspec
 
-from featurestore.contract.replies import Expected
-from featurestore.contract.resp import Reply
+from featurestore.contract.replies import Expected, answer_to_command
+from featurestore.contract.resp import Reply, Word, encode_command
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, RedisError
 from featurestore.transport.pipeline import Failure
@@ -70,6 +70,12 @@ def calls_of(script: Script, encoded: list[bytes]) -> Exchanges:
     )
 
 
+def command_of(words: tuple[Word, ...]) -> Exchanges:
+    """Run one plain command; repeat it on a new connection only if it was not sent."""
+    encoded = encode_command(words)
+    return once_or_twice(Exchange([encoded], answer_to_command(words, encoded)), repeatable=False)
+
+
 def once_or_twice(exchange: Exchange, *, repeatable: bool) -> Exchanges:
     """Send commands, and send them again if the connection broke and repeating is safe.
 
@@ -117,6 +123,14 @@ def repaired(
             lost = exchange.load_error and has_code(reply, "NOSCRIPT")
             replies[index] = exchange.load_error if lost else reply
     return replies
+
+
+def only(replies: Replies) -> Reply:
+    """Return the only reply; raise it if it is an error."""
+    (reply,) = replies
+    if isinstance(reply, FeatureStoreError):
+        raise reply
+    return reply
 
 
 def to_repeat(unknown: Sequence[bool], *, in_order: bool) -> list[int]:

@@ -153,8 +153,6 @@ def test_rows_that_are_not_plain_go_through_the_upsert(loading: BulkWriter) -> N
 
 @pytest.mark.parametrize("name", ["redis62", "redis7", "valkey9"])
 def test_every_server_takes_bulk_writes(servers: dict[str, Server], name: str) -> None:
-    if name not in servers:
-        pytest.skip(f"this machine has no {name}")
     writer = BulkWriter(servers[name].socket_url)
     writer.store.transport.command("FLUSHALL")
     writer.store.apply(Definition(features=FEATURES))

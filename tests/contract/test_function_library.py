@@ -73,8 +73,6 @@ def everything_stored(transport: SyncTransport) -> dict[object, Reply]:
 @pytest.fixture(params=["valkey9", "redis7"])
 def library(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[SyncTransport]:
     """A transport to an empty server that has the scripts and the library."""
-    if request.param not in servers:
-        pytest.skip(f"this machine has no {request.param}")
     transport = SyncTransport(servers[request.param].socket_url, timeout=5, connect_timeout=5)
     transport.command("FLUSHALL")
     for script in SCRIPTS:
