@@ -9,7 +9,7 @@ FEAST := .venv-feast
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test coverage sanitize test-feast lint twins perf clean
+.PHONY: help install demo quick test servers test-servers coverage sanitize test-feast lint twins perf clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ quick: $(VENV)/.test  ## Run what needs no server: unit tests, and the scripts o
 
 test: $(VENV)/.test  ## Run all tests, JOBS (2) at a time.
 	$(BIN)/python -m pytest $(SPREAD)
+
+servers: $(VENV)/.test  ## Fetch every Redis and Valkey that the scripts are for, as far as this machine can have them.
+	$(BIN)/python tests/every_server.py fetch
+
+test-servers: $(VENV)/.test  ## Run the contract tests on each, over RESP2 and RESP3; WRITE=1 writes the table of docs/servers.md.
+	$(BIN)/python tests/every_server.py test $(if $(WRITE),--write) $(SPREAD)
 
 coverage: $(VENV)/.test  ## Show how much of the package unit, contract and HTTP tests execute.
 	$(BIN)/python -m coverage erase
@@ -77,4 +83,4 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes
 	$(BIN)/python perf/soak.py
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/native/*.so .coverage .coverage.*
+	rm -rf $(VENV) $(FEAST) .servers build dist *.egg-info featurestore/native/*.so .coverage .coverage.*

@@ -13,10 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import support.examples  # noqa: F401 - registers the profile
 from featurestore.ingest.writer import BulkWriter
+from support.binaries import binaries
 from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
 from support.quick import is_quick, python_alone
-from support.servers import Server, binaries
+from support.resp3 import Resp3Transport
+from support.servers import EVERYDAY, UNDER_TEST, Server, real
 from support.tls import make_certificate
 from support.whole_rows import FEATURES
 
@@ -24,7 +26,7 @@ from featurestore import Definition, FeatureStore, SyncTransport, Transport
 
 collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
 
-BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
+BACKENDS = (*UNDER_TEST, *(f"{name}-resp3" for name in UNDER_TEST)) or ("fakeredis", *EVERYDAY)
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
 
 
@@ -84,7 +86,7 @@ class Servers(dict[str, Server]):
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """The real servers by name: valkey9, redis62, redis7."""
+    """The real servers by name, as support/binaries.py has them."""
     running = Servers(tmp_path_factory.mktemp)
     yield running
     for server in running.values():
@@ -94,10 +96,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 @pytest.fixture(scope="session", params=BACKENDS)
 def shared_transport(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Transport]:
     """A transport to each backend in turn, whatever it holds."""
-    if request.param == "fakeredis":
+    name, _, resp3 = request.param.partition("-")
+    if name == "fakeredis":
         yield FakeTransport()
     else:
-        transport = SyncTransport(servers[request.param].socket_url, timeout=5, connect_timeout=5)
+        kind = Resp3Transport if resp3 else SyncTransport
+        transport = kind(servers[name].socket_url, timeout=5, connect_timeout=5)
         yield transport
         transport.close()
 
@@ -117,14 +121,15 @@ def store(transport: Transport) -> FeatureStore:
     return FeatureStore(transport)
 
 
-@pytest.fixture(params=["valkey9", "redis7"])
+@pytest.fixture(params=real("valkey9", "redis7"))
 def loading(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[BulkWriter]:
     """A writer to an empty server, with the schema."""
     writer = BulkWriter(servers[request.param].socket_url)
     command = writer.store.transport.command
     command("FLUSHALL")
-    before = command("CONFIG", "GET", "hash-max-listpack-value")
-    command("CONFIG", "SET", "hash-max-listpack-value", 1 << 20)  # or the upsert's hashes would be no listpacks
+    limit = "hash-max-ziplist-value"  # the name of `hash-max-listpack-value` that Redis 6.2 knows, too
+    before = command("CONFIG", "GET", limit)
+    command("CONFIG", "SET", limit, 1 << 20)  # or the upsert's hashes would be no listpacks
     writer.store.apply(Definition(features=FEATURES))
     yield writer
     command("CONFIG", "SET", *before)
@@ -132,10 +137,10 @@ def loading(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Itera
     writer.close()
 
 
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Server]:
-    """A Valkey of the test's own, to stop, freeze and restart."""
-    server = Server(binaries()["valkey9"], tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+@pytest.fixture(params=real("valkey9"))
+def valkey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, to stop, freeze and restart."""
+    server = Server(binaries()[request.param], tmp_path, "--appendonly", "yes", "--appendfsync", "always")
     server.start()
     yield server
     server.stop()

@@ -8,8 +8,8 @@ import pytest
 from featurestore.ingest.writer import ROWS_PER_CALL, ROWS_PER_UPSERT, BulkWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.servers import Server, wait_until
-from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, calls_of, empty
+from support.servers import EVERYDAY, Server, real, wait_until
+from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, calls_of, empty, expires_at
 
 from featurestore import (
     Definition,
@@ -151,7 +151,7 @@ def test_rows_that_are_not_plain_go_through_the_upsert(loading: BulkWriter) -> N
     assert store.count() == count - 1
 
 
-@pytest.mark.parametrize("name", ["redis62", "redis7", "valkey9"])
+@pytest.mark.parametrize("name", real(*EVERYDAY))
 def test_every_server_takes_bulk_writes(servers: dict[str, Server], name: str) -> None:
     writer = BulkWriter(servers[name].socket_url)
     writer.store.transport.command("FLUSHALL")
@@ -239,10 +239,10 @@ def test_rows_survive_a_crash_with_an_append_only_file(valkey: Server) -> None:
     writer.store.transport.command("CONFIG", "RESETSTAT")
     assert writer.write(COLUMNS, table).written == len(table)
     assert calls_of(writer.store)["evalsha"] == 1  # of replace_rows: upserts would be in pieces
-    before = writer.store.get_many(["u0", "u7"]), writer.store.transport.command("PEXPIRETIME", "user:u7:features")
+    before = writer.store.get_many(["u0", "u7"]), expires_at(writer.store, "user:u7:features")
     valkey.stop()
     valkey.start()
-    after = writer.store.get_many(["u0", "u7"]), writer.store.transport.command("PEXPIRETIME", "user:u7:features")
+    after = writer.store.get_many(["u0", "u7"]), expires_at(writer.store, "user:u7:features")
     assert after == before
     assert writer.store.count() == len(table)
     writer.close()

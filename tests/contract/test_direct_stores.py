@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.fake import FakeTransport
-from support.servers import Server
+from support.servers import Server, real
 
 from featurestore import (
     AsyncFeatureStore,
@@ -97,14 +97,20 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
             store.close()
 
 
+@pytest.fixture(params=real("valkey9"))
+def url(request: pytest.FixtureRequest, servers: dict[str, Server]) -> str:
+    """The address of a server that all tests share."""
+    return servers[request.param].url
+
+
 @pytest.fixture
-def store(connect: Callable[..., Any], servers: dict[str, Server]) -> Any:
+def store(connect: Callable[..., Any], url: str) -> Any:
     """A store over an empty server with the schemas of users and items."""
-    with FeatureStore.connect(servers["valkey9"].url, timeout=20) as admin:
+    with FeatureStore.connect(url, timeout=20) as admin:
         admin.transport.command("FLUSHALL")
         admin.apply(USERS)
-    connect(servers["valkey9"].url, keys=Keys.of("item")).apply(ITEMS)
-    return connect(servers["valkey9"].url)
+    connect(url, keys=Keys.of("item")).apply(ITEMS)
+    return connect(url)
 
 
 def test_reads_and_writes(store: Any) -> None:
@@ -183,11 +189,11 @@ def test_a_read_is_one_round_trip_whatever_its_size(store: Any) -> None:
     assert store.writes_of(lambda: store.upsert(rows)) == 3
 
 
-def test_a_schema_that_grew_meanwhile_is_noticed(store: Any, connect: Any, servers: dict[str, Server]) -> None:
+def test_a_schema_that_grew_meanwhile_is_noticed(store: Any, connect: Any, url: str) -> None:
     store.upsert([("a", {"age": 1.5})])
     store.get("a")
-    connect(servers["valkey9"].url).apply(Definition(features={"new": "int"}))
-    connect(servers["valkey9"].url).upsert([("a", {"new": 3})])
+    connect(url).apply(Definition(features={"new": "int"}))
+    connect(url).upsert([("a", {"new": 3})])
     assert store.get("a")["new"] == 3
     assert store.get_many(["a"], ["new"]) == [{"new": 3}]
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.servers import Server, binaries, free_port, wait_until
+from support.binaries import binaries
+from support.servers import EVERYDAY, Server, free_port, real, wait_until
 
 from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport
 from featurestore.contract.scripts import APPLY_SCHEMA, script_folder
@@ -21,7 +22,7 @@ SOUND = ("--appendonly", "yes", "--hash-max-ziplist-value", "1024")
 Start = Callable[..., FeatureStore]
 
 
-@pytest.fixture(params=["valkey9", "redis62", "redis7"])
+@pytest.fixture(params=real(*EVERYDAY))
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Starts servers of one kind with the options given, and returns a store over each."""
     running: list[Server] = []
@@ -173,8 +174,9 @@ def test_a_cluster(start: Start) -> None:
     assert warnings(cluster)[0].startswith("this is a Redis Cluster")
 
 
-def test_a_sentinel_is_told_from_a_store(tmp_path: Path) -> None:
-    server = Server(binaries()["valkey9"], tmp_path)
+@pytest.mark.parametrize("name", real("valkey9"))
+def test_a_sentinel_is_told_from_a_store(name: str, tmp_path: Path) -> None:
+    server = Server(binaries()[name], tmp_path)
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text("sentinel monitor store 127.0.0.1 1 1\n")
     server.process = subprocess.Popen(

@@ -8,7 +8,7 @@ import pytest
 from featurestore.ingest.writer import BulkWriter
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, empty
+from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, empty, expires_at
 
 from featurestore import (
     BadArgumentsError,
@@ -69,7 +69,7 @@ def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
     """Return the hash of each row as Redis has it, and when it expires."""
     command = store.transport.command
     keys = [store.keys.features(row[0]) for row in table]
-    return [(command("DUMP", key), command("PEXPIRETIME", key)) for key in keys]
+    return [(command("DUMP", key), expires_at(store, key)) for key in keys]
 
 
 @given(rows, st.sampled_from([TIME, 0, 127, 128, 999_999_999_999_999]))
@@ -142,7 +142,7 @@ def test_rules_of_the_schema_hold(loading: BulkWriter, options: Any, *, timed: b
     expiry = now + 100_000_000
     store.transport.command("PEXPIREAT", "user:w:features", expiry)
     assert replace(store, [("w", "y", 1.5, 2.0, 7, True)])[0] == 1
-    assert store.transport.command("PEXPIRETIME", "user:w:features") == (-1 if "ttl" in options else expiry)
+    assert expires_at(store, "user:w:features") == (-1 if "ttl" in options else expiry)
 
 
 @pytest.mark.parametrize("limit", ["ttl", "max_age"])

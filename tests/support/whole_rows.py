@@ -8,6 +8,11 @@ FEATURES: dict[str, Any] = {"f": "float", "i": "int", "b": "bool", "s": "string"
 COLUMNS = ("s", "f", "f.2", "i", "b")  # not in the schema's order
 PLAIN = ("x", 1.5, 2.0, 7, True)
 TIME = 1_700_000_000_123
+_TIME_AND_TTL = """
+local time = redis.call('TIME')
+local left = redis.call('PTTL', KEYS[1])
+return left < 0 and left or time[1] * 1000 + math.floor(time[2] / 1000) + left
+"""
 
 
 def empty(store: FeatureStore) -> None:
@@ -21,3 +26,12 @@ def calls_of(store: FeatureStore) -> dict[str, int]:
     lines = store.transport.command("INFO", "commandstats").decode().splitlines()
     found = dict(line.removeprefix("cmdstat_").split(":", 1) for line in lines if line.startswith("cmdstat_"))
     return {name: int(stats.removeprefix("calls=").split(",")[0]) for name, stats in found.items()}
+
+
+def expires_at(store: FeatureStore, key: str) -> int:
+    """Return when a key expires, in ms since 1970; -1 if never. Redis 6.2 tells how long that is from now."""
+    command = store.transport.command
+    if command("COMMAND", "INFO", "PEXPIRETIME") != [None]:
+        return int(command("PEXPIRETIME", key))
+    # Another ms may begin between the two, and makes the sum too small.
+    return max(int(command("EVAL", _TIME_AND_TTL, 1, key)) for _ in range(5))

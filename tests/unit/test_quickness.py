@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.binaries import binaries
 from support.quick import is_quick
-from support.servers import Server, binaries, free_port
+from support.servers import Server, free_port
 
 
 def connect(folder: Path) -> None:

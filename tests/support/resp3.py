@@ -1,0 +1,26 @@
+"""Scripts called over RESP3. The package itself speaks RESP2; other callers speak what their client does."""
+
+from featurestore import SyncTransport
+from featurestore.contract.resp import Reply, Word
+
+CALLS = {"EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"}
+"""The commands that call a script."""
+
+
+class Resp3Transport(SyncTransport):
+    """A transport whose calls of scripts go over RESP3, and are held to the same shapes of replies.
+
+    Plain commands go over RESP2: by them the tests look at what is stored, and their replies differ by protocol.
+    """
+
+    def __init__(self, url: str, *, timeout: float, connect_timeout: float) -> None:
+        super().__init__(url, timeout=timeout, connect_timeout=connect_timeout)
+        self._pool._pool.connection_kwargs["protocol"] = 3
+        self._plain = SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout)
+
+    def command(self, *words: Word) -> Reply:
+        return super().command(*words) if words[0] in CALLS else self._plain.command(*words)
+
+    def close(self) -> None:
+        super().close()
+        self._plain.close()
