@@ -27,6 +27,8 @@ from featurestore import Definition, FeatureStore, SyncTransport, Transport
 collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
 
 BACKENDS = (*UNDER_TEST, *(f"{name}-resp3" for name in UNDER_TEST)) or ("fakeredis", *EVERYDAY)
+"""Servers; with `-resp3` behind it, one whose scripts are called over RESP3."""
+
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
 
 
@@ -96,11 +98,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 @pytest.fixture(scope="session", params=BACKENDS)
 def shared_transport(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Transport]:
     """A transport to each backend in turn, whatever it holds."""
-    name, _, resp3 = request.param.partition("-")
+    name, *how = request.param.split("-")
     if name == "fakeredis":
         yield FakeTransport()
     else:
-        kind = Resp3Transport if resp3 else SyncTransport
+        kind = Resp3Transport if "resp3" in how else SyncTransport
         transport = kind(servers[name].socket_url, timeout=5, connect_timeout=5)
         yield transport
         transport.close()
