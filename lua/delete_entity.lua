@@ -52,7 +52,8 @@ local function delete_entity(KEYS, ARGV)
   for _, command in ipairs(buries and { 'SREM', 'DEL', 'HSET', 'PEXPIRE' } or { 'SREM', 'DEL' }) do
     local key = command == 'SREM' and KEYS[1] or KEYS[3]
     local words = (command == 'HSET' and { '@row', '' }) or (command ~= 'DEL' and { '1' }) or {}
-    if not may(KEYS[2], command, key, unpack(words)) then return forbidden(command) end
+    failure = forbidden(KEYS[2], command, key, unpack(words))
+    if failure then return failure end
   end
   -- The first write is refused where none is taken. Once it was taken, full memory does not keep the tombstone out.
   local reply = redis.pcall('SREM', KEYS[1], ARGV[1])
