@@ -13,6 +13,7 @@ from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
     DELETE_ENTITY,
+    DESCRIBE_ENTITY,
     GET_FEATURES,
     GET_FEATURES_BATCH,
     INCREMENT_FEATURES,
@@ -35,19 +36,21 @@ WRITES: Sequence[tuple[Script, Sequence[Word], Sequence[Word]]] = [
     (INCREMENT_FEATURES, [*SHARED, ANN], ["ann", TIME, "city", "1"]),
 ]  # fmt: skip
 READS: Sequence[tuple[Script, Sequence[Word], Sequence[Word]]] = [
-    (GET_FEATURES, [ANN, *SHARED], ["ann", *NAMES]),
-    (GET_FEATURES, [ANN, *SHARED], ["ann"]),
-    (GET_FEATURES, [ANN, *SHARED], ["ann", "?current", "n"]),
-    (GET_FEATURES, [BEN, *SHARED], ["ben", "n"]),
-    (GET_FEATURES, [ANN, *SHARED], ["ann", "height"]),
-    (GET_FEATURES, [ANN, *SHARED], []),
+    (DESCRIBE_ENTITY, ["user:schema"], []),
+    (GET_FEATURES, [*SHARED, ANN], ["ann", *NAMES]),
+    (GET_FEATURES, [*SHARED, ANN], ["ann"]),
+    (GET_FEATURES, [*SHARED, ANN], ["ann", "?current", "n"]),
+    (GET_FEATURES, [*SHARED, ANN], ["ann", "?metadata", *NAMES]),
+    (GET_FEATURES, [*SHARED, BEN], ["ben", "n"]),
+    (GET_FEATURES, [*SHARED, ANN], ["ann", "height"]),
+    (GET_FEATURES, [*SHARED, ANN], []),
     (GET_FEATURES_BATCH, [*SHARED, ANN, BEN], [2, "n", "vip", "ann", "ben"]),
     (GET_FEATURES_BATCH, [*SHARED, ANN, BEN], [0, "ann", "ben"]),
     (GET_FEATURES_BATCH, [*SHARED, ANN], [0, "ann", "ben"]),
 ]  # fmt: skip
 ENDS: Sequence[tuple[Script, Sequence[Word], Sequence[Word]]] = [
-    (DELETE_ENTITY, [ANN, "all_users"], ["ann"]),
-    (DELETE_ENTITY, [ANN, "all_users"], ["ann", "yesterday"]),
+    (DELETE_ENTITY, [*SHARED, ANN], ["ann"]),
+    (DELETE_ENTITY, [*SHARED, ANN], ["ann", "yesterday"]),
 ]
 
 
@@ -90,7 +93,10 @@ def replies(
     answers = []
     for script, keys, arguments in calls:
         try:
-            answers.append(link.command(command, words[script.name], len(keys), *keys, *arguments))
+            answer = link.command(command, words[script.name], len(keys), *keys, *arguments)
+            if "?metadata" in arguments:
+                answer[2] = type(answer[2])  # the age, which goes on
+            answers.append(answer)
         except FeatureStoreError as error:
             answers.append(f"{type(error).__name__}: {error}")
     return answers
