@@ -1,5 +1,7 @@
 """Scripts called over RESP3. The package itself speaks RESP2; other callers speak what their client does."""
 
+from typing import Any
+
 from featurestore import SyncTransport
 from featurestore.contract.resp import Reply, Word
 
@@ -13,10 +15,10 @@ class Resp3Transport(SyncTransport):
     Plain commands go over RESP2: by them the tests look at what is stored, and their replies differ by protocol.
     """
 
-    def __init__(self, url: str, *, timeout: float, connect_timeout: float) -> None:
-        super().__init__(url, timeout=timeout, connect_timeout=connect_timeout)
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
         self._pool._pool.connection_kwargs["protocol"] = 3
-        self._plain = SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout)
+        self._plain = SyncTransport(url, **options)
 
     def command(self, *words: Word) -> Reply:
         return super().command(*words) if words[0] in CALLS else self._plain.command(*words)
