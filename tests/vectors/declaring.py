@@ -1,0 +1,118 @@
+"""How cases are declared: a case is a name and the calls it makes; what is answered is recorded by make.py.
+
+`T` is the event time of most rows, in November 2023: long ago on any server, so that no reply depends on the clock.
+"""
+
+from typing import Any, NamedTuple
+
+from vectors.forms import Json, as_word
+
+Word = str | bytes | int
+
+T = 1_700_000_000_000
+FORGET, LEAVE = b"\xff", b"\xfe"
+
+
+class Step(NamedTuple):
+    """A call of a script, or a plain command; `reply` where it is not recorded as it comes."""
+
+    script: str | None
+    keys: tuple[Word, ...]
+    args: tuple[Word, ...]
+    reply: Json = None
+    compared: bool = True
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the step without its reply."""
+        if self.script is None:
+            return {"command": [as_word(word) for word in self.args]}
+        return {
+            "script": self.script,
+            "keys": [as_word(key) for key in self.keys],
+            "args": [as_word(word) for word in self.args],
+        }
+
+
+class Case(NamedTuple):
+    """A name that is a sentence, and the steps, which start on an empty database."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+def case(name: str, *steps: Step) -> Case:
+    """Declare a case."""
+    return Case(name, steps)
+
+
+def call(script: str, keys: Any, *args: Word) -> Step:
+    """Call a script with just these keys and arguments."""
+    return Step(script, tuple(keys), args)
+
+
+def store(*words: Word) -> Step:
+    """Store something beside the scripts, by a plain command whose reply does not matter."""
+    return Step(None, (), words, compared=False)
+
+
+def look(*words: Word) -> Step:
+    """Look at what is stored, by a plain command."""
+    return Step(None, (), words)
+
+
+def answers(step: Step, reply: Json) -> Step:
+    """Say what may be the reply where it depends on the clock, or is in the server's own words."""
+    return step._replace(reply=reply)
+
+
+def hash_key(entity_id: Word, entity: str = "user") -> Word:
+    """Return the key of an entity's features."""
+    if isinstance(entity_id, bytes):
+        return f"{entity}:".encode() + entity_id + b":features"
+    return f"{entity}:{entity_id}:features"
+
+
+def keys(*entity_ids: Word, entity: str = "user") -> list[Word]:
+    """Return the keys of a call about these ids."""
+    return [f"all_{entity}s", f"{entity}:schema", *(hash_key(each, entity) for each in entity_ids)]
+
+
+def schema(*words: Word, entity: str = "user") -> Step:
+    """Declare features: name, type …"""
+    return call("apply_schema", [f"{entity}:schema"], *words)
+
+
+def upsert(names: str, *rows: Any, time: Word = T, entity: str = "user") -> Step:
+    """Write rows, each a tuple of its id and its values; `names` are separated by blanks."""
+    words = names.split()
+    given = [word for row in rows for word in row]
+    return call("upsert_features", keys(*(row[0] for row in rows), entity=entity), time, len(words), *words, *given)
+
+
+def get(entity_id: Word, *words: Word, entity: str = "user") -> Step:
+    """Read one entity."""
+    members, schema_key, its = keys(entity_id, entity=entity)
+    return call("get_features", [its, members, schema_key], entity_id, *words)
+
+
+def get_batch(words: str, *entity_ids: Word, entity: str = "user") -> Step:
+    """Read several; the words are separated by blanks."""
+    named = words.split()
+    return call("get_features_batch", keys(*entity_ids, entity=entity), len(named), *named, *entity_ids)
+
+
+def delete(entity_id: Word, *words: Word) -> Step:
+    """Delete an entity."""
+    return call("delete_entity", keys(entity_id), entity_id, *words)
+
+
+def increment(entity_id: Word, *words: Word, time: Word = T) -> Step:
+    """Add to numbers: name, amount …"""
+    return call("increment_features", keys(entity_id), entity_id, time, *words)
+
+
+def record(fields: str, *events: Any, time: Word = T) -> Step:
+    """Record events, each a tuple of its id and its numbers; the fields are separated by blanks."""
+    words = fields.split()
+    given = [word for event in events for word in event]
+    return call("record_events", keys(*(event[0] for event in events)), time, len(words), *words, *given)

@@ -1,0 +1,69 @@
+"""Runs the steps of cases on a server, by one connection: what is sent is encoded here, and replies are taken as they are."""
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import hiredis
+
+from featurestore.contract.scripts import SCRIPTS
+from vectors.forms import Json, Reply, word_bytes
+
+SHA_OF = {script.name: script.sha for script in SCRIPTS}
+
+
+class Connection(Protocol):
+    """What sends a command and returns the reply; an error reply is returned as an exception."""
+
+    def __call__(self, *words: bytes) -> Reply:
+        """Send one command."""
+
+
+class Wire:
+    """A connection to a server.
+
+    Args:
+        path: Of the server's unix socket.
+        protocol: 2 or 3: which version of RESP it speaks.
+    """
+
+    def __init__(self, path: str, protocol: int = 2) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(10)
+        self._socket.connect(path)
+        self._reader = hiredis.Reader()
+        if protocol != 2:
+            hello = self(b"HELLO", str(protocol).encode())
+            assert not isinstance(hello, Exception), hello
+
+    def __call__(self, *words: bytes) -> Reply:
+        self._socket.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
+        while (reply := self._reader.gets()) is False:
+            data = self._socket.recv(1 << 16)
+            assert data, "the server closed the connection"
+            self._reader.feed(data)
+        return reply
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+
+def by_script(script: str) -> list[bytes]:
+    """Return the first words of a call by EVALSHA."""
+    return [b"EVALSHA", SHA_OF[script].encode()]
+
+
+def load_scripts(connection: Connection) -> None:
+    """Load every script."""
+    for script in SCRIPTS:
+        loaded = connection(b"SCRIPT", b"LOAD", script.source.encode())
+        assert loaded == script.sha.encode(), loaded
+
+
+def words_of(step: Json, door: Callable[[str], list[bytes]] = by_script) -> list[bytes]:
+    """Return the words of a step's command; `door` makes the first ones of a call."""
+    if "command" in step:
+        return [word_bytes(word) for word in step["command"]]
+    keys, args = ([word_bytes(word) for word in step[part]] for part in ("keys", "args"))
+    return [*door(step["script"]), str(len(keys)).encode(), *keys, *args]
