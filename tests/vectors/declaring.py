@@ -3,6 +3,9 @@
 `T` is the event time of most rows, in November 2023: long ago on any server, so that no reply depends on the clock.
 """
 
+import hashlib
+import json
+import struct
 from typing import Any, NamedTuple
 
 from vectors.forms import Json, as_word
@@ -10,17 +13,26 @@ from vectors.forms import Json, as_word
 Word = str | bytes | int
 
 T = 1_700_000_000_000
+LONG_AGO = 50_000_000_000
+"""No more than the age of `T`, in ms: less than two years."""
+NEVER = 9_999_999_999_999
+"""The longest time that an option takes, in ms: 317 years."""
 FORGET, LEAVE = b"\xff", b"\xfe"
 
 
 class Step(NamedTuple):
-    """A call of a script, or a plain command; `reply` where it is not recorded as it comes."""
+    """A call of a script, or a plain command.
+
+    `reply` is there where it is not recorded as it comes. `clocked` are the places in the reply, each a path of
+    positions, of numbers that depend on the clock: they are only known to be no less than what is given.
+    """
 
     script: str | None
     keys: tuple[Word, ...]
     args: tuple[Word, ...]
     reply: Json = None
     compared: bool = True
+    clocked: tuple[tuple[tuple[int, ...], int], ...] = ()
 
     def as_json(self) -> dict[str, Json]:
         """Return the step without its reply."""
@@ -60,9 +72,14 @@ def look(*words: Word) -> Step:
     return Step(None, (), words)
 
 
-def answers(step: Step, reply: Json) -> Step:
-    """Say what may be the reply where it depends on the clock, or is in the server's own words."""
-    return step._replace(reply=reply)
+def fails(step: Step, code: str) -> Step:
+    """Say that the reply is an error of Redis's own, whose words are the server's."""
+    return step._replace(reply={"error_code": code})
+
+
+def clocked(step: Step, *places: tuple[int, ...], least: int = LONG_AGO) -> Step:
+    """Say which numbers in the reply depend on the clock."""
+    return step._replace(clocked=(*step.clocked, *((place, least) for place in places)))
 
 
 def hash_key(entity_id: Word, entity: str = "user") -> Word:
@@ -91,8 +108,7 @@ def upsert(names: str, *rows: Any, time: Word = T, entity: str = "user") -> Step
 
 def get(entity_id: Word, *words: Word, entity: str = "user") -> Step:
     """Read one entity."""
-    members, schema_key, its = keys(entity_id, entity=entity)
-    return call("get_features", [its, members, schema_key], entity_id, *words)
+    return call("get_features", keys(entity_id, entity=entity), entity_id, *words)
 
 
 def get_batch(words: str, *entity_ids: Word, entity: str = "user") -> Step:
@@ -116,3 +132,33 @@ def record(fields: str, *events: Any, time: Word = T) -> Step:
     words = fields.split()
     given = [word for event in events for word in event]
     return call("record_events", keys(*(event[0] for event in events)), time, len(words), *words, *given)
+
+
+def replace(layout: str, names: str, *rows: Any, time: Word = T, entity: str = "item") -> Step:
+    """Write whole rows, each a tuple of its id, perhaps its time, its packed row, and its texts."""
+    words = names.split()
+    packed = strings(*(word for row in rows for word in row))
+    row_keys = keys(*(row[0] for row in rows), entity=entity)
+    return call("replace_rows", row_keys, layout, time, len(words), *words, packed)
+
+
+def layout_of(*words: str, rules: tuple[str, ...] = ()) -> str:
+    """Return the layout of a schema of these features: name, type …; and rules, sorted: word, value …"""
+    text = "".join(json.dumps(each, separators=(",", ":")) for each in (words, rules) if each)
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def strings(*words: Word) -> bytes:
+    """Return a msgpack array of strings, which may be any bytes."""
+    parts = [b"\xdd", len(words).to_bytes(4, "big")]
+    for word in words:
+        data = word if isinstance(word, bytes) else str(word).encode()
+        size = len(data)
+        head = bytes([0xA0 | size]) if size < 32 else b"\xd9" + bytes([size]) if size < 256 else b"\xda" + size.to_bytes(2, "big")  # fmt: skip
+        parts += [head, data]
+    return b"".join(parts)
+
+
+def floats(*numbers: float) -> bytes:
+    """Return a vector as it is sent and stored: float32, little-endian."""
+    return struct.pack(f"<{len(numbers)}f", *numbers)

@@ -1,5 +1,6 @@
 """Words and replies in the JSON form of README.md, and whether a server's reply is the one that is written there."""
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +13,7 @@ Reply = Any
 def as_word(word: str | bytes | int) -> Json:
     """Return a word of a call: text as itself, other bytes in hexadecimal."""
     if isinstance(word, bytes):
-        try:
-            text = word.decode()
-        except UnicodeDecodeError:
-            return {"hex": word.hex()}
-        return text if text.isprintable() else {"hex": word.hex()}
+        return word.decode() if _is_text(word) else {"hex": word.hex()}
     return str(word)
 
 
@@ -35,7 +32,10 @@ def as_reply(reply: Reply) -> Json:
         return {"error": str(reply)}
     if isinstance(reply, list):
         return {"array": [as_reply(each) for each in reply]}
-    return {"bulk": as_word(reply), **_meaning(reply)}
+    meaning = _meaning(reply)
+    if "map" in meaning:
+        return {"msgpack": meaning}
+    return {"bulk": as_word(reply), **meaning}
 
 
 def differences(expected: Json, reply: Reply) -> str:
@@ -53,13 +53,23 @@ def differences(expected: Json, reply: Reply) -> str:
 
 
 def _meaning(reply: bytes) -> dict[str, Json]:
-    """Return the value of msgpack, and the digest before it; nothing where a string is no msgpack array or map."""
-    for start in (0, 8):
-        if len(reply) > start and (0x80 <= reply[start] < 0xA0 or reply[start] in (0xDC, 0xDD, 0xDE, 0xDF)):
-            value, end = _unpacked(reply, start)
-            assert end == len(reply), f"more than one msgpack value in {reply!r}"
-            return {**({"digest": reply[:8].decode()} if start else {}), "values": value}
-    return {}
+    """Return what msgpack says, and the digest before it; nothing of another string."""
+    start = 8 if re.match(rb"[0-9a-f]{8}[\x80-\x9f\xdc-\xdf]", reply) else 0
+    if len(reply) == start or not (0x80 <= reply[start] < 0xA0 or reply[start] in (0xDC, 0xDE)) or _is_text(reply):
+        return {}
+    value, end = _unpacked(reply, start)
+    assert end == len(reply), f"more than one msgpack value in {reply!r}"
+    if isinstance(value, dict):
+        return value
+    return {**({"digest": reply[:8].decode()} if start else {}), "values": value}
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _NUMBERS = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}  # fmt: skip
@@ -91,7 +101,7 @@ def _unpacked(data: bytes, at: int) -> tuple[Json, int]:
     for _ in range(size * (2 if kind == "map" else 1)):
         item, at = _unpacked(data, at)
         items.append(item)
-    return items if kind == "array" else {"map": _pairs(items)}, at
+    return items if kind == "array" else {"map": _sorted_pairs(items)}, at
 
 
 def _number(number: float) -> Json:
@@ -100,5 +110,5 @@ def _number(number: float) -> Json:
     return number if abs(number) <= 2**53 else {"int": str(number)}
 
 
-def _pairs(items: Sequence[Json]) -> list[Json]:
-    return [[items[at], items[at + 1]] for at in range(0, len(items), 2)]
+def _sorted_pairs(items: Sequence[Json]) -> dict[str, Json]:
+    return dict(sorted((items[at], items[at + 1]) for at in range(0, len(items), 2)))

@@ -1,10 +1,6 @@
-"""Makes the golden vectors: runs the declared cases on a server and writes what it answers.
+"""Makes the golden vectors: runs the declared cases on a server and writes what it answers to tests/vectors/*.json."""
 
-    python tests/vectors/make.py            makes tests/vectors/*.json anew
-    python tests/vectors/make.py --check    fails where they differ from what is declared and answered
-"""
-
-import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -34,38 +30,51 @@ def declared() -> dict[str, tuple[str, list[Case]]]:
 
 def record(connection: Connection, step: Step) -> Json:
     """Run a step; return it with what was answered, or with what may be answered where that is declared."""
-    made = step.as_json()
-    reply = connection(*words_of(made))
+    told = step.as_json()
+    reply = connection(*words_of(told))
     if step.reply is not None:
         wrong = differences(step.reply, reply)
         if wrong:
-            raise SystemExit(f"{made}: {wrong}")
-        made["reply"] = step.reply
+            raise SystemExit(f"{told}: {wrong}")
+        told["reply"] = step.reply
     elif step.compared:
-        made["reply"] = as_reply(reply)
+        told["reply"] = as_reply(reply)
+        for place, least in step.clocked:
+            told["reply"] = unclocked(told["reply"], place, least)
     elif isinstance(reply, Exception):
-        raise SystemExit(f"{made}: {reply}")
-    return made
+        raise SystemExit(f"{told}: {reply}")
+    return told
+
+
+def unclocked(reply: Json, place: tuple[int, ...], least: int) -> Json:
+    """Return a reply with the number at a place taken for one that depends on the clock."""
+    if place:
+        items = list(reply["array"])
+        items[place[0]] = unclocked(items[place[0]], place[1:], least)
+        return {"array": items}
+    if "int" not in reply or reply["int"] < least:
+        raise SystemExit(f"{reply} is no integer of {least} or more")
+    return {"int_at_least": least}
 
 
 def recorded(connection: Connection, about: str, declarations: list[Case]) -> Json:
     """Return a file's content."""
     load_scripts(connection)
-    made: Json = {"contract": CONTRACT, "about": about, "cases": []}
+    content: Json = {"contract": CONTRACT, "about": about, "cases": []}
     for name, steps in declarations:
         connection(b"FLUSHALL")
-        made["cases"].append({"name": name, "steps": [record(connection, step) for step in steps]})
-    return made
+        content["cases"].append({"name": name, "steps": [record(connection, step) for step in steps]})
+    return content
 
 
-def text_of(made: Json) -> str:
+def text_of(content: Json) -> str:
     """Return a file's content as JSON, a line for each step."""
-    return "".join(_lines(made))
+    return "".join(_lines(content))
 
 
-def _lines(made: Json) -> Iterator[str]:
-    yield f'{{"contract": {made["contract"]}, "about": {_json(made["about"])}, "cases": ['
-    for number, case in enumerate(made["cases"]):
+def _lines(content: Json) -> Iterator[str]:
+    yield f'{{"contract": {content["contract"]}, "about": {_json(content["about"])}, "cases": ['
+    for number, case in enumerate(content["cases"]):
         steps = ",\n".join(f"  {_json(step)}" for step in case["steps"])
         yield f'{"," if number else ""}\n {{"name": {_json(case["name"])}, "steps": [\n{steps}]}}'
     yield "\n]}\n"
@@ -75,33 +84,41 @@ def _json(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def main() -> int:
-    """Make the files or check them; return 0 where nothing is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
+def digest(texts: dict[str, str]) -> str:
+    """Return what names all vectors: it changes with any of them."""
+    return hashlib.sha256("".join(texts[name] for name in sorted(texts)).encode()).hexdigest()[:12]
+
+
+def stored() -> dict[str, str]:
+    """Return the files as they are, by name."""
+    return {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
+
+
+def made(connection: Connection) -> dict[str, str]:
+    """Return the files as they are to be, by name."""
+    return {f"{name}.json": text_of(recorded(connection, *each)) for name, each in declared().items()}
+
+
+def main() -> None:
+    """Make the files, and say which of them are new or others than before."""
     with tempfile.TemporaryDirectory() as folder:
         server = Server(binaries()["valkey9"], Path(folder))
         server.start()
         try:
             wire = Wire(f"{folder}/s")
-            made = {f"{name}.json": text_of(recorded(wire, *each)) for name, each in declared().items()}
+            now = made(wire)
             wire.close()
         finally:
             server.stop()
-    stored = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
-    wrong = sorted(name for name in {*made, *stored} if made.get(name) != stored.get(name))
-    if check:
-        sys.stdout.writelines(f"tests/vectors/{name} is not what make.py makes: see its README\n" for name in wrong)
-        return 1 if wrong else 0
-    for name in wrong:
-        path = FOLDER / name
-        if name in made:
-            path.write_text(made[name], encoding="utf-8")
-        else:
-            path.unlink()
-    return 0
+    before = stored()
+    for name in sorted({*now, *before}):
+        if name not in now:
+            (FOLDER / name).unlink()
+        elif now[name] != before.get(name):
+            (FOLDER / name).write_text(now[name], encoding="utf-8")
+            sys.stdout.write(f"tests/vectors/{name}\n")
+    sys.stdout.write(f"Golden vectors: {digest(now)}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

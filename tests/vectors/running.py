@@ -7,7 +7,7 @@ from typing import Protocol
 import hiredis
 
 from featurestore.contract.scripts import SCRIPTS
-from vectors.forms import Json, Reply, word_bytes
+from vectors.forms import Json, Reply, differences, word_bytes
 
 SHA_OF = {script.name: script.sha for script in SCRIPTS}
 
@@ -59,6 +59,19 @@ def load_scripts(connection: Connection) -> None:
     for script in SCRIPTS:
         loaded = connection(b"SCRIPT", b"LOAD", script.source.encode())
         assert loaded == script.sha.encode(), loaded
+
+
+def wrong_replies(connection: Connection, content: Json, door: Callable[[str], list[bytes]] = by_script) -> list[str]:
+    """Run a file's cases; return for each step that is answered otherwise which it is, and what is the difference."""
+    wrong = []
+    for case in content["cases"]:
+        connection(b"FLUSHALL")
+        for number, step in enumerate(case["steps"]):
+            reply = connection(*words_of(step, door))
+            difference = differences(step["reply"], reply) if "reply" in step else ""
+            if difference:
+                wrong.append(f"{case['name']}, step {number}: {difference}")
+    return wrong
 
 
 def words_of(step: Json, door: Callable[[str], list[bytes]] = by_script) -> list[bytes]:
