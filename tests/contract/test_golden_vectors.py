@@ -1,6 +1,5 @@
 """The golden vectors: every server answers them, byte for byte, through every door."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,12 @@ from support.fake import FakeTransport
 from support.servers import Server
 from vectors import make
 from vectors.forms import Json, differences
-from vectors.running import Connection, Wire, load_scripts, wrong_replies
+from vectors.running import Connection, Wire, load_scripts, words_of, wrong_replies
 
 from featurestore.contract.scripts import SCRIPTS, Script
 from featurestore.transport.dial import reply_text
 
-FILES = {name.removesuffix(".json"): json.loads(text) for name, text in make.stored().items()}
+FILES = make.contents()
 CHANGES = Path(__file__).parents[2] / "CHANGELOG.md"
 CODES = re.compile(r"\b[A-Z][A-Z_]{4,}\b")
 REDIS_OWN = {"NOPERM", "OOM", "READONLY", "WRONGTYPE"}
@@ -38,7 +37,10 @@ class Fake:
             return hiredis.ReplyError(reply_text(error))
 
 
-@pytest.fixture(scope="module", params=["fakeredis", "valkey9", "valkey9, RESP3", "redis62", "redis62, RESP3", "redis7", "redis7, RESP3"])
+@pytest.fixture(
+    scope="module",
+    params=["fakeredis", "valkey9", "valkey9, RESP3", "redis62", "redis62, RESP3", "redis7", "redis7, RESP3"],
+)
 def connection(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Connection]:
     """A connection to a server that has the scripts."""
     name, _, protocol = request.param.partition(", RESP")
@@ -52,7 +54,7 @@ def connection(request: pytest.FixtureRequest, servers: dict[str, Server]) -> It
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_server_answers_as_the_vectors_say(connection: Connection, name: str) -> None:
-    assert wrong_replies(connection, FILES[name]) == []
+    assert wrong_replies(lambda step: connection(*words_of(step)), FILES[name]) == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,9 @@ def test_a_vector_that_changes_is_told_in_the_changelog() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_every_error_that_a_script_names_is_in_a_vector_of_it(script: Script) -> None:
-    named = set(CODES.findall(re.search(r"^Errors +(.*?)(?=^\S)", f"{script.header}\n-", re.M | re.S)[1])) - REDIS_OWN  # type: ignore[index]
+    errors = re.search(r"^Errors +(.*(?:\n .*)*)", script.header, re.MULTILINE)
+    assert errors
+    named = set(CODES.findall(errors[1])) - REDIS_OWN
     steps = [step for file in FILES.values() for case in file["cases"] for step in case["steps"]]
     replies = [step["reply"] for step in steps if step.get("script") == script.name]
     answered = {reply["error"].split(" ", 1)[0] for reply in replies if "error" in reply}

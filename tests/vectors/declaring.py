@@ -150,13 +150,15 @@ def layout_of(*words: str, rules: tuple[str, ...] = ()) -> str:
 
 def strings(*words: Word) -> bytes:
     """Return a msgpack array of strings, which may be any bytes."""
-    parts = [b"\xdd", len(words).to_bytes(4, "big")]
-    for word in words:
-        data = word if isinstance(word, bytes) else str(word).encode()
-        size = len(data)
-        head = bytes([0xA0 | size]) if size < 32 else b"\xd9" + bytes([size]) if size < 256 else b"\xda" + size.to_bytes(2, "big")  # fmt: skip
-        parts += [head, data]
-    return b"".join(parts)
+    return b"\xdd" + len(words).to_bytes(4) + b"".join(map(_string, words))
+
+
+def _string(word: Word) -> bytes:
+    data = word if isinstance(word, bytes) else str(word).encode()
+    size = len(data)
+    if size < 32:
+        return bytes([0xA0 | size]) + data
+    return (b"\xd9" + size.to_bytes(1) if size < 256 else b"\xda" + size.to_bytes(2)) + data
 
 
 def floats(*numbers: float) -> bytes:

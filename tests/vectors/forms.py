@@ -72,7 +72,8 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
-_NUMBERS = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}  # fmt: skip
+_NUMBERS = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
+            0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}  # fmt: skip
 _SIZED = {0xC4: ("bin", 1), 0xC5: ("bin", 2), 0xC6: ("bin", 4), 0xD9: ("str", 1), 0xDA: ("str", 2), 0xDB: ("str", 4),
           0xDC: ("array", 2), 0xDD: ("array", 4), 0xDE: ("map", 2), 0xDF: ("map", 4)}  # fmt: skip
 
@@ -104,7 +105,7 @@ def _unpacked(data: bytes, at: int) -> tuple[Json, int]:
     return items if kind == "array" else {"map": _sorted_pairs(items)}, at
 
 
-def _number(number: float) -> Json:
+def _number(number: Any) -> Json:
     if isinstance(number, float):
         return {"float": repr(number)}
     return number if abs(number) <= 2**53 else {"int": str(number)}

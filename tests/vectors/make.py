@@ -94,6 +94,11 @@ def stored() -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
 
 
+def contents() -> dict[str, Json]:
+    """Return what the files say, by name without a suffix."""
+    return {name.removesuffix(".json"): json.loads(text) for name, text in stored().items()}
+
+
 def made(connection: Connection) -> dict[str, str]:
     """Return the files as they are to be, by name."""
     return {f"{name}.json": text_of(recorded(connection, *each)) for name, each in declared().items()}

@@ -1,4 +1,4 @@
-"""Runs the steps of cases on a server, by one connection: what is sent is encoded here, and replies are taken as they are."""
+"""Runs the steps of cases on a server, by one connection that takes replies as they are."""
 
 import socket
 from collections.abc import Callable
@@ -61,13 +61,16 @@ def load_scripts(connection: Connection) -> None:
         assert loaded == script.sha.encode(), loaded
 
 
-def wrong_replies(connection: Connection, content: Json, door: Callable[[str], list[bytes]] = by_script) -> list[str]:
-    """Run a file's cases; return for each step that is answered otherwise which it is, and what is the difference."""
+def wrong_replies(answer: Callable[[Json], Reply], content: Json) -> list[str]:
+    """Run a file's cases; return for each step that is answered otherwise which it is, and what is the difference.
+
+    `answer` takes a step and returns the reply.
+    """
     wrong = []
     for case in content["cases"]:
-        connection(b"FLUSHALL")
+        answer({"command": ["FLUSHALL"]})
         for number, step in enumerate(case["steps"]):
-            reply = connection(*words_of(step, door))
+            reply = answer(step)
             difference = differences(step["reply"], reply) if "reply" in step else ""
             if difference:
                 wrong.append(f"{case['name']}, step {number}: {difference}")

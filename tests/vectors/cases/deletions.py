@@ -152,7 +152,9 @@ CASES = [
     case(
         "keys that are not the ids' take out nobody",
         *SET_UP,
-        call("sweep_members", ["all_users", "user:schema", "user:nobody:features", "user:ann:features"], "ann", "nobody"),
+        call(
+            "sweep_members", ["all_users", "user:schema", "user:nobody:features", "user:ann:features"], "ann", "nobody"
+        ),
         call("sweep_members", ["all_users", "user:schema", "user:none:features"], "ann"),
         call("sweep_members", ["all_users", "user:ann:features", "user:bob:features"], "ann", "bob"),
         get_batch("f", "ann", "bob", "cid"),

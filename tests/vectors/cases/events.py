@@ -105,7 +105,9 @@ CASES = [
         "events that are rejected do not keep out the others",
         SET_UP,
         store("SET", "user:bob:features", "x"),
-        record("amount", ("ann", "1"), ("ann", "x"), ("", "1"), ("bob", "1"), ("ann", ""), ("x" * 257, "1"), ("cid", "2")),
+        record(
+            "amount", ("ann", "1"), ("ann", "x"), ("", "1"), ("bob", "1"), ("ann", ""), ("x" * 257, "1"), ("cid", "2")
+        ),
         record("amount", ("ann", "1.7976931348623157e308"), ("ann", "1.7976931348623157e308")),
         get_batch("often spent", "ann", "bob", "cid"),
         call("record_events", ["all_users", "user:schema", "user:schema"], T, "0", "ann"),

@@ -126,7 +126,10 @@ CASES = [
         store("SET", "user:ann:features", "x"),
         fails(increment("ann", "i", "1"), "WRONGTYPE"),
         store("SET", "all_items", "x"),
-        fails(call("increment_features", ["all_items", "user:schema", "user:bob:features"], "bob", T, "i", "1"), "WRONGTYPE"),
+        fails(
+            call("increment_features", ["all_items", "user:schema", "user:bob:features"], "bob", T, "i", "1"),
+            "WRONGTYPE",
+        ),
         look("EXISTS", "user:bob:features", "all_users"),
     ),
     case("without a schema", increment("ann", "i", "1"), look("EXISTS", "user:ann:features", "all_users")),

@@ -97,7 +97,7 @@ CASES = [
         get("ann", LAYOUT),
     ),
     case(
-        "another layout than the schema's is refused, but where a row of it is stored, unless ?current stands before it",
+        "another layout than the schema's is refused, but where a row of it is stored and no ?current is sent",
         *SET_UP,
         get("ann", "@00000000"),
         get("ann", "?current", "@00000000"),
@@ -179,8 +179,13 @@ CASES = [
         schema("d", "int", "@default:d", "3", "v", "float32[1]"),
         with_metadata("ann", "f", "i", "s", "d", "v"),
         with_metadata("ann"),
-        with_metadata("ann", "@" + layout_of("f", "float", "i", "int", "s", "string", "d", "int", "v", "float32[1]",
-                                             rules=("@default:d", "3"))),
+        with_metadata(
+            "ann",
+            "@"
+            + layout_of(
+                "f", "float", "i", "int", "s", "string", "d", "int", "v", "float32[1]", rules=("@default:d", "3")
+            ),
+        ),
         upsert("f v", ("ann", "0.25", floats(2)), time=LATER),
         with_metadata("ann", "f", "i", "s", "d", "v"),
     ),
@@ -211,8 +216,24 @@ CASES = [
     ),
     case(
         "a default stands where there is no value, not where one is too old",
-        schema("a", "int", "b", "string", "c", "bool", "d", "float", "@default:a", "7", "@default:b", "ä",
-               "@default:c", "false", "@default:d", "4294967296"),
+        schema(
+            "a",
+            "int",
+            "b",
+            "string",
+            "c",
+            "bool",
+            "d",
+            "float",
+            "@default:a",
+            "7",
+            "@default:b",
+            "ä",
+            "@default:c",
+            "false",
+            "@default:d",
+            "4294967296",
+        ),
         upsert("a", ("ann", "1")),
         get("ann", "a", "b", "c", "d"),
         get("ann"),

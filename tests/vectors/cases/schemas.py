@@ -5,7 +5,20 @@ from vectors.declaring import Step, call, case, fails, look, schema, store
 EVERYTHING = (
     *("f", "float", "i", "int", "b", "bool", "s", "string", "v", "float32[2]", "w", "float32[1]"),
     *("often", "count(10m)", "spent", "sum(amount, 1h)"),
-    *("@ttl", "1000000", "@max_age", "2000", "@max_age:i", "3000", "@default:i", "7", "@default:s", "ä", "@always:w", "1"),
+    *(
+        "@ttl",
+        "1000000",
+        "@max_age",
+        "2000",
+        "@max_age:i",
+        "3000",
+        "@default:i",
+        "7",
+        "@default:s",
+        "ä",
+        "@always:w",
+        "1",
+    ),
     *("@service:risk", '["s","f","v"]', "@service:a", '["i"]', "@service:mixed", '["i","item:price"]'),
     *("@tombstone", "5000", "@join_key", "user_id", "@members", "everybody", "@max_ahead", "60000"),
 )
@@ -58,7 +71,16 @@ CASES = [
             schema("a", kind)
             for kind in (
                 *("", "Float", "integer", "double", "float32", "float32[0]", "float32[2049]", "float32[01]"),
-                *("float32[-1]", "float32[1.5]", "float64[2]", "count", "count()", "count(0m)", "count(10)", "count(10w)"),
+                *(
+                    "float32[-1]",
+                    "float32[1.5]",
+                    "float64[2]",
+                    "count",
+                    "count()",
+                    "count(0m)",
+                    "count(10)",
+                    "count(10w)",
+                ),
                 *("count(1000000d)", "sum(1h)", "sum(,1h)", "sum(x,  1h)", "int "),
             )
         ),
@@ -87,12 +109,18 @@ CASES = [
             for words in (
                 *(("@unknown", "1"), ("@", "1"), ("@ttl:f", "1"), ("@version", "5"), ("@features", "[]")),
                 *(("@layout", "00000000"), ("@rules", "[]"), ("@join_key:f", "x")),
-                *((word, value) for word in ("@ttl", "@max_age", "@max_age:f", "@tombstone", "@max_ahead")
-                  for value in ("x", "-1", "1.5", "10000000000000")),
+                *(
+                    (word, value)
+                    for word in ("@ttl", "@max_age", "@max_age:f", "@tombstone", "@max_ahead")
+                    for value in ("x", "-1", "1.5", "10000000000000")
+                ),
                 *(("@max_age:nothing", "1"), ("@default:nothing", "1"), ("@always:nothing", "1")),
                 *(("@default:i", "1.5"), ("@default:f", "nan"), ("@default:v", "x"), ("@default:c", "1")),
                 *(("@always:f", "1"), ("@service", '["f"]'), ("@service:a b", '["f"]')),
-                *(("@service:a", value) for value in ("f", "[]", "{}", '"f"', "[1]", '["f",null]', '["a b"]', '["@row"]')),
+                *(
+                    ("@service:a", value)
+                    for value in ("f", "[]", "{}", '"f"', "[1]", '["f",null]', '["a b"]', '["@row"]')
+                ),
                 *(("@service:a", '["f","nothing"]'), ("@join_key", "f")),
             )
         ),

@@ -1,6 +1,21 @@
 """Event times: which texts are taken, what they mean, what is refused."""
 
-from vectors.declaring import NEVER, T, Word, call, case, clocked, delete, get_batch, increment, keys, look, record, schema, upsert
+from vectors.declaring import (
+    NEVER,
+    T,
+    Word,
+    call,
+    case,
+    clocked,
+    delete,
+    get_batch,
+    increment,
+    keys,
+    look,
+    record,
+    schema,
+    upsert,
+)
 
 TAKEN = (
     *("0", "1", "99999999", "10000000000", "1700000000000", "000001700000000000"[-15:]),

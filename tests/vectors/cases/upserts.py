@@ -266,8 +266,12 @@ CASES = [
         SET_UP,
         store("SET", "all_items", "x"),
         store("SET", "item:schema", "x"),
-        fails(call("upsert_features", ["all_items", "user:schema", "user:a:features"], T, "1", "f", "a", "1"), "WRONGTYPE"),
-        fails(call("upsert_features", ["all_users", "item:schema", "item:a:features"], T, "1", "f", "a", "1"), "WRONGTYPE"),
+        fails(
+            call("upsert_features", ["all_items", "user:schema", "user:a:features"], T, "1", "f", "a", "1"), "WRONGTYPE"
+        ),
+        fails(
+            call("upsert_features", ["all_users", "item:schema", "item:a:features"], T, "1", "f", "a", "1"), "WRONGTYPE"
+        ),
         look("EXISTS", "user:a:features", "item:a:features", "all_users"),
     ),
     case(

@@ -2,6 +2,7 @@
 
 from vectors.declaring import (
     NEVER,
+    Step,
     T,
     Word,
     call,
@@ -34,7 +35,7 @@ def row(array: bytes = HALF, layout: str = LAYOUT) -> bytes:
     return layout.encode() + array
 
 
-def one(entity_id: Word, *, time: Word = T, packed: bytes = row(), layout: str = LAYOUT) -> object:
+def one(entity_id: Word, *, time: Word = T, packed: bytes = row(), layout: str = LAYOUT) -> Step:
     """Write a whole row of 0.5 and "x", or what is said to be one."""
     return replace(layout, NAMES, (entity_id, packed, "0.5", "x"), time=time)
 
@@ -91,10 +92,26 @@ CASES = [
     case(
         "rows are left whose key is not their id's, whose id is none, whose array is another",
         SET_UP,
-        call("replace_rows", keys("2", "3", entity="item"), LAYOUT, T, "2", "price", "title",
-             strings("1", row(), "0.5", "x", "3", row(), "0.5", "x")),
-        call("replace_rows", ["all_items", "item:schema", "item:schema"], LAYOUT, T, "2", "price", "title",
-             strings("1", row(), "0.5", "x")),
+        call(
+            "replace_rows",
+            keys("2", "3", entity="item"),
+            LAYOUT,
+            T,
+            "2",
+            "price",
+            "title",
+            strings("1", row(), "0.5", "x", "3", row(), "0.5", "x"),
+        ),
+        call(
+            "replace_rows",
+            ["all_items", "item:schema", "item:schema"],
+            LAYOUT,
+            T,
+            "2",
+            "price",
+            "title",
+            strings("1", row(), "0.5", "x"),
+        ),
         one(""),
         one("x" * 257),
         one("1", packed=row(b"\x90")),
@@ -132,12 +149,18 @@ CASES = [
         "rows that are too old to be served are left",
         call("apply_schema", ["item:schema"], *DECLARED, "@ttl", "1000"),
         replace(layout_of(*DECLARED, rules=("@ttl", "1000")), NAMES, ("1", row(), "0.5", "x")),
-        one("1", layout=layout_of(*DECLARED, rules=("@ttl", "1000")),
-            packed=row(layout=layout_of(*DECLARED, rules=("@ttl", "1000")))),
+        one(
+            "1",
+            layout=layout_of(*DECLARED, rules=("@ttl", "1000")),
+            packed=row(layout=layout_of(*DECLARED, rules=("@ttl", "1000"))),
+        ),
         look("EXISTS", "item:1:features"),
         call("apply_schema", ["item:schema"], "@ttl", str(NEVER)),
-        one("1", layout=layout_of(*DECLARED, rules=("@ttl", str(NEVER))),
-            packed=row(layout=layout_of(*DECLARED, rules=("@ttl", str(NEVER))))),
+        one(
+            "1",
+            layout=layout_of(*DECLARED, rules=("@ttl", str(NEVER))),
+            packed=row(layout=layout_of(*DECLARED, rules=("@ttl", str(NEVER)))),
+        ),
         get("1", entity="item"),
     ),
     case(
@@ -148,11 +171,22 @@ CASES = [
         call("replace_rows", keys("1", entity="item")),
         call("replace_rows", keys("1", entity="item"), LAYOUT, T, "2", "price", "title"),
         call("replace_rows", keys("1", entity="item"), LAYOUT, T, "2", "price", strings("1", row(), "0.5", "x")),
-        call("replace_rows", keys("1", entity="item"), LAYOUT, T, "x", "price", "title", strings("1", row(), "0.5", "x")),
+        call(
+            "replace_rows", keys("1", entity="item"), LAYOUT, T, "x", "price", "title", strings("1", row(), "0.5", "x")
+        ),
         call("replace_rows", keys("1", entity="item"), LAYOUT, T, "2", "price", "title", strings("1", row(), "0.5")),
         call("replace_rows", keys("1", entity="item"), LAYOUT, T, "2", "price", "title", "no msgpack"),
         call("replace_rows", keys("1", entity="item"), LAYOUT, T, "2", "price", "title", ""),
-        call("replace_rows", keys("1", entity="item"), LAYOUT, T, "2001", "price", "title", strings("1", row(), "0.5", "x")),
+        call(
+            "replace_rows",
+            keys("1", entity="item"),
+            LAYOUT,
+            T,
+            "2001",
+            "price",
+            "title",
+            strings("1", row(), "0.5", "x"),
+        ),
         look("EXISTS", "item:1:features", "all_items"),
     ),
     case(
@@ -160,8 +194,19 @@ CASES = [
         one("1"),
         SET_UP,
         store("SET", "all_users", "x"),
-        fails(call("replace_rows", ["all_users", "item:schema", "item:1:features"], LAYOUT, T, "2", "price", "title",
-                   strings("1", row(), "0.5", "x")), "WRONGTYPE"),
+        fails(
+            call(
+                "replace_rows",
+                ["all_users", "item:schema", "item:1:features"],
+                LAYOUT,
+                T,
+                "2",
+                "price",
+                "title",
+                strings("1", row(), "0.5", "x"),
+            ),
+            "WRONGTYPE",
+        ),
         look("EXISTS", "item:1:features"),
     ),
     case(

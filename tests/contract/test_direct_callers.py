@@ -1,0 +1,221 @@
+"""docs/direct.md: its tables are those of the scripts, its example runs, and its users can do what it says."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.servers import Server, binaries, wait_until
+from vectors import make
+from vectors.forms import Json, Reply, word_bytes
+from vectors.running import SHA_OF, Wire, load_scripts, words_of, wrong_replies
+
+from featurestore import Definition, FeatureStore
+from featurestore.contract.scripts import SCRIPTS, Script
+
+PAGE = (Path(__file__).parents[2] / "docs" / "direct.md").read_text(encoding="utf-8")
+FILES = make.contents()
+READS = {"get_features", "get_features_batch", "describe_entity"}
+PART = re.compile(r"^(KEYS|ARGV|then|Reply|Errors|Cost)\b(.*(?:\n .*)*)", re.MULTILINE)
+KEY = {"ids of all known entities": "members", "the schema": "schema", "the features of": "hash",
+       "the entity's features": "hash", "optional: the keys of all schemas": "[schemas]"}  # fmt: skip
+
+
+def table(name: str) -> list[list[str]]:
+    """Return the rows of a table of the page."""
+    lines = PAGE.partition(f"<!-- {name} -->\n")[2].partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def parts(script: Script) -> list[tuple[str, str]]:
+    """Return the parts of a script's header, each with its text."""
+    return [(match[1], match[2]) for match in PART.finditer(script.header)]
+
+
+def keys_of(script: Script) -> str:
+    """Return what the header says of a script's keys, in the page's words."""
+    found = []
+    for part, text in parts(script):
+        if part == "KEYS":
+            many, told = re.match(r"\[\d(…?)\] +\w+ +(.*)", text).groups()  # type: ignore[union-attr]
+            found.append(next(word for start, word in KEY.items() if told.startswith(start)) + many)
+    return ", ".join(found)
+
+
+def arguments_of(script: Script) -> list[tuple[str, bool]]:
+    """Return the words that the header has for a script's arguments, and whether each is optional."""
+    found = []
+    for part, text in parts(script):
+        match = re.match(r"(?:\[\d…?\])? +(\w*) {2,}(.*)", text)
+        if part in {"ARGV", "then"} and match:
+            found.append((match[1], match[2].startswith("optional")))
+    return found
+
+
+def test_the_table_of_scripts_has_every_script_in_the_contract_s_order() -> None:
+    assert sorted(row[0].strip("`") for row in table("scripts")) == sorted(SHA_OF)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_the_table_of_scripts_says_what_the_headers_say(script: Script) -> None:
+    row = next(row for row in table("scripts") if row[0] == f"`{script.name}`")
+    assert row[1] == keys_of(script)
+    words = [word for word in row[2].split(", ") if word]
+    assert len(words) == len(arguments_of(script))
+    for word, (named, optional) in zip(words, arguments_of(script), strict=True):
+        assert named in {"", word.strip("[]")}
+        assert word.startswith("[") or not optional
+
+
+def test_the_table_of_errors_has_the_codes_that_the_headers_name() -> None:
+    errors = [text for script in SCRIPTS for part, text in parts(script) if part == "Errors"]
+    named = set(re.findall(r"\b[A-Z][A-Z_]{4,}\b", " ".join(errors)))
+    assert {row[0].strip("`") for row in table("errors")} == named - {"NOPERM", "READONLY", "WRONGTYPE"}
+
+
+def test_the_client_in_ten_lines_reads(servers: dict[str, Server], tmp_path: Path) -> None:
+    server = servers["valkey9"]
+    for script in SCRIPTS:
+        (tmp_path / f"{script.name}.lua").write_text(script.source)
+    with FeatureStore.connect(server.url, timeout=5) as store:
+        store.transport.command("FLUSHALL")
+        store.apply(Definition({"age": "float", "country": "string"}))
+        store.upsert([("ann", {"age": 31.5, "country": "DE"})])
+        (example,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+        assert "port=6379" in example
+        assert '"build/scripts"' in example
+        names: dict[str, Any] = {}
+        exec(example.replace("6379", str(server.port)).replace("build/scripts", str(tmp_path)), names)
+        assert names["get"]("ann") == {"age": 31.5, "country": "DE"}
+        assert names["get"]("nobody") is None
+        names["client"].close()
+        store.transport.command("FLUSHALL")
+
+
+# Users
+
+
+def user_lines(name: str) -> dict[str, list[str]]:
+    """Return the words behind `ACL SETUSER` on the page for each user of a server."""
+    newer, older = (
+        {line.split()[2]: line.split()[2:] for line in block.splitlines()}
+        for block in re.findall(r"^```\n(ACL .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    )
+    return {**newer, **older} if name == "redis62" else newer
+
+
+class Users:
+    """Connections of the page's users, and of one who may do everything.
+
+    A step is a user's if its script is, and if all its keys are among those that the page gives to that user; otherwise
+    it is made by the one who may do everything.
+    """
+
+    def __init__(self, server: Server, lines: dict[str, list[str]], *, has_ro: bool) -> None:
+        self._server, self._has_ro = server, has_ro
+        self.everything = Wire(f"{server.folder}/s")
+        load_scripts(self.everything)
+        self.wires = {name: self._wire(name, words) for name, words in lines.items()}
+        self.made: Counter[str] = Counter()
+
+    def _wire(self, name: str, words: list[str]) -> Wire:
+        told = self.everything(b"ACL", b"SETUSER", *(word.encode() for word in words))
+        assert told == b"OK", told
+        wire = Wire(f"{self._server.folder}/s")
+        assert wire(b"AUTH", name.encode(), b"secret") == b"OK"
+        return wire
+
+    def answer(self, step: Json) -> Reply:
+        """Send a step as whose it is, and return the reply."""
+        script = step.get("script")
+        user = "reader" if script in READS else "owner" if script == "apply_schema" else "writer"
+        if not script or not all(self._is_theirs(user, word_bytes(key)) for key in step["keys"]):
+            return self.everything(*words_of(step))
+        self.made[user] += 1
+        command = b"EVALSHA_RO" if user == "reader" and self._has_ro else b"EVALSHA"
+        return self.wires[user](*words_of(step, lambda name: [command, SHA_OF[name].encode()]))
+
+    @staticmethod
+    def _is_theirs(user: str, key: bytes) -> bool:
+        if user == "owner":
+            return key in {b"user:schema", b"featurestore:schemas"}
+        return key.startswith(b"user:") or key == b"all_users"
+
+    def close(self) -> None:
+        self.everything(b"FLUSHALL")
+        self.everything(b"ACL", b"DELUSER", *(name.encode() for name in self.wires))
+        for wire in (self.everything, *self.wires.values()):
+            wire.close()
+
+
+@pytest.fixture(params=["valkey9", "redis62", "redis7"])
+def users(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Users]:
+    made = Users(servers[request.param], user_lines(request.param), has_ro=request.param != "redis62")
+    yield made
+    made.close()
+
+
+def test_the_users_of_the_page_can_do_all_that_the_vectors_do(users: Users) -> None:
+    assert [wrong for content in FILES.values() for wrong in wrong_replies(users.answer, content)] == []
+    assert users.made.keys() == {"reader", "writer", "owner"}
+    assert min(users.made.values()) > 100
+
+
+@pytest.mark.parametrize("users", ["valkey9"], indirect=True)
+def test_the_users_need_every_command_that_the_page_gives_them(users: Users) -> None:
+    needless = []
+    for name, words in user_lines("valkey9").items():
+        for word in words:
+            if word.startswith("+") and not word.startswith(("+evalsha", "+script")):
+                users.everything(b"ACL", b"SETUSER", name.encode(), f"-{word[1:]}".encode())
+                if not any(wrong_replies(users.answer, content) for content in FILES.values()):
+                    needless.append((name, word))
+                users.everything(b"ACL", b"SETUSER", name.encode(), word.encode())
+    assert needless == []
+
+
+def test_the_reader_can_write_nothing(users: Users) -> None:
+    assert users.everything(b"HSET", b"user:schema", b"f", b"float") == 1
+    for words in ((b"HSET", b"user:schema", b"f", b"int"), (b"DEL", b"user:schema"), (b"SADD", b"all_users", b"x")):
+        assert str(users.wires["reader"](*words)).startswith("NOPERM")
+    for script in SCRIPTS:
+        if script.name not in READS:
+            call = {"script": script.name, "keys": ["all_users", "user:schema", "user:ann:features"], "args": ["ann"]}
+            assert isinstance(users.wires["reader"](*words_of(call)), Exception)
+    assert users.everything(b"HGET", b"user:schema", b"f") == b"float"
+    assert users.everything(b"EXISTS", b"all_users", b"user:ann:features") == 0
+
+
+# Replicas
+
+
+@pytest.fixture
+def replica(servers: dict[str, Server], tmp_path: Path) -> Iterator[Server]:
+    """A replica of redis7, with nothing in its cache of scripts."""
+    primary = servers["redis7"]
+    server = Server(binaries()["redis7"], tmp_path, "--replicaof", f"127.0.0.1 {primary.port}")
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_replica_reads_by_either_command_and_writes_nothing(servers: dict[str, Server], replica: Server) -> None:
+    primary, beside = Wire(f"{servers['redis7'].folder}/s"), Wire(f"{replica.folder}/s")
+    primary(b"FLUSHALL")
+    load_scripts(primary)
+    keys = ["all_users", "user:schema", "user:ann:features"]
+    assert primary(*words_of({"script": "apply_schema", "keys": ["user:schema"], "args": ["n", "int"]})) == 1
+    write = {"script": "upsert_features", "keys": keys, "args": ["", "1", "n", "ann", "7"]}
+    primary(*words_of(write))
+    wait_until(lambda: beside(b"SISMEMBER", b"all_users", b"ann") == 1, what="the write on the replica")
+    read = {"script": "get_features", "keys": keys, "args": ["ann", "n"]}
+    assert str(beside(*words_of(read))).startswith("NOSCRIPT")
+    load_scripts(beside)
+    for command in (b"EVALSHA", b"EVALSHA_RO"):
+        assert beside(*words_of(read, lambda name: [command, SHA_OF[name].encode()])) == b"\x91\x07"  # noqa: B023
+    assert str(beside(*words_of(write))).startswith("READONLY")
+    primary(b"FLUSHALL")
+    primary.close()
+    beside.close()
