@@ -15,7 +15,8 @@ from vectors.running import SHA_OF, Wire, load_scripts, words_of, wrong_replies
 from featurestore import Definition, FeatureStore
 from featurestore.contract.scripts import SCRIPTS, Script
 
-PAGE = (Path(__file__).parents[2] / "docs" / "direct.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "direct.md").read_text(encoding="utf-8")
 FILES = make.contents()
 READS = {"get_features", "get_features_batch", "describe_entity"}
 PART = re.compile(r"^(KEYS|ARGV|then|Reply|Errors|Cost)\b(.*(?:\n .*)*)", re.MULTILINE)
@@ -26,7 +27,7 @@ KEY = {"ids of all known entities": "members", "the schema": "schema", "the feat
 def table(name: str) -> list[list[str]]:
     """Return the rows of a table of the page."""
     lines = PAGE.partition(f"<!-- {name} -->\n")[2].partition("\n\n")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def parts(script: Script) -> list[tuple[str, str]]:
@@ -49,7 +50,7 @@ def arguments_of(script: Script) -> list[tuple[str, bool]]:
     found = []
     for part, text in parts(script):
         match = re.match(r"(?:\[\d…?\])? +(\w*) {2,}(.*)", text)
-        if part in {"ARGV", "then"} and match:
+        if part in {"ARGV", "then"} and match and text.strip() != "none":
             found.append((match[1], match[2].startswith("optional")))
     return found
 
@@ -73,6 +74,12 @@ def test_the_table_of_errors_has_the_codes_that_the_headers_name() -> None:
     errors = [text for script in SCRIPTS for part, text in parts(script) if part == "Errors"]
     named = set(re.findall(r"\b[A-Z][A-Z_]{4,}\b", " ".join(errors)))
     assert {row[0].strip("`") for row in table("errors")} == named - {"NOPERM", "READONLY", "WRONGTYPE"}
+
+
+def test_the_table_of_costs_has_a_line_for_each_script_and_those_that_its_program_prints() -> None:
+    lines = [row[0] for row in table("costs")]
+    assert lines == re.findall(r'^ {8}"(.*)": \(', (ROOT / "perf" / "script_time.py").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", " ".join(lines))) == set(SHA_OF)
 
 
 def test_the_client_in_ten_lines_reads(servers: dict[str, Server], tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ CASES = [
             "@default:a",
             "7",
             "@default:b",
-            "ä",
+            "ä/",
             "@default:c",
             "false",
             "@default:d",
