@@ -34,7 +34,13 @@ def _build_app(settings: Settings) -> FastReads:
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
-            SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=settings.threads)
+            SyncTransport(
+                url,
+                timeout=timeout,
+                connect_timeout=connect_timeout,
+                max_connections=settings.threads,
+                call=settings.call,
+            )
         )
         return FastReads(store, _app_over(store, settings), meter())
     import gevent  # noqa: PLC0415
@@ -42,7 +48,11 @@ def _build_app(settings: Settings) -> FastReads:
     from featurestore.transport.gevent_transport import GeventTransport  # noqa: PLC0415
 
     transport = GeventTransport(
-        url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight
+        url,
+        timeout=timeout,
+        connect_timeout=connect_timeout,
+        max_in_flight=settings.max_in_flight,
+        call=settings.call,
     )
     store = FeatureStore(transport)
 
