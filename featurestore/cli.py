@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from featurestore import native
+from featurestore.contract.manifest import built_files
 from featurestore.contract.scripts import SCRIPTS
 from featurestore.errors import (
     BadArgumentsError,
@@ -162,8 +163,24 @@ def schema(entity: str) -> None:
 
 @commands.command()
 @click.argument("name", required=False, type=click.Choice([script.name for script in SCRIPTS]))
-def scripts(name: str | None) -> None:
+@click.option(
+    "--build",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write the scripts, manifest.json and the library of functions into this folder.",
+)
+def scripts(name: str | None, folder: Path | None) -> None:
     """List the Lua scripts with their SHA-1 and contract; with a NAME, print its source for SCRIPT LOAD."""
+    if folder is not None:
+        if name is not None:
+            raise click.UsageError("a build has all scripts: give NAME or --build")
+        for path, text in built_files().items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            click.echo(file)
+        return
     for script in SCRIPTS:
         if name == script.name:
             click.echo(script.source, nl=False)

@@ -2,7 +2,7 @@
 Removes one entity: its features and its membership, together.
 
 KEYS[1]  hash      the entity's features
-KEYS[2]  set       ids of all known entities
+KEYS[2]  members   a set: ids of all known entities
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2]  time      optional: when it was deleted, in ms since 1970 or ISO 8601; empty: now, by Redis's clock. With it, a

@@ -2,8 +2,8 @@
 Reads the features of one entity, typed by the schema.
 
 KEYS[1]  hash      the entity's features
-KEYS[2]  set       ids of all known entities
-KEYS[3]  hash      the schema
+KEYS[2]  members   a set: ids of all known entities
+KEYS[3]  schema    a hash: the schema
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2…] names     the features wanted; none: those of the packed row, which are all declared ones in declared order

@@ -2,8 +2,8 @@
 Counts events in the sliding windows that the schema declares, such as count(10m) or sum(amount, 1h). Each event stands
 or falls by itself.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each event's entity
 
 ARGV[1]  time      event time of all events, in ms since 1970 or ISO 8601; empty: now, by Redis's clock

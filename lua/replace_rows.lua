@@ -4,8 +4,8 @@ each feature. So nothing is checked or packed here, which is half of what upsert
 something newer is stored, where the entity was deleted at that time, where the key holds no hash, and where the row is
 too old to be served. The caller sends such a row through upsert_features.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each row's entity
 
 ARGV[1]  layout    of the schema that the rows are made by; all of its features are scalars

@@ -1,7 +1,7 @@
 --[[
 Takes entities that have no hash out of the set of known ids: they have expired, or Redis has evicted them.
 
-KEYS[1]  set       ids of all known entities
+KEYS[1]  members   a set: ids of all known entities
 KEYS[2…] hashes    the features of each entity
 
 ARGV[1…] ids       one for each hash, in the same order
