@@ -13,6 +13,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.serving.master import log_as_gunicorn_does
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.functions import check_server
 from featurestore.transport.blocking import SyncTransport
 
 
@@ -31,6 +32,8 @@ def build_app(settings: Settings | None = None) -> FastReads:
 
 def _build_app(settings: Settings) -> FastReads:
     url = settings.url or embedded_url(settings.data_dir)
+    if settings.call == "functions":
+        check_server(url)
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(

@@ -14,10 +14,7 @@ from featurestore.errors import FeatureStoreError
 
 _logger = logging.getLogger("featurestore")
 
-NO_FUNCTIONS = (
-    "FEATURESTORE_CALL=functions wants a Redis from 7.0 on, or a Valkey: this server knows no FCALL; set"
-    " FEATURESTORE_CALL=scripts"
-)
+NO_FUNCTIONS = "this server has no functions: Redis has them from 7.0 on, and so has Valkey"
 
 
 def make_sure_of_library() -> Generator[tuple[str, ...], Reply | FeatureStoreError, str | None]:
@@ -27,8 +24,8 @@ def make_sure_of_library() -> Generator[tuple[str, ...], Reply | FeatureStoreErr
     """
     told = yield ("FCALL", VERSION_FUNCTION, "0")
     if isinstance(told, FeatureStoreError):
-        if "unknown command" in str(told):
-            return NO_FUNCTIONS
+        if lacks_functions(told):
+            return f"{NO_FUNCTIONS}; FEATURESTORE_CALL=scripts goes by EVALSHA"
         if not is_unknown(told):
             return None
     elif isinstance(told, bytes) and serves(told):
@@ -39,3 +36,8 @@ def make_sure_of_library() -> Generator[tuple[str, ...], Reply | FeatureStoreErr
             "Redis has an older library %s (%s), which cannot be replaced: %s", LIBRARY, told.decode(), loaded
         )
     return None
+
+
+def lacks_functions(reply: FeatureStoreError) -> bool:
+    """Return whether an error reply to FCALL or FUNCTION says that the server does not know the command."""
+    return str(reply).startswith("ERR unknown command")
