@@ -115,6 +115,7 @@ async def test_a_replica_reads_by_functions_that_it_has_from_its_primary(
     kind: Kind, valkey: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     await declared(kind, valkey)
+    await kind.connect(valkey.url).command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
     replica = Server(valkey.binary, tmp_path_factory.mktemp("replica"), "--replicaof", f"127.0.0.1 {valkey.port}")
     replica.start()
     try:
