@@ -8,6 +8,7 @@ from support.servers import Server, wait_until
 
 from featurestore import SyncTransport
 from featurestore.contract.library import LIBRARY, VERSION_FUNCTION, build, function_library
+from featurestore.contract.manifest import manifest
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import SCRIPTS
 from featurestore.errors import FeatureStoreError, WriteRefusedError
@@ -40,34 +41,22 @@ def calls(now: int) -> list[Call]:
         ("record_events", [*KEYS, *hashes("a", "a", "b")], [now, 1, "@event_id", "a", "1", "a", "1", "b", "2"]),
         ("replace_rows", [*ITEM_KEYS, "item:1:features"],
          [ITEM_LAYOUT, TIME, 2, "price", "title", ITEM_ROW]),
-        ("get_features", [*hashes("a"), *KEYS], ["a"]),
-        ("get_features", [*hashes("a"), *KEYS], ["a", "name", "often", "?max_age=100000000000000"]),
-        ("get_features", ["item:1:features", *ITEM_KEYS], ["1", f"@{ITEM_LAYOUT}"]),
+        ("get_features", [*KEYS, *hashes("a")], ["a"]),
+        ("get_features", [*KEYS, *hashes("a")], ["a", "name", "often", "?max_age=100000000000000"]),
+        ("get_features", [*ITEM_KEYS, "item:1:features"], ["1", f"@{ITEM_LAYOUT}"]),
         ("get_features_batch", [*KEYS, *hashes("a", "x", "b")], [2, "plays", "score", "a", "x", "b"]),
         ("get_features_batch", [*ITEM_KEYS, "item:1:features"], [1, f"@{ITEM_LAYOUT}", "1"]),
         ("apply_schema", ["user:schema"], ["new", "bool"]),
         ("repack_rows", [*KEYS, *hashes("a", "b", "x")], ["a", "b", "x"]),
-        ("delete_entity", [*hashes("b"), "all_users"], ["b", now + 1000, 86_400_000]),
-        ("delete_entity", [*hashes("x"), "all_users"], ["x"]),
-        ("sweep_members", ["all_users", *hashes("a", "b")], ["a", "b"]),
-        ("get_features", [*hashes("a"), *KEYS], ["a", "unheard-of"]),
+        ("delete_entity", [*KEYS, *hashes("b")], ["b", now + 1000, 86_400_000]),
+        ("delete_entity", [*KEYS, *hashes("x")], ["x"]),
+        ("sweep_members", [*KEYS, *hashes("a", "b")], ["a", "b"]),
+        ("get_features", [*KEYS, *hashes("a")], ["a", "unheard-of"]),
         ("upsert_features", [*KEYS, *hashes("a")], ["yesterday", 1, "plays", "a", "1"]),
         ("upsert_features", ["user:schema", "user:schema", *hashes("a")], ["", 1, "plays", "a", "1"]),
         ("replace_rows", [*ITEM_KEYS, "item:1:features"], ["another!", TIME, 2, "price", "title", ITEM_ROW]),
         *((script.name, [], []) for script in SCRIPTS),
     ]  # fmt: skip
-
-
-def entity_keys(*entity_ids: str) -> list[str]:
-    return [*hashes(*entity_ids), *KEYS]
-
-
-def deleted_keys(*entity_ids: str) -> list[str]:
-    return [*hashes(*entity_ids), KEYS[0]]
-
-
-def swept_keys(*entity_ids: str) -> list[str]:
-    return [KEYS[0], *hashes(*entity_ids)]
 
 
 def outcome(transport: SyncTransport, command: str, name: str, keys: Sequence[Word], words: Sequence[Word]) -> object:
@@ -128,6 +117,8 @@ def test_nothing_of_a_call_is_left_for_the_next(library: SyncTransport) -> None:
 
 
 def test_reads_are_known_to_write_nothing(library: SyncTransport) -> None:
+    read_only = {script.name for script in SCRIPTS if not script.writes}
+    assert read_only == {"describe_entity", "get_features", "get_features_batch"}
     for script in SCRIPTS:
         refused = "Can not execute a script with write flag using *_ro command" in str(
             outcome(library, "FCALL_RO", script.function, [], [])
@@ -149,18 +140,22 @@ def test_full_memory_stops_no_read_and_nothing_that_makes_room(library: SyncTran
     refused = call("upsert_features", [*KEYS, *hashes("a")], ["", 1, "plays", "a", 5])
     assert isinstance(refused, tuple)
     assert (refused[0], refused[1].partition(" ")[0]) == (WriteRefusedError, "OOM")
-    assert call("get_features", entity_keys("a"), ["a", "plays"]) == b"\x91\x01"
-    assert call("delete_entity", deleted_keys("a"), ["a", "", 60_000]) == 1
+    assert call("get_features", [*KEYS, *hashes("a")], ["a", "plays"]) == b"\x91\x01"
+    assert call("delete_entity", [*KEYS, *hashes("a")], ["a", "", 60_000]) == 1
     assert library.command("HGET", *hashes("a"), "@event_time") is not None  # of the tombstone, which is new
-    assert call("delete_entity", deleted_keys("nobody"), ["nobody", "", 60_000]) == 0
+    assert call("delete_entity", [*KEYS, *hashes("nobody")], ["nobody", "", 60_000]) == 0
     assert library.command("EXISTS", *hashes("nobody")) == 1
-    assert call("sweep_members", swept_keys("b", "c"), ["b", "c"]) == 1
+    assert call("sweep_members", [*KEYS, *hashes("b", "c")], ["b", "c"]) == 1
     assert library.command("SMEMBERS", "all_users") == [b"b"]
 
 
 def test_the_library_tells_its_build(library: SyncTransport) -> None:
     assert library.command("FCALL_RO", VERSION_FUNCTION, 0) == build().encode()
-    assert [script.name for script in SCRIPTS if script.flags == ("no-writes",)] == sorted(
-        script.name for script in SCRIPTS if not script.writes
-    )
-    assert {script.name for script in SCRIPTS if script.flags == ("allow-oom",)} == {"delete_entity", "sweep_members"}
+
+
+def test_redis_knows_the_flags_that_the_manifest_has(library: SyncTransport) -> None:
+    ((*_, functions),) = [library.command("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY)[0]]
+    told = {each[1].decode(): {flag.decode() for flag in each[5]} for each in functions}
+    assert told.pop(VERSION_FUNCTION) == {"no-writes"}
+    assert told == {contract.function: set(contract.flags) for contract in manifest().scripts}
+    assert [script.name for script in SCRIPTS if script.flags == ("allow-oom",)] == ["delete_entity", "sweep_members"]
