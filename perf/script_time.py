@@ -61,14 +61,14 @@ def text_of(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def ids_of(rows: list[Sequence[Any]]) -> list[Word]:
+def ids_of(rows: list[Sequence[Any]]) -> list[Any]:
     """Return the ids of rows."""
     return [row[0] for row in rows]
 
 
 def measured(users: Users, store: FeatureStore, writer: Any) -> dict[str, tuple[Calls, int]]:
     """Return the calls of each line of the table, and how many rows one has."""
-    layout, names = f"@{store.schema().layout}", list(COLUMNS)
+    layout, names = store.schema().layout, list(COLUMNS)
     plain = (encode_command(("HGETALL", f"plain:{users.some(1)[0][0]}")) for _ in itertools.count())
 
     def upsert(time: str, columns: list[str]) -> Callable[[list[Sequence[Any]]], list[Word]]:

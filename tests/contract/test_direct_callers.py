@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.servers import Server, binaries, wait_until
-from vectors import make
-from vectors.forms import Json, Reply, word_bytes
-from vectors.running import SHA_OF, Wire, load_scripts, words_of, wrong_replies
+from golden import make
+from golden.forms import Json, Reply, word_bytes
+from golden.running import SCRIPT, Wire, by_function, by_script, load_functions, load_scripts, words_of, wrong_replies
+from support.servers import Server, wait_until
 
 from featurestore import Definition, FeatureStore
+from featurestore.contract.library import LIBRARY
+from featurestore.contract.manifest import contract_of
 from featurestore.contract.scripts import SCRIPTS, Script
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "direct.md").read_text(encoding="utf-8")
 FILES = make.contents()
 READS = {"get_features", "get_features_batch", "describe_entity"}
-PART = re.compile(r"^(KEYS|ARGV|then|Reply|Errors|Cost)\b(.*(?:\n .*)*)", re.MULTILINE)
-KEY = {"ids of all known entities": "members", "the schema": "schema", "the features of": "hash",
-       "the entity's features": "hash", "optional: the keys of all schemas": "[schemas]"}  # fmt: skip
 
 
 def table(name: str) -> list[list[str]]:
@@ -30,56 +29,38 @@ def table(name: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def parts(script: Script) -> list[tuple[str, str]]:
-    """Return the parts of a script's header, each with its text."""
-    return [(match[1], match[2]) for match in PART.finditer(script.header)]
-
-
 def keys_of(script: Script) -> str:
     """Return what the header says of a script's keys, in the page's words."""
-    found = []
-    for part, text in parts(script):
-        if part == "KEYS":
-            many, told = re.match(r"\[\d(…?)\] +\w+ +(.*)", text).groups()  # type: ignore[union-attr]
-            found.append(next(word for start, word in KEY.items() if told.startswith(start)) + many)
-    return ", ".join(found)
-
-
-def arguments_of(script: Script) -> list[tuple[str, bool]]:
-    """Return the words that the header has for a script's arguments, and whether each is optional."""
-    found = []
-    for part, text in parts(script):
-        match = re.match(r"(?:\[\d…?\])? +(\w*) {2,}(.*)", text)
-        if part in {"ARGV", "then"} and match and text.strip() != "none":
-            found.append((match[1], match[2].startswith("optional")))
-    return found
+    words = ["hash…" if key.name == "hashes" else key.name for key in contract_of(script).keys]
+    optional = [key.optional for key in contract_of(script).keys]
+    return ", ".join(f"[{word}]" if left_out else word for word, left_out in zip(words, optional, strict=True))
 
 
 def test_the_table_of_scripts_has_every_script_in_the_contract_s_order() -> None:
-    assert sorted(row[0].strip("`") for row in table("scripts")) == sorted(SHA_OF)
+    assert sorted(row[0].strip("`") for row in table("scripts")) == sorted(SCRIPT)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_the_table_of_scripts_says_what_the_headers_say(script: Script) -> None:
     row = next(row for row in table("scripts") if row[0] == f"`{script.name}`")
     assert row[1] == keys_of(script)
-    words = [word for word in row[2].split(", ") if word]
-    assert len(words) == len(arguments_of(script))
-    for word, (named, optional) in zip(words, arguments_of(script), strict=True):
-        assert named in {"", word.strip("[]")}
-        assert word.startswith("[") or not optional
+    words, arguments = [word for word in row[2].split(", ") if word], contract_of(script).arguments
+    assert len(words) == len(arguments)
+    for word, argument in zip(words, arguments, strict=True):
+        assert argument.name in {"", word.strip("[]")}  # a header may have no name for a list
+        assert word.startswith("[") or not argument.optional
 
 
 def test_the_table_of_errors_has_the_codes_that_the_headers_name() -> None:
-    errors = [text for script in SCRIPTS for part, text in parts(script) if part == "Errors"]
-    named = set(re.findall(r"\b[A-Z][A-Z_]{4,}\b", " ".join(errors)))
-    assert {row[0].strip("`") for row in table("errors")} == named - {"NOPERM", "READONLY", "WRONGTYPE"}
+    contracts = [contract_of(script) for script in SCRIPTS]
+    named = {code for contract in contracts for code in (*contract.errors, *contract.row_errors)}
+    assert {row[0].strip("`") for row in table("errors")} == named - {"WRONGTYPE"}
 
 
 def test_the_table_of_costs_has_a_line_for_each_script_and_those_that_its_program_prints() -> None:
     lines = [row[0] for row in table("costs")]
     assert lines == re.findall(r'^ {8}"(.*)": \(', (ROOT / "perf" / "script_time.py").read_text(), re.MULTILINE)
-    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", " ".join(lines))) == set(SHA_OF)
+    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", " ".join(lines))) == set(SCRIPT)
 
 
 def test_the_client_in_ten_lines_reads(servers: dict[str, Server], tmp_path: Path) -> None:
@@ -104,13 +85,20 @@ def test_the_client_in_ten_lines_reads(servers: dict[str, Server], tmp_path: Pat
 # Users
 
 
-def user_lines(name: str) -> dict[str, list[str]]:
+BY_FUNCTIONS = {"+evalsha_ro": "+fcall_ro", "+evalsha": "+fcall", "+script|load": "+function|load"}
+
+
+def user_lines(server: str, way: str = "") -> dict[str, list[str]]:
     """Return the words behind `ACL SETUSER` on the page for each user of a server."""
     newer, older = (
         {line.split()[2]: line.split()[2:] for line in block.splitlines()}
         for block in re.findall(r"^```\n(ACL .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     )
-    return {**newer, **older} if name == "redis62" else newer
+    lines = {**newer, **older} if server == "redis62" else newer
+    if way != "functions":
+        return lines
+    assert all(f"`{new}` in place of `{old}`" in PAGE for old, new in BY_FUNCTIONS.items())
+    return {name: [BY_FUNCTIONS.get(word, word) for word in words] for name, words in lines.items()}
 
 
 class Users:
@@ -120,10 +108,13 @@ class Users:
     it is made by the one who may do everything.
     """
 
-    def __init__(self, server: Server, lines: dict[str, list[str]], *, has_ro: bool) -> None:
-        self._server, self._has_ro = server, has_ro
+    def __init__(self, server: Server, lines: dict[str, list[str]], way: str) -> None:
+        self._server, self._door = server, by_function if way == "functions" else by_script
         self.everything = Wire(f"{server.folder}/s")
         load_scripts(self.everything)
+        if way == "functions":
+            load_functions(self.everything)
+        self._asks = b"_RO" if any(word.endswith("_ro") for word in lines["reader"]) else b""
         self.wires = {name: self._wire(name, words) for name, words in lines.items()}
         self.made: Counter[str] = Counter()
 
@@ -141,8 +132,9 @@ class Users:
         if not script or not all(self._is_theirs(user, word_bytes(key)) for key in step["keys"]):
             return self.everything(*words_of(step))
         self.made[user] += 1
-        command = b"EVALSHA_RO" if user == "reader" and self._has_ro else b"EVALSHA"
-        return self.wires[user](*words_of(step, lambda name: [command, SHA_OF[name].encode()]))
+        command, name = self._door(script)
+        ending = self._asks if user == "reader" else b""
+        return self.wires[user](*words_of(step, lambda _: [command + ending, name]))
 
     @staticmethod
     def _is_theirs(user: str, key: bytes) -> bool:
@@ -153,13 +145,16 @@ class Users:
     def close(self) -> None:
         self.everything(b"FLUSHALL")
         self.everything(b"ACL", b"DELUSER", *(name.encode() for name in self.wires))
+        if self._door is by_function:
+            self.everything(b"FUNCTION", b"DELETE", LIBRARY.encode())
         for wire in (self.everything, *self.wires.values()):
             wire.close()
 
 
-@pytest.fixture(params=["valkey9", "redis62", "redis7"])
+@pytest.fixture(params=["valkey9", "redis62", "redis7", "valkey9-functions", "redis7-functions"])
 def users(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Users]:
-    made = Users(servers[request.param], user_lines(request.param), has_ro=request.param != "redis62")
+    name, _, way = request.param.partition("-")
+    made = Users(servers[name], user_lines(name, way), way)
     yield made
     made.close()
 
@@ -202,7 +197,7 @@ def test_the_reader_can_write_nothing(users: Users) -> None:
 def replica(servers: dict[str, Server], tmp_path: Path) -> Iterator[Server]:
     """A replica of redis7, with nothing in its cache of scripts."""
     primary = servers["redis7"]
-    server = Server(binaries()["redis7"], tmp_path, "--replicaof", f"127.0.0.1 {primary.port}")
+    server = Server(primary.binary, tmp_path, "--replicaof", f"127.0.0.1 {primary.port}")
     server.start()
     yield server
     server.stop()
@@ -221,7 +216,7 @@ def test_a_replica_reads_by_either_command_and_writes_nothing(servers: dict[str,
     assert str(beside(*words_of(read))).startswith("NOSCRIPT")
     load_scripts(beside)
     for command in (b"EVALSHA", b"EVALSHA_RO"):
-        assert beside(*words_of(read, lambda name: [command, SHA_OF[name].encode()])) == b"\x91\x07"  # noqa: B023
+        assert beside(*words_of(read, lambda name: [command, SCRIPT[name].sha.encode()])) == b"\x91\x07"  # noqa: B023
     assert str(beside(*words_of(write))).startswith("READONLY")
     primary(b"FLUSHALL")
     primary.close()

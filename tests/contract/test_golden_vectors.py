@@ -1,27 +1,32 @@
 """The golden vectors: every server answers them, byte for byte, through every door."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hiredis
 import pytest
 import redis
+from golden import make
+from golden.forms import Json, Reply, differences
+from golden.running import Wire, by_function, by_script, load_functions, load_scripts, words_of, wrong_replies
 from support.fake import FakeTransport
 from support.servers import Server
-from vectors import make
-from vectors.forms import Json, differences
-from vectors.running import Connection, Wire, load_scripts, words_of, wrong_replies
 
+from featurestore.contract.library import LIBRARY
+from featurestore.contract.manifest import contract_of
 from featurestore.contract.scripts import SCRIPTS, Script
 from featurestore.transport.dial import reply_text
 
 FILES = make.contents()
+BACKENDS = (
+    "fakeredis",
+    *(f"{server}{way}" for server in ("valkey9", "redis7") for way in ("", "-resp3", "-functions")),
+    *("redis62", "redis62-resp3"),
+)
+"""Servers; with `-resp3` behind it, one that is asked over RESP3; with `-functions`, by FCALL."""
+
 CHANGES = Path(__file__).parents[2] / "CHANGELOG.md"
-CODES = re.compile(r"\b[A-Z][A-Z_]{4,}\b")
-REDIS_OWN = {"NOPERM", "OOM", "READONLY", "WRONGTYPE"}
-"""Errors that depend on users and memory, which vectors leave as they are, or that come in each server's own words."""
 
 
 class Fake:
@@ -37,24 +42,26 @@ class Fake:
             return hiredis.ReplyError(reply_text(error))
 
 
-@pytest.fixture(
-    scope="module",
-    params=["fakeredis", "valkey9", "valkey9, RESP3", "redis62", "redis62, RESP3", "redis7", "redis7, RESP3"],
-)
-def connection(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Connection]:
-    """A connection to a server that has the scripts."""
-    name, _, protocol = request.param.partition(", RESP")
-    opened: Any = Fake() if name == "fakeredis" else Wire(f"{servers[name].folder}/s", int(protocol or 2))
-    load_scripts(opened)
-    yield opened
-    opened(b"FLUSHALL")
-    if isinstance(opened, Wire):
-        opened.close()
+@pytest.fixture(scope="module", params=BACKENDS)
+def answer(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Callable[[Json], Reply]]:
+    """What makes a step on a server, and returns the reply."""
+    name, _, way = request.param.partition("-")
+    connection: Any = Fake() if name == "fakeredis" else Wire(f"{servers[name].folder}/s", 3 if way == "resp3" else 2)
+    if way == "functions":
+        load_functions(connection)
+    else:
+        load_scripts(connection)
+    yield lambda step: connection(*words_of(step, by_function if way == "functions" else by_script))
+    connection(b"FLUSHALL")
+    if way == "functions":
+        connection(b"FUNCTION", b"DELETE", LIBRARY.encode())
+    if name != "fakeredis":
+        connection.close()
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_server_answers_as_the_vectors_say(connection: Connection, name: str) -> None:
-    assert wrong_replies(lambda step: connection(*words_of(step)), FILES[name]) == []
+def test_every_server_answers_as_the_vectors_say(answer: Callable[[Json], Reply], name: str) -> None:
+    assert wrong_replies(answer, FILES[name]) == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_another_reply_is_told(expected: Json, reply: Any) -> None:
 
 
 def test_the_files_are_what_the_declared_cases_make(servers: dict[str, Server]) -> None:
-    """If this fails: run tests/vectors/make.py, and read what it changed."""
+    """If this fails: run tests/golden/make.py, and read what it changed."""
     wire = Wire(f"{servers['valkey9'].folder}/s")
     assert make.made(wire) == make.stored()
     wire(b"FLUSHALL")
@@ -96,14 +103,10 @@ def test_a_vector_that_changes_is_told_in_the_changelog() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_every_error_that_a_script_names_is_in_a_vector_of_it(script: Script) -> None:
-    errors = re.search(r"^Errors +(.*(?:\n .*)*)", script.header, re.MULTILINE)
-    assert errors
-    named = set(CODES.findall(errors[1])) - REDIS_OWN
     steps = [step for file in FILES.values() for case in file["cases"] for step in case["steps"]]
     replies = [step["reply"] for step in steps if step.get("script") == script.name]
     answered = {reply["error"].split(" ", 1)[0] for reply in replies if "error" in reply}
-    assert named
-    assert answered - REDIS_OWN == named
+    assert answered == set(contract_of(script).errors)
 
 
 @pytest.mark.parametrize("name", FILES)

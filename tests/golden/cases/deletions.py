@@ -1,6 +1,6 @@
 """delete_entity and sweep_members."""
 
-from vectors.declaring import (
+from golden.declaring import (
     Step,
     T,
     Word,

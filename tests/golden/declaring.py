@@ -8,7 +8,7 @@ import json
 import struct
 from typing import Any, NamedTuple
 
-from vectors.forms import Json, as_word
+from golden.forms import Json, as_word
 
 Word = str | bytes | int
 

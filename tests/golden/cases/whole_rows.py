@@ -1,6 +1,6 @@
 """replace_rows and repack_rows."""
 
-from vectors.declaring import (
+from golden.declaring import (
     NEVER,
     Step,
     T,

@@ -1,6 +1,6 @@
 """record_events and the sliding windows. Windows of 2,700 years hold what is long ago: what they say does not move."""
 
-from vectors.declaring import (
+from golden.declaring import (
     LEAVE,
     T,
     call,

@@ -1,6 +1,6 @@
 """get_features: names, layouts, services, options, metadata, and who is known."""
 
-from vectors.declaring import (
+from golden.declaring import (
     NEVER,
     Step,
     T,

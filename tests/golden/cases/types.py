@@ -1,6 +1,6 @@
 """Types: which texts are taken, what is stored, what comes back."""
 
-from vectors.declaring import Case, call, case, floats, get, get_batch, keys, look, schema, store, upsert
+from golden.declaring import Case, call, case, floats, get, get_batch, keys, look, schema, store, upsert
 
 INTS = ("0", "1", "-1", "127", "128", "255", "256", "65535", "65536", "2147483647", "2147483648",
         "4294967295", "4294967296", "9007199254740991", "9007199254740992", "9007199254740993",

@@ -1,6 +1,6 @@
 """apply_schema and describe_entity: what is declared, and what callers learn of it."""
 
-from vectors.declaring import Step, call, case, fails, look, schema, store
+from golden.declaring import Step, call, case, fails, look, schema, store
 
 EVERYTHING = (
     *("f", "float", "i", "int", "b", "bool", "s", "string", "v", "float32[2]", "w", "float32[1]"),

@@ -1,6 +1,6 @@
 """upsert_features: verdicts, rejected rows, marks, event times of each feature."""
 
-from vectors.declaring import (
+from golden.declaring import (
     FORGET,
     LEAVE,
     NEVER,
@@ -168,7 +168,10 @@ CASES = [
             )
             for key in ("user:bob:features", "user:schema", "all_users", "item:ann:features", "user:ann:features ")
         ),
-        call("upsert_features", ["user:schema", "all_users", "user:ann:features"], T, "1", "f", "ann", "1"),
+        fails(
+            call("upsert_features", ["user:schema", "all_users", "user:ann:features"], T, "1", "f", "ann", "1"),
+            "WRONGTYPE",
+        ),
         get_batch("f", "ann", "bob", "cid"),
         look("HGET", "user:schema", "f"),
     ),

@@ -1,6 +1,6 @@
 """increment_features: all of the amounts or none."""
 
-from vectors.declaring import (
+from golden.declaring import (
     T,
     call,
     case,

@@ -1,6 +1,6 @@
 """get_features_batch: rows aligned with the ids."""
 
-from vectors.declaring import (
+from golden.declaring import (
     Step,
     T,
     call,

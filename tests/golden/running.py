@@ -6,10 +6,11 @@ from typing import Protocol
 
 import hiredis
 
+from featurestore.contract.library import LIBRARY, function_library
 from featurestore.contract.scripts import SCRIPTS
-from vectors.forms import Json, Reply, differences, word_bytes
+from golden.forms import Json, Reply, differences, word_bytes
 
-SHA_OF = {script.name: script.sha for script in SCRIPTS}
+SCRIPT = {script.name: script for script in SCRIPTS}
 
 
 class Connection(Protocol):
@@ -51,7 +52,12 @@ class Wire:
 
 def by_script(script: str) -> list[bytes]:
     """Return the first words of a call by EVALSHA."""
-    return [b"EVALSHA", SHA_OF[script].encode()]
+    return [b"EVALSHA", SCRIPT[script].sha.encode()]
+
+
+def by_function(script: str) -> list[bytes]:
+    """Return the first words of a call by FCALL."""
+    return [b"FCALL", SCRIPT[script].function.encode()]
 
 
 def load_scripts(connection: Connection) -> None:
@@ -59,6 +65,12 @@ def load_scripts(connection: Connection) -> None:
     for script in SCRIPTS:
         loaded = connection(b"SCRIPT", b"LOAD", script.source.encode())
         assert loaded == script.sha.encode(), loaded
+
+
+def load_functions(connection: Connection) -> None:
+    """Load the library of functions."""
+    loaded = connection(b"FUNCTION", b"LOAD", b"REPLACE", function_library().encode())
+    assert loaded == LIBRARY.encode(), loaded
 
 
 def wrong_replies(answer: Callable[[Json], Reply], content: Json) -> list[str]:

@@ -1,6 +1,6 @@
 """Event times: which texts are taken, what they mean, what is refused."""
 
-from vectors.declaring import (
+from golden.declaring import (
     NEVER,
     T,
     Word,
