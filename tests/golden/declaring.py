@@ -145,7 +145,7 @@ def replace(layout: str, names: str, *rows: Any, time: Word = T, entity: str = "
 def layout_of(*words: str, rules: tuple[str, ...] = ()) -> str:
     """Return the layout of a schema of these features: name, type …; and rules, sorted: word, value …"""
     text = "".join(json.dumps(each, separators=(",", ":")) for each in (words, rules) if each)
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]
+    return "@" + hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:7]
 
 
 def strings(*words: Word) -> bytes:

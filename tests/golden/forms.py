@@ -54,7 +54,7 @@ def differences(expected: Json, reply: Reply) -> str:
 
 def _meaning(reply: bytes) -> dict[str, Json]:
     """Return what msgpack says, and the digest before it; nothing of another string."""
-    start = 8 if re.match(rb"[0-9a-f]{8}[\x80-\x9f\xdc-\xdf]", reply) else 0
+    start = 8 if re.match(rb"@[0-9a-f]{7}[\x80-\x9f\xdc-\xdf]", reply) else 0
     if len(reply) == start or not (0x80 <= reply[start] < 0xA0 or reply[start] in (0xDC, 0xDE)) or _is_text(reply):
         return {}
     value, end = _unpacked(reply, start)

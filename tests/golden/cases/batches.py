@@ -17,7 +17,7 @@ from golden.declaring import (
 )
 
 DECLARED = ("f", "float", "i", "int", "s", "string")
-LAYOUT = "@" + layout_of(*DECLARED)
+LAYOUT = layout_of(*DECLARED)
 SET_UP = (
     schema(*DECLARED),
     upsert("f i s", ("ann", "0.5", "7", "x"), ("bob", "1", "-1", "")),
@@ -66,9 +66,9 @@ CASES = [
     case(
         "another layout than the schema's",
         *SET_UP,
-        get_batch("@00000000", "ann"),
-        get_batch("@00000000", "nobody"),
-        get_batch("?current @00000000", "ann"),
+        get_batch("@0000000", "ann"),
+        get_batch("@0000000", "nobody"),
+        get_batch("?current @0000000", "ann"),
         schema("new", "bool"),
         get_batch(LAYOUT, "ann", "bob", "nobody"),
         get_batch(f"?current {LAYOUT}", "ann", "bob", "nobody"),

@@ -108,7 +108,7 @@ CASES = [
             schema(*words)
             for words in (
                 *(("@unknown", "1"), ("@", "1"), ("@ttl:f", "1"), ("@version", "5"), ("@features", "[]")),
-                *(("@layout", "00000000"), ("@rules", "[]"), ("@join_key:f", "x")),
+                *(("@layout", "@0000000"), ("@rules", "[]"), ("@join_key:f", "x")),
                 *(
                     (word, value)
                     for word in ("@ttl", "@max_age", "@max_age:f", "@tombstone", "@max_ahead")

@@ -23,7 +23,7 @@ from golden.declaring import (
 )
 
 DECLARED = ("f", "float", "i", "int", "s", "string")
-LAYOUT = "@" + layout_of(*DECLARED)
+LAYOUT = layout_of(*DECLARED)
 SET_UP = schema(*DECLARED)
 
 CASES = [
@@ -131,12 +131,12 @@ CASES = [
         upsert(f"?verdicts {LAYOUT}", ("ann", "1", "2", "x")),
         upsert(f"?verdicts {LAYOUT} @event_time", ("bob", T, "1", "2", "x")),
         upsert(f"?verdicts {LAYOUT} s f", ("ann", "y", "5")),
-        upsert("@00000000 f", ("ann", "9")),
-        upsert("@00000000", ("ann", "9", "9", "z")),
+        upsert("@0000000 f", ("ann", "9")),
+        upsert("@0000000", ("ann", "9", "9", "z")),
         get_batch("", "ann", "bob"),
         upsert("@row f", ("ann", "9")),
         upsert("@ f", ("ann", "9")),
-        upsert("f @00000000", ("ann", "9", "9")),
+        upsert("f @0000000", ("ann", "9", "9")),
     ),
     case(
         "a row whose key holds no hash is rejected, the others are written",
