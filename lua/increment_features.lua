@@ -1,8 +1,8 @@
 --[[
 Adds to numeric features of one entity, so that counters need no read before the write. All of them or none.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id
@@ -14,7 +14,7 @@ ARGV[3…]           name, amount, name, amount …: features of type float or i
 Reply    a msgpack array with the new value of each; nil, and nothing is written, when the entity was deleted at
          or after that time, or would have expired since.
 Errors   BADARGS, BADID, BADTIME, BADTYPE (also for a result beyond 2^53 or beyond a float), NOSCHEMA, UNDECLARED, and
-         Redis's own (OOM, READONLY, WRONGTYPE). After an error nothing has been written.
+         Redis's own (NOPERM, OOM, READONLY, WRONGTYPE). After an error nothing has been written.
 Cost     O(features)
 ]]
 local function increment_features(KEYS, ARGV)

@@ -3,18 +3,18 @@ Writes features of many entities. Each row stands or falls by itself: a row that
 others are written. Features not named keep what is stored. A value is written only if its event time is not older than
 that of the feature's stored value, so that late and repeated rows cannot undo newer ones.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each row's entity, whose key carries the row's id
 
 ARGV[1]  time      event time of all rows, in ms since 1970 or ISO 8601; empty: now, by Redis's clock, whatever is
                    stored
 ARGV[2]  n         how many names and options follow
 ARGV[3…] names     the features that each row gives. Options stand before them: `?overwrite` writes values that are
-                   older than the stored ones too; `?verdicts` asks for the fourth part of the reply. A first name
-                   '@' .. layout makes sure that the schema has that layout still, and alone stands for all features
-                   of it. `@event_time` before the features' names is a column with the event time of each row (empty:
-                   that of all rows)
+                   older than the stored ones too; `?verdicts` asks for the fourth part of the reply. A first name that
+                   is a layout makes sure that the schema still has it, and alone stands for all features of it.
+                   `@event_time` before the features' names is a column with the event time of each row (empty: that
+                   of all rows)
 then     rows      for each hash: the id, then a value for each name but options and the layout. Two bytes that no value
                    may be are marks: FF alone removes the feature, FE alone leaves what is stored.
 
@@ -23,8 +23,8 @@ Reply    array of 3: how many rows were written; how many were skipped because a
          BADTIME, BADTYPE or WRONGTYPE) and the reason as text. On demand a fourth, a letter for each row: C created,
          A applied, P partly stale, S stale, D duplicate (the same values of the same time were there), R rejected;
          C, A, P and D count as written.
-Errors   BADARGS, BADTIME, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (OOM, READONLY, WRONGTYPE for a members
-         or schema key of another type). After an error nothing has been written.
+Errors   BADARGS, BADTIME, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (NOPERM, OOM, READONLY, WRONGTYPE for a
+         members or schema key of another type). After an error nothing has been written.
 Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that give every feature need no read for
          it, others one HMGET.
 ]]
