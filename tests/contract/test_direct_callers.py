@@ -204,20 +204,18 @@ def replica(servers: dict[str, Server], tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_replica_reads_by_either_command_and_writes_nothing(servers: dict[str, Server], replica: Server) -> None:
-    primary, beside = Wire(f"{servers['redis7'].folder}/s"), Wire(f"{replica.folder}/s")
-    primary(b"FLUSHALL")
-    load_scripts(primary)
-    keys = ["all_users", "user:schema", "user:ann:features"]
-    assert primary(*words_of({"script": "apply_schema", "keys": ["user:schema"], "args": ["n", "int"]})) == 1
-    write = {"script": "upsert_features", "keys": keys, "args": ["", "1", "n", "ann", "7"]}
-    primary(*words_of(write))
-    wait_until(lambda: beside(b"SISMEMBER", b"all_users", b"ann") == 1, what="the write on the replica")
-    read = {"script": "get_features", "keys": keys, "args": ["ann", "n"]}
-    assert str(beside(*words_of(read))).startswith("NOSCRIPT")
-    load_scripts(beside)
-    for command in (b"EVALSHA", b"EVALSHA_RO"):
-        assert beside(*words_of(read, lambda name: [command, SCRIPT[name].sha.encode()])) == b"\x91\x07"  # noqa: B023
-    assert str(beside(*words_of(write))).startswith("READONLY")
-    primary(b"FLUSHALL")
-    primary.close()
-    beside.close()
+    with Wire(f"{servers['redis7'].folder}/s") as primary, Wire(f"{replica.folder}/s") as beside:
+        primary(b"FLUSHALL")
+        load_scripts(primary)
+        keys = ["all_users", "user:schema", "user:ann:features"]
+        assert primary(*words_of({"script": "apply_schema", "keys": ["user:schema"], "args": ["n", "int"]})) == 1
+        write = {"script": "upsert_features", "keys": keys, "args": ["", "1", "n", "ann", "7"]}
+        primary(*words_of(write))
+        wait_until(lambda: beside(b"SISMEMBER", b"all_users", b"ann") == 1, what="the write on the replica")
+        read = {"script": "get_features", "keys": keys, "args": ["ann", "n"]}
+        assert str(beside(*words_of(read))).startswith("NOSCRIPT")
+        load_scripts(beside)
+        for command in (b"EVALSHA", b"EVALSHA_RO"):
+            assert beside(*words_of(read, lambda name: [command, SCRIPT[name].sha.encode()])) == b"\x91\x07"  # noqa: B023
+        assert str(beside(*words_of(write))).startswith("READONLY")
+        primary(b"FLUSHALL")
