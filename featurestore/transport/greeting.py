@@ -10,7 +10,7 @@ from collections.abc import Generator
 from featurestore.contract.doors import is_unknown
 from featurestore.contract.library import LIBRARY, VERSION_FUNCTION, function_library, serves
 from featurestore.contract.resp import Reply
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, UnavailableError
 
 _logger = logging.getLogger("featurestore")
 
@@ -18,14 +18,17 @@ NO_FUNCTIONS = "this server has no functions: Redis has them from 7.0 on, and so
 
 
 def make_sure_of_library() -> Generator[tuple[str, ...], Reply | FeatureStoreError, str | None]:
-    """Yield commands, be sent the replies, and return why no function can be called here; None if that is not so.
+    """Yield commands, be sent the replies, and return why this connection is of no use; None if it is.
 
-    A library that is missing, or older than this package, is loaded. If it cannot be, the calls will tell why.
+    A library that is missing, or older than this package, is loaded. If it cannot be, the calls will tell why. A server
+    that cannot tell yet, being about to load its data, is to be asked again on another connection.
     """
     told = yield ("FCALL", VERSION_FUNCTION, "0")
     if isinstance(told, FeatureStoreError):
         if lacks_functions(told):
             return f"{NO_FUNCTIONS}; FEATURESTORE_CALL=scripts goes by EVALSHA"
+        if isinstance(told, UnavailableError):
+            return str(told)
         if not is_unknown(told):
             return None
     elif isinstance(told, bytes) and serves(told):

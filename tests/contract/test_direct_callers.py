@@ -14,7 +14,7 @@ from support.servers import EVERYDAY, Server, real, wait_until
 
 from featurestore import Definition, FeatureStore
 from featurestore.contract.library import LIBRARY
-from featurestore.contract.manifest import contract_of
+from featurestore.contract.manifest import built_files, contract_of
 from featurestore.contract.scripts import SCRIPTS, Script
 
 ROOT = Path(__file__).parents[2]
@@ -63,19 +63,23 @@ def test_the_table_of_costs_has_a_line_for_each_script_and_those_that_its_progra
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", " ".join(lines))) == set(SCRIPT)
 
 
-def test_the_client_in_ten_lines_reads(servers: dict[str, Server], tmp_path: Path) -> None:
+def test_the_client_in_ten_lines_reads(
+    servers: dict[str, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = servers["valkey9"]
-    for script in SCRIPTS:
-        (tmp_path / f"{script.name}.lua").write_text(script.source)
+    for name, text in built_files().items():
+        path = tmp_path / "build" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
     with FeatureStore.connect(server.url, timeout=5) as store:
         store.transport.command("FLUSHALL")
         store.apply(Definition({"age": "float", "country": "string"}))
         store.upsert([("ann", {"age": 31.5, "country": "DE"})])
         (example,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
         assert "port=6379" in example
-        assert '"build/scripts"' in example
         names: dict[str, Any] = {}
-        exec(example.replace("6379", str(server.port)).replace("build/scripts", str(tmp_path)), names)
+        exec(example.replace("6379", str(server.port)), names)
         assert names["get"]("ann") == {"age": 31.5, "country": "DE"}
         assert names["get"]("nobody") is None
         names["client"].close()
@@ -204,20 +208,18 @@ def replica(servers: dict[str, Server], tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_replica_reads_by_either_command_and_writes_nothing(servers: dict[str, Server], replica: Server) -> None:
-    primary, beside = Wire(f"{servers['redis7'].folder}/s"), Wire(f"{replica.folder}/s")
-    primary(b"FLUSHALL")
-    load_scripts(primary)
-    keys = ["all_users", "user:schema", "user:ann:features"]
-    assert primary(*words_of({"script": "apply_schema", "keys": ["user:schema"], "args": ["n", "int"]})) == 1
-    write = {"script": "upsert_features", "keys": keys, "args": ["", "1", "n", "ann", "7"]}
-    primary(*words_of(write))
-    wait_until(lambda: beside(b"SISMEMBER", b"all_users", b"ann") == 1, what="the write on the replica")
-    read = {"script": "get_features", "keys": keys, "args": ["ann", "n"]}
-    assert str(beside(*words_of(read))).startswith("NOSCRIPT")
-    load_scripts(beside)
-    for command in (b"EVALSHA", b"EVALSHA_RO"):
-        assert beside(*words_of(read, lambda name: [command, SCRIPT[name].sha.encode()])) == b"\x91\x07"  # noqa: B023
-    assert str(beside(*words_of(write))).startswith("READONLY")
-    primary(b"FLUSHALL")
-    primary.close()
-    beside.close()
+    with Wire(f"{servers['redis7'].folder}/s") as primary, Wire(f"{replica.folder}/s") as beside:
+        primary(b"FLUSHALL")
+        load_scripts(primary)
+        keys = ["all_users", "user:schema", "user:ann:features"]
+        assert primary(*words_of({"script": "apply_schema", "keys": ["user:schema"], "args": ["n", "int"]})) == 1
+        write = {"script": "upsert_features", "keys": keys, "args": ["", "1", "n", "ann", "7"]}
+        primary(*words_of(write))
+        wait_until(lambda: beside(b"SISMEMBER", b"all_users", b"ann") == 1, what="the write on the replica")
+        read = {"script": "get_features", "keys": keys, "args": ["ann", "n"]}
+        assert str(beside(*words_of(read))).startswith("NOSCRIPT")
+        load_scripts(beside)
+        for command in (b"EVALSHA", b"EVALSHA_RO"):
+            assert beside(*words_of(read, lambda name: [command, SCRIPT[name].sha.encode()])) == b"\x91\x07"  # noqa: B023
+        assert str(beside(*words_of(write))).startswith("READONLY")
+        primary(b"FLUSHALL")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 from support.servers import Server, real, wait_until
 
@@ -10,7 +11,7 @@ from featurestore import SyncTransport
 from featurestore.contract.library import LIBRARY, VERSION_FUNCTION, build, function_library
 from featurestore.contract.manifest import manifest
 from featurestore.contract.resp import Reply, Word
-from featurestore.contract.scripts import SCRIPTS
+from featurestore.contract.scripts import CONTRACT, SCRIPTS
 from featurestore.errors import FeatureStoreError, WriteRefusedError
 
 Call = tuple[str, Sequence[Word], Sequence[Word]]
@@ -153,6 +154,12 @@ def test_full_memory_stops_no_read_and_nothing_that_makes_room(library: SyncTran
 
 def test_the_library_tells_its_build(library: SyncTransport) -> None:
     assert library.command("FCALL_RO", VERSION_FUNCTION, 0) == build().encode()
+
+
+def test_an_entity_is_described_with_the_contract_that_the_names_have(library: SyncTransport) -> None:
+    library.command("FCALL", "featurestore_1_apply_schema", 1, "user:schema", "plays", "int")
+    described = library.command("FCALL_RO", "featurestore_1_describe_entity", 1, "user:schema")
+    assert msgspec.msgpack.decode(described)["contract"] == CONTRACT
 
 
 def test_redis_knows_the_flags_that_the_manifest_has(library: SyncTransport) -> None:

@@ -91,10 +91,9 @@ def test_another_reply_is_told(expected: Json, reply: Any) -> None:
 
 def test_the_files_are_what_the_declared_cases_make(servers: dict[str, Server]) -> None:
     """If this fails: run tests/golden/make.py, and read what it changed."""
-    wire = Wire(f"{servers['valkey9'].folder}/s")
-    assert make.made(wire) == make.stored()
-    wire(b"FLUSHALL")
-    wire.close()
+    with Wire(f"{servers['valkey9'].folder}/s") as wire:
+        assert make.made(wire) == make.stored()
+        wire(b"FLUSHALL")
 
 
 def test_a_vector_that_changes_is_told_in_the_changelog() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from featurestore.ingest.writer import BulkWriter
 from support.kinds import Kind, over_each
+from support.scripted_async import reply_once
 from support.servers import Server
 
-from featurestore import AccessDeniedError, Definition, RedisError, WriteRefusedError
+from featurestore import AccessDeniedError, Definition, RedisError, UnavailableError, WriteRefusedError
 from featurestore.contract.library import LIBRARY, VERSION_FUNCTION, build, function_library
 from featurestore.contract.scripts import SCRIPTS
 
@@ -108,6 +109,19 @@ async def test_a_server_without_functions_is_told_in_clear_words(kind: Kind, ser
     told = "this server has no functions: Redis has them from 7.0 on, and so has Valkey; FEATURESTORE_CALL=scripts"
     with pytest.raises(RedisError, match=told):
         await kind.delete(transport, "nobody")
+
+
+@over_each
+async def test_a_server_that_cannot_tell_yet_is_asked_again_on_another_connection(kind: Kind) -> None:
+    told = build().encode()
+    loading, serving = reply_once(b"-LOADING Redis is loading\r\n"), reply_once(b"$%d\r\n%s\r\n" % (len(told), told))
+    async with kind.server(loading, serving) as server:
+        transport = kind.connect(server.url, call="functions")
+        with pytest.raises(UnavailableError, match="LOADING"):
+            await transport.command("ECHO", "x")
+        kind.without_pause(transport)
+        assert await transport.command("ECHO", "x") == b"x"
+        assert server.received == [[b"FCALL", b"featurestore_1_version", b"0"]] * 2 + [[b"ECHO", b"x"]]
 
 
 @over_each

@@ -51,12 +51,12 @@ def record(connection: Connection, step: Step) -> Json:
 
 def unclocked(reply: Json, place: tuple[int, ...], least: int) -> Json:
     """Return a reply with the number at a place taken for one that depends on the clock."""
-    if place:
+    if place and "array" in reply:
         items = list(reply["array"])
         items[place[0]] = unclocked(items[place[0]], place[1:], least)
         return {"array": items}
-    if "int" not in reply or reply["int"] < least:
-        raise SystemExit(f"{reply} is no integer of {least} or more")
+    if place or "int" not in reply or reply["int"] < least:
+        raise SystemExit(f"{reply}: not what was expected at {place}, or less than {least}")
     return {"int_at_least": least}
 
 
@@ -113,9 +113,8 @@ def main() -> None:
         server = Server(str(get_binary_path()), Path(folder))
         server.start()
         try:
-            wire = Wire(f"{folder}/s")
-            now = made(wire)
-            wire.close()
+            with Wire(f"{folder}/s") as wire:
+                now = made(wire)
         finally:
             server.stop()
     before = stored()

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 import hiredis
 
@@ -44,6 +44,12 @@ class Wire:
             assert data, "the server closed the connection"
             self._reader.feed(data)
         return reply
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close it."""

@@ -81,6 +81,9 @@ def test_a_server_answers_by_functions_alone(
             assert (put.status_code, put.json()["features"]["age"]) == (200, 31.0)
             for _ in range(3):
                 assert client.get("/features/ann").json()["features"]["country"] == "IS"
+            assert run_redis(environment, "FUNCTION", "FLUSH") == "OK"
+            for _ in range(2):
+                assert client.get("/features/ann").json()["features"]["country"] == "IS"
             batch = client.post("/features/batch", json={"user_ids": ["ann", "bob"]}).json()
             assert [row["features"] is None for row in batch] == [False, True]
             assert client.delete("/features/ann", headers=KEY).status_code == 204

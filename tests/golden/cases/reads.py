@@ -181,8 +181,7 @@ CASES = [
         with_metadata("ann"),
         with_metadata(
             "ann",
-            "@"
-            + layout_of(
+            layout_of(
                 "f", "float", "i", "int", "s", "string", "d", "int", "v", "float32[1]", rules=("@default:d", "3")
             ),
         ),
