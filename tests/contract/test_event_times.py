@@ -172,8 +172,8 @@ def test_a_value_grows_stale_while_its_packed_row_stays(store: FeatureStore, tra
 
 
 def test_one_pipeline_does_not_keep_alive_what_another_let_expire(store: FeatureStore, transport: Transport) -> None:
-    declare(store, ttl="400ms")
-    store.upsert([("u", {"age": 1.0})], event_time=now_ms(transport) - 200)
+    declare(store, ttl="1s")
+    store.upsert([("u", {"age": 1.0})], event_time=now_ms(transport) - 400)  # the next one has 600 ms
 
     def age_after_another_write() -> Any:
         store.upsert([("u", {"n": 1})])  # which puts off the expiry of the whole hash
