@@ -146,7 +146,8 @@ def test_events_with_another_key_are_rejected(store: FeatureStore) -> None:
 def test_what_is_no_hash_is_not_deleted(stocked: FeatureStore) -> None:
     transport = stocked.transport
     transport.command("RPUSH", "user:odd:features", "x")
-    for arguments in (["odd"], ["odd", "", "1000"], ["odd", TIME]):
+    calls: list[list[Word]] = [["odd"], ["odd", "", "1000"], ["odd", TIME]]
+    for arguments in calls:
         with pytest.raises(RedisError, match="WRONGTYPE"):
             transport.run(DELETE_ENTITY, [*SHARED, *hashes("odd")], arguments)
     assert transport.command("LRANGE", "user:odd:features", 0, -1) == [b"x"]
@@ -163,9 +164,9 @@ def test_a_schema_is_stored_where_a_schema_belongs(stocked: FeatureStore, key: s
 def test_without_a_schema_nothing_is_removed(stocked: FeatureStore) -> None:
     transport = stocked.transport
     transport.command("DEL", "user:schema", "user:ann:features")
-    for script, arguments in ((SWEEP_MEMBERS, ["ann"]), (DELETE_ENTITY, ["ann"])):
+    for script in (SWEEP_MEMBERS, DELETE_ENTITY):
         with pytest.raises(NoSchemaError):
-            transport.run(script, [*SHARED, *hashes("ann")], arguments)
+            transport.run(script, [*SHARED, *hashes("ann")], ["ann"])
     assert transport.command("SCARD", "all_users") == 2
 
 
@@ -254,7 +255,11 @@ def test_whatever_a_stored_row_is_nothing_fails_on_it(stocked: FeatureStore, sto
     keys = [*SHARED, *hashes("ann")]
     assert msgspec.msgpack.decode(transport.run(GET_FEATURES, keys, ["ann", "age", "n"])) == [1.5, 1]
     assert transport.run(GET_FEATURES, keys, ["ann", "?metadata", "age"])[1] == TIME
-    for script, arguments in ((GET_FEATURES, ["ann", layout]), (GET_FEATURES_BATCH, [1, layout, "ann"])):
+    calls: list[tuple[Script, list[Word]]] = [
+        (GET_FEATURES, ["ann", layout]),
+        (GET_FEATURES_BATCH, [1, layout, "ann"]),
+    ]
+    for script, arguments in calls:
         reply = transport.run(script, keys, arguments)
         (found,) = reply if isinstance(reply, list) else [reply]
         assert found.startswith(layout.encode())
