@@ -1,8 +1,8 @@
 --[[
 Reads the features of one entity, typed by the schema.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id, as it stands in the set

@@ -1,8 +1,8 @@
 --[[
 Adds to numeric features of one entity, so that counters need no read before the write. All of them or none.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id

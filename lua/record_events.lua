@@ -2,8 +2,8 @@
 Counts events in the sliding windows that the schema declares, such as count(10m) or sum(amount, 1h). Each event stands
 or falls by itself.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each event's entity, whose key carries the event's id
 
 ARGV[1]  time      event time of all events, in ms since 1970 or ISO 8601; empty: now, by Redis's clock
@@ -18,8 +18,7 @@ Reply    array of 4: how many events were counted; how many were skipped, being 
          position, counted from 0, its code (BADID, BADTIME, BADTYPE or WRONGTYPE) and the reason as text; and a letter
          for each event: C the first thing known of the entity, A counted, S skipped, D counted already, R rejected.
 Errors   BADARGS, BADTIME, NOSCHEMA, UNDECLARED (the schema has no windows, or none that sums a field), and Redis's own
-         (NOPERM, OOM, READONLY, WRONGTYPE).
-         After an error nothing has been written.
+         (NOPERM, OOM, READONLY, WRONGTYPE). After an error nothing has been written.
 Cost     O(events * features). A window keeps at most 120 numbers an entity, whatever happens; `@seen`, the digests
          of ids, has at most 1 KiB.
 ]]

@@ -1,8 +1,8 @@
 --[[
 Builds the packed rows of entities that have none, or one of an older layout or past its time, out of their fields.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each entity, whose key carries its id
 
 ARGV[1…] ids       one for each hash, in the same order

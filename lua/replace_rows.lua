@@ -5,8 +5,8 @@ something newer is stored, where the entity was deleted at that time, where the 
 id, where the time is none or too far ahead, where the packed row is none of the layout, and where the row is too old to
 be served. The caller sends such a row through upsert_features, which tells what is wrong with it.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each row's entity, whose key carries the row's id
 
 ARGV[1]  layout    of the schema that the rows are made by; all of its features are scalars

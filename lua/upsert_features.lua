@@ -3,8 +3,8 @@ Writes features of many entities. Each row stands or falls by itself: a row that
 others are written. Features not named keep what is stored. A value is written only if its event time is not older than
 that of the feature's stored value, so that late and repeated rows cannot undo newer ones.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each row's entity, whose key carries the row's id
 
 ARGV[1]  time      event time of all rows, in ms since 1970 or ISO 8601; empty: now, by Redis's clock, whatever is

@@ -1,5 +1,5 @@
--- The error reply to a caller who may not call a command that writes; nil where he may. Redis 6.2 cannot be asked: there
--- a call tells that cannot do anything, for what it asks of a hash, the one at the key `hash`.
+-- The error reply to a caller who may not call a command that writes; nil where he may. Redis 6.2 cannot be asked. A
+-- call tells there that cannot do anything, for what it asks of a hash, the one at the key `hash`.
 local function refusal(hash, command, key, ...)
   if redis.acl_check_cmd then
     if redis.acl_check_cmd(command, key, ...) then return nil end
