@@ -18,16 +18,17 @@ from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
 from support.quick import is_quick, python_alone
 from support.resp3 import Resp3Transport
-from support.servers import EVERYDAY, UNDER_TEST, Server, real
+from support.servers import EVERYDAY, Server, real
 from support.tls import make_certificate
 from support.whole_rows import FEATURES
 
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
+from featurestore.settings import CallBy
 
 collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
 
-BACKENDS = (*UNDER_TEST, *(f"{name}-resp3" for name in UNDER_TEST)) or ("fakeredis", *EVERYDAY)
-"""Servers; with `-resp3` behind it, one whose scripts are called over RESP3."""
+BACKENDS = real(*("fakeredis", *EVERYDAY, "valkey9-functions", "redis7-functions"), ways=("", "-resp3", "-functions"))
+"""Servers; with `-resp3` behind it, one whose scripts are called over RESP3, with `-functions`, one by FCALL."""
 
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
 
@@ -103,7 +104,8 @@ def shared_transport(request: pytest.FixtureRequest, servers: dict[str, Server])
         yield FakeTransport()
     else:
         kind = Resp3Transport if "resp3" in how else SyncTransport
-        transport = kind(servers[name].socket_url, timeout=5, connect_timeout=5)
+        call: CallBy = "functions" if "functions" in how else "scripts"
+        transport = kind(servers[name].socket_url, timeout=5, connect_timeout=5, call=call)
         yield transport
         transport.close()
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -90,6 +90,12 @@ UNDER_TEST = tuple(os.environ.get("SERVERS_UNDER_TEST", "").split())
 """The servers that it names."""
 
 
-def real(*names: str) -> tuple[str, ...]:
-    """Return the names of the servers that a test is for: those given, or those that `make test-servers` names."""
-    return UNDER_TEST or names
+def real(*names: str, ways: Sequence[str] = ("",)) -> tuple[str, ...]:
+    """Return what a test is for: the names given or, where `make test-servers` names servers, each of these.
+
+    Args:
+        names: Servers, perhaps with one of `ways` behind their names.
+        ways: How a server is called: `-resp3`, over that protocol; `-functions`, by FCALL, which Redis 6.2 has not.
+    """
+    each = tuple(f"{name}{way}" for name in UNDER_TEST for way in ways)
+    return tuple(name for name in each if name != "redis62-functions") or names
