@@ -70,7 +70,7 @@ local function apply_schema(KEYS, ARGV)
     return redis.error_reply('BADARGS a schema has at most ' .. MOST .. ' features')
   end
   for _, command in ipairs({ 'HSET', 'HDEL' }) do
-    failure = forbidden(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@')
+    failure = refusal(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@')
     if failure then return failure end
   end
   if KEYS[2] then
