@@ -70,7 +70,8 @@ local function apply_schema(KEYS, ARGV)
     return redis.error_reply('BADARGS a schema has at most ' .. MOST .. ' features')
   end
   for _, command in ipairs({ 'HSET', 'HDEL' }) do
-    if not may(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@') then return forbidden(command) end
+    failure = refusal(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@')
+    if failure then return failure end
   end
   if KEYS[2] then
     local added = redis.pcall('SADD', KEYS[2], KEYS[1])

@@ -24,26 +24,25 @@ Cost     O(events * features). A window keeps at most 120 numbers an entity, wha
 ]]
 local function record_events(KEYS, ARGV)
   -- @include call_time
+  -- @include clock
   -- @include count
-  -- @include event_time
   -- @include event
-  -- @include permissions
+  -- @include write_permissions
   -- @include rows
   -- @include schema
-  -- @include text
-  -- @include usage
   local field_count, event_count = parse_count(ARGV[2], 2000), #KEYS - 2
   local fields = field_count and { unpack(ARGV, 3, math.min(2 + field_count, #ARGV)) } or {}
   local timed = fields[1] == '@event_time' and 1 or 0
   local stride = 1 + #fields
   if not field_count or event_count < 1 or #ARGV ~= 2 + field_count + event_count * stride then
+    -- @include usage
     return usage('keys members, schema, hash per event; then time, n, n fields (at most 2000), and an id and a number'
       .. ' per field for each event', KEYS, ARGV,
       field_count and event_count > 0 and 2 + field_count + event_count * stride)
   end
   local declared, failure = read_layout(KEYS[2])
   if failure then return failure end
-  local latest = latest_time(declared)
+  local latest = now() + declared.max_ahead
   local time
   time, failure = read_call_time(ARGV[1], latest)
   if failure then return failure end
@@ -56,6 +55,7 @@ local function record_events(KEYS, ARGV)
   end
   for position = 1 + timed, #fields do
     if not summed[fields[position]] then
+      -- @include text
       return redis.error_reply('UNDECLARED ' .. shown(fields[position]) .. ' of an event is summed by no window')
     end
   end

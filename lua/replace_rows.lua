@@ -30,8 +30,7 @@ local function replace_rows(KEYS, ARGV)
   -- @include clock
   -- @include complete_rows
   -- @include count
-  -- @include event_time
-  -- @include permissions
+  -- @include write_permissions
   -- @include schema
   -- @include schema_errors
   -- @include usage
@@ -48,7 +47,7 @@ local function replace_rows(KEYS, ARGV)
   if not words then return usage(WANTED, KEYS, ARGV) end
   local declared, failure = read_layout(KEYS[2])
   if failure then return failure end
-  local latest, time = latest_time(declared), false
+  local latest, time = now() + declared.max_ahead, false
   if timed == 0 then time, failure = read_call_time(ARGV[2], latest) end
   if failure then return failure end
   if declared.layout ~= ARGV[1] then return redis.error_reply(SCHEMA_CHANGED) end

@@ -13,6 +13,8 @@ from featurestore.contract.scripts import SCRIPTS
 from featurestore.errors import FeatureStoreError, RedisError
 from featurestore.settings import CallBy
 
+_UNKNOWN = ("NOSCRIPT", "ERR Function not found")
+
 
 class Door:
     """How a server is asked to run the scripts.
@@ -57,12 +59,12 @@ class _Loaded:
         return None
 
 
-_FUNCTION_HEADS = {
-    encode_command(("EVALSHA", script.sha)).partition(b"\r\n")[2]: encode_command(("FCALL", script.function)).partition(
-        b"\r\n"
-    )[2]
-    for script in SCRIPTS
-}
+def _head(*words: str) -> bytes:
+    """Return the words that a call starts with, without the count that stands before them."""
+    return encode_command(words).partition(b"\r\n")[2]
+
+
+_FUNCTION_HEADS = {_head("EVALSHA", script.sha): _head("FCALL", script.function) for script in SCRIPTS}
 """The first two words of a call by EVALSHA → those of the same call by FCALL."""
 
 _HEAD_BYTES = len(next(iter(_FUNCTION_HEADS)))
@@ -90,6 +92,3 @@ def is_unknown(reply: object) -> bool:
     The call did not take place.
     """
     return isinstance(reply, RedisError) and str(reply).startswith(_UNKNOWN)
-
-
-_UNKNOWN = ("NOSCRIPT", "ERR Function not found")

@@ -1,13 +1,14 @@
 """The Lua scripts: found, assembled from their includes, and named by the SHA-1 that EVALSHA takes.
 
 A script's file is its header and one function of its name, which gets KEYS and ARGV. Includes are put inside this
-function, so that their locals are made anew for each call, and a script can answer before they are. A script for
-EVALSHA calls the function at its end; a library of Redis Functions (`library.py`) registers it.
+function, so that their locals are made anew for each call, and a script can answer before they are. What only some
+calls need is included in the block that needs it. A script for EVALSHA calls the function at its end; a library of
+Redis Functions (`library.py`) registers it.
 """
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from featurestore.errors import ConfigurationError
 CONTRACT = 1
 """The major version of the scripts' contract; what is added to a contract leaves it."""
 
-_INCLUDE = re.compile(r"^ *-- @include (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r" *-- @include (\w+)\n")
 _HEADER = re.compile(r"\A--\[\[\n(.*?)\]\]\n", re.DOTALL)
 
 
@@ -76,25 +77,36 @@ def script_folder() -> Path:
 
 
 def assemble(folder: Path, name: str) -> str:
-    """Return the text of a script or an include with what it includes in place, each once, where it is first named."""
-    placed: set[str] = set()
+    """Return the text of a script or an include with what it includes in place.
 
-    def expand(file: Path, within: tuple[str, ...]) -> str:
-        def include(match: re.Match[str]) -> str:
+    An include is known from where it is put to the end of its block, which is where a line stands further left. It is
+    not put in again where it is known.
+    """
+    blocks: list[tuple[int, set[str]]] = []  # indentation, what was included there
+
+    def expand(file: Path, within: tuple[str, ...], indent: int) -> Iterator[str]:
+        for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+            column = indent + len(line) - len(line.lstrip())
+            while line.strip() and blocks and blocks[-1][0] > column:
+                blocks.pop()
+            match = _INCLUDE.fullmatch(line)
+            if match is None:
+                yield line
+                continue
             wanted = match[1]
             if wanted in within:
                 raise ConfigurationError(f"Lua includes in a circle: {' -> '.join((*within, wanted))}")
-            if wanted in placed:
-                return ""
+            if any(wanted in known for _, known in blocks):
+                continue
             included = folder / "include" / f"{wanted}.lua"
             if not included.is_file():
                 raise ConfigurationError(f"{file} includes {wanted}, but {included} does not exist")
-            placed.add(wanted)
-            return expand(included, (*within, wanted))
+            if not blocks or blocks[-1][0] < column:
+                blocks.append((column, set()))
+            blocks[-1][1].add(wanted)
+            yield from expand(included, (*within, wanted), column)
 
-        return _INCLUDE.sub(include, file.read_text(encoding="utf-8"))
-
-    return expand(folder / f"{name}.lua", (name,))
+    return "".join(expand(folder / f"{name}.lua", (name,), 0))
 
 
 def entry(name: str) -> str:

@@ -6,10 +6,9 @@ tests/unit/test_dial.py names whatever is missing. Exceptions of redis-py are ma
 """
 
 import asyncio
-import contextlib
 import math
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from time import monotonic
@@ -36,7 +35,7 @@ from featurestore.errors import (
     error_from_reply,
 )
 from featurestore.settings import CallBy
-from featurestore.transport.greeting import make_sure_of_library
+from featurestore.transport.greeting import Refusal, greeting
 from featurestore.transport.pipeline import GIVEN_UP, Failure
 
 PoolT = TypeVar("PoolT")
@@ -229,14 +228,16 @@ class StreamDialler:
 
 async def _greet_async(connection: Any, call: CallBy) -> None:
     """Ask whether the connection may be used; see `_greet`."""
-    steps, answer = _greeting(call), None
-    with contextlib.suppress(StopIteration):
+    steps, answer = greeting(call), None
+    try:
         while True:
             await connection.send_command(*steps.send(answer), check_health=False)
             try:
                 answer = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
             except _ERROR_REPLIES as error:
                 answer = error_from_reply(reply_text(error))
+    except StopIteration as end:
+        _check_welcome(end.value)
 
 
 def _check_open(connection: Any) -> None:
@@ -282,40 +283,22 @@ def _greet(connection: Any, call: CallBy = "scripts") -> None:
         redis.RedisError: It may not.
     """
     connection.on_connect()
-    steps, answer = _greeting(call), None
-    with contextlib.suppress(StopIteration):
+    steps, answer = greeting(call), None
+    try:
         while True:
             connection.send_command(*steps.send(answer), check_health=False)
             try:
                 answer = connection.read_response(disable_decoding=True, disconnect_on_error=False)
             except _ERROR_REPLIES as error:
                 answer = error_from_reply(reply_text(error))
+    except StopIteration as end:
+        _check_welcome(end.value)
 
 
-def _greeting(call: CallBy) -> Generator[tuple[str, ...], Reply | FeatureStoreError, None]:
-    """Yield the first commands on a new connection, and be sent the replies: PING, and for functions their library.
-
-    Without the PING, Redis would close the connection without a reason: it does so if something as large as a script
-    arrives before the password. And under TLS 1.3, session tickets arrive after the handshake. If nothing was read
-    before, redis-py takes them for an unexpected reply and the connection for unusable.
-
-    An error reply to PING that does not rule out any call may concern PING only, or be over soon. If it matters, the
-    calls will meet it.
-
-    Raises:
-        redis.ResponseError: Redis talks to nobody from here, or knows no functions.
-        redis.ConnectionError: The first reply is no answer to PING.
-    """
-    answer = yield ("PING",)
-    if isinstance(answer, FeatureStoreError):
-        if str(answer).startswith("DENIED"):
-            raise redis.ResponseError(str(answer))
-    elif answer not in ("PONG", b"PONG"):
-        raise redis.ConnectionError(f"PING was answered with {str(answer)[:100]!r}")
-    if call == "functions":
-        reason = yield from make_sure_of_library()
-        if reason is not None:
-            raise redis.ResponseError(reason)
+def _check_welcome(refusal: Refusal | None) -> None:
+    """Raise if a new connection is of no use."""
+    if refusal is not None:
+        raise redis.ConnectionError(refusal.reason) if refusal.lost else redis.ResponseError(refusal.reason)
 
 
 class _PunctualParser(_HiredisParser):
