@@ -72,6 +72,7 @@ twins: $(VENV)/.test $(VENV)/.lint  ## Make the asyncio store and client from th
 perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes (needs wrk; webdis and redis-benchmark are used where installed).
 	$(BIN)/python perf/compare.py
 	$(BIN)/python perf/redis_time.py
+	$(BIN)/python perf/script_time.py
 	$(BIN)/python perf/ingest.py
 	$(BIN)/python perf/ingest_floor.py
 	$(BIN)/python perf/vectors.py
