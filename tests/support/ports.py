@@ -29,7 +29,7 @@ def run(folder: Path, *words: str | Path, **variables: str) -> str:
     done = subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path, **variables}, check=False,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    assert done.stderr == ""
+    assert done.stderr == "", done.stderr
     return done.stdout
 
 

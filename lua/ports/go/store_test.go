@@ -487,26 +487,34 @@ func TestAnotherEntityHasItsOwnKeys(t *testing.T) {
 	same(t, get(t, store, "i1").Values(), []any{2.0})
 }
 
-// The lines of docs/direct.md's reader, in short: what a store with ReadOnly needs, and no more.
-var reader = []any{
-	"SETUSER", "reader", "on", ">secret", "resetkeys", "%R~user:*", "%R~all_users", "-@all", "+evalsha_ro", "+script|load",
-	"+sismember", "+smismember", "+hget", "+hmget", "+hgetall", "+exists", "+time",
+// restricted returns connections of a user who may do this and nothing else.
+func restricted(t *testing.T, pool featurestore.Pool, rules string) *redis.Pool {
+	t.Helper()
+	conn := pool.Get()
+	defer conn.Close()
+	words := redis.Args{"SETUSER", "limited", "reset", "on", ">secret"}.AddFlat(strings.Fields(rules))
+	if _, err := conn.Do("ACL", words...); err != nil && strings.Contains(rules, "%R~") {
+		t.Skipf("this server has no keys that may only be read: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	limited := &redis.Pool{Dial: func() (redis.Conn, error) {
+		return redis.DialURL(os.Getenv("REDIS_URL"), redis.DialUsername("limited"), redis.DialPassword("secret"))
+	}}
+	t.Cleanup(func() {
+		limited.Close()
+		do(t, pool, "ACL", "DELUSER", "limited")
+	})
+	do(t, pool, "SCRIPT", "FLUSH")
+	return limited
 }
 
 func TestAUserWhoMayOnlyReadReads(t *testing.T) {
 	store, pool := open(t)
 	upsert(t, store, featurestore.Write{ID: "ann", Values: ann})
-	conn := pool.Get()
-	defer conn.Close()
-	if _, err := conn.Do("ACL", reader...); err != nil {
-		t.Skipf("this server has no ACL of keys that may only be read: %v", err)
-	}
-	restricted := &redis.Pool{Dial: func() (redis.Conn, error) {
-		return redis.DialURL(os.Getenv("REDIS_URL"), redis.DialUsername("reader"), redis.DialPassword("secret"))
-	}}
-	defer restricted.Close()
-	do(t, pool, "SCRIPT", "FLUSH")
-	reading, err := featurestore.Open(restricted, featurestore.Config{ReadOnly: true})
+	limited := restricted(t, pool, "%R~user:* %R~all_users +evalsha_ro +script|load +sismember +smismember +hget +hmget"+
+		" +hgetall +exists +time +type")
+	reading, err := featurestore.Open(limited, featurestore.Config{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -516,8 +524,28 @@ func TestAUserWhoMayOnlyReadReads(t *testing.T) {
 	same(t, []any{len(rows), err}, []any{2, nil})
 	_, err = reading.Upsert(featurestore.Write{ID: "ann", Values: ann})
 	fails(t, err, "NOPERM", "")
-	_, err = featurestore.Open(restricted, featurestore.Config{})
+	_, err = featurestore.Open(limited, featurestore.Config{})
 	fails(t, err, "NOPERM", "")
+}
+
+func TestAUserWhoMayWriteNeedsNoMoreThanThis(t *testing.T) {
+	_, pool := open(t)
+	store, err := featurestore.Open(restricted(t, pool, "~user:* ~all_users +evalsha +script|load +sismember +smismember"+
+		" +scard +sadd +srem +hget +hgetall +hmget +hset +hdel +hexists +exists +del +pexpire +pexpireat +persist +time +type"),
+		featurestore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, upsert(t, store, featurestore.Write{ID: "ann", Values: ann, Time: earlier}).Written, 1)
+	same(t, get(t, store, "ann").Values()[0], 31.0)
+	if _, err := store.Increment("ann", map[string]any{"age": 1}, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Record(featurestore.Event{ID: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := store.Delete("ann", time.Time{})
+	same(t, []any{removed, err}, []any{true, nil})
 }
 
 func TestABrokenConnectionIsAnErrorNotAnAnswer(t *testing.T) {
