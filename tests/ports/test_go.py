@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.ports import ROOT, apply_example, blocks, build_scripts, needs, run
-from support.servers import Server, binaries
+from support.servers import Server
 
 DEBIAN = Path("/usr/share/gocode")
 REDIGO = DEBIAN / "src/github.com/gomodule/redigo"
@@ -42,10 +42,10 @@ def go(gopath: Path) -> Go:
     return run_go
 
 
-@pytest.fixture(params=sorted(binaries()))
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """Each server that this machine has, one of the test's own: the package's tests delete all keys."""
-    server = Server(binaries()[request.param], tmp_path)
+@pytest.fixture(params=["valkey9", "redis62", "redis7"])
+def server(request: pytest.FixtureRequest, servers: dict[str, Server], tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own: the package's tests delete all keys and end connections."""
+    server = Server(servers[request.param].binary, tmp_path)
     server.start()
     yield server
     server.stop()

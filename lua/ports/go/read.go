@@ -118,7 +118,7 @@ func (s *Store) ask(schema *Schema, options []Option) (asked ask, told *columns,
 		if now-last > int64(time.Second) && asked.words == nil && s.checked.CompareAndSwap(last, now) {
 			asked.words = append(asked.words, "?current")
 		}
-		asked.words = append(asked.words, "@"+schema.Layout)
+		asked.words = append(asked.words, schema.Layout)
 		told, err = schema.columns(schema.Layout, schema.Row)
 	}
 	return asked, told, err

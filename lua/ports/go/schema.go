@@ -6,7 +6,7 @@ import "fmt"
 type Schema struct {
 	Version, TTL, MaxAge, Tombstone, MaxAhead int64
 
-	Layout           string             // the digest of what all features are
+	Layout           string             // the digest of what all features are, and the word that reads rows of it
 	Features         []string           // in declared order
 	Types            map[string]string  // feature → type
 	Row              []string           // the features of the packed row, which reads give
