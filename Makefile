@@ -10,7 +10,7 @@ SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cf
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test servers test-servers coverage sanitize test-feast lint twins perf release clean
+.PHONY: help install demo quick test servers test-servers coverage sanitize test-ports test-go test-feast lint twins perf release clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ coverage: $(VENV)/.test  ## Show how much of the package unit, contract and HTTP
 
 sanitize: $(VENV)/.test  ## Run the C extensions' tests with gcc's address and undefined-behaviour sanitizers.
 	$(BIN)/python tests/sanitize.py
+
+test-ports: test-go  ## Test the ports to other languages.
+
+test-go: $(VENV)/.test  ## Test the Go package, and the recipes for Java, Ruby and PHP (CONTRIBUTING.md names Debian's packages).
+	$(BIN)/python -m pytest -rs $(SPREAD) tests/ports/test_go.py tests/ports/test_recipes.py
 
 test-feast: $(VENV)/.test $(FEAST)/.installed  ## Run Feast's own client against the server; Feast has an environment of its own.
 	COMMAND_UNDER_TEST=$(BIN)/featurestore $(FEAST)/bin/python -m pytest -c tests/feast_client/pytest.ini tests/feast_client

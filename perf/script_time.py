@@ -1,7 +1,8 @@
 """What each script costs Redis's one thread, by INFO commandstats: the table of docs/direct.md.
 
 Users have the 10 features of the package's schema; each call is for others of 20,000, so that their data are in no
-cache. Calls are sent one at a time. Of the rounds the median counts.
+cache. Calls are sent one at a time, in turn by EVALSHA and by FCALL. Of the rounds the medians count: of the times by
+EVALSHA, and of what FCALL took of the same round's.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from featurestore.ingest.writer import BulkWriter
 from servers import redis_server
 
 from featurestore import Definition, FeatureStore, Keys, read_definition
+from featurestore.contract.doors import as_function_call
+from featurestore.contract.library import function_library
 from featurestore.contract.resp import Word, encode_call, encode_command
 from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.scripts import (
@@ -107,6 +110,7 @@ def measured(users: Users, store: FeatureStore, writer: Any) -> dict[str, tuple[
         "`get_features_batch` by 10 names, an entity": (
             users.calls(GET_FEATURES_BATCH, ROWS, lambda rows: [10, *names, *ids_of(rows)]), many),
         "`describe_entity`": (same(DESCRIBE_ENTITY), one),
+        "`upsert_features`, one whole row a call": (users.calls(UPSERT_FEATURES, 1, upsert("", names)), one),
         "`upsert_features`, whole rows, a row": (users.calls(UPSERT_FEATURES, ROWS, upsert("", names)), many),
         "`upsert_features`, one feature, a row": (users.calls(UPSERT_FEATURES, ROWS, upsert("", names[:1])), many),
         "`replace_rows`, a row": (whole(), many),
@@ -141,22 +145,32 @@ def main() -> None:
             for row in users.rows:
                 client.hset(f"plain:{row[0]}", mapping=dict(zip(COLUMNS, map(text_of, row[1:]), strict=True)))
             lines = measured(users, store, row_calls_for(store.keys, store.schema(), list(COLUMNS), ""))
-            found: dict[str, list[float]] = {name: [] for name in lines}
-            for _ in range(options.rounds):
-                for name, (calls, rows) in lines.items():
-                    client.config_resetstat()
-                    for call in itertools.islice(calls, options.calls):
-                        connection.send_packed_command([call])
-                        reply = connection.read_response()
-                        assert reply is not None, name
-                    stats = client.info("commandstats")
-                    used = stats["cmdstat_hgetall" if "HGETALL" in name else "cmdstat_evalsha"]["usec"]
-                    found[name].append(used / options.calls / rows)
+            client.function_load(function_library(), replace=True)
+
+            def used(name: str, convert: Callable[[bytes], bytes], command: str) -> float:
+                calls, rows = lines[name]
+                client.config_resetstat()
+                for call in itertools.islice(calls, options.calls):
+                    connection.send_packed_command([convert(call)])
+                    reply = connection.read_response()
+                    assert reply is not None, name
+                took: float = client.info("commandstats")[f"cmdstat_{command}"]["usec"]
+                return took / int(options.calls) / rows
+
+            found: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
+            for number, name in itertools.product(range(options.rounds), lines):
+                if "HGETALL" in name:
+                    found[name].append((used(name, bytes, "hgetall"), 0.0))
+                    continue
+                doors: list[tuple[Callable[[bytes], bytes], str]] = [(bytes, "evalsha"), (as_function_call, "fcall")]
+                times = {command: used(name, convert, command) for convert, command in doors[:: 1 - 2 * (number % 2)]}
+                found[name].append((times["evalsha"], times["fcall"] / times["evalsha"]))
         connection.disconnect()
         client.close()
-    print("| call | µs |\n|---|---:|")
-    for name, times in found.items():
-        print(f"| {name} | {statistics.median(times):.1f} |")
+    print("| call | µs | by `FCALL` |\n|---|---:|---:|")
+    for name, pairs in found.items():
+        time, ratio = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"| {name} | {time:.1f} | {f'{ratio:.2f}' if ratio else ''} |")
 
 
 if __name__ == "__main__":
