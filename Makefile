@@ -9,7 +9,7 @@ FEAST := .venv-feast
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test coverage sanitize test-feast lint twins perf clean
+.PHONY: help install demo quick test coverage sanitize test-feast test-ports test-node node-package lint twins perf clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ $(FEAST)/.installed: tests/feast_client/requirements.txt
 	$(PYTHON) -m venv $(FEAST)
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+node-package: install  ## Pack the Node port, lua/ports/node (needs node and npm).
+	cd lua/ports/node && npm install --no-audit --no-fund --silent && FEATURESTORE=$(abspath $(BIN)/featurestore) npm pack --silent
+
+test-ports: test-node  ## Test the ports to other languages.
+
+test-node: $(VENV)/.test  ## Pack, install and test the Node port (needs node and npm).
+	$(BIN)/python -m pytest -rs tests/ports/test_node.py
 
 lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian package lua-check).
 	$(BIN)/ruff check .

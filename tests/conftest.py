@@ -22,7 +22,8 @@ from support.whole_rows import FEATURES
 
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
 
-collect_ignore = ["feast_client"]  # needs Feast, in an environment of its own: make test-feast
+# feast_client needs Feast, in an environment of its own: make test-feast. ports need other languages: make test-ports.
+collect_ignore = ["feast_client", "ports"]
 
 BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
