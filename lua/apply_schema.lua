@@ -2,9 +2,10 @@
 Declares features. Additive: what is declared already stays, new features go to the end of the declared order, and a
 change of type is refused, since stored values would contradict it. Options of a feature or of the entity may change.
 
-KEYS[1]  hash      the schema: one field a feature with its type; `@version`, a counter; `@features`, a JSON array of
-                   name, type … in declared order; `@rules`, a JSON array of the options that matter to rows,
-                   as word, value …; `@layout`, a digest of both; other options as fields of their own
+KEYS[1]  hash      the schema, at ENTITY:schema: one field a feature with its type; `@version`, a counter; `@features`,
+                   a JSON array of name, type … in declared order; `@rules`, a JSON array of the options that matter to
+                   rows, as word, value …; `@layout`, a digest of both; other options as fields of their own; and
+                   `@digest:NAME`, a digest of what a service lists
 KEYS[2]  set       optional: the keys of all schemas, which the first one is added to, so that a server can tell what
                    entities there are
 
@@ -21,21 +22,29 @@ ARGV[1…]           name, type, name, type …: type is float, int, bool, strin
                                       schema, declared before or in this call, and `entity:feature`, which is not
                                       checked here
                    @tombstone         ms that the tombstone of a deleted entity stays
+                   @max_ahead         ms that an event time may be ahead of Redis's clock; a day if not given
                    @join_key, @members   the name of the id in tables; the set of all known ids: for callers
 
 Reply    the schema's version: one more than before when something changed, else as it was.
 Errors   BADARGS (also for a name, type or option that is not allowed), TYPECHANGE, UNDECLARED (the feature of an
-         option or a service), and Redis's own. After an error nothing has been written.
+         option or a service), and Redis's own (NOPERM, OOM, READONLY, WRONGTYPE). After an error nothing has been
+         written.
 Cost     O(features)
 ]]
 local function apply_schema(KEYS, ARGV)
   -- @include declare_feature
+  -- @include key_form
+  -- @include permissions
   -- @include set_option
   -- @include stored_schema
+  -- @include text
+  -- @include usage
   local MOST = 1000
   if #KEYS < 1 or #KEYS > 2 or #ARGV == 0 or #ARGV % 2 ~= 0 then
-    return redis.error_reply('BADARGS want 1 key (schema) or 2 (and the set of all), then name and type of each'
-      .. ' feature')
+    return usage('1 key (schema) or 2 (and the set of all), then name and type of each feature', KEYS, ARGV)
+  end
+  if not string.find(KEYS[1], '[^:]:' .. AFTER_PREFIX .. '$') then
+    return redis.error_reply('BADARGS the key of a schema is ENTITY:schema, not ' .. shown(KEYS[1]))
   end
   local schema, failure = load_schema(KEYS[1])
   if failure then return failure end
@@ -49,7 +58,7 @@ local function apply_schema(KEYS, ARGV)
   end
   for position = 1, #ARGV, 2 do -- declarations may follow the service that lists them
     local service = string.match(ARGV[position], '^@service:(.*)$')
-    local wrong = service and service_error(schema, service, ARGV[position + 1])
+    local wrong = service and set_digest(schema, service, ARGV[position + 1])
     if wrong then return redis.error_reply(wrong) end
   end
   local join_key = schema.join_key
@@ -59,6 +68,9 @@ local function apply_schema(KEYS, ARGV)
   end
   if #schema.features > 2 * MOST then
     return redis.error_reply('BADARGS a schema has at most ' .. MOST .. ' features')
+  end
+  for _, command in ipairs({ 'HSET', 'HDEL' }) do
+    if not may(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@') then return forbidden(command) end
   end
   if KEYS[2] then
     local added = redis.pcall('SADD', KEYS[2], KEYS[1])

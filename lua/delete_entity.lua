@@ -1,45 +1,67 @@
 --[[
 Removes one entity: its features and its membership, together.
 
-KEYS[1]  hash      the entity's features
-KEYS[2]  set       ids of all known entities
+KEYS[1]  set       ids of all known entities
+KEYS[2]  hash      the schema
+KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2]  time      optional: when it was deleted, in ms since 1970 or ISO 8601; empty: now, by Redis's clock. With it, a
                    tombstone stays at the hash's key, also where there was nothing or a tombstone of an earlier time:
                    upserts with an event time up to that are stale
-ARGV[3]  keep      how long the tombstone stays, in ms; a day when left out
+ARGV[3]  keep      optional: how long the tombstone stays, in ms, where the schema's @tombstone shall not tell that; 0
+                   for none
 
 Reply    1 when something was removed; 0 when there was nothing; -1 when what is stored is newer than the time given,
          and stays.
-Errors   BADARGS, BADTIME, and Redis's own (WRONGTYPE for a members key of another type, OOM for the tombstone,
-         READONLY). After an error nothing has been removed.
+Errors   BADARGS, BADTIME, NOSCHEMA, and Redis's own (WRONGTYPE for a key of another type, NOPERM, READONLY). After an
+         error nothing has been removed.
 Cost     O(features)
 ]]
 local function delete_entity(KEYS, ARGV)
+  -- @include call_time
   -- @include clock
-  -- @include parse_time
+  -- @include entity
+  -- @include event_time
+  -- @include own_keys
+  -- @include permissions
   -- @include row_format
+  -- @include schema
   -- @include time_text
-  local time, keep = ARGV[2], ARGV[3] or '86400000'
-  if #KEYS ~= 2 or #ARGV < 1 or #ARGV > 3 or not string.find(keep, '^%d+$') or #keep > 13 then
-    return redis.error_reply('BADARGS want 2 keys (hash, members), then the id, and for a tombstone its time and ms')
+  -- @include usage
+  local time, keep = ARGV[2], ARGV[3]
+  if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 3 or (keep and (not string.find(keep, '^%d+$') or #keep > 13)) then
+    return usage('keys members, schema, hash; then the id, and for a tombstone its time and ms', KEYS, ARGV)
   end
-  local given = (time or '') ~= '' and parse_time(time)
-  if given == nil then return redis.error_reply('BADTIME the time must be ms since 1970 or ISO 8601') end
-  local there = redis.pcall('SISMEMBER', KEYS[2], ARGV[1])
+  local failure = foreign_key(KEYS, ARGV, 0, 1)
+  if failure then return failure end
+  local declared
+  declared, failure = read_layout(KEYS[2])
+  if failure then return failure end
+  keep = keep or redis.call('HGET', KEYS[2], '@tombstone') or '86400000'
+  local given = false
+  if time then given, failure = read_call_time(time, latest_time(declared)) end
+  if failure then return failure end
+  local there, state = redis.pcall('SISMEMBER', KEYS[1], ARGV[1]), read_state(KEYS[3])
   if type(there) == 'table' then return there end
-  local stored = redis.pcall('HMGET', KEYS[1], '@event_time', '@row')
-  local newest = not stored.err and tonumber(stored[1] or nil) or 0
-  local tombstone = not stored.err and stored[2] == DELETED
+  if state.err then return state end
+  local newest, tombstone = tonumber(state[1] or nil) or 0, state[2] == DELETED
   if given and newest > given and not tombstone then return -1 end
-  local removed = there == 1 or (not tombstone and redis.call('EXISTS', KEYS[1]) == 1)
-  if not removed and (not time or keep == '0' or (tombstone and newest >= (given or now()))) then return 0 end
-  redis.call('SREM', KEYS[2], ARGV[1])
-  redis.call('DEL', KEYS[1])
-  if time and keep ~= '0' then
-    redis.call('HSET', KEYS[1], '@event_time', time_text(given or math.max(newest, now())), '@row', DELETED)
-    redis.call('PEXPIRE', KEYS[1], keep)
+  local removed, buries = there == 1 or (not tombstone and redis.call('EXISTS', KEYS[3]) == 1), time and keep ~= '0'
+  if not removed and (not buries or (tombstone and newest >= (given or now()))) then return 0 end
+  for _, command in ipairs(buries and { 'SREM', 'DEL', 'HSET', 'PEXPIRE' } or { 'SREM', 'DEL' }) do
+    local key = command == 'SREM' and KEYS[1] or KEYS[3]
+    local words = (command == 'HSET' and { '@row', '' }) or (command ~= 'DEL' and { '1' }) or {}
+    if not may(KEYS[2], command, key, unpack(words)) then return forbidden(command) end
+  end
+  -- The first write is refused where none is taken. Once it was taken, full memory does not keep the tombstone out.
+  local reply = redis.pcall('SREM', KEYS[1], ARGV[1])
+  if type(reply) == 'table' then return reply end
+  redis.call('DEL', KEYS[3])
+  if buries then
+    local deleted = time_text(given or math.max(newest, now()))
+    redis.call('HSET', KEYS[3], '@event_time', deleted, '@row', DELETED, '@floor', deleted)
+    redis.call('PEXPIRE', KEYS[3], keep)
   end
   return removed and 1 or 0
 end

@@ -1,9 +1,9 @@
 --[[
 Reads the features of one entity, typed by the schema.
 
-KEYS[1]  hash      the entity's features
-KEYS[2]  set       ids of all known entities
-KEYS[3]  hash      the schema
+KEYS[1]  set       ids of all known entities
+KEYS[2]  hash      the schema
+KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2…] names     the features wanted; none: those of the packed row, which are all declared ones in declared order
@@ -14,9 +14,10 @@ ARGV[2…] names     the features wanted; none: those of the packed row, which a
                    makes sure that the schema still has it, also where a row of it is stored
 
 Reply    nil when the id is unknown, has expired or has no hash; else one msgpack array aligned with the names. A
-         feature that is missing or too old, or whose stored text is not of its type, is nil. An int beyond 2^53 is a
-         decimal string; a whole float may arrive as a msgpack int; a vector is 4 bytes a number, little-endian. By
-         layout, with no option but ?current in front, the layout's 8 bytes stand before the array.
+         feature that is missing or too old, or whose stored text is not of its type, is nil. A float is a msgpack
+         float, or an int where it is whole and fits 32 bits; a vector is 4 bytes a number, little-endian.
+         Where the caller did not name the features, 8 bytes before the array tell what it is aligned with: the layout,
+         or the service's digest.
          With ?metadata, an array of 5: that array; the event time in ms; its age in ms by Redis's clock; a string
          with a letter for each feature: P present, M missing, D default, S stale; an array of the features' event
          times. What is not known is nil.
@@ -27,40 +28,46 @@ Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schem
 ]]
 local function get_features(KEYS, ARGV)
   -- @include bytes
+  -- @include key_form
   -- @include row_format
   -- @include schema_errors
-  local pcall, string = redis.pcall, string -- locals are quicker than globals
-  if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 5001 then
-    return redis.error_reply('BADARGS want 3 keys (hash, members, schema), then id and at most 5000 names')
+  local try, string = redis.pcall, string -- locals are quicker than globals
+  local entity, asked, by_layout, found = ARGV[1], ARGV[2], #ARGV == 2, nil
+  local fits = #KEYS == 3 and entity and #ARGV <= 5001
+  local is_own = fits and KEYS[3] == string.sub(KEYS[2], 1, -1 - #AFTER_PREFIX) .. entity .. AFTER_ID
+  if is_own then
+    if asked == '?current' and #ARGV == 3 and string.byte(ARGV[3]) == AT_SIGN then
+      local current = try('HGET', KEYS[2], '@layout')
+      if type(current) == 'string' and ARGV[3] ~= '@' .. current then return redis.error_reply(SCHEMA_CHANGED) end
+      asked, by_layout = ARGV[3], true
+    end
+    local known = try('SISMEMBER', KEYS[1], entity)
+    if known ~= 1 then
+      if known == 0 and try('EXISTS', KEYS[2]) == 1 then return false end -- without a schema nobody would be known
+      if type(known) == 'table' then return known end
+    end
+    by_layout = by_layout and string.byte(asked) == AT_SIGN
+    if by_layout then
+      -- The usual read ends here, before the functions for all others are even made.
+      found = try('HGET', KEYS[3], '@row')
+      if type(found) == 'string' and '@' .. string.sub(found, 1, LAYOUT_BYTES) == asked
+        and (string.byte(found, LAYOUT_BYTES + 1) or 0) > EMPTY_ARRAY then return found end
+    end
   end
-  local wanted, by_layout, found = ARGV[2], #ARGV == 2, nil
-  if wanted == '?current' and #ARGV == 3 and string.byte(ARGV[3]) == AT_SIGN then
-    local current = pcall('HGET', KEYS[3], '@layout')
-    if type(current) == 'string' and ARGV[3] ~= '@' .. current then return redis.error_reply(SCHEMA_CHANGED) end
-    wanted, by_layout = ARGV[3], true
-  end
-  local known = pcall('SISMEMBER', KEYS[2], ARGV[1])
-  if known ~= 1 then
-    if known == 0 and pcall('EXISTS', KEYS[3]) == 1 then return false end -- without a schema nobody would be known
-    if type(known) == 'table' then return known end
-  end
-  by_layout = by_layout and string.byte(wanted) == AT_SIGN
-  if by_layout then
-    -- The usual read ends here, before the functions for all others are even made.
-    found = pcall('HGET', KEYS[1], '@row')
-    if type(found) == 'string' and '@' .. string.sub(found, 1, LAYOUT_BYTES) == wanted
-      and string.byte(found, LAYOUT_BYTES + 1) >= LEAST_ARRAY then return found end
-  end
+  -- @include key_error
   -- @include row
   -- @include strings
+  -- @include usage
   -- @include wanted
   -- @include answer
-  found = found and row_of_layout(found, sub(wanted, 2))
-  if not found then
-    local selection, failure = read_wanted(KEYS[3], { unpack(ARGV, 2) })
-    if failure then return failure end
-    found = answer_of(KEYS[1], selection)
+  if not fits then
+    return usage('3 keys (members, schema, hash), then id and at most 5000 names or options', KEYS, ARGV)
   end
+  if not is_own then return redis.error_reply('BADARGS ' .. key_error(KEYS[2], entity, KEYS[3])) end
+  found = found and row_of_layout(found, sub(asked, 2))
+  if found then return sub(asked, 2) .. found end
   -- A read by layout gets here with the schema's own layout only: read_wanted refuses any other.
-  return found and by_layout and sub(wanted, 2) .. found or found or false
+  local selection, failure = read_wanted(KEYS[2], { unpack(ARGV, 2) })
+  if failure then return failure end
+  return answer_of(KEYS[3], selection) or false
 end

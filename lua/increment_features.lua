@@ -3,7 +3,7 @@ Adds to numeric features of one entity, so that counters need no read before the
 
 KEYS[1]  set       ids of all known entities
 KEYS[2]  hash      the schema
-KEYS[3]  hash      the entity's features
+KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id
 ARGV[2]  time      event time in ms since 1970 or ISO 8601; empty: now, by Redis's clock. An increment counts whatever
@@ -18,37 +18,44 @@ Errors   BADARGS, BADID, BADTIME, BADTYPE (also for a result beyond 2^53 or beyo
 Cost     O(features)
 ]]
 local function increment_features(KEYS, ARGV)
+  -- @include call_time
   -- @include clock
   -- @include entity
+  -- @include event_time
   -- @include id_error
   -- @include increment
-  -- @include parse_time
+  -- @include own_keys
+  -- @include permissions
   -- @include schema
   -- @include store_entity
   -- @include text
-  -- @include time_error
   -- @include touch
+  -- @include usage
   -- @include values
+  -- @include wide
   local id, time = ARGV[1], ARGV[2]
   if #KEYS ~= 3 or #ARGV < 4 or #ARGV % 2 ~= 0 or #ARGV > 2002 then
-    return redis.error_reply('BADARGS want keys members, schema, hash; then id, time, and a name and an amount of'
-      .. ' each (at most 1000)')
+    return usage('keys members, schema, hash; then id, time, and a name and an amount of each (1 to 1000)', KEYS, ARGV)
   end
   if id_error(id) then return redis.error_reply('BADID ' .. id_error(id)) end
-  time = time == '' and now() or parse_time(time)
-  if not time then return redis.error_reply('BADTIME ' .. time_error(ARGV[2])) end
-  local declared, failure = read_layout(KEYS[2])
+  local failure = foreign_key(KEYS, ARGV, 0, 1)
   if failure then return failure end
+  local declared
+  declared, failure = read_layout(KEYS[2])
+  if failure then return failure end
+  time, failure = read_call_time(time, latest_time(declared))
+  if failure then return failure end
+  time = time or now()
   local members = redis.pcall('SCARD', KEYS[1])
   if type(members) == 'table' then return members end
   local entity
-  entity, failure = load_entity(KEYS[3], declared)
+  entity, failure = load_entity(KEYS[3], declared, read_state(KEYS[3]))
   if failure then return failure end
   if entity.floor and entity.floor >= time then return false end
   local slot_of = {}
   for slot = 1, #declared.names do slot_of[declared.names[slot]] = slot end
 
-  local given, words, results = {}, {}, {}
+  local given, words, results, added = {}, {}, {}, { kinds = {}, wide = true }
   for position = 3, #ARGV, 2 do
     local name, offered = ARGV[position], ARGV[position + 1]
     local slot = slot_of[name]
@@ -60,11 +67,13 @@ local function increment_features(KEYS, ARGV)
     given[slot] = math.max(time, time_of(entity, slot, name) or 0)
     entity.values[slot] = value
     words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value
+    added.kinds[#results] = declared.kinds[slot]
+    if is_wide(value) then declared.wide = true end
   end
   touch(entity, declared, given, time)
   if declared.ttl > 0 and entity.base + declared.ttl < now() then return false end
-  failure = store_entity(KEYS[3], entity, declared, words)
+  failure = forbidden_write(KEYS, KEYS[3], declared) or store_entity(KEYS[3], entity, declared, words)
   if failure then return failure end
   redis.call('SADD', KEYS[1], id)
-  return pack_values(results, #results)
+  return pack_values(results, added)
 end

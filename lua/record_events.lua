@@ -4,7 +4,7 @@ or falls by itself.
 
 KEYS[1]  set       ids of all known entities
 KEYS[2]  hash      the schema
-KEYS[3…] hashes    the features of each event's entity
+KEYS[3…] hashes    the features of each event's entity, whose key carries the event's id
 
 ARGV[1]  time      event time of all events, in ms since 1970 or ISO 8601; empty: now, by Redis's clock
 ARGV[2]  n         how many fields follow
@@ -25,22 +25,27 @@ Cost     O(events * features). A window keeps at most 120 numbers an entity, wha
 local function record_events(KEYS, ARGV)
   -- @include call_time
   -- @include count
+  -- @include event_time
   -- @include event
+  -- @include permissions
   -- @include rows
   -- @include schema
   -- @include text
+  -- @include usage
   local field_count, event_count = parse_count(ARGV[2], 2000), #KEYS - 2
   local fields = field_count and { unpack(ARGV, 3, math.min(2 + field_count, #ARGV)) } or {}
   local timed = fields[1] == '@event_time' and 1 or 0
   local stride = 1 + #fields
   if not field_count or event_count < 1 or #ARGV ~= 2 + field_count + event_count * stride then
-    return redis.error_reply('BADARGS want keys members, schema, hash per event; then time, n, n fields, and id + n'
-      .. ' numbers per event (n at most 2000)')
+    return usage('keys members, schema, hash per event; then time, n, n fields (at most 2000), and an id and a number'
+      .. ' per field for each event', KEYS, ARGV,
+      field_count and event_count > 0 and 2 + field_count + event_count * stride)
   end
-  local time, failure = read_call_time(ARGV[1])
+  local declared, failure = read_layout(KEYS[2])
   if failure then return failure end
-  local declared
-  declared, failure = read_layout(KEYS[2])
+  local latest = latest_time(declared)
+  local time
+  time, failure = read_call_time(ARGV[1], latest)
   if failure then return failure end
   if not declared.windows or not next(declared.windows) then
     return redis.error_reply('UNDECLARED no sliding window is declared in the schema')
@@ -56,6 +61,8 @@ local function record_events(KEYS, ARGV)
   end
   local members = redis.pcall('SCARD', KEYS[1])
   if type(members) == 'table' then return members end
+  failure = forbidden_write(KEYS, KEYS[3], declared)
+  if failure then return failure end
 
   local function record(key, before, event_time)
     local event, reason = read_event(ARGV, before, fields, timed)
@@ -63,6 +70,7 @@ local function record_events(KEYS, ARGV)
     return record_event(key, declared, event, event_time)
   end
   return take_rows(KEYS, ARGV, {
-    before = 2 + field_count, stride = stride, timed = timed, time = time, verdicts = {}, skips_repeated = true,
+    before = 2 + field_count, stride = stride, timed = timed, time = time, latest = latest,
+    verdicts = {}, skips_repeated = true,
   }, record)
 end

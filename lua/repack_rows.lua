@@ -3,31 +3,41 @@ Builds the packed rows of entities that have none, or one of an older layout or 
 
 KEYS[1]  set       ids of all known entities
 KEYS[2]  hash      the schema
-KEYS[3…] hashes    the features of each entity
+KEYS[3…] hashes    the features of each entity, whose key carries its id
 
 ARGV[1…] ids       one for each hash, in the same order
 
 Reply    how many rows were built. An unknown id, and a key that is no hash, are passed over.
-Errors   BADARGS, NOSCHEMA, and Redis's own (OOM, READONLY, WRONGTYPE for a members or schema key of another type).
+Errors   BADARGS, NOSCHEMA, and Redis's own (NOPERM, OOM, READONLY, WRONGTYPE for a members or schema key of another
+         type).
 Cost     O(ids * features); keep a call to about 100 ids.
 ]]
 local function repack_rows(KEYS, ARGV)
-  -- @include schema
-  -- @include row
   -- @include entity
+  -- @include own_keys
+  -- @include permissions
+  -- @include row
+  -- @include schema
   -- @include store_entity
+  -- @include usage
   local id_count = #KEYS - 2
   if id_count < 1 or id_count > 5000 or #ARGV ~= id_count then
-    return redis.error_reply('BADARGS want keys members, schema, hash per id; then an id per hash (1 to 5000)')
+    return usage('keys members, schema, hash per id (1 to 5000); then an id per hash', KEYS, ARGV,
+      id_count > 0 and id_count)
   end
-  local declared, failure = read_layout(KEYS[2])
+  local failure = foreign_key(KEYS, ARGV, 0, id_count)
+  if failure then return failure end
+  local declared
+  declared, failure = read_layout(KEYS[2])
   if failure then return failure end
   local known = redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV))
   if known.err then return known end
+  failure = forbidden_write(KEYS, KEYS[3], declared)
+  if failure then return failure end
   local built = 0
   for position = 1, id_count do
     local key = KEYS[2 + position]
-    local stored = known[position] == 1 and redis.pcall('HMGET', key, '@event_time', '@row')
+    local stored = known[position] == 1 and read_state(key)
     if stored and not stored.err and not row_of_layout(stored[2], declared.layout)
       and redis.call('EXISTS', key) == 1 then
       local entity = load_entity(key, declared, stored)

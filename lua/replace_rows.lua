@@ -1,12 +1,13 @@
 --[[
 Writes complete rows, of known and of new entities. The caller has made what is stored: the packed row, and the text of
-each feature. So nothing is checked or packed here, which is half of what upsert_features costs. A row is left where
-something newer is stored, where the entity was deleted at that time, where the key holds no hash, and where the row is
-too old to be served. The caller sends such a row through upsert_features.
+each feature. So no value is checked or packed here, which is half of what upsert_features costs. A row is left where
+something newer is stored, where the entity was deleted at that time, where the key holds no hash or is not that of the
+id, where the time is none or too far ahead, where the packed row is none of the layout, and where the row is too old to
+be served. The caller sends such a row through upsert_features, which tells what is wrong with it.
 
 KEYS[1]  set       ids of all known entities
 KEYS[2]  hash      the schema
-KEYS[3…] hashes    the features of each row's entity
+KEYS[3…] hashes    the features of each row's entity, whose key carries the row's id
 
 ARGV[1]  layout    of the schema that the rows are made by; all of its features are scalars
 ARGV[2]  time      event time of all rows, in ms since 1970; empty: now, by Redis's clock, whatever is stored; '@': each
@@ -20,40 +21,50 @@ then     rows      one word: a msgpack array of strings. For each hash: the id; 
 
 Reply    array of 2: how many rows are stored now, those that already were included; and an array with the position,
          counted from 0, of each row that was left.
-Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED (the schema has another layout), and Redis's own (OOM, READONLY, WRONGTYPE
-         for a members or schema key of another type). After an error nothing has been written.
+Errors   BADARGS, BADTIME, NOSCHEMA, SCHEMA_CHANGED (the schema has another layout), and Redis's own (NOPERM, OOM,
+         READONLY, WRONGTYPE for a members or schema key of another type). After an error nothing has been written.
 Cost     O(rows * n)
 ]]
 local function replace_rows(KEYS, ARGV)
+  -- @include call_time
   -- @include clock
   -- @include complete_rows
   -- @include count
+  -- @include event_time
+  -- @include permissions
   -- @include schema
   -- @include schema_errors
+  -- @include usage
   -- @include write_complete
   local row_count, name_count = #KEYS - 2, parse_count(ARGV[3], 2000)
-  local USAGE = 'BADARGS want keys members, schema, hash per row; then layout, time, n, n names, and a msgpack array'
-    .. ' with id, time if it has its own, packed row and n texts per row'
+  local WANTED = 'keys members, schema, hash per row; then layout, time, n, n names, and a msgpack array with id, time'
+    .. ' if it has its own, packed row and n texts per row'
   local timed = ARGV[2] == '@' and 1 or 0
-  local time = timed == 0 and (ARGV[2] == '' and now() or tonumber(ARGV[2] or nil))
-  if row_count < 1 or not name_count or #ARGV ~= 4 + name_count or time == nil then
-    return redis.error_reply(USAGE)
+  if row_count < 1 or not name_count or #ARGV ~= 4 + name_count then
+    return usage(WANTED, KEYS, ARGV, row_count > 0 and name_count and 4 + name_count)
   end
   -- One argument with all rows: every further argument would cost Redis 0.1 us.
   local words = unpack_words(ARGV[4 + name_count], row_count * (2 + timed + name_count))
-  if not words then return redis.error_reply(USAGE) end
+  if not words then return usage(WANTED, KEYS, ARGV) end
   local declared, failure = read_layout(KEYS[2])
+  if failure then return failure end
+  local latest, time = latest_time(declared), false
+  if timed == 0 then time, failure = read_call_time(ARGV[2], latest) end
   if failure then return failure end
   if declared.layout ~= ARGV[1] then return redis.error_reply(SCHEMA_CHANGED) end
   local members = redis.pcall('SCARD', KEYS[1])
   if type(members) == 'table' then return members end
   local names, compares = { unpack(ARGV, 4, 3 + name_count) }, false
-  if not are_all_features(names, declared) then return redis.error_reply(USAGE) end
+  if not are_all_features(names, declared) then
+    return redis.error_reply('BADARGS the names must be those of all features, and all of these scalars')
+  end
   if ARGV[2] ~= '' then -- without a time, rows are written whatever is stored
     compares, failure = is_any_stored(KEYS)
     if failure then return failure end
   end
+  failure = forbidden_write(KEYS, KEYS[3], declared)
+  if failure then return failure end
   return write_complete(KEYS, declared, {
-    words = words, names = names, timed = timed, time = time, compares = compares,
+    words = words, names = names, timed = timed, time = time or now(), latest = latest, compares = compares,
   })
 end

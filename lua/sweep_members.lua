@@ -2,22 +2,31 @@
 Takes entities that have no hash out of the set of known ids: they have expired, or Redis has evicted them.
 
 KEYS[1]  set       ids of all known entities
-KEYS[2…] hashes    the features of each entity
+KEYS[2]  hash      the schema
+KEYS[3…] hashes    the features of each entity, whose key carries its id
 
 ARGV[1…] ids       one for each hash, in the same order
 
 Reply    how many ids were taken out: those whose key holds nothing any more.
-Errors   BADARGS, and Redis's own (READONLY, WRONGTYPE for a members key of another type).
+Errors   BADARGS, NOSCHEMA, and Redis's own (READONLY, WRONGTYPE for a members key of another type). After an error
+         nothing has been taken out.
 Cost     O(ids); keep a call to some hundred ids.
 ]]
 local function sweep_members(KEYS, ARGV)
-  local id_count = #KEYS - 1
+  -- @include own_keys
+  -- @include schema_errors
+  -- @include usage
+  local id_count = #KEYS - 2
   if id_count < 1 or id_count > 5000 or #ARGV ~= id_count then
-    return redis.error_reply('BADARGS want keys members, hash per id; then an id per hash (1 to 5000)')
+    return usage('keys members, schema, hash per id (1 to 5000); then an id per hash', KEYS, ARGV,
+      id_count > 0 and id_count)
   end
+  local failure = foreign_key(KEYS, ARGV, 0, id_count)
+  if failure then return failure end
+  if redis.call('EXISTS', KEYS[2]) == 0 then return redis.error_reply(NOSCHEMA) end
   local gone = {}
   for position = 1, id_count do
-    if redis.call('EXISTS', KEYS[1 + position]) == 0 then gone[#gone + 1] = ARGV[position] end
+    if redis.call('EXISTS', KEYS[2 + position]) == 0 then gone[#gone + 1] = ARGV[position] end
   end
   if #gone == 0 then return 0 end
   return redis.pcall('SREM', KEYS[1], unpack(gone))

@@ -5,7 +5,7 @@ that of the feature's stored value, so that late and repeated rows cannot undo n
 
 KEYS[1]  set       ids of all known entities
 KEYS[2]  hash      the schema
-KEYS[3…] hashes    the features of each row's entity
+KEYS[3…] hashes    the features of each row's entity, whose key carries the row's id
 
 ARGV[1]  time      event time of all rows, in ms since 1970 or ISO 8601; empty: now, by Redis's clock, whatever is
                    stored
@@ -34,12 +34,15 @@ local function upsert_features(KEYS, ARGV)
   -- @include clock
   -- @include columns
   -- @include count
+  -- @include event_time
+  -- @include permissions
   -- @include replace
   -- @include row_options
   -- @include rows
   -- @include schema
   -- @include schema_errors
   -- @include time_text
+  -- @include usage
 
   local function make_merge() -- when the first row needs it: to make the functions costs, and most rows are complete
     -- @include merge
@@ -59,20 +62,22 @@ local function upsert_features(KEYS, ARGV)
   end
   rows.stride = 1 + rows.timed + #names
   if not fit or #ARGV ~= 2 + word_count + row_count * rows.stride then
-    return redis.error_reply('BADARGS want keys members, schema, hash per row; then time, n, n names, and id + n values'
-      .. ' per row (n at most 2000)')
+    return usage('keys members, schema, hash per row; then time, n, n names or options (at most 2000), and an id and a'
+      .. ' value per name for each row', KEYS, ARGV, fit and 2 + word_count + row_count * rows.stride)
   end
   rows.before = 2 + word_count
-  rows.time, failure = read_call_time(ARGV[1])
-  if failure then return failure end
   if not declared then
     declared, failure = read_layout(KEYS[2])
     if failure then return failure end
   end
+  rows.latest = latest_time(declared)
+  rows.time, failure = read_call_time(ARGV[1], rows.latest)
+  if failure then return failure end
   local members = redis.pcall('SCARD', KEYS[1])
   if type(members) == 'table' then return members end
   local columns
   columns, failure = place_columns(names, declared)
+  failure = failure or forbidden_write(KEYS, KEYS[3], declared)
   if failure then return failure end
   local pcall, fields, ttl, time_word, merge_row = redis.pcall, columns.fields, declared.ttl, nil, nil
 
@@ -80,7 +85,7 @@ local function upsert_features(KEYS, ARGV)
     local marked, reason = read_cells(columns, ARGV, before, row)
     if reason then return nil, nil, 'BADTYPE', reason end
     if time ~= time_word then time_word, fields[4] = time, time_text(time) end
-    local stored = checks and pcall('HMGET', key, '@event_time', '@row') or nil
+    local stored = checks and pcall('HMGET', key, '@event_time', '@row', '@floor') or nil
     if stored and stored.err then return nil, stored end
     if ttl > 0 and time + ttl < now() then return 'S' end -- it would expire at once
     if columns.whole and not marked then

@@ -80,7 +80,7 @@ def main() -> None:
             for kind, connections in (("zipf", 64), ("miss", 64), ("mixed", 64), ("uniform", 10)):
                 measure("featurestore", ports["featurestore"][0], kind, connections)
         if shutil.which("redis-benchmark"):
-            words = [GET_FEATURES.sha, "3", "user:user00042:features", "all_users", "user:schema", "user00042"]
+            words = [GET_FEATURES.sha, "3", "all_users", "user:schema", "user:user00042:features", "user00042"]
             layout = FeatureStore.connect(url, timeout=5).schema().layout
             for connections in CONNECTIONS[1:]:
                 ceilings[str(connections)] = redis_benchmark(redis_port, connections, ["EVALSHA", *words, f"@{layout}"])

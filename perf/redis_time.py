@@ -40,7 +40,7 @@ def main() -> None:
             singles = [
                 encode_call(
                     GET_FEATURES,
-                    (store.keys.features(each), store.keys.members, store.keys.schema),
+                    (store.keys.members, store.keys.schema, store.keys.features(each)),
                     (each, *layout),
                 )
                 for each in ids

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from featurestore.contract.scripts import SCRIPTS, script_folder
+from featurestore.contract.scripts import SCRIPTS, entry, script_folder
 
 INCLUDE = re.compile(r"^ *-- @include (\w+)$", re.MULTILINE)
 DEFINITION = re.compile(r"^local (?:function (\w+)|(\w+(?:, \w+)*)$|(\w+(?:, \w+)*) =)", re.MULTILINE)
@@ -37,7 +37,7 @@ def alone(text: str, names: set[str], defines: dict[str, set[str]]) -> str:
 
 def complaints(files: dict[Path, str], defines: dict[str, set[str]]) -> Iterator[str]:
     """Yield what is wrong with includes that luacheck does not know of."""
-    used = set()
+    used = set(words_in(entry("")))
     for path, text in files.items():
         words = words_in(text)
         included = INCLUDE.findall(text)

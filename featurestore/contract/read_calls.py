@@ -69,7 +69,7 @@ class ReadCalls:
         """Return, and keep, the three pieces around the two places of an id of `size` bytes."""
         keys, mark = self._keys, _MARK * size
         hash_key = keys.features_of_raw(mark)
-        call = encode_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (mark, *self._words))
+        call = encode_call(GET_FEATURES, (keys.members, keys.schema, hash_key), (mark, *self._words))
         before, between, after = call.split(mark)
         self._frames[size] = before, between, after
         return before, between, after

@@ -13,6 +13,7 @@ Fits = Callable[[Any, bytes], bool]
 """Whether a reply, which is no error, may be the one to that encoded call."""
 
 _ARRAY_16, _ARRAY_32, _FIXED_ARRAYS = 0xDC, 0xDD, range(0x90, 0xA0)  # msgpack's heads of arrays
+_MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 _ROW = re.compile(rb"(?:.{8})?[\x90-\x9f\xdc\xdd]", re.DOTALL)  # by layout, its 8 bytes stand in front
 _TEXTS = frozenset({bytes, type(None)})
 _PLAIN = frozenset({bytes, int, type(None), list})
@@ -77,15 +78,17 @@ def any_plain(reply: Any, _encoded: bytes = b"") -> bool:
 
 
 def a_row(reply: Any, _encoded: bytes) -> bool:
-    """Take a msgpack array, with or without a layout in front, or nil."""
-    return reply is None or (type(reply) is bytes and _ROW.match(reply) is not None)
+    """Take a msgpack array, with or without a layout in front, such a row with its age, or nil."""
+    return reply is None or (type(reply) is bytes and _ROW.match(reply) is not None) or _is_aged(reply)
 
 
 def rows(reply: Any, encoded: bytes) -> bool:
-    """Take as many strings or nils as the call asks for, or one msgpack array of as many."""
+    """Take as many strings or nils, or rows with their age, as the call asks for, or one msgpack array of as many."""
     asked = _keys_of(encoded) - 2
     if type(reply) is list:
-        return len(reply) == asked and _TEXTS.issuperset(map(type, reply))
+        return len(reply) == asked and (
+            _TEXTS.issuperset(map(type, reply)) or all(each is None or _is_aged(each) for each in reply)
+        )
     return type(reply) is bytes and _array_length(reply) == asked
 
 
@@ -119,9 +122,27 @@ def replaced(reply: Any, encoded: bytes) -> bool:
     )
 
 
+def a_map(reply: Any, _encoded: bytes) -> bool:
+    """Take a msgpack map."""
+    return type(reply) is bytes and len(reply) > 0 and reply[0] in _MAPS
+
+
 def a_number(reply: Any, _encoded: bytes) -> bool:
     """Take an integer."""
     return type(reply) is int
+
+
+def _is_aged(row: Any) -> bool:
+    """Return whether it is a row with its event time, its age, a letter a value, and the values' event times."""
+    if type(row) is not list or len(row) != 5:  # noqa: PLR2004
+        return False
+    packed, event_time, age_ms, letters, times = row
+    return (
+        type(packed) is type(letters) is bytes
+        and _ROW.match(packed) is not None
+        and type(times) is list
+        and all(each is None or type(each) is int for each in (event_time, age_ms, *times))
+    )
 
 
 def _is_rejected(row: Any, count: int) -> bool:

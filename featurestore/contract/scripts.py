@@ -82,9 +82,19 @@ def assemble(folder: Path, name: str) -> str:
     return expand(folder / f"{name}.lua", (name,))
 
 
+def entry(name: str) -> str:
+    """Return what stands at the end of a script for EVALSHA, behind its function: its call.
+
+    Redis 6.2, which has no `acl_check_cmd`, gets the errors of Redis 7.
+    """
+    old = assemble(script_folder() / "include", "plain_errors")
+    call = f"with_plain_error(pcall({name}, KEYS, ARGV))"
+    return f"if redis.acl_check_cmd then return {name}(KEYS, ARGV) end\n{old}return {call}\n"
+
+
 def load_script(name: str, fits: replies.Fits, *, writes: bool, in_order: bool = False) -> Script:
     """Assemble `<name>.lua` as a script that EVALSHA calls."""
-    source = f"{assemble(script_folder(), name)}return {name}(KEYS, ARGV)\n"
+    source = f"{assemble(script_folder(), name)}{entry(name)}"
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, sha, writes, fits, in_order)
 
@@ -97,6 +107,7 @@ DELETE_ENTITY = load_script("delete_entity", replies.a_number, writes=True)
 REPACK_ROWS = load_script("repack_rows", replies.a_number, writes=True)
 INCREMENT_FEATURES = load_script("increment_features", replies.a_row, writes=True)
 RECORD_EVENTS = load_script("record_events", replies.outcomes, writes=True)
+DESCRIBE_ENTITY = load_script("describe_entity", replies.a_map, writes=False)
 SWEEP_MEMBERS = load_script("sweep_members", replies.a_number, writes=True)
 APPLY_SCHEMA = load_script("apply_schema", replies.a_number, writes=True)
 
@@ -109,6 +120,7 @@ SCRIPTS = (
     RECORD_EVENTS,
     DELETE_ENTITY,
     APPLY_SCHEMA,
+    DESCRIBE_ENTITY,
     REPACK_ROWS,
     SWEEP_MEMBERS,
 )

@@ -12,7 +12,7 @@ from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Status, Value, python_type, vector_length
 from featurestore.schema.values import numbers_of
 
-_STATUSES: Mapping[str, Status] = {"P": "PRESENT", "M": "MISSING", "D": "DEFAULT", "S": "STALE"}
+_STATUSES: Mapping[int, Status] = {ord("P"): "PRESENT", ord("M"): "MISSING", ord("D"): "DEFAULT", ord("S"): "STALE"}
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -48,7 +48,6 @@ class Selection:
     """
 
     __slots__ = (
-        "_fresh",
         "_head",
         "_one",
         "_rows",
@@ -67,17 +66,14 @@ class Selection:
         self.names = tuple(names)
         self.types = tuple(types)
         self.words = tuple(words)
-        # Asked for by layout, rows come as they are stored: each in a string of its own, behind the layout.
-        *options, last = self.words or ("",)
-        self._head = len(last) - 1 if last.startswith("@") and options in ([], ["?current"]) else 0
+        # Asked for by layout, each row comes in a string of its own, behind the layout.
+        last = self.words[-1] if self.words else ""
+        self._head = len(last) - 1 if last.startswith("@") else 0
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
         python_types = [python_type(kind) for kind in types]
         row = tuple.__class_getitem__(tuple(python_types))
-        # Not strict: an int beyond 2^53 travels as text. A string feature stays text, `null` and `1e5` included.
-        self._one = msgspec.msgpack.Decoder(row, strict=False)
-        self._rows = msgspec.msgpack.Decoder(list[row | None], strict=False)  # type: ignore[valid-type]
-        fresh = tuple[row, int | None, int | None, str, tuple[int | None, ...]]  # type: ignore[valid-type]
-        self._fresh = msgspec.msgpack.Decoder(list[fresh | None], strict=False)
+        self._one = msgspec.msgpack.Decoder(row)
+        self._rows = msgspec.msgpack.Decoder(list[row | None])  # type: ignore[valid-type]
         fields = [f"feature_{index}" for index in range(len(self.names))]
         self.vector_type = msgspec.defstruct(
             "Features",
@@ -110,16 +106,17 @@ class Selection:
         rows: list[Row | None] = self._rows.decode(reply)
         return rows
 
-    def decode_fresh(self, reply: bytes) -> list[Fresh | None]:
+    def decode_fresh(self, reply: list[Any]) -> list[Fresh | None]:
         """Return the rows with ages in a reply of get_features_batch with `?metadata`; errors as in `decode`."""
-        return [entry and self._fresh_of(*entry) for entry in self._fresh.decode(reply)]
+        return [entry and self._fresh_of(*entry) for entry in reply]
 
     def _fresh_of(
-        self, row: Row, event_time: int | None, age_ms: int | None, letters: str, times: tuple[int | None, ...]
+        self, packed: bytes, event_time: int | None, age_ms: int | None, letters: bytes, times: list[int | None]
     ) -> Fresh:
+        row = self.decode(packed)
         if not len(letters) == len(times) == len(row) or not _STATUSES.keys() >= set(letters):
             raise msgspec.ValidationError(f"Expected a status and a time for each of {len(row)} values")
-        return Fresh(row, event_time, age_ms, tuple(_STATUSES[letter] for letter in letters), times)
+        return Fresh(row, event_time, age_ms, tuple(_STATUSES[letter] for letter in letters), tuple(times))
 
     def values(self, row: Row) -> dict[str, Value | None]:
         """Return the row's values by name, vectors as lists of numbers."""

@@ -6,12 +6,10 @@
  */
 #include "writer.h"
 #include <float.h>
-#include <stdio.h>
 
 #define MOST_ID 256
 #define MOST_TEXT 1024
 #define MOST_TIME 1000000000000000 /* 10^15 ms, which no event time reaches */
-#define ROOM_FOR_NUMBER 48         /* 20 digits and a sign are the most */
 
 typedef struct {
     PyObject_HEAD
@@ -55,13 +53,13 @@ static int pack_integer(Writer *writer, int64_t number)
 
 static int pack_double(Writer *writer, double value)
 {
-    if (value >= -9223372036854775808.0 && value < 9223372036854775808.0 && value == (double)(int64_t)value)
+    if (value >= INT32_MIN && value < 4294967296.0 && value == floor(value))
         return pack_integer(writer, (int64_t)value);
     if (RESERVE(writer, 9) < 0)
         return -1;
     uint64_t bits;
     float narrow = fabs(value) <= FLT_MAX ? (float)value : 0;
-    if (narrow == value) {
+    if (narrow == value && value != floor(value)) { /* whole floats beyond 32 bits have 8 bytes (lua/include/wide.lua) */
         uint32_t narrow_bits;
         memcpy(&narrow_bits, &narrow, 4);
         put_big(writer, 0xca, narrow_bits, 4);
@@ -139,10 +137,7 @@ static int pack_value(Writer *writer, char kind, PyObject *value)
         return failed ? failed : pack_double(writer, (double)number);
     default:
         failed = integer_of(value, &number);
-        if (failed || (number > -EXACT && number < EXACT))
-            return failed ? failed : pack_integer(writer, number);
-        char digits[ROOM_FOR_NUMBER];
-        return pack_text(writer, digits, (size_t)sprintf(digits, "%lld", (long long)number));
+        return failed ? failed : pack_integer(writer, number);
     }
 }
 

@@ -341,30 +341,10 @@ static int transcode_vector(Reader *reader, Writer *writer, unsigned char tag, s
     return 0;
 }
 
-/* An int beyond 2^53 travels as a decimal string, which is JSON's number already. */
 static int transcode_int(Reader *reader, Writer *writer, unsigned char tag)
 {
-    const unsigned char *text;
-    size_t size;
     int64_t number;
-    if (take_text(reader, tag, &text, &size) < 0) {
-        if (take_int(reader, tag, &number) < 0)
-            return -1;
-        return put_integer(writer, number);
-    }
-    size_t negative = size > 0 && text[0] == '-', count = size - negative;
-    if (count < 1 || count > 19 || text[negative] < '1')
-        return -1;
-    for (size_t position = negative; position < size; position++)
-        if (text[position] < '0' || text[position] > '9')
-            return -1;
-    if (count == 19 && memcmp(text + negative, "9223372036854775807", 19) > 0)
-        return -1;
-    if (RESERVE(writer, size) < 0)
-        return -1;
-    memcpy(writer->at, text, size);
-    writer->at += size;
-    return 0;
+    return take_int(reader, tag, &number) < 0 ? -1 : put_integer(writer, number);
 }
 
 static int transcode_row(Transcoder *self, Reader *reader, Writer *writer)

@@ -68,6 +68,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         max_age: How old values may be and still be served, for features without a `max_age` of their own.
         ttl: How long after its newest event time an entity expires; None means never.
         tombstone: How long after a deletion late events are ignored; None means a day.
+        max_ahead: How far ahead of Redis's clock an event time may be; None means a day.
         services: Service name → the features it stands for; `entity:feature` for another entity's.
     """
 
@@ -78,6 +79,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
     max_age: Duration | None = None
     ttl: Duration | None = None
     tombstone: Duration | None = None
+    max_ahead: Duration | None = None
     services: dict[str, list[str]] = {}
 
     def words(self) -> list[str]:
@@ -93,7 +95,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
                 words += (name, feature)
             else:
                 words += (name, feature.type, *_option_words(name, feature))
-        for option in ("ttl", "max_age", "tombstone"):
+        for option in ("ttl", "max_age", "tombstone", "max_ahead"):
             span = getattr(self, option)
             if span is not None:
                 words += (f"@{option}", _span_word(option, span))

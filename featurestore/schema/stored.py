@@ -25,6 +25,7 @@ class Schema(msgspec.Struct, frozen=True):
         join_key: The id's name in tables and responses; None means `<entity>_id`.
         members: Key of the set of known ids; None means `all_<entity>s`.
         tombstone_ms: How long after a deletion late events are ignored.
+        max_ahead_ms: How far ahead of Redis's clock an event time may be.
         ttl_ms: How long after its newest event time an entity expires; 0 means never.
         max_ages_ms: Feature → how old its value may be and still be served. The empty name stands for all features
             that have no entry of their own.
@@ -39,6 +40,7 @@ class Schema(msgspec.Struct, frozen=True):
     join_key: str | None = None
     members: str | None = None
     tombstone_ms: int = _DAY_MS
+    max_ahead_ms: int = _DAY_MS
     ttl_ms: int = 0
     max_ages_ms: dict[str, int] = {}
     defaults: dict[str, Value] = {}
@@ -67,6 +69,7 @@ class Schema(msgspec.Struct, frozen=True):
                 stored.get("@join_key"),
                 stored.get("@members"),
                 int(stored.get("@tombstone", _DAY_MS)),
+                int(stored.get("@max_ahead", _DAY_MS)),
                 int(rules.get("@ttl", 0)),
                 {name: int(text) for name, text in _of(rules, "@max_age").items()},
                 {name: _value_of(features[name], text) for name, text in _of(rules, "@default").items()},
@@ -99,6 +102,7 @@ class Schema(msgspec.Struct, frozen=True):
             "max_age_ms": self.max_ages_ms.get(""),
             "ttl_ms": self.ttl_ms or None,
             "tombstone_ms": self.tombstone_ms if self.tombstone_ms != _DAY_MS else None,
+            "max_ahead_ms": self.max_ahead_ms if self.max_ahead_ms != _DAY_MS else None,
             "services": self.services or None,
             "join_key": self.join_key,
             "members": self.members,

@@ -66,7 +66,7 @@ def sweep(store: FeatureStore, *, pause: float = 0.0) -> Iterator[SweepProgress]
     """
     seen, removed = 0, 0
     for part in _steps(store, pause):
-        keys: list[Word] = [store.keys.members, *map(store.keys.features_of_raw, part)]
+        keys: list[Word] = [store.keys.members, store.keys.schema, *map(store.keys.features_of_raw, part)]
         removed += store.transport.run(SWEEP_MEMBERS, keys, part)
         seen += len(part)
         yield SweepProgress(seen, removed)

@@ -85,7 +85,7 @@ class QueryTable:
         self.statuses: list[list[Status]] = [["MISSING"] * width for _ in query.rows] if query.metadata else []
         self.entities: list[dict[str, Any]] = [dict.fromkeys(row) for row in query.rows] if query.metadata else []
 
-    def add(self, entity: str, selection: Selection, replies: Sequence[bytes]) -> None:
+    def add(self, entity: str, selection: Selection, replies: Sequence[Any]) -> None:
         """Fill in an entity's features, from the replies that cover its ids in order."""
         columns = [self._places[f"{entity}:{name}"] for name in selection.names]
         for places, kind in zip(columns, selection.types, strict=True):

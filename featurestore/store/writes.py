@@ -33,7 +33,7 @@ from featurestore.contract.scripts import (
 from featurestore.contract.selection import Selection
 from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
-from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, NoSchemaError, UnsuitableValueError
+from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, UnsuitableValueError
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
 from featurestore.store.plan import IDS_PER_CALL, Calls, Command, Plan, call
@@ -150,12 +150,8 @@ class Plans(QueryPlans):
         """Remove an entity's features and its membership; return whether anything was removed."""
         entity_id = plain_id_text(entity_id)
         raw_id, time = encode_id(entity_id), to_time(plain_time(event_time))
-        try:
-            keep = (yield from self.seen_schema()).tombstone_ms
-        except NoSchemaError:
-            keep = 0
-        keys = (self.keys.features(entity_id), self.keys.members)
-        return bool((yield from call(DELETE_ENTITY, encode_call(DELETE_ENTITY, keys, (raw_id, time, keep)))) == 1)
+        keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
+        return bool((yield from call(DELETE_ENTITY, encode_call(DELETE_ENTITY, keys, (raw_id, time)))) == 1)
 
     def count(self) -> Plan[int]:
         """Return how many ids are known."""

@@ -8,8 +8,9 @@
 -- is not any more.
 local function canonical(columns, column, text, row)
   if text == FORGET or text == LEAVE then return text, text end
-  local value = parse(columns.kinds[column], text)
+  local value, wide = parse(columns.kinds[column], text)
   if value == nil then return nil end
+  if wide then columns.declared.wide = true end
   if value == true then return value, 'true' end
   if value == false then return value, 'false' end
   if value == 0 and sub(text, 1, 1) == '-' then return 0, '0' end -- msgpack by cmsgpack has no negative zero
@@ -36,6 +37,7 @@ local function read_cells(columns, arguments, before, row)
       if not known and ((kind == 'float' and size < 100 and (find(text, '^[1-9]%d*%.?%d*$')
         or find(text, '^0%.%d+$'))) or (kind == 'int' and size < 16 and find(text, '^[1-9]%d*$'))) then
         value = tonumber(text)
+        if value >= 2^32 then columns.declared.wide = true end
       else
         local offered = text
         value, text = canonical(columns, column, offered, row)

@@ -1,6 +1,7 @@
 -- @include kinds
 -- @include name_of
 -- @include text
+-- @include values
 -- @include whole
 -- The columns of an upsert's rows, for the features in `names`, and the row in hand:
 --   names, slots, kinds    of each column: the feature, its slot in the entity (entity.lua), its kind
@@ -10,6 +11,8 @@
 --                          column's name and text. One table serves all rows: the names stay
 --   values                 slot → value of the row in hand
 --   heads, least_limit     what complete rows of a time start with, and how old they may grow (whole.lua)
+--   array                  the head of the packed row's array
+--   declared               the schema's features
 -- Or nil and an error reply.
 local function place_columns(names, declared)
   local width, total, slot_of, taken = #declared.names, #declared.names + #declared.extras, {}, {}
@@ -27,6 +30,7 @@ local function place_columns(names, declared)
   end
   return {
     names = names, slots = slots, kinds = kinds, whole = #names == total, remembered = remembered, misses = misses,
-    fields = fields, values = {}, heads = {}, least_limit = least_limit_of(declared),
+    fields = fields, values = {}, heads = {}, least_limit = least_limit_of(declared), array = array_head(width),
+    declared = declared,
   }
 end

@@ -1,26 +1,48 @@
 -- @include fields
 -- @include row
 -- @include row_format
+-- @include strings
+-- @include values
+-- @include wide
 -- One entity as a write finds and leaves it. Slots are positions in the packed row; after them come the vectors that
 -- are not in it.
 --   values     slot → value, nil where there is none; a window's buckets as they are stored, true for an extra vector
 --   base       its `@event_time`, the newest of its features' times; nil when there is none
 --   times      feature → time, for those that differ from `base` and those that were removed
---   floor      when it was deleted, if it was: no value of that time or before comes back
+--   floor      when it was last deleted, if it was: no value of that time or before comes back
 --   deleted    true if there is a tombstone and nothing else
 
--- The entity at `key`. `stored` has its `@event_time` and `@row`, if they were read already. Or nil and an error reply.
-local function load_entity(key, declared, stored)
-  stored = stored or redis.pcall('HMGET', key, '@event_time', '@row')
-  if stored.err then return nil, stored end
-  local entity = { base = tonumber(stored[1] or nil), values = {}, times = {} }
-  if stored[2] == DELETED then
+-- What `@event_time`, `@row` and `@floor` of the entity at `key` hold, or an error.
+local function read_state(key) return redis.pcall('HMGET', key, '@event_time', '@row', '@floor') end
+
+-- The values in a packed array; nil where they are to be made of the fields: ints from 2^53 on are not exact in Lua.
+local function unpack_row(packed, declared)
+  local kinds, values = declared.kinds, cmsgpack.unpack(packed)
+  local head = array_head(#kinds)
+  if sub(packed, 1, #head) ~= head then return nil end
+  for slot = 1, #kinds do
+    local kind, value = kinds[slot], values[slot]
+    if value and (kind == 'float' or kind == 'int') and is_wide(value) then
+      if kind == 'int' and (value >= 2^53 or value <= -2^53) then return nil end
+      declared.wide = true
+    end
+  end
+  return values
+end
+
+-- The entity at `key`, whose state was read. Or nil and an error reply.
+local function load_entity(key, declared, state)
+  if state.err then return nil, state end
+  local entity = { base = tonumber(state[1] or nil), floor = tonumber(state[3] or nil), values = {}, times = {} }
+  if state[2] == DELETED then
     entity.floor, entity.base, entity.deleted = entity.base, nil, true
     return entity
   end
-  local packed = declared.plain and row_of_layout(stored[2], declared.layout)
-  entity.times, entity.floor = times_in_row(stored[2] or nil)
-  entity.values = packed and cmsgpack.unpack(packed) or cast_fields(key, declared)
+  local packed = declared.plain and row_of_layout(state[2], declared.layout)
+  entity.times = times_in_row(state[2])
+  local fine, values = false, nil
+  if packed then fine, values = pcall(unpack_row, packed, declared) end -- something else may have written it
+  entity.values = fine and values or cast_fields(key, declared)
   for position = 1, #declared.extras do
     local there = redis.call('HEXISTS', key, declared.extras[position]) == 1
     entity.values[#declared.names + position] = there or nil

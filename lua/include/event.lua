@@ -28,7 +28,7 @@ end
 -- Count one event. Return the verdict; or nil and an error reply; or nil, nil, and the code and the reason of a
 -- rejection.
 local function record_event(key, declared, event, time)
-  local entity, reply = load_entity(key, declared)
+  local entity, reply = load_entity(key, declared, read_state(key))
   if reply then return nil, reply end
   if entity.floor and entity.floor >= time then return 'S' end
   local seen = event.id and remember(redis.call('HGET', key, '@seen') or '', event.id)

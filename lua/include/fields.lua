@@ -14,7 +14,11 @@ local function cast_fields(key, selection)
   for position = 1, count do
     local text, length = row[position], vectors and vectors[position]
     if not text or (length and not is_vector(text, length)) then row[position] = nil
-    elseif not length and (not windows or not windows[position]) then row[position] = parse(kinds[position], text) end
+    elseif not length and (not windows or not windows[position]) then
+      local value, wide = parse(kinds[position], text)
+      row[position] = value
+      if wide then selection.wide = true end
+    end
   end
   return row, event_time or nil, packed or nil
 end

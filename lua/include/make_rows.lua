@@ -13,8 +13,7 @@ local function make_rows(keys, word, reply, positions)
       selection, failure = read_wanted(keys[2], { word })
       if failure then return failure end
     end
-    row = row or answer_of(keys[2 + position], selection)
-    reply[position] = row and layout .. row or false
+    reply[position] = row and layout .. row or answer_of(keys[2 + position], selection) or false
   end
   return reply
 end

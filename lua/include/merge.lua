@@ -14,7 +14,7 @@ end
 -- Write the row in hand (columns.lua) beside what is stored, feature by feature. Return the verdict, or nil and an
 -- error reply.
 local function merge(key, declared, columns, stored, time, checks)
-  local entity, reply = load_entity(key, declared, stored)
+  local entity, reply = load_entity(key, declared, stored or read_state(key))
   if reply then return nil, reply end
   local names, slots, fields, values = columns.names, columns.slots, columns.fields, columns.values
   local existed, stale, applied, changed = entity.base ~= nil, 0, 0, false

@@ -2,9 +2,10 @@
 -- @include text
 -- @include kinds
 -- @include vector
+-- @include wide
 -- The value that `text` stands for under `kind`, or nil if it is invalid. Writes and reads share this, so a value is
 -- valid on both sides or on neither. An int beyond 2^53 stays text, since Lua's only number is a double; a vector stays
--- bytes. Kinds of windows always give nil: only record_events writes them.
+-- bytes. Kinds of windows always give nil: only record_events writes them. For a number that is wide, also true.
 local function parse(kind, text)
   if kind == 'float' then
     -- A decimal number as JSON has it (fraction digits may be left out). tonumber alone takes '0x10', ' 12', '+5',
@@ -13,7 +14,7 @@ local function parse(kind, text)
     local decimal = number and (find(text, '^-?[1-9][%d.eE+-]*$') or find(text, '^-?0[.eE][%d.eE+-]*$'))
     if not decimal and text ~= '0' and text ~= '-0' then return nil end
     if number == math.huge or number == -math.huge then return nil end
-    return number
+    return number, is_wide(number)
   elseif kind == 'int' then
     if text ~= '0' and not find(text, '^-?[1-9]%d*$') then return nil end
     local number = tonumber(text)
@@ -22,7 +23,7 @@ local function parse(kind, text)
     local digits = negative and sub(text, 2) or text
     local limit = negative and '9223372036854775808' or '9223372036854775807'
     if #digits > 19 or (#digits == 19 and digits > limit) then return nil end
-    return text
+    return text, true
   elseif kind == 'string' then
     if is_utf8(text) then return text end
     return nil

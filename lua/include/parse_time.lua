@@ -6,16 +6,28 @@ local function days_since_1970(year, month, day)
   return 365 * year + leap_days + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
 end
 
--- The time that `text` tells: ms since 1970 in at most 15 digits, or ISO 8601 such as 2026-08-21T10:00:00.123Z, where
--- no offset means UTC; nil for anything else.
+-- The time that `text` tells in ms since 1970: such ms, in at most 15 digits, but not in 9 or 10, which seconds have;
+-- or ISO 8601 such as 2026-08-21T10:00:00.123Z, where no offset means UTC, and the seconds or the time of day may be
+-- missing. nil for anything else.
 local function parse_time(text)
-  if string.find(text, '^%d+$') then return #text <= 15 and tonumber(text) or nil end
-  local year, month, day, hour, minute, second, rest =
-    string.match(text, '^(%d%d%d%d)-(%d%d)-(%d%d)[T ](%d%d):(%d%d):(%d%d)(.*)$')
+  if string.find(text, '^%d+$') then return #text <= 15 and #text ~= 9 and #text ~= 10 and tonumber(text) or nil end
+  local year, month, day, rest = string.match(text, '^(%d%d%d%d)-(%d%d)-(%d%d)(.*)$')
   if not year then return nil end
-  local fraction, zone = string.match(rest, '^%.(%d+)(.*)$')
-  local sign, hours, minutes = string.match(zone or rest, '^([+-])(%d%d):?(%d%d)$')
-  if not sign and (zone or rest) ~= 'Z' and (zone or rest) ~= '' then return nil end
+  local hour, minute, second, fraction, zone = '0', '0', '0', nil, ''
+  if rest ~= '' then
+    hour, minute, rest = string.match(rest, '^[T ](%d%d):(%d%d)(.*)$')
+    if not hour then return nil end
+    second, zone = string.match(rest, '^:(%d%d)(.*)$')
+    if second then fraction = string.match(zone, '^%.(%d+)') end
+    if fraction then zone = string.sub(zone, 2 + #fraction) end
+    second, zone = second or '0', zone or rest
+  end
+  local sign, hours, minutes = string.match(zone, '^([+-])(%d%d):?(%d%d)$')
+  if not sign then
+    sign, hours = string.match(zone, '^([+-])(%d%d)$')
+    minutes = '0'
+  end
+  if not sign and zone ~= 'Z' and zone ~= '' then return nil end
   year, month, day = tonumber(year), tonumber(month), tonumber(day)
   local leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
   local days = 30 + (month + math.floor(month / 8)) % 2 -- 31 and 30 in turn, but 31 in both July and August

@@ -4,17 +4,16 @@
 -- Write the row in hand (columns.lua), which is complete, where nothing stored is in its way. Return the verdict; nil
 -- where something may be in the way; or nil and an error reply.
 local function replace(key, declared, columns, stored, time, checks)
-  local fields, values, vectors, width = columns.fields, columns.values, declared.vectors, #declared.names
+  local fields, values, width = columns.fields, columns.values, #declared.names
+  local pieces = declared.vectors or declared.wide -- the array is made of
   local head = columns.heads[time]
   if head == nil then
     head = head_at(time, declared, columns.least_limit)
-    if head and not vectors then head = head .. array_head(width) end
     columns.heads[time] = head
   end
   if not head then return nil end
-  if vectors then fields[2] = head .. pack_values(values, width, vectors)
-  elseif width == 0 then fields[2] = head
-  else fields[2] = head .. cmsgpack.pack(unpack(values, 1, width)) end
+  if pieces or width == 0 then fields[2] = head .. pack_values(values, declared)
+  else fields[2] = head .. columns.array .. cmsgpack.pack(unpack(values, 1, width)) end
   if checks then
     if in_the_way(stored, time) then return nil end
     if tonumber(stored[1] or nil) == time and stored[2] == fields[2] then

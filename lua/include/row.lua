@@ -4,19 +4,22 @@
 -- The packed array in a stored row that may be served as it is, or nil when there is none of this layout.
 local function row_of_layout(stored, layout)
   if type(stored) ~= 'string' or sub(stored, 1, LAYOUT_BYTES) ~= layout then return nil end
-  if byte(stored, LAYOUT_BYTES + 1) >= LEAST_ARRAY then return sub(stored, LAYOUT_BYTES + 1) end
-  local limit, start = string.match(stored, '^(%d*)|%d*|[^|]*|()', LAYOUT_BYTES + 1)
-  if not start or (limit ~= '' and now() > tonumber(limit)) then return nil end
+  local start = LAYOUT_BYTES + 1
+  if (byte(stored, start) or 0) <= EMPTY_ARRAY then
+    local limit
+    limit, start = string.match(stored, '^(%d*)|[^|]*|()', start)
+    if not start or (limit ~= '' and now() > tonumber(limit)) or (byte(stored, start) or 0) < EMPTY_ARRAY then
+      return nil
+    end
+  end
   return sub(stored, start)
 end
 
--- The times in a stored row of any layout: feature → time where it is not `@event_time`, and the deletion's time.
+-- The times in a stored row of any layout: feature → time where it is not `@event_time`.
 local function times_in_row(stored)
-  local floor, groups = string.match(stored or '', '^%d*|(%d*)|([^|]*)|', LAYOUT_BYTES + 1)
-  if not floor or (floor == '' and groups == '') then return {}, nil end
-  local times = {}
-  for time, names in string.gmatch(groups, '(%d+)=([^;]+)') do
+  local times, groups = {}, string.match(stored or '', '^%d*|([^|]*)|', LAYOUT_BYTES + 1)
+  for time, names in string.gmatch(groups or '', '(%d+)=([^;]+)') do
     for name in string.gmatch(names, '[^,]+') do times[name] = tonumber(time) end
   end
-  return times, tonumber(floor)
+  return times
 end

@@ -7,7 +7,7 @@
 local function take_options(words)
   local rows = { -- with room for what the script sets: a table that grows costs
     before = nil, stride = nil, time = nil, timed = 0, overwrite = false, verdicts = nil, skips_repeated = false,
-    layout = nil,
+    layout = nil, latest = nil,
   }
   while words[1] and byte(words[1]) == QUESTION_MARK do
     local option = table.remove(words, 1)
@@ -15,7 +15,9 @@ local function take_options(words)
     elseif option == '?verdicts' then rows.verdicts = {}
     else return nil, redis.error_reply('BADARGS no such option: ' .. shown(option)) end
   end
-  rows.layout = layout_named(words[1])
+  local wrong
+  rows.layout, wrong = layout_named(words[1])
+  if wrong then return nil, wrong end
   if rows.layout then table.remove(words, 1) end
   if words[1] == '@event_time' then
     rows.timed = 1

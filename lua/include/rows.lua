@@ -1,14 +1,16 @@
 -- @include clock
+-- @include event_time
 -- @include id_error
+-- @include key_error
+-- @include key_form
 -- @include members
--- @include parse_time
--- @include time_error
 -- @include wrong_type
 -- Take the rows of a call one after the other; each stands or falls by itself. `rows` tells where they are in
 -- `arguments`, and what holds for all of them:
 --   before, stride   how many words stand before the first row; how many a row has: its id, and what `write` reads
 --   timed            1 where a row's own time follows its id (empty: that of all rows), else 0
 --   time             event time of all rows; false: now, whatever is stored
+--   latest           the latest event time that a row may have
 --   overwrite        whether what is stored may be newer
 --   skips_repeated   whether a row of verdict D counts as skipped, not as written
 --   verdicts         a table for a letter a row; nil for none
@@ -20,20 +22,22 @@ local function take_rows(keys, arguments, rows, write)
   local written, skipped, rejected, ids, verdicts = 0, 0, {}, {}, rows.verdicts
   local before, stride, timed, call_time = rows.before, rows.stride, rows.timed, rows.time
   local last_text, last_time
+  local prefix = string.sub(keys[2], 1, -1 - #AFTER_PREFIX)
   for row = 1, #keys - 2 do
     local id, time, checks = arguments[before + 1], call_time, call_time and not rows.overwrite
-    local reason = id_error(id)
+    local reason, key = id_error(id), keys[2 + row]
     local verdict, reply, code
+    if not reason and key ~= prefix .. id .. AFTER_ID then reason = key_error(keys[2], id, key) end
     if timed == 1 then
       local text = arguments[before + 2]
-      if text ~= last_text then last_text, last_time = text, text ~= '' and parse_time(text) end
+      if text ~= last_text then last_text, last_time = text, text ~= '' and read_time(text, rows.latest) end
       if text ~= '' then time, checks = last_time, not rows.overwrite end
     end
     if reason then code = 'BADID'
     elseif time == nil then code, reason = 'BADTIME', time_error(last_text)
     else
       if not time then time, checks = now(), false end
-      verdict, reply, code, reason = write(keys[2 + row], before + 1 + timed, time, checks, row)
+      verdict, reply, code, reason = write(key, before + 1 + timed, time, checks, row)
     end
     if reply then
       if not is_wrong_type(reply) then return reply end

@@ -9,8 +9,12 @@
 --   ttl, ttl_ended    of the entity: its ttl in ms, 0 for none; true if it once had one
 --   timed             true if event times matter
 --   plain             true if a packed row has just the stored values
+--   wide              true if there may be numbers that are wide (wide.lua); those who read values find out
+--   digest            what tells the caller the names, where it did not name them; nil where it did
 local function make_selection(names, kinds, rules)
-  local selection = { names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0 }
+  local selection = {
+    names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0, wide = false, digest = nil,
+  }
   if rules then
     selection.ttl, selection.ttl_ended, selection.limits, selection.defaults = rules.ttl or 0, rules.ttl == 0, {}, {}
   end
@@ -18,13 +22,18 @@ local function make_selection(names, kinds, rules)
     local name, kind = names[position], kinds[position]
     if rules then
       selection.limits[position] = limit_of(rules, name)
-      if rules.defaults[name] then selection.defaults[position] = parse(kind, rules.defaults[name]) end
+      if rules.defaults[name] then
+        local value, wide = parse(kind, rules.defaults[name])
+        selection.defaults[position] = value
+        if wide then selection.wide = true end
+      end
     end
     if #kind > LONGEST_SCALAR then
       local of, value = 'windows', parse_window(kind)
       if not value then of, value = 'vectors', vector_length(kind) end
       selection[of] = selection[of] or {}
       selection[of][position] = value
+      if of == 'windows' then selection.wide = true end -- sums may be
       selection.plain = false
     end
   end

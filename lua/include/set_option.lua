@@ -3,8 +3,9 @@
 -- @include parse
 -- @include text
 local REFERENCE = '^[%a_][%w_.:-]*$' -- a feature, or entity:feature
-local TIMES = { ttl = true, max_age = true, tombstone = true }
-local PLAIN = { tombstone = true, service = true, join_key = true, members = true } -- do not matter to rows
+local TIMES = { ttl = true, max_age = true, tombstone = true, max_ahead = true }
+-- Options that do not matter to rows.
+local PLAIN = { tombstone = true, max_ahead = true, service = true, join_key = true, members = true }
 
 -- Whether a service's value is a JSON array of what may be names, or empty.
 local function is_list_of_names(value)
@@ -60,12 +61,19 @@ local function set_option(schema, word, option, name, value)
   return nil
 end
 
--- What is wrong with the features that a service lists, or nil.
-local function service_error(schema, name, value)
+-- Store the digest of what a service lists, names and kinds: replies of reads by the service start with it. Return what
+-- is wrong with a feature in the list, or nil.
+local function set_digest(schema, name, value)
+  local words, fields, word = {}, schema.fields, '@digest:' .. name
   for _, feature in ipairs(value ~= '' and cjson.decode(value) or {}) do
-    if not schema.declared[feature] and not string.find(feature, ':', 1, true) then
+    local kind = schema.declared[feature]
+    if not kind and not string.find(feature, ':', 1, true) then
       return 'UNDECLARED ' .. shown(feature) .. ' of service ' .. shown(name) .. ' is not declared in the schema'
     end
+    words[#words + 1], words[#words + 2] = feature, kind or ''
   end
+  local digest = #words > 0 and string.sub(redis.sha1hex(cjson.encode(words)), 1, 8) or nil
+  if not digest and schema.before[word] then schema.removed[#schema.removed + 1] = word
+  elseif digest and schema.before[word] ~= digest then fields[#fields + 1], fields[#fields + 2] = word, digest end
   return nil
 end

@@ -48,11 +48,8 @@ end
 local function pack_entity(entity, declared)
   local values, limit = served_values(entity, declared)
   local older, header = older_times(entity, declared), ''
-  if limit or entity.floor or older ~= '' then
-    header = (limit and time_text(limit) or '') .. '|' .. (entity.floor and time_text(entity.floor) or '') .. '|'
-      .. older .. '|'
-  end
-  return declared.layout .. header .. pack_values(values, #declared.names, declared.vectors)
+  if limit or older ~= '' then header = (limit and time_text(limit) or '') .. '|' .. older .. '|' end
+  return declared.layout .. header .. pack_values(values, declared)
 end
 
 -- Store the entity: its row, its newest time, and the fields in `words` (name, text …); remove those in `forgotten`.

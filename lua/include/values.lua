@@ -1,9 +1,10 @@
 -- @include row_format
+-- @include wide
 local NIL = '\192' -- as msgpack has it
 
 -- The head of a msgpack array of `count` elements.
 local function array_head(count)
-  if count < 16 then return string.char(LEAST_ARRAY + count) end
+  if count < 16 then return string.char(EMPTY_ARRAY + count) end
   local ARRAY_16 = 220
   return string.char(ARRAY_16, math.floor(count / 256), count % 256)
 end
@@ -15,18 +16,22 @@ local function bytes_head(size)
   return string.char(BIN_16, math.floor(size / 256), size % 256)
 end
 
--- `values[1]` to `values[count]` as a msgpack array; those at the positions in `vectors` are bytes. With `parts`, the
--- array is not joined, since to copy vectors costs: its pieces are appended to `parts`, and the last is returned.
-local function pack_values(values, count, vectors, parts)
-  if count == 0 then return array_head(0) end
-  if not vectors then return array_head(count) .. cmsgpack.pack(unpack(values, 1, count)) end
-  local pieces, head, first = parts or {}, array_head(count), 1
+-- The values of a selection as a msgpack array, behind its digest if it has one. With `parts`, the array is not joined,
+-- since to copy vectors costs: its pieces are appended to `parts`, and the last is returned.
+local function pack_values(values, selection, parts)
+  local count, kinds, vectors, wide = #selection.kinds, selection.kinds, selection.vectors, selection.wide
+  local head = (selection.digest or '') .. array_head(count)
+  if count == 0 then return head end
+  if not vectors and not wide then return head .. cmsgpack.pack(unpack(values, 1, count)) end
+  local pieces, first = parts or {}, 1
   for position = 1, count do
-    local value = vectors[position] and values[position]
-    if value then
+    local value, alone = values[position], nil
+    if vectors and vectors[position] then alone = value
+    elseif wide and value ~= nil then alone = pack_wide(kinds[position], value) end
+    if alone then
       if first < position then head = head .. cmsgpack.pack(unpack(values, first, position - 1)) end
-      pieces[#pieces + 1] = head .. bytes_head(#value)
-      pieces[#pieces + 1] = value
+      if alone == value then head = head .. bytes_head(#value) end
+      pieces[#pieces + 1], pieces[#pieces + 2] = head, alone
       head, first = '', position + 1
     end
   end

@@ -9,10 +9,10 @@
 -- The features of the packed row, if `layout` is nil or still the schema's. Or nil and an error reply.
 local function select_layout(key, layout)
   local selection, failure = read_layout(key)
-  if layout and selection and layout ~= selection.layout then
-    return nil, redis.error_reply(SCHEMA_CHANGED)
-  end
-  return selection, failure
+  if failure then return nil, failure end
+  if layout and layout ~= selection.layout then return nil, redis.error_reply(SCHEMA_CHANGED) end
+  selection.digest = selection.layout
+  return selection
 end
 
 -- The features named. Or nil and an error reply.
@@ -21,9 +21,12 @@ local function select_names(key, names)
   local kinds = redis.pcall('HMGET', key, unpack(names))
   if kinds.err then return nil, kinds end
   local rules = read_rules(kinds[#names])
-  names[#names] = nil
+  kinds[#names], names[#names] = nil, nil
   for position = 1, #names do
-    if not kinds[position] or byte(names[position]) == AT_SIGN then
+    if byte(names[position]) == AT_SIGN then
+      return nil, redis.error_reply('BADARGS ' .. shown(names[position]) .. ' is no name: these start with letters')
+    end
+    if not kinds[position] then
       if redis.call('EXISTS', key) == 0 then return nil, redis.error_reply(NOSCHEMA) end
       return nil, redis.error_reply('UNDECLARED ' .. shown(names[position]) .. ' is not declared in the schema')
     end
@@ -49,17 +52,24 @@ local function read_wanted(key, words)
     elseif find(word, '^%?service=.') then service = sub(word, 10)
     elseif word ~= '?current' then return nil, redis.error_reply('BADARGS no such option: ' .. shown(word)) end
   end
+  local digest, layout, selection, failure
   if service then
-    local stored = redis.pcall('HGET', key, '@service:' .. service)
-    if type(stored) == 'table' then return nil, stored end
-    if not stored then return nil, redis.error_reply('UNDECLARED no service ' .. shown(service)) end
-    names = cjson.decode(stored)
+    if #names > 0 then return nil, redis.error_reply('BADARGS name the features or a service, not both') end
+    local stored = redis.pcall('HMGET', key, '@service:' .. service, '@digest:' .. service)
+    if stored.err then return nil, stored end
+    if not stored[1] then
+      if redis.call('EXISTS', key) == 0 then return nil, redis.error_reply(NOSCHEMA) end
+      return nil, redis.error_reply('UNDECLARED no service ' .. shown(service) .. ' is declared in the schema')
+    end
+    names, digest = cjson.decode(stored[1]), stored[2]
+  elseif #names == 1 then
+    layout, failure = layout_named(names[1])
+    if failure then return nil, failure end
   end
-  local layout = #names == 1 and layout_named(names[1])
-  local selection, failure
   if #names == 0 or layout then selection, failure = select_layout(key, layout)
   else selection, failure = select_names(key, names) end
   if failure then return nil, failure end
+  if service then selection.digest = digest end
   selection.metadata, selection.max_age = metadata, max_age
   if metadata or max_age then selection.timed = true end
   return selection

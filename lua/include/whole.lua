@@ -15,7 +15,7 @@ end
 local function head_at(time, declared, least_limit)
   local limit = least_limit and time + least_limit
   if limit and limit < now() then return false end
-  return limit and declared.layout .. time_text(limit) .. '|||' or declared.layout
+  return limit and declared.layout .. time_text(limit) .. '||' or declared.layout
 end
 
 -- Whether what is stored, `@event_time` and `@row`, is in the way of a complete row of that time.

@@ -1,6 +1,10 @@
 -- @include clock
+-- @include event_time
+-- @include id_error
+-- @include key_form
 -- @include members
 -- @include time_text
+-- @include values
 -- @include whole
 -- @include wrong_type
 -- The packed row as it is stored under a schema with a `ttl` or a `max_age`; nil if the row is too old to be served.
@@ -17,6 +21,7 @@ end
 --   names      of the features, in the order of the texts
 --   timed      1 where each row has its own time, else 0
 --   time       else the event time of all rows
+--   latest     the latest event time that a row may have
 --   compares   whether rows are compared with what is stored. If not, only a second row of the same entity is compared,
 --              with the first, where rows have times of their own
 -- Return the script's reply: how many rows are stored now, and the positions of those left; or an error reply.
@@ -24,18 +29,26 @@ local function write_complete(keys, declared, rows)
   local words, names, timed, time, compares = rows.words, rows.names, rows.timed, rows.time, rows.compares
   local call, ttl, least_limit, heads = redis.pcall, declared.ttl, least_limit_of(declared), {}
   -- One table serves every HSET: the names stay, each row puts its values between them.
-  local fields, field_count = { '@row', '', '@event_time', time and time_text(time) }, 2 + #names
+  local fields, field_count = { '@row', '', '@event_time', time_text(time) }, 2 + #names
   for column = 1, #names do fields[3 + 2 * column] = names[column] end
   local expires, written_keys = ttl > 0 or declared.ttl_ended, timed == 1 and {}
   local ids, written, left, base = {}, 0, {}, 0
+  local start, time_word = declared.layout .. array_head(#names), nil
+  local prefix = string.sub(keys[2], 1, -1 - #AFTER_PREFIX)
   for row = 1, #keys - 2 do
     local key, position = keys[2 + row], base + 2
     if timed == 1 then
-      if words[position] ~= fields[4] then fields[4], time = words[position], tonumber(words[position]) end
+      if words[position] ~= time_word then
+        time_word = words[position]
+        time = read_time(time_word, rows.latest)
+        fields[4] = time and time_text(time)
+      end
       position = position + 1
     end
-    local packed, fine, there = words[position], true, false
-    if ttl > 0 or least_limit then
+    local packed, id, there = words[position], words[base + 1], false
+    local fine = time and key == prefix .. id .. AFTER_ID and not id_error(id)
+      and string.sub(packed, 1, #start) == start
+    if fine and (ttl > 0 or least_limit) then
       packed = packed_at(time, packed, declared, least_limit, heads)
       fine = packed ~= nil
     end
@@ -60,7 +73,7 @@ local function write_complete(keys, declared, rows)
     end
     if fine then
       written = written + 1
-      ids[written] = words[base + 1]
+      ids[written] = id
       if written_keys then written_keys[key] = true end
     else
       left[#left + 1] = row - 1

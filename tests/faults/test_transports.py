@@ -78,7 +78,7 @@ async def test_an_error_stands_in_the_place_of_its_reply(kind: Kind, valkey: Ser
     store = kind.store(transport)
     await store.apply(Definition({"age": "int"}))
     await store.upsert([("u1", {"age": 1})])
-    keys = ("user:u1:features", "all_users", "user:schema")
+    keys = ("all_users", "user:schema", "user:u1:features")
     good, bad = encode_call(GET_FEATURES, keys, ("u1", "age")), encode_call(GET_FEATURES, keys, ())
     first, second, third = await transport.run_many_encoded(GET_FEATURES, [good, bad, good])
     assert first == third == b"\x91\x01"

@@ -193,7 +193,8 @@ def test_a_row_without_a_key_is_not_found_and_not_written(client: falcon.testing
 def test_times_that_rfc_3339_cannot_tell_are_its_last(
     client: falcon.testing.TestClient, transport: CountingTransport
 ) -> None:
-    FeatureStore(transport).upsert([("u", {"n": 1})], event_time=10**15 - 1)
+    FeatureStore(transport).upsert([("u", {"n": 1})])
+    transport.command("HSET", "user:u:features", "@event_time", 10**15 - 1)
     body = {"entities": {"user_id": ["u"]}, "features": ["user:n"]}
     answer = client.simulate_post("/get-online-features", json=body).json
     assert answer["results"][1]["event_timestamps"] == ["9999-12-31T23:59:59.999Z"]

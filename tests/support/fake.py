@@ -1,6 +1,7 @@
-"""fakeredis as a backend: its Lua has no cmsgpack and no redis.sha1hex, so they are put in here."""
+"""fakeredis as a backend: its Lua has no cmsgpack, no struct and no redis.sha1hex, so they are put in here."""
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,24 @@ def _pack_one(value: Any) -> bytes:
         else:
             head = b"\xda" + size.to_bytes(2) if size < 65536 else b"\xdb" + size.to_bytes(4)
         return head + value
+    if type(value) is object:  # cjson.null
+        return b"\xc0"
+    if hasattr(value, "keys"):  # a Lua table
+        entries = dict(value.items())
+        if entries.keys() == set(range(1, len(entries) + 1)):  # an empty one is an array too
+            head = msgspec.msgpack.encode([None] * len(entries))[: 1 if len(entries) < 16 else 3]
+            return head + b"".join(_pack_one(entries[position]) for position in range(1, len(entries) + 1))
+        head = msgspec.msgpack.encode(dict.fromkeys(range(len(entries))))[: 1 if len(entries) < 16 else 3]
+        return head + b"".join(_pack_one(key) + _pack_one(each) for key, each in entries.items())
     return msgspec.msgpack.encode(value)
+
+
+def _struct_pack(form: bytes, *values: Any) -> bytes:
+    """Pack as the struct library of Redis's Lua does, for the forms that the scripts have."""
+    if form == b">Bd":
+        return struct.pack(">Bd", int(values[0]), values[1])
+    assert form == b">BI4I4"
+    return struct.pack(">BII", *map(int, values))
 
 
 def _unpack(encoded: bytes) -> list[Any]:
@@ -59,8 +77,10 @@ def fake_server() -> fakeredis.FakeServer:
         }
     )
     runtime.globals()[b"cmsgpack"] = cmsgpack
-    inside._lua_expected_globals.add(b"cmsgpack")
+    runtime.globals()[b"struct"] = runtime.table_from({b"pack": _struct_pack})
+    inside._lua_expected_globals.update({b"cmsgpack", b"struct"})
     redis_table = runtime.globals()[b"redis"]
+    redis_table[b"acl_check_cmd"] = lambda *_: True
     redis_table[b"sha1hex"] = lambda text: hashlib.sha1(text).hexdigest().encode()
     caught = redis_table[b"pcall"]
 

@@ -19,7 +19,7 @@ from gevent.event import Event
 
 from featurestore import AsyncFeatureStore, AsyncTransport, FeatureStore, SyncTransport
 from featurestore.contract.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, NoSchemaError
 from featurestore.transport.gevent_transport import GeventTransport
 from support import scripted, scripted_async
 from support.scripted import encoded, unpacked
@@ -190,7 +190,11 @@ class Kind(ABC):
         return await transport.command("INCR", word)
 
     async def delete(self, transport: Any, entity_id: str) -> Any:
-        return await transport.run(DELETE_ENTITY, ("a", "b"), (entity_id,))
+        """Delete an entity; 0 too where there is no schema, and so nobody."""
+        try:
+            return await transport.run(DELETE_ENTITY, ("a", "b:schema", f"b:{entity_id}:features"), (entity_id,))
+        except NoSchemaError:
+            return 0
 
     async def together(self, *calls: Call) -> list[Any]:
         """Make all calls in one turn of the event loop, each by somebody else; return their outcomes."""

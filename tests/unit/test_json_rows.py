@@ -33,7 +33,7 @@ rows = st.lists(
     st.one_of(
         st.none(),
         st.tuples(
-            st.none() | floats, st.none() | ints | ints.map(str), st.none() | st.booleans(), st.none() | text
+            st.none() | floats, st.none() | ints, st.none() | st.booleans(), st.none() | text
         ),
     ),
     min_size=1,
@@ -72,8 +72,8 @@ def test_without_the_extension_the_same_is_answered(plain: Selection) -> None:
 @given(text, rows)
 @settings(max_examples=examples(500), deadline=None)
 @example("u", [(5e-324, -(2**63), None, '\x00\x1f\x7f\\"\u2028')])
-@example("u", [(9007199254740993, str(2**63 - 1), False, "")])
-@example("u", [(2.0**-16, "-9223372036854775808", False, "")])
+@example("u", [(9007199254740993, 2**63 - 1, False, "")])
+@example("u", [(2.0**-16, -(2**63), False, "")])
 def test_the_extension_writes_what_msgspec_does(
     quick: Selection, plain: Selection, entity_id: str, table: list[tuple[Any, ...] | None]
 ) -> None:
@@ -125,8 +125,8 @@ def test_a_damaged_reply_is_refused_or_read_as_msgspec_reads_it(
     [
         (["x", 4, True, "a"], "text for a float"),
         ([1.0, 1.5, True, "a"], "a fraction for an int"),
-        ([1.0, "007", True, "a"], "an int that is not canonical"),
-        ([1.0, "9223372036854775808", True, "a"], "an int beyond 64 bits"),
+        ([1.0, "7", True, "a"], "text for an int"),
+        ([1.0, 2**63, True, "a"], "an int beyond 64 bits"),
         ([1.0, "", True, "a"], "an empty int"),
         ([1.0, 4, 1, "a"], "an int for a bool"),
         ([1.0, 4, True, 5], "an int for text"),
@@ -143,7 +143,7 @@ def test_what_is_not_plainly_a_row_is_refused(row: Any, reason: str) -> None:
 
 @built
 def test_every_truncation_is_refused() -> None:
-    row = msgspec.msgpack.encode([0.1, "9223372036854775807", None, "é" * 300])
+    row = msgspec.msgpack.encode([0.1, 2**63 - 1, None, "é" * 300])
     assert transcoder().one("u", row)
     for length in range(len(row)):
         with pytest.raises(ValueError, match="no row of these features"):

@@ -72,7 +72,7 @@ def test_event_times(store: FeatureStore, event_time: int | datetime) -> None:
     assert store.upsert([("u", {"age": 2.0})], event_time=1_699_999_999_999).skipped == 1
 
 
-@pytest.mark.parametrize("event_time", [-1, 10**15, True, 1.5, "2023-01-01", datetime(2023, 1, 1)])  # noqa: DTZ001
+@pytest.mark.parametrize("event_time", [-1, 10**15, 1_700_000_000, 10**14, True, 1.5, "2023-01", datetime(2023, 1, 1)])  # noqa: DTZ001
 def test_event_times_that_cannot_be_used(store: FeatureStore, event_time: Any) -> None:
     with pytest.raises(BadArgumentsError):
         store.upsert([("u", {"age": 1.0})], event_time=event_time)

@@ -13,6 +13,7 @@ from featurestore.contract.scripts import (
     SCRIPTS,
     Script,
     assemble,
+    entry,
     script_folder,
 )
 from featurestore.errors import ConfigurationError
@@ -58,17 +59,20 @@ def test_a_script_is_a_header_and_one_function_of_its_name(script: Script) -> No
     assert match
     assert match[1] == script.name
     assert all(line.startswith("  ") or not line for line in match[2].splitlines())
-    assert script.source.endswith(f"end\nreturn {script.name}(KEYS, ARGV)\n")
+    assert script.source.endswith(f"end\n{entry(script.name)}")
     assert "@include" not in script.source
 
 
-@pytest.mark.parametrize(("script", "answer"), [(GET_FEATURES, "found"), (GET_FEATURES_BATCH, "rows")])
-def test_a_stored_row_is_handed_on_before_any_function_is_made(script: Script, answer: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "answer", "functions"),
+    [(GET_FEATURES, "return found end", 0), (GET_FEATURES_BATCH, "return rows end", 1)],
+)
+def test_a_stored_row_is_handed_on_before_other_functions_are_made(script: Script, answer: str, functions: int) -> None:
     """The usual read does not pay for the functions of includes, which are made at each call."""
-    body = script.source.partition("(KEYS, ARGV)\n")[2]
-    first_function = body.index("local function ")
-    assert f"return {answer} end" in body[body.index("'HGET', KEYS[") : first_function]
-    assert "'@row')" in body[:first_function]
+    before, found, _ = script.source.partition("(KEYS, ARGV)\n")[2].partition(answer)
+    assert found
+    assert before.count("function ") == functions
+    assert "'HGET', " in before
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

@@ -34,7 +34,7 @@ def test_calls_are_encoded_as_the_library_encodes_them(keys: Keys, words: list[s
             GET_FEATURES_BATCH, (keys.members, keys.schema, *hashes), (len(words), *words, *entity_ids)
         )
         for hash_key, entity_id in zip(hashes, entity_ids, strict=True):
-            call = encode_call(GET_FEATURES, (hash_key, keys.members, keys.schema), (entity_id, *words))
+            call = encode_call(GET_FEATURES, (keys.members, keys.schema, hash_key), (entity_id, *words))
             assert calls.one(entity_id.encode()) == call
 
 
