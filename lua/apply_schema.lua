@@ -5,7 +5,7 @@ change of type is refused, since stored values would contradict it. Options of a
 KEYS[1]  hash      the schema, at ENTITY:schema: one field a feature with its type; `@version`, a counter; `@features`,
                    a JSON array of name, type … in declared order; `@rules`, a JSON array of the options that matter to
                    rows, as word, value …; `@layout`, a digest of both; other options as fields of their own; and
-                   `@digest:NAME`, a digest of what a service lists
+                   `@digest:NAME`, a digest of what a service lists. Digests are `@` and 7 digits
 KEYS[2]  set       optional: the keys of all schemas, which the first one is added to, so that a server can tell what
                    entities there are
 

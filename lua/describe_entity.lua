@@ -8,10 +8,11 @@ ARGV     none
 Reply    one msgpack map, to which later versions may add:
            contract          the major version of the scripts' contract, 1
            version           of the schema, a counter
-           layout            digest of the packed row, 8 bytes
+           layout            `@` and a digest of the packed row's features, 8 bytes in all: what reads by layout
+                             are asked with, and what rows start with
            features          array of [name, type] in declared order
            row               names of the packed row's features: those of a read without names, or by layout
-           services          array of [name, digest, array of features' names], sorted by name
+           services          array of [name, `@` and a digest, array of features' names], sorted by name
            join_key          the name of the id in tables; nil for none
            members           the set of all known ids; nil for all_ENTITYs
            ttl, max_age      ms; nil for none

@@ -7,8 +7,8 @@ KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2…] names     the features wanted; none: those of the packed row, which are all declared ones in declared order
-                   but the vectors; the one word '@' .. layout: the same, as rows of that layout are stored, or if the
-                   schema still has it.
+                   but the vectors; the one word that is a layout: the same, as rows of that layout are stored, or if
+                   the schema still has it.
                    Options, before or among them: ?service=NAME, the features that the schema lists under that name;
                    ?max_age=MS, values older than that are nil; ?metadata, see the reply. ?current in front of a layout
                    makes sure that the schema still has it, also where a row of it is stored
@@ -38,7 +38,7 @@ local function get_features(KEYS, ARGV)
   if is_own then
     if asked == '?current' and #ARGV == 3 and string.byte(ARGV[3]) == AT_SIGN then
       local current = try('HGET', KEYS[2], '@layout')
-      if type(current) == 'string' and ARGV[3] ~= '@' .. current then return redis.error_reply(SCHEMA_CHANGED) end
+      if type(current) == 'string' and ARGV[3] ~= current then return redis.error_reply(SCHEMA_CHANGED) end
       asked, by_layout = ARGV[3], true
     end
     local known = try('SISMEMBER', KEYS[1], entity)
@@ -50,13 +50,12 @@ local function get_features(KEYS, ARGV)
     if by_layout then
       -- The usual read ends here, before the functions for all others are even made.
       found = try('HGET', KEYS[3], '@row')
-      if type(found) == 'string' and '@' .. string.sub(found, 1, LAYOUT_BYTES) == asked
+      if type(found) == 'string' and string.sub(found, 1, LAYOUT_BYTES) == asked
         and (string.byte(found, LAYOUT_BYTES + 1) or 0) > EMPTY_ARRAY then return found end
     end
   end
   -- @include key_error
   -- @include row
-  -- @include strings
   -- @include usage
   -- @include wanted
   -- @include answer
@@ -64,8 +63,8 @@ local function get_features(KEYS, ARGV)
     return usage('3 keys (members, schema, hash), then id and at most 5000 names or options', KEYS, ARGV)
   end
   if not is_own then return redis.error_reply('BADARGS ' .. key_error(KEYS[2], entity, KEYS[3])) end
-  found = found and row_of_layout(found, sub(asked, 2))
-  if found then return sub(asked, 2) .. found end
+  found = found and row_of_layout(found, asked)
+  if found then return asked .. found end
   -- A read by layout gets here with the schema's own layout only: read_wanted refuses any other.
   local selection, failure = read_wanted(KEYS[2], { unpack(ARGV, 2) })
   if failure then return failure end

@@ -25,21 +25,21 @@ local function get_features_batch(KEYS, ARGV)
   -- @include stored_rows
   -- @include strings
   local id_count, before_ids = #KEYS - 2, 2
-  local asked, rows, begins, missed, foreign
+  local rows, begins, missed, foreign
   if ARGV[1] == '2' and ARGV[2] == '?current' and byte(ARGV[3] or '') == AT_SIGN then
     local current = redis.pcall('HGET', KEYS[2], '@layout')
-    if type(current) == 'string' and ARGV[3] ~= '@' .. current then return redis.error_reply(SCHEMA_CHANGED) end
+    if type(current) == 'string' and ARGV[3] ~= current then return redis.error_reply(SCHEMA_CHANGED) end
     before_ids = 3
   end
   local named = ARGV[before_ids]
   if (ARGV[1] == '1' or before_ids == 3) and id_count > 0 and id_count <= 5000 and #ARGV == before_ids + id_count
-    and #named == 1 + LAYOUT_BYTES and byte(named) == AT_SIGN then
+    and #named == LAYOUT_BYTES and byte(named) == AT_SIGN then
     -- The usual read ends here, before the functions for all others are even made, and hands on what is stored: in Lua
     -- it is the strings that are made that cost.
-    asked, rows = sub(named, 2), redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV, before_ids + 1))
+    rows = redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV, before_ids + 1))
     if rows.err then return rows end
     local fine
-    fine, begins, missed, foreign = pcall(put_stored_rows, rows, KEYS, ARGV, before_ids, asked)
+    fine, begins, missed, foreign = pcall(put_stored_rows, rows, KEYS, ARGV, before_ids, named)
     if not fine then -- a key holds no hash: make all rows
       begins, missed, foreign, rows = nil, {}, nil, redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV, before_ids + 1))
       for position = 1, id_count do
@@ -56,7 +56,7 @@ local function get_features_batch(KEYS, ARGV)
   -- @include read_batch
   if foreign then return foreign_key(KEYS, ARGV, before_ids, id_count) end
   if missed then return make_rows(KEYS, named, rows, missed) end
-  if asked then
+  if rows then
     local failure = select(2, read_wanted(KEYS[2], { named }))
     return failure or rows
   end

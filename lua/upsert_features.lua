@@ -11,10 +11,10 @@ ARGV[1]  time      event time of all rows, in ms since 1970 or ISO 8601; empty: 
                    stored
 ARGV[2]  n         how many names and options follow
 ARGV[3…] names     the features that each row gives. Options stand before them: `?overwrite` writes values that are
-                   older than the stored ones too; `?verdicts` asks for the fourth part of the reply. A first name
-                   '@' .. layout makes sure that the schema has that layout still, and alone stands for all features
-                   of it. `@event_time` before the features' names is a column with the event time of each row (empty:
-                   that of all rows)
+                   older than the stored ones too; `?verdicts` asks for the fourth part of the reply. A first name that
+                   is a layout makes sure that the schema still has it, and alone stands for all features of it.
+                   `@event_time` before the features' names is a column with the event time of each row (empty: that
+                   of all rows)
 then     rows      for each hash: the id, then a value for each name but options and the layout. Two bytes that no value
                    may be are marks: FF alone removes the feature, FE alone leaves what is stored.
 

@@ -83,7 +83,7 @@ def main() -> None:
             words = [GET_FEATURES.sha, "3", "all_users", "user:schema", "user:user00042:features", "user00042"]
             layout = FeatureStore.connect(url, timeout=5).schema().layout
             for connections in CONNECTIONS[1:]:
-                ceilings[str(connections)] = redis_benchmark(redis_port, connections, ["EVALSHA", *words, f"@{layout}"])
+                ceilings[str(connections)] = redis_benchmark(redis_port, connections, ["EVALSHA", *words, layout])
                 print(f"redis-benchmark EVALSHA at {connections} connections: {ceilings[str(connections)]:,.0f}/s")
         wide = f"redis://127.0.0.1:{redis_port}/1"
         fill_wide(wide)

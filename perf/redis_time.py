@@ -36,7 +36,7 @@ def main() -> None:
             plain_turns, turns = itertools.cycle(row[0] for row in rows), itertools.cycle(row[0] for row in rows)
             names = list(COLUMNS)
 
-            layout = (f"@{store.schema().layout}",)
+            layout = (store.schema().layout,)
             singles = [
                 encode_call(
                     GET_FEATURES,

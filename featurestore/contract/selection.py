@@ -68,7 +68,7 @@ class Selection:
         self.words = tuple(words)
         # Asked for by layout, each row comes in a string of its own, behind the layout.
         last = self.words[-1] if self.words else ""
-        self._head = len(last) - 1 if last.startswith("@") else 0
+        self._head = len(last) if last.startswith("@") else 0
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
         python_types = [python_type(kind) for kind in types]
         row = tuple.__class_getitem__(tuple(python_types))
@@ -145,7 +145,7 @@ def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, c
     """
     if names is None:
         row = schema.row
-        words = ["?current"] * current + [f"@{schema.layout}"]
+        words = ["?current"] * current + [schema.layout]
         return Selection(list(row), list(row.values()), words, id_name)
     for name in names:
         if name not in schema.features:

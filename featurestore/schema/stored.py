@@ -18,8 +18,8 @@ class Schema(msgspec.Struct, frozen=True):
     Attributes:
         features: Feature name → type, in declared order.
         version: Counts the changes.
-        layout: Digest of names, types, order and rules. A caller sends it, and a script refuses a digest of another
-            schema.
+        layout: `@` and a digest of names, types, order and rules. A caller sends it, and a script refuses that of
+            another schema.
         always: Vectors that are part of the packed row. Others are read only when they are named.
         services: Service name → the features it stands for.
         join_key: The id's name in tables and responses; None means `<entity>_id`.

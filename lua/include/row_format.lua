@@ -1,5 +1,5 @@
 -- The packed row: the field `@row` holds
---   the layout's digest, 8 bytes;
+--   the layout: `@` and 7 digits of a digest;
 --   until|older|  only where one of the two is not empty: the time up to which the row may be served as it is; and the
 --                 times of the features that are older than `@event_time`, or were removed, as
 --                 time=name,name;time=name;

@@ -72,7 +72,7 @@ local function set_digest(schema, name, value)
     end
     words[#words + 1], words[#words + 2] = feature, kind or ''
   end
-  local digest = #words > 0 and string.sub(redis.sha1hex(cjson.encode(words)), 1, 8) or nil
+  local digest = #words > 0 and '@' .. string.sub(redis.sha1hex(cjson.encode(words)), 1, 7) or nil
   if not digest and schema.before[word] then schema.removed[#schema.removed + 1] = word
   elseif digest and schema.before[word] ~= digest then fields[#fields + 1], fields[#fields + 2] = word, digest end
   return nil

@@ -42,7 +42,7 @@ local function store_schema(key, schema)
   local version = tonumber(before['@version'] or 0)
   if #fields == 0 and #removed == 0 then return version end
   local features = #schema.features > 0 and cjson.encode(schema.features) or '[]'
-  local layout = string.sub(redis.sha1hex(features .. (rules or '')), 1, 8)
+  local layout = '@' .. string.sub(redis.sha1hex(features .. (rules or '')), 1, 7)
   redis.call('HSET', key, '@version', version + 1, '@features', features, '@layout', layout, unpack(fields))
   if #removed > 0 then redis.call('HDEL', key, unpack(removed)) end
   return version + 1

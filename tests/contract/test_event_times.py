@@ -121,9 +121,9 @@ def test_a_late_deletion_leaves_what_is_newer(store: FeatureStore) -> None:
 
 def test_a_writer_of_an_older_schema_is_told(store: FeatureStore, transport: Transport) -> None:
     layout = declare(store).schema().layout
-    words: list[str | int] = ["", 2, f"@{layout}", "n", "u", "1"]
+    words: list[str | int] = ["", 2, layout, "n", "u", "1"]
     assert transport.run(UPSERT_FEATURES, KEYS, words)[0] == 1
-    assert transport.run(UPSERT_FEATURES, KEYS, ["", 1, f"@{layout}", "u", "2", "2", "Rome"])[0] == 1
+    assert transport.run(UPSERT_FEATURES, KEYS, ["", 1, layout, "u", "2", "2", "Rome"])[0] == 1
     assert store.get("u") == {"age": 2.0, "n": 2, "city": "Rome"}
     store.apply(Definition(features={"later": "int"}))
     with pytest.raises(SchemaChangedError):

@@ -16,7 +16,7 @@ Call = tuple[str, Sequence[Word], Sequence[Word]]
 TIME, LATER = 1_700_000_000_000, 1_700_000_001_000
 KEYS = ["all_users", "user:schema"]
 ITEM_KEYS = ["all_items", "item:schema"]
-ITEM_LAYOUT = "00ebc33b"  # the first of the SHA-1 of its features as JSON
+ITEM_LAYOUT = "@00ebc33"  # the first of the SHA-1 of its features as JSON
 ITEM_ROW = b"\x94\xa11\xb0%b\x92\xca\x3f\x00\x00\x00\xa1x\xa30.5\xa1x" % ITEM_LAYOUT.encode()  # id, packed row, texts
 
 
@@ -41,9 +41,9 @@ def calls(now: int) -> list[Call]:
          [ITEM_LAYOUT, TIME, 2, "price", "title", ITEM_ROW]),
         ("get_features", [*KEYS, *hashes("a")], ["a"]),
         ("get_features", [*KEYS, *hashes("a")], ["a", "name", "often", "?max_age=100000000000000"]),
-        ("get_features", [*ITEM_KEYS, "item:1:features"], ["1", f"@{ITEM_LAYOUT}"]),
+        ("get_features", [*ITEM_KEYS, "item:1:features"], ["1", ITEM_LAYOUT]),
         ("get_features_batch", [*KEYS, *hashes("a", "x", "b")], [2, "plays", "score", "a", "x", "b"]),
-        ("get_features_batch", [*ITEM_KEYS, "item:1:features"], [1, f"@{ITEM_LAYOUT}", "1"]),
+        ("get_features_batch", [*ITEM_KEYS, "item:1:features"], [1, ITEM_LAYOUT, "1"]),
         ("apply_schema", ["user:schema"], ["new", "bool"]),
         ("repack_rows", [*KEYS, *hashes("a", "b", "x")], ["a", "b", "x"]),
         ("delete_entity", [*KEYS, *hashes("b")], ["b", now + 1000, 86_400_000]),
@@ -52,7 +52,7 @@ def calls(now: int) -> list[Call]:
         ("get_features", [*KEYS, *hashes("a")], ["a", "unheard-of"]),
         ("upsert_features", [*KEYS, *hashes("a")], ["yesterday", 1, "plays", "a", "1"]),
         ("upsert_features", ["user:schema", "user:schema", *hashes("a")], ["", 1, "plays", "a", "1"]),
-        ("replace_rows", [*ITEM_KEYS, "item:1:features"], ["another!", TIME, 2, "price", "title", ITEM_ROW]),
+        ("replace_rows", [*ITEM_KEYS, "item:1:features"], ["@another", TIME, 2, "price", "title", ITEM_ROW]),
         *((script.name, [], []) for script in SCRIPTS),
     ]  # fmt: skip
 

@@ -177,7 +177,7 @@ def test_what_is_in_front_of_a_row_that_stands_alone_is_passed_over(quick: Selec
     for extension in (json_rows.transcoder_type, None):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(json_rows, "transcoder_type", extension)
-            behind = Selection(NAMES, TYPES, ["@01234567"], "user_id")
+            behind = Selection(NAMES, TYPES, ["@0123456"], "user_id")
         assert behind.decode(b"01234567" + row) == tuple(WHOLE)
         assert behind.renderer.one("u", b"01234567" + row) == quick.renderer.one("u", row)
         assert behind.renderer.each(["u", "x"], [b"01234567" + row, None]) == [quick.renderer.one("u", row), None]
