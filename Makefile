@@ -9,7 +9,7 @@ FEAST := .venv-feast
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test coverage sanitize test-feast test-ports test-node node-package lint twins perf clean
+.PHONY: help install demo quick test coverage sanitize test-feast lint twins perf clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -56,6 +56,8 @@ $(FEAST)/.installed: tests/feast_client/requirements.txt
 	$(PYTHON) -m venv $(FEAST)
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+.PHONY: node-package test-ports test-node
 
 node-package: install  ## Pack the Node port, lua/ports/node (needs node and npm).
 	cd lua/ports/node && npm install --no-audit --no-fund --silent && FEATURESTORE=$(abspath $(BIN)/featurestore) npm pack --silent

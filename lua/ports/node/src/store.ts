@@ -128,7 +128,7 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
       this.checked = Date.now();
     }
     const { layout, row } = this.schema;
-    return { words: [...words, `@${layout}`], names: row, digest: layout };
+    return { words: [...words, layout], names: row, digest: layout };
   }
 
   /** Read, and a second time if the schema is not the one last seen. */

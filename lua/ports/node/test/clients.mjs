@@ -6,11 +6,13 @@ const url = process.env.FEATURESTORE_TEST_URL;
 if (!url) throw new Error("set FEATURESTORE_TEST_URL to the URL of a server, which will be emptied");
 
 const ioredis = (options) => (database, user = {}) => {
-  const client = new Redis(`${url}/${database}`, { ...options, ...user, maxRetriesPerRequest: 1 });
+  const client = new Redis(`${url}/${database}`, { ...options, ...user });
+  // Of its own: with enableAutoPipelining, callBuffer loses the command's name.
+  const plain = new Redis(`${url}/${database}`, user);
   return {
     client,
-    command: ([name, ...words]) => client.createBuiltinCommand(name.toLowerCase()).buffer.call(client, ...words),
-    close: () => client.quit(),
+    command: ([name, ...words]) => plain.callBuffer(name, ...words),
+    close: () => Promise.all([client.quit(), plain.quit()]),
   };
 };
 
@@ -18,8 +20,8 @@ const nodeRedis = (options) => async (database, user = {}) => {
   const client = createClient({ url: `${url}/${database}`, ...options, ...user });
   client.on("error", () => {}); // which the command under way tells
   await client.connect();
-  const binary = client.withTypeMapping({ 36: Buffer, 43: Buffer });
-  return { client, command: (words) => binary.sendCommand(words), close: () => client.close() };
+  const inBytes = { typeMapping: { 36: Buffer, 43: Buffer } }; // bulk strings and simple ones
+  return { client, command: (words) => client.sendCommand(words, inBytes), close: () => client.close() };
 };
 
 /** How a client is made: name → function of the number of the database, and of what logs a user in. */
