@@ -1,18 +1,20 @@
 """The Node port: packed from a clean copy, installed as its users install it, and tested on real servers."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.servers import Server
+from support.servers import Server, free_port, wait_until
 
-from featurestore import FeatureStore, read_definition
+from featurestore import FeatureStore, SyncTransport, read_definition
 
 ROOT = Path(__file__).parents[2]
 PORT = ROOT / "lua" / "ports" / "node"
@@ -22,6 +24,8 @@ FEATURESTORE = str(Path(sys.executable).with_name("featurestore"))
 MADE = shutil.ignore_patterns("node_modules", "dist", "scripts.json", "LICENSE", "*.tgz")
 MAJORS = ("5", "6")
 """Of ioredis and of node-redis. Both want Node 20 from version 6 on."""
+
+SLOTS = 16384
 
 pytestmark = pytest.mark.timeout(600)  # packages are fetched
 
@@ -122,6 +126,43 @@ def test_the_golden_vectors_hold_through_both_clients(folder: Path, server: Serv
     assert passed == 4 * sum(cases) > 0
 
 
+@pytest.fixture(scope="session")
+def cluster(servers: Mapping[str, Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    """Three masters that share the slots, and a replica of the first."""
+    buses = [str(free_port()) for _ in range(4)]
+    binary, options = servers["valkey9"].binary, ("--cluster-enabled", "yes", "--cluster-port")
+    nodes = [Server(binary, tmp_path_factory.mktemp("n"), *options, bus) for bus in buses]
+    with contextlib.ExitStack() as started:
+        for node in nodes:
+            started.callback(node.stop)
+            node.start()
+        for number, node in enumerate(nodes[:3]):
+            ask(node, "CLUSTER", "ADDSLOTSRANGE", number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1)
+            ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for node in nodes[1:]:
+            ask(node, "CLUSTER", "MEET", "127.0.0.1", nodes[0].port, buses[0])
+        wait_until(lambda: all(map(is_settled, nodes)), what="a cluster of four nodes")
+        ask(nodes[3], "CLUSTER", "REPLICATE", ask(nodes[0], "CLUSTER", "MYID"))
+        wait_until(lambda: b"master_link_status:up" in ask(nodes[3], "INFO", "replication"), what="a replica in step")
+        wait_until(lambda: all(b"slave" in ask(node, "CLUSTER", "NODES") for node in nodes), what="a known replica")
+        yield nodes
+
+
+def ask(node: Server, *words: str | bytes | int) -> Any:
+    with contextlib.closing(SyncTransport(node.socket_url, timeout=5, connect_timeout=5)) as transport:
+        return transport.command(*words)
+
+
+def is_settled(node: Server) -> bool:
+    info = ask(node, "CLUSTER", "INFO")
+    return b"cluster_state:ok" in info and b"cluster_known_nodes:4" in info
+
+
+def test_scripts_are_loaded_on_every_node_of_a_cluster(folder: Path, cluster: list[Server]) -> None:
+    ports = json.dumps([node.port for node in cluster])
+    assert run_tests(folder, "cluster.test.mjs", FEATURESTORE_TEST_CLUSTER=ports) == 3
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
@@ -151,4 +192,5 @@ def test_the_typescript_of_the_page_compiles(folder: Path) -> None:
 def test_the_benchmark_runs(folder: Path, server: Server) -> None:
     shutil.copy(PORT / "bench.mjs", folder)
     printed = run(folder, "node", "bench.mjs", "0.05", "1", REDIS_URL=server.url)
-    assert len(re.findall(r"^(?:ioredis|node-redis).*: (?:one entity|batches of 100), .* \d+\.\d\d ", printed, re.M)) == 6
+    lines = re.findall(r"^\w.*: (?:one entity|batches of 100), \d+ in flight +\d+\.\d\d ", printed, re.MULTILINE)
+    assert len(lines) == 6

@@ -1,4 +1,4 @@
-// Reads of ten features by layout against plain HGETALL with conversion, by the same client, on the server at REDIS_URL.
+// Reads ten features by layout, and by plain HGETALL with conversion, by the same client, on the server at REDIS_URL.
 //
 //   REDIS_URL=redis://127.0.0.1:6379 node bench.mjs [seconds of each measurement, 1] [rounds, 5] [client]
 //
@@ -13,7 +13,18 @@ const url = process.env.REDIS_URL ?? "redis://127.0.0.1:6379";
 const IN_FLIGHT = 64;
 const IN_BATCH = 100;
 const BATCHES_IN_FLIGHT = 4;
-const FEATURES = { a: "float", b: "float", c: "float", d: "float", e: "float", n: "int", m: "int", premium: "bool", country: "string", device: "string" };
+const FEATURES = {
+  a: "float",
+  b: "float",
+  c: "float",
+  d: "float",
+  e: "float",
+  n: "int",
+  m: "int",
+  premium: "bool",
+  country: "string",
+  device: "string",
+};
 const ids = Array.from({ length: 1000 }, (_, i) => `id${i}`);
 
 const CONVERSIONS = { float: Number, int: Number, bool: (text) => text === "true", string: (text) => text };
@@ -61,7 +72,8 @@ async function compare(what, tasks, units, byLayout, plainly) {
     ratios.push(found.get(byLayout) / found.get(plainly));
   }
   const [layouts, plains] = rates.map((each) => Math.round(middle(each)).toLocaleString("en"));
-  console.log(`${what.padEnd(50)} ${middle(ratios).toFixed(2)}   (${ratios.map((ratio) => ratio.toFixed(2)).join(" ")}; by layout ${layouts}/s, HGETALL ${plains}/s)`);
+  const rounded = ratios.map((ratio) => ratio.toFixed(2)).join(" ");
+  console.log(`${what.padEnd(50)} ${middle(ratios).toFixed(2)}   (${rounded}; ${layouts}/s against ${plains}/s)`);
 }
 
 for (const [name, make] of Object.entries(clients)) {
@@ -69,18 +81,43 @@ for (const [name, make] of Object.entries(clients)) {
   const client = await make();
   await new Scripts(client).call("apply_schema", ["bench:schema"], Object.entries(FEATURES).flat());
   const store = await FeatureStore.open(client, "bench");
-  const row = (i) => ({ a: i + 0.5, b: 0.1 * i, c: -i / 3, d: 1e-7 * i, e: i, n: i, m: 2 ** 40 + i, premium: i % 2 === 0, country: "DE", device: "phone" });
+  const row = (i) => ({
+    a: i + 0.5,
+    b: 0.1 * i,
+    c: -i / 3,
+    d: 1e-7 * i,
+    e: i,
+    n: i,
+    m: 2 ** 40 + i,
+    premium: i % 2 === 0,
+    country: "DE",
+    device: "phone",
+  });
   await store.upsert(ids.map((id, i) => ({ id, features: row(i) })));
   const hashOf = (i) => `bench:${ids[i % ids.length]}:features`;
   const hgetall = client.hgetall ? (i) => client.hgetall(hashOf(i)) : (i) => client.hGetAll(hashOf(i));
   const pipelined = (i) =>
     client.pipeline && name === "ioredis"
-      ? Array.from({ length: IN_BATCH }, (_, k) => hashOf(i + k)).reduce((pipeline, key) => pipeline.hgetall(key), client.pipeline())
-          .exec().then((replies) => replies.map(([, hash]) => convert(hash)))
+      ? Array.from({ length: IN_BATCH }, (_, k) => hashOf(i + k))
+          .reduce((pipeline, key) => pipeline.hgetall(key), client.pipeline())
+          .exec()
+          .then((replies) => replies.map(([, hash]) => convert(hash)))
       : Promise.all(Array.from({ length: IN_BATCH }, (_, k) => hgetall(i + k).then(convert)));
   const batch = (i) => Array.from({ length: IN_BATCH }, (_, k) => ids[(i + k) % ids.length]);
 
-  await compare(`${name}: one entity, ${IN_FLIGHT} in flight`, IN_FLIGHT, 1, (i) => store.get(ids[i % ids.length]), (i) => hgetall(i).then(convert));
-  await compare(`${name}: batches of ${IN_BATCH}, ${BATCHES_IN_FLIGHT} in flight`, BATCHES_IN_FLIGHT, IN_BATCH, (i) => store.getMany(batch(i)), pipelined);
+  await compare(
+    `${name}: one entity, ${IN_FLIGHT} in flight`,
+    IN_FLIGHT,
+    1,
+    (i) => store.get(ids[i % ids.length]),
+    (i) => hgetall(i).then(convert),
+  );
+  await compare(
+    `${name}: batches of ${IN_BATCH}, ${BATCHES_IN_FLIGHT} in flight`,
+    BATCHES_IN_FLIGHT,
+    IN_BATCH,
+    (i) => store.getMany(batch(i)),
+    pipelined,
+  );
   await (client.close ?? client.quit).call(client);
 }

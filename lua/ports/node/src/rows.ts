@@ -24,15 +24,25 @@ export const values: Make<Value[]> = ({ names, digest }, found) => {
   return row;
 };
 
-export const byName: Make<Record<string, Value>> = (selection, found) => keyed(selection.names, values(selection, found));
+export const byName: Make<Record<string, Value>> = (selection, found) =>
+  keyed(selection.names, values(selection, found));
 
 export const described: Make<Described<Record<string, Value>>> = (selection, found) => {
-  const [row, eventTime, age, letters, times] = found as [Buffer, number | null, number | null, Buffer, (number | null)[]];
+  const [row, eventTime, age, letters, times] = found as [
+    Buffer,
+    number | null,
+    number | null,
+    Buffer,
+    (number | null)[],
+  ];
   return {
     features: byName(selection, row),
     eventTime,
     age,
-    status: keyed(selection.names, Array.from(letters.toString(), (letter) => STATUS[letter]!)),
+    status: keyed(
+      selection.names,
+      Array.from(letters.toString(), (letter) => STATUS[letter]!),
+    ),
     eventTimes: keyed(selection.names, times),
   };
 };

@@ -5,8 +5,17 @@ export type Word = string | Buffer;
 /** A reply of Redis, whose strings are bytes. */
 export type Reply = Buffer | number | null | Reply[];
 export type ScriptName =
-  | "get_features" | "get_features_batch" | "describe_entity" | "upsert_features" | "replace_rows" | "increment_features"
-  | "record_events" | "delete_entity" | "apply_schema" | "repack_rows" | "sweep_members";
+  | "get_features"
+  | "get_features_batch"
+  | "describe_entity"
+  | "upsert_features"
+  | "replace_rows"
+  | "increment_features"
+  | "record_events"
+  | "delete_entity"
+  | "apply_schema"
+  | "repack_rows"
+  | "sweep_members";
 
 /** Each script: its source with its includes, the SHA-1 of that, and whether it only reads. */
 export const SCRIPTS: Readonly<Record<ScriptName, { source: string; sha1: string; reads: boolean }>> = json;
@@ -26,7 +35,11 @@ export interface NodeRedis {
 export class FeatureStoreError extends Error {
   override readonly name = "FeatureStoreError";
 
-  constructor(readonly code: string, message: string, cause?: unknown) {
+  constructor(
+    readonly code: string,
+    message: string,
+    cause?: unknown,
+  ) {
     super(message, { cause });
   }
 }
@@ -38,7 +51,10 @@ export class Scripts {
   private readonly loads = new Map<ScriptName, Promise<unknown>>();
 
   /** With `readOnly`, reads are sent as EVALSHA_RO: for replicas and for users who may not write. Redis 7.0, Valkey. */
-  constructor(client: Ioredis | NodeRedis, private readonly readOnly = false) {
+  constructor(
+    client: Ioredis | NodeRedis,
+    private readonly readOnly = false,
+  ) {
     const given: any = client;
     if ("evalshaBuffer" in client) {
       // Which the types do not have. With enableAutoPipelining, callBuffer loses the command's name.
@@ -50,7 +66,9 @@ export class Scripts {
       const binary: any = client.withTypeMapping({ [36 /* $, a bulk string */]: Buffer });
       this.run = (sha, ro, keys, args) => binary[ro ? "evalShaRo" : "evalSha"](sha, { keys, arguments: args });
       this.load = async (source) => {
-        const nodes = given.masters ? [...given.masters, ...given.replicas].map((node) => given.nodeClient(node)) : [given];
+        const nodes = given.masters
+          ? [...given.masters, ...given.replicas].map((node) => given.nodeClient(node))
+          : [given];
         for (const node of nodes) await (await node).scriptLoad(source);
       };
     } else throw new TypeError("want a client of ioredis or of node-redis");

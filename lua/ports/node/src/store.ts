@@ -84,9 +84,17 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
   }
 
   /** Add to numeric features of one entity, all or none. Return the new values; null if it was deleted later. */
-  async increment<N extends Names<Row>>(id: t.Id, amounts: { [Name in N]: number | bigint }, { time }: t.WriteOptions = {}) {
+  async increment<N extends Names<Row>>(
+    id: t.Id,
+    amounts: { [Name in N]: number | bigint },
+    { time }: t.WriteOptions = {},
+  ) {
     const words = Object.entries(amounts).flatMap(([name, amount]) => [name, String(amount)]);
-    const reply = await this.scripts.call("increment_features", [...this.keys, this.key(id)], [id, timeOf(time), ...words]);
+    const reply = await this.scripts.call(
+      "increment_features",
+      [...this.keys, this.key(id)],
+      [id, timeOf(time), ...words],
+    );
     if (reply === null) return null;
     return byName({ words: [], names: Object.keys(amounts) }, reply) as { [Name in N]: number | bigint };
   }
@@ -115,9 +123,8 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
   private select({ names, service, maxAge }: t.ReadOptions, option?: string): Selection {
     const words = [...(option ? [option] : []), ...(maxAge === undefined ? [] : [`?max_age=${maxAge}`])];
     if (names) {
-      const odd = names.find((name) => /^([?@]|$)/.test(name)); // which scripts take for something else
-      if (odd !== undefined || !names.length) throw new TypeError(`want names of features, not ${odd ?? "none"}`);
-      return { words: [...words, ...names], names };
+      if (!names.length) throw new TypeError("name at least one feature");
+      return { words: [...words, ...plain(names)], names };
     }
     if (service !== undefined) {
       const [, digest, features] = this.schema.services.find(([name]) => name === service) ?? ["", "", []];
@@ -132,7 +139,11 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
   }
 
   /** Read, and a second time if the schema is not the one last seen. */
-  private async read<T>(options: t.ReadOptions, option: string | undefined, attempt: (selection: Selection) => Promise<T>): Promise<T> {
+  private async read<T>(
+    options: t.ReadOptions,
+    option: string | undefined,
+    attempt: (selection: Selection) => Promise<T>,
+  ): Promise<T> {
     const seen = this.schema;
     try {
       return await attempt(this.select(options, option));
@@ -158,20 +169,28 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
         return this.scripts.call("get_features_batch", keys, [...head, ...part]);
       });
       // By name, a reply is one msgpack array of all rows.
-      const found = (await Promise.all(calls)).flatMap((reply) => (Buffer.isBuffer(reply) ? unpack(reply) : reply) as unknown[]);
+      const found = (await Promise.all(calls)).flatMap(
+        (reply) => (Buffer.isBuffer(reply) ? unpack(reply) : reply) as unknown[],
+      );
       return { names: selection.names, rows: found.map((row) => (row === null ? null : (make(selection, row) as T))) };
     });
   }
 
-  private async write(script: "upsert_features" | "record_events", words: string[], rows: Sent[], time?: Time): Promise<t.WriteResult> {
+  private async write(
+    script: "upsert_features" | "record_events",
+    words: string[],
+    rows: Sent[],
+    time?: Time,
+  ): Promise<t.WriteResult> {
     const own = rows.some((row) => row.time !== undefined) ? ["@event_time"] : [];
     const named = rows.some((row) => row.eventId !== undefined) ? ["@event_id"] : [];
-    const names = [...new Set(rows.flatMap((row) => Object.keys(row.values)))];
+    const names = plain([...new Set(rows.flatMap((row) => Object.keys(row.values)))]);
     const columns = [...words, ...own, ...named, ...names];
     const head = [timeOf(time), String(columns.length), ...columns];
     const result = { written: 0, skipped: 0, rejected: [] as t.Rejected[] };
     const verdicts = new Array<string>(rows.length).fill("R");
-    const reject = (index: number, code: string, reason: string) => result.rejected.push({ index, id: rows[index]!.id, code, reason });
+    const reject = (index: number, code: string, reason: string) =>
+      result.rejected.push({ index, id: rows[index]!.id, code, reason });
 
     const sent = rows.flatMap((row, index) => {
       const given = new Map(Object.entries(row.values));
@@ -189,13 +208,23 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
       result.written += written;
       result.skipped += skipped;
       part.forEach(({ index }, position) => (verdicts[index] = String.fromCharCode(letters[position]!)));
-      for (const [position, code, reason] of rejected) reject(part[position]!.index, code.toString(), reason.toString());
+      for (const [position, code, reason] of rejected)
+        reject(part[position]!.index, code.toString(), reason.toString());
     }
     result.rejected.sort((one, other) => one.index - other.index);
     return { ...result, verdicts: verdicts.join("") };
   }
 }
 
+/** Names that are no options or other words that mean something to the scripts. */
+function plain<T extends readonly string[]>(names: T): T {
+  const odd = names.find((name) => name === "" || "?@".includes(name[0]!));
+  if (odd !== undefined) throw new TypeError(`${JSON.stringify(odd)} is no name of a feature`);
+  return names;
+}
+
 function parts<T>(all: readonly T[]): T[][] {
-  return Array.from({ length: Math.ceil(all.length / PER_CALL) }, (_, i) => all.slice(i * PER_CALL, (i + 1) * PER_CALL));
+  return Array.from({ length: Math.ceil(all.length / PER_CALL) }, (_, i) =>
+    all.slice(i * PER_CALL, (i + 1) * PER_CALL),
+  );
 }

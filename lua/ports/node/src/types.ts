@@ -60,7 +60,7 @@ export interface Described<Row> {
 }
 
 export interface WriteOptions {
-  /** When it happened; for rows and events, where they have no time of their own. Without one: now, whatever is stored. */
+  /** When it happened, for what has no time of its own. Without one: now, and written whatever is stored. */
   time?: Time;
 }
 
@@ -74,7 +74,7 @@ export interface DeleteOptions extends WriteOptions {
   keep?: number;
 }
 
-/** Features of one entity to be written. null and undefined remove one; a name that is not there keeps what is stored. */
+/** Features to be written. null and undefined remove one; a name that is not there keeps it. */
 export interface Write<Row = Record<string, Value>> {
   id: Id;
   features: { [Name in keyof Row]?: Given };

@@ -6,14 +6,16 @@ export type Given = number | bigint | string | boolean | Float32Array | readonly
 export type Time = number | string | Date;
 
 /** What stands in a value's place. Bytes: the string "\xff" would be sent as the two bytes of the letter ÿ. */
-export const FORGET = Buffer.from([0xff]), LEAVE = Buffer.from([0xfe]);
+export const FORGET = Buffer.from([0xff]),
+  LEAVE = Buffer.from([0xfe]);
 
 /** A value as the scripts take it; undefined if it is of no type that can be written. */
 export function wordOf(value: unknown): Word | undefined {
   if (value === null || value === undefined) return FORGET;
   if (typeof value === "string" || Buffer.isBuffer(value)) return value;
   if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") return String(value);
-  if (value instanceof Float32Array) return Buffer.from(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+  if (value instanceof Float32Array)
+    return Buffer.from(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
   if (Array.isArray(value) && value.every((each) => typeof each === "number")) return wordOf(Float32Array.from(value));
   return undefined;
 }

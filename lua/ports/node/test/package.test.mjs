@@ -13,10 +13,15 @@ const require = createRequire(import.meta.url);
 test("it is the same module by import and by require", () => {
   const required = require("featurestore-redis");
   assert.equal(required.FeatureStore, imported.FeatureStore);
-  assert.deepEqual(
-    Object.keys(required).sort(),
-    ["FORGET", "FeatureStore", "FeatureStoreError", "LEAVE", "SCRIPTS", "Scripts", "unpack"],
-  );
+  assert.deepEqual(Object.keys(required).sort(), [
+    "FORGET",
+    "FeatureStore",
+    "FeatureStoreError",
+    "LEAVE",
+    "SCRIPTS",
+    "Scripts",
+    "unpack",
+  ]);
   for (const name of Object.keys(required)) assert.equal(required[name], imported[name]);
 });
 
@@ -27,7 +32,10 @@ test("it has every script of the build, with its source", () => {
     assert.equal(createHash("sha1").update(source).digest("hex"), sha1);
     return [name, sha1, reads];
   });
-  assert.deepEqual(shas, scripts.map(({ name, sha1, flags }) => [name, sha1, flags.includes("no-writes")]));
+  assert.deepEqual(
+    shas,
+    scripts.map(({ name, sha1, flags }) => [name, sha1, flags.includes("no-writes")]),
+  );
 });
 
 test("it has its types, a README and a licence, and nothing that is not for users", () => {

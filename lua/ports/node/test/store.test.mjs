@@ -8,8 +8,13 @@ import { clients } from "./clients.mjs";
 const DATABASE = 1;
 const TIME = 1_700_000_000_000; // 2023-11-14T22:13:20Z
 const FEATURES = [
-  ["age", "float"], ["logins", "int"], ["premium", "bool"], ["country", "string"], ["taste", "float32[3]"],
-  ["clicks", "count(10m)"], ["spent", "sum(amount, 1h)"],
+  ["age", "float"],
+  ["logins", "int"],
+  ["premium", "bool"],
+  ["country", "string"],
+  ["taste", "float32[3]"],
+  ["clicks", "count(10m)"],
+  ["spent", "sum(amount, 1h)"],
 ];
 const ANN = { age: 31.5, logins: 7, premium: true, country: "DE", clicks: 0, spent: 0 };
 
@@ -49,13 +54,22 @@ for (const [name, connect] of Object.entries(clients)) {
         await users.upsert(ids.map((id, i) => ({ id, features: { logins: i } })));
         const asked = [...ids.slice(200), "nobody", "user3", ...ids];
         const found = await users.getMany(asked);
-        assert.deepEqual(found.map((row) => row?.logins), asked.map((id) => (id === "nobody" ? undefined : Number(id.slice(4)))));
+        assert.deepEqual(
+          found.map((row) => row?.logins),
+          asked.map((id) => (id === "nobody" ? undefined : Number(id.slice(4)))),
+        );
         assert.deepEqual(await users.getMany([]), []);
       });
 
       test("rows may be arrays, with the names that they are aligned with", async () => {
-        assert.deepEqual(await users.table(["ann", "nobody"]), { names: Object.keys(ANN), rows: [Object.values(ANN), null] });
-        assert.deepEqual(await users.table(["ann"], { names: ["country", "age"] }), { names: ["country", "age"], rows: [["DE", 31.5]] });
+        assert.deepEqual(await users.table(["ann", "nobody"]), {
+          names: Object.keys(ANN),
+          rows: [Object.values(ANN), null],
+        });
+        assert.deepEqual(await users.table(["ann"], { names: ["country", "age"] }), {
+          names: ["country", "age"],
+          rows: [["DE", 31.5]],
+        });
       });
 
       test("names that are given are read, vectors too, as a copy of their own", async () => {
@@ -68,7 +82,8 @@ for (const [name, connect] of Object.entries(clients)) {
       });
 
       test("what is no name of a feature is not sent as an option", async () => {
-        for (const names of [["?metadata"], ["@row"], [""], []]) await assert.rejects(users.get("ann", { names }), TypeError);
+        for (const names of [["?metadata"], ["@row"], [""], []])
+          await assert.rejects(users.get("ann", { names }), TypeError);
       });
 
       test("a name that is not declared is UNDECLARED", async () => {
@@ -81,7 +96,7 @@ for (const [name, connect] of Object.entries(clients)) {
       test("a service stands for its features", async () => {
         await apply("@service:greeting", '["country","taste"]');
         const greeting = { country: "DE", taste: Float32Array.of(1, 0.5, -2) };
-        assert.deepEqual(await users.get("ann", { service: "greeting" }), greeting); // declared after the store was opened
+        assert.deepEqual(await users.get("ann", { service: "greeting" }), greeting); // declared since the opening
         assert.deepEqual(await users.getMany(["ann", "nobody"], { service: "greeting" }), [greeting, null]);
         await assert.rejects(users.get("ann", { service: "parting" }), { code: "UNDECLARED" });
       });
@@ -122,23 +137,65 @@ for (const [name, connect] of Object.entries(clients)) {
       });
 
       test("an int is a number where that is exact, else a bigint", async () => {
-        const ints = [0, -1, 2 ** 32, -(2 ** 31) - 1, 2 ** 53 - 1, -(2 ** 53) + 1, 2n ** 53n, 2n ** 63n - 1n, -(2n ** 63n)];
+        const ints = [
+          0,
+          -1,
+          2 ** 32,
+          -(2 ** 31) - 1,
+          2 ** 53 - 1,
+          -(2 ** 53) + 1,
+          2n ** 53n,
+          2n ** 63n - 1n,
+          -(2n ** 63n),
+        ];
         await users.upsert(ints.map((logins, i) => ({ id: `int${i}`, features: { logins } })));
-        const { rows } = await users.table(ints.map((_, i) => `int${i}`), { names: ["logins"] });
+        const { rows } = await users.table(
+          ints.map((_, i) => `int${i}`),
+          { names: ["logins"] },
+        );
         assert.deepEqual(rows.flat(), ints);
       });
 
       test("a float is a number, whatever its size", async () => {
-        const floats = [0, 0.1, -2.5, 2 ** 32, -(2 ** 31), 2 ** 53 + 2, 2 ** 64, 1e308, 5e-324, 1e21, 1.7976931348623157e308];
+        const floats = [
+          0,
+          0.1,
+          -2.5,
+          2 ** 32,
+          -(2 ** 31),
+          2 ** 53 + 2,
+          2 ** 64,
+          1e308,
+          5e-324,
+          1e21,
+          1.7976931348623157e308,
+        ];
         await users.upsert(floats.map((age, i) => ({ id: `float${i}`, features: { age } })));
-        const { rows } = await users.table(floats.map((_, i) => `float${i}`), { names: ["age"] });
+        const { rows } = await users.table(
+          floats.map((_, i) => `float${i}`),
+          { names: ["age"] },
+        );
         assert.deepEqual(rows.flat(), floats);
       });
 
       test("text is text, however long, and in whatever script", async () => {
-        const texts = ["", "00123", "true", "ÿ", "þ", "日本", "x".repeat(31), "é".repeat(16), "x".repeat(300), "😀".repeat(20_000)];
+        const texts = [
+          "",
+          "00123",
+          "true",
+          "ÿ",
+          "þ",
+          "日本",
+          "x".repeat(31),
+          "é".repeat(16),
+          "x".repeat(300),
+          "😀".repeat(20_000),
+        ];
         await users.upsert(texts.map((country, i) => ({ id: `text${i}`, features: { country } })));
-        const { rows } = await users.table(texts.map((_, i) => `text${i}`), { names: ["country"] });
+        const { rows } = await users.table(
+          texts.map((_, i) => `text${i}`),
+          { names: ["country"] },
+        );
         assert.deepEqual(rows.flat(), texts);
       });
 
@@ -167,15 +224,30 @@ for (const [name, connect] of Object.entries(clients)) {
         assert.equal(result.verdicts, "CASDRR");
         assert.equal(result.written, 3);
         assert.equal(result.skipped, 1);
-        assert.deepEqual(result.rejected.map(({ index, id, code }) => [index, id, code]), [[4, "", "BADID"], [5, "dan", "BADTYPE"]]);
+        assert.deepEqual(
+          result.rejected.map(({ index, id, code }) => [index, id, code]),
+          [
+            [4, "", "BADID"],
+            [5, "dan", "BADTYPE"],
+          ],
+        );
         assert.match(result.rejected[1].reason, /old/);
         assert.equal((await users.get("ann")).age, 32);
       });
 
       test("rejected rows are told by their place among all rows", async () => {
-        const rows = Array.from({ length: 230 }, (_, i) => ({ id: `user${i}`, features: { logins: i % 100 === 50 ? 0.5 : i } }));
+        const rows = Array.from({ length: 230 }, (_, i) => ({
+          id: `user${i}`,
+          features: { logins: i % 100 === 50 ? 0.5 : i },
+        }));
         const result = await users.upsert(rows);
-        assert.deepEqual(result.rejected.map(({ index, code }) => [index, code]), [[50, "BADTYPE"], [150, "BADTYPE"]]);
+        assert.deepEqual(
+          result.rejected.map(({ index, code }) => [index, code]),
+          [
+            [50, "BADTYPE"],
+            [150, "BADTYPE"],
+          ],
+        );
         assert.equal(result.written, 228);
         assert.equal(result.verdicts, [...rows.keys()].map((i) => (i % 100 === 50 ? "R" : "C")).join(""));
       });
@@ -198,7 +270,14 @@ for (const [name, connect] of Object.entries(clients)) {
           { id: "eve", features: { taste: [1, 2, null] } },
         ]);
         assert.equal(result.verdicts, "RCRR");
-        assert.deepEqual(result.rejected.map(({ index, code }) => [index, code]), [[0, "BADTYPE"], [2, "BADTYPE"], [3, "BADTYPE"]]);
+        assert.deepEqual(
+          result.rejected.map(({ index, code }) => [index, code]),
+          [
+            [0, "BADTYPE"],
+            [2, "BADTYPE"],
+            [3, "BADTYPE"],
+          ],
+        );
         assert.equal(await users.get("bob"), null);
       });
 
@@ -209,7 +288,10 @@ for (const [name, connect] of Object.entries(clients)) {
 
       test("a vector may be an array, a Float32Array, or a part of one", async () => {
         const whole = Float32Array.of(9, 1, 2, 3, 9);
-        await users.upsert([{ id: "bob", features: { taste: whole.subarray(1, 4) } }, { id: "cat", features: { taste: [1, 2, 3] } }]);
+        await users.upsert([
+          { id: "bob", features: { taste: whole.subarray(1, 4) } },
+          { id: "cat", features: { taste: [1, 2, 3] } },
+        ]);
         const taste = Float32Array.of(1, 2, 3);
         assert.deepEqual(await users.getMany(["bob", "cat"], { names: ["taste"] }), [{ taste }, { taste }]);
       });
@@ -225,12 +307,24 @@ for (const [name, connect] of Object.entries(clients)) {
 
       test("older values are written if that is asked for", async () => {
         assert.equal((await users.upsert([{ id: "ann", features: { age: 20 } }], { time: TIME - 1 })).skipped, 1);
-        assert.equal((await users.upsert([{ id: "ann", features: { age: 20 } }], { time: TIME - 1, overwrite: true })).written, 1);
+        assert.equal(
+          (await users.upsert([{ id: "ann", features: { age: 20 } }], { time: TIME - 1, overwrite: true })).written,
+          1,
+        );
         assert.equal((await users.get("ann")).age, 20);
       });
 
+      test("what is no name of a feature is not sent as an option", async () => {
+        for (const name of ["?overwrite", "@event_time", ""]) {
+          await assert.rejects(users.upsert([{ id: "ann", features: { [name]: 1 } }]), TypeError);
+          await assert.rejects(users.record([{ id: "ann", numbers: { [name]: 1 } }]), TypeError);
+        }
+      });
+
       test("a time in seconds is refused, and nothing is written", async () => {
-        await assert.rejects(users.upsert([{ id: "ann", features: { age: 1 } }], { time: TIME / 1000 }), { code: "BADTIME" });
+        await assert.rejects(users.upsert([{ id: "ann", features: { age: 1 } }], { time: TIME / 1000 }), {
+          code: "BADTIME",
+        });
         assert.deepEqual(await users.get("ann"), ANN);
       });
 
@@ -261,7 +355,10 @@ for (const [name, connect] of Object.entries(clients)) {
           { id: "ann", numbers: { amount: "much" } },
         ]);
         assert.equal(result.verdicts, "AADCSR");
-        assert.deepEqual(result.rejected.map(({ index, code }) => [index, code]), [[5, "BADTYPE"]]);
+        assert.deepEqual(
+          result.rejected.map(({ index, code }) => [index, code]),
+          [[5, "BADTYPE"]],
+        );
         const { clicks, spent } = await users.get("ann");
         assert.deepEqual([clicks, spent], [2, 2.5]);
       });
@@ -293,7 +390,10 @@ for (const [name, connect] of Object.entries(clients)) {
         await upsert("bob", { age: 20 });
         const { names, rows } = await users.table(["ann", "bob"]);
         assert.equal(names.at(-1), "height");
-        assert.deepEqual(rows.map((row) => row.at(-1)), [170, 170]);
+        assert.deepEqual(
+          rows.map((row) => row.at(-1)),
+          [170, 170],
+        );
       });
 
       test("is asked for where no row tells of it, once a second", async (t) => {
@@ -326,8 +426,13 @@ for (const [name, connect] of Object.entries(clients)) {
 
       test("are loaded again, whatever is called", async () => {
         const calls = [
-          () => users.get("ann"), () => users.getMany(["ann"]), () => upsert("ann", { age: 1 }, TIME + 1), () => users.refresh(),
-          () => users.increment("ann", { logins: 1 }), () => users.record([{ id: "ann" }]), () => users.delete("ann"),
+          () => users.get("ann"),
+          () => users.getMany(["ann"]),
+          () => upsert("ann", { age: 1 }, TIME + 1),
+          () => users.refresh(),
+          () => users.increment("ann", { logins: 1 }),
+          () => users.record([{ id: "ann" }]),
+          () => users.delete("ann"),
         ];
         for (const call of calls) {
           await lose();
@@ -349,13 +454,39 @@ for (const [name, connect] of Object.entries(clients)) {
     });
 
     describe("a user who may only read", () => {
-      const RULES = ["+evalsha_ro", "+sismember", "+smismember", "+hget", "+hmget", "+hgetall", "+exists", "+time", "+script|load"];
+      const RULES = [
+        "+evalsha_ro",
+        "+sismember",
+        "+smismember",
+        "+hget",
+        "+hmget",
+        "+hgetall",
+        "+exists",
+        "+time",
+        "+script|load",
+      ];
       let reader;
 
       before(async (t) => {
         if (Number(/redis_version:(\d+)/.exec(String(await command(["INFO", "server"])))[1]) < 7) return;
-        await command(["ACL", "SETUSER", "reader", "reset", "on", ">secret", "+hello", "+auth", "+select", "+client", "+info", "+ping", "+quit",
-          "%R~user:*", "%R~all_users", ...RULES]);
+        await command([
+          "ACL",
+          "SETUSER",
+          "reader",
+          "reset",
+          "on",
+          ">secret",
+          "+hello",
+          "+auth",
+          "+select",
+          "+client",
+          "+info",
+          "+ping",
+          "+quit",
+          "%R~user:*",
+          "%R~all_users",
+          ...RULES,
+        ]);
         reader = await connect(DATABASE, { username: "reader", password: "secret" });
       });
       after(async () => {

@@ -43,7 +43,8 @@ function check(reply, expected) {
   if (reply instanceof Error) throw reply;
   if (expected.nil) return assert.equal(reply, null);
   if (expected.int !== undefined) return assert.equal(reply, expected.int);
-  if (expected.int_at_least !== undefined) return assert.ok(reply >= expected.int_at_least, `${reply} < ${expected.int_at_least}`);
+  if (expected.int_at_least !== undefined)
+    return assert.ok(reply >= expected.int_at_least, `${reply} < ${expected.int_at_least}`);
   if (expected.array) {
     assert.equal(reply.length, expected.array.length);
     return expected.array.forEach((each, i) => check(reply[i], each));
@@ -53,7 +54,8 @@ function check(reply, expected) {
   assert.ok(expected.bulk !== undefined, `a reply of another form: ${JSON.stringify(expected)}`);
   assert.equal(reply.toString("hex"), bytes(expected.bulk).toString("hex"));
   if (expected.digest !== undefined) assert.equal(reply.toString("latin1", 0, DIGEST), expected.digest);
-  if (expected.values) assert.deepEqual(unpack(reply, expected.digest === undefined ? 0 : DIGEST), valueOf(expected.values));
+  if (expected.values)
+    assert.deepEqual(unpack(reply, expected.digest === undefined ? 0 : DIGEST), valueOf(expected.values));
 }
 
 for (const [name, connect] of Object.entries(clients)) {
