@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/native/*.[ch])
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
+SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cfg)
 # Most tests wait, for servers to start and deadlines to pass, so two at a time end sooner even on one processor.
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test coverage sanitize test-feast lint twins perf clean
+.PHONY: help install demo quick test coverage sanitize test-feast lint twins perf release clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -85,6 +86,16 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes
 	$(BIN)/python perf/ingest_floor.py
 	$(BIN)/python perf/vectors.py
 	$(BIN)/python perf/soak.py
+
+release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as callers in other languages ship them.
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(BIN)/python setup.py --quiet sdist --dist-dir dist
+	@# By what the wheel has, not by the checkout: a wheel without a script would not pass.
+	$(BIN)/python -m zipfile --extract dist/*.whl dist/wheel
+	PYTHONPATH=dist/wheel $(BIN)/python -P -m featurestore scripts --build dist/$(SCRIPTS) >/dev/null
+	tar --create --gzip --file dist/$(SCRIPTS).tar.gz --directory dist $(SCRIPTS)
+	rm -r dist/wheel dist/$(SCRIPTS)
 
 clean:  ## Remove what the other targets made.
 	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/native/*.so .coverage .coverage.*

@@ -14,6 +14,8 @@ import click
 import msgspec
 
 from featurestore import native
+from featurestore.contract.library import LIBRARY, build
+from featurestore.contract.manifest import built_files
 from featurestore.contract.scripts import SCRIPTS
 from featurestore.errors import (
     BadArgumentsError,
@@ -26,9 +28,10 @@ from featurestore.keys import Keys
 from featurestore.schema.definition import read_definition
 from featurestore.serving import probe, supervisor
 from featurestore.serving.demo import run_demo
-from featurestore.settings import Settings, settings_in_force, unknown_variables
+from featurestore.settings import CallBy, Settings, settings_in_force, unknown_variables
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.doctor import diagnose
+from featurestore.store.functions import find_libraries, load_library
 from featurestore.store.maintenance import RepackProgress, SweepProgress
 from featurestore.store.maintenance import repack as repack_rows
 from featurestore.store.maintenance import sweep as sweep_members
@@ -36,9 +39,9 @@ from featurestore.store.maintenance import sweep as sweep_members
 _ADMIN_TIMEOUT_S = 5.0
 
 
-def open_store(keys: Keys | None = None) -> FeatureStore:
+def open_store(keys: Keys | None = None, *, call: CallBy | None = None) -> FeatureStore:
     """Return a store for a command: more patient than the server, since a person waits for the result."""
-    return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, keys=keys)
+    return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, keys=keys, call=call)
 
 
 @contextmanager
@@ -162,13 +165,58 @@ def schema(entity: str) -> None:
 
 @commands.command()
 @click.argument("name", required=False, type=click.Choice([script.name for script in SCRIPTS]))
-def scripts(name: str | None) -> None:
+@click.option(
+    "--build",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write the scripts, manifest.json and the library of functions into this folder.",
+)
+def scripts(name: str | None, folder: Path | None) -> None:
     """List the Lua scripts with their SHA-1 and contract; with a NAME, print its source for SCRIPT LOAD."""
+    if folder is not None:
+        if name is not None:
+            raise click.UsageError("a build has all scripts: give NAME or --build")
+        for path, text in built_files().items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            click.echo(file)
+        return
     for script in SCRIPTS:
         if name == script.name:
             click.echo(script.source, nl=False)
         elif name is None:
             click.echo(f"{script.sha}  {script.name}\n{script.header}\n")
+
+
+@commands.group()
+def functions() -> None:
+    """Bring the library of functions, which FCALL calls, onto the server, or show what is there (Redis 7.0, Valkey)."""
+
+
+@functions.command()
+def load() -> None:
+    """Load this build's library, in place of any other of its name."""
+    with open_store(call="scripts") as store:
+        command = store.transport.command
+        before = [found for found in find_libraries(command) if found.name == LIBRARY]
+        load_library(command)
+    replaced = f", in place of {before[0].build or 'another'}" if before and not before[0].is_ours else ""
+    click.echo(f"{LIBRARY} {build()} is loaded{replaced}", err=True)
+
+
+@functions.command()
+def show() -> None:
+    """Print the libraries that are on the server; exit 1 when none of them serves this build."""
+    with open_store(call="scripts") as store:
+        found = find_libraries(store.transport.command)
+    for library in found:
+        state = "this build" if library.is_ours else "newer, serves this build" if library.serves else "another build"
+        click.echo(f"{library}  ({state})")
+    if not any(library.serves for library in found):
+        click.echo(f"{LIBRARY} {build()} is not there: featurestore functions load", err=True)
+        sys.exit(1)
 
 
 @commands.command()
@@ -204,8 +252,8 @@ def sweep(entity: str, pause_ms: int) -> None:
 def doctor(entity: str | None) -> None:
     """Check the server, its settings, the schemas and a sample of the ids; exit 1 when something is amiss."""
     findings = []
-    with open_store() as store:
-        for finding in diagnose(store, entity):
+    with open_store(call="scripts") as store:
+        for finding in diagnose(store, entity, call=Settings.from_environment().call):
             findings.append(finding)
             click.echo(f"{'ok  ' if finding.good else 'WARN'}  {finding.text}")
     sys.exit(0 if all(finding.good for finding in findings) else 1)

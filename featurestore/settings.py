@@ -14,9 +14,10 @@ from msgspec import Meta
 from featurestore.errors import ConfigurationError
 
 WorkerClass = Literal["featurestore", "gevent", "gthread", "sync"]
+CallBy = Literal["scripts", "functions"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 _PREFIX = "FEATURESTORE_"
-_CHOICES = {"worker_class": get_args(WorkerClass), "log_level": get_args(LogLevel)}
+_CHOICES = {"call": get_args(CallBy), "worker_class": get_args(WorkerClass), "log_level": get_args(LogLevel)}
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
 _BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
@@ -51,6 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_port: Annotated[int, Meta(ge=1, le=65535, description="Redis's port, beside REDIS_HOST")] = 6379
     redis_password: Annotated[str | None, Meta(description="Redis's password, beside REDIS_HOST")] = None
     redis_db: Annotated[int, Meta(ge=0, description="Redis's database number, beside REDIS_HOST")] = 0
+    call: Annotated[
+        CallBy,
+        Meta(description="how Redis runs the scripts: scripts (EVALSHA), or functions (FCALL; Redis 7.0 or Valkey)"),
+    ] = "scripts"
     data_dir: Annotated[
         str, Meta(description="where the embedded server keeps its data; used when no Redis is named")
     ] = msgspec.field(default_factory=_default_data_dir)

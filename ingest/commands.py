@@ -34,7 +34,7 @@ _RETRY_S = 1.0
 def simulate(*, users: int, batch: int, interval: float, once: bool, load: bool, log_every: float, seed: int) -> None:
     """Write simulated users: everyone once, then an update of some of them every interval, until stopped."""
     settings = Settings.from_environment()
-    writer = BulkWriter(settings.url or embedded_url(settings.data_dir))
+    writer = BulkWriter(settings.url or embedded_url(settings.data_dir), call=settings.call)
     simulator = Simulator(users, seed)
     if load:
         started = time.monotonic()

@@ -14,6 +14,7 @@ from featurestore.contract.upsert_calls import Upsert, UpsertCall, UpsertResult
 from featurestore.contract.words import to_time
 from featurestore.errors import FeatureStoreError
 from featurestore.keys import Keys
+from featurestore.settings import CallBy
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.blocking import SyncTransport
 
@@ -46,10 +47,11 @@ class BulkWriter:
         url: Redis's address.
         keys: The entity's keys.
         timeout: Seconds a reply may take; a pipeline is more patient than serving.
+        call: How Redis runs the scripts, see FEATURESTORE_CALL.
     """
 
-    def __init__(self, url: str, *, keys: Keys | None = None, timeout: float = 5.0) -> None:
-        self._transport = SyncTransport(url, timeout=timeout, connect_timeout=timeout)
+    def __init__(self, url: str, *, keys: Keys | None = None, timeout: float = 5.0, call: CallBy = "scripts") -> None:
+        self._transport = SyncTransport(url, timeout=timeout, connect_timeout=timeout, call=call)
         self.store = FeatureStore(self._transport, keys)
 
     def write(

@@ -2,12 +2,12 @@
 Declares features. Additive: what is declared already stays, new features go to the end of the declared order, and a
 change of type is refused, since stored values would contradict it. Options of a feature or of the entity may change.
 
-KEYS[1]  hash      the schema, at ENTITY:schema: one field a feature with its type; `@version`, a counter; `@features`,
-                   a JSON array of name, type … in declared order; `@rules`, a JSON array of the options that matter to
-                   rows, as word, value …; `@layout`, a digest of both; other options as fields of their own; and
-                   `@digest:NAME`, a digest of what a service lists. Digests are `@` and 7 digits
-KEYS[2]  set       optional: the keys of all schemas, which the first one is added to, so that a server can tell what
-                   entities there are
+KEYS[1]  schema    a hash: the schema, at ENTITY:schema: one field a feature with its type; `@version`, a counter;
+                   `@features`, a JSON array of name, type … in declared order; `@rules`, a JSON array of the options
+                   that matter to rows, as word, value …; `@layout`, a digest of both; other options as fields of their
+                   own; and `@digest:NAME`, a digest of what a service lists. Digests are `@` and 7 digits
+KEYS[2]  schemas   optional: a set: the keys of all schemas, which the first one is added to, so that a server can tell
+                   what entities there are
 
 ARGV[1…]           name, type, name, type …: type is float, int, bool, string; float32[N], a vector of 1 to 2048
                    numbers; count(SPAN) or sum(FIELD, SPAN), a sliding window over events, with a SPAN such as 10m or
@@ -70,7 +70,8 @@ local function apply_schema(KEYS, ARGV)
     return redis.error_reply('BADARGS a schema has at most ' .. MOST .. ' features')
   end
   for _, command in ipairs({ 'HSET', 'HDEL' }) do
-    if not may(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@') then return forbidden(command) end
+    failure = refusal(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@')
+    if failure then return failure end
   end
   if KEYS[2] then
     local added = redis.pcall('SADD', KEYS[2], KEYS[1])

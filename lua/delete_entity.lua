@@ -1,8 +1,8 @@
 --[[
 Removes one entity: its features and its membership, together.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id, as it stands in the set
@@ -22,15 +22,14 @@ local function delete_entity(KEYS, ARGV)
   -- @include call_time
   -- @include clock
   -- @include entity
-  -- @include event_time
   -- @include own_keys
   -- @include permissions
   -- @include row_format
   -- @include schema
   -- @include time_text
-  -- @include usage
   local time, keep = ARGV[2], ARGV[3]
   if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 3 or (keep and (not string.find(keep, '^%d+$') or #keep > 13)) then
+    -- @include usage
     return usage('keys members, schema, hash; then the id, and for a tombstone its time and ms', KEYS, ARGV)
   end
   local failure = foreign_key(KEYS, ARGV, 0, 1)
@@ -40,7 +39,7 @@ local function delete_entity(KEYS, ARGV)
   if failure then return failure end
   keep = keep or redis.call('HGET', KEYS[2], '@tombstone') or '86400000'
   local given = false
-  if time then given, failure = read_call_time(time, latest_time(declared)) end
+  if time then given, failure = read_call_time(time, now() + declared.max_ahead) end
   if failure then return failure end
   local there, state = redis.pcall('SISMEMBER', KEYS[1], ARGV[1]), read_state(KEYS[3])
   if type(there) == 'table' then return there end
@@ -52,7 +51,8 @@ local function delete_entity(KEYS, ARGV)
   for _, command in ipairs(buries and { 'SREM', 'DEL', 'HSET', 'PEXPIRE' } or { 'SREM', 'DEL' }) do
     local key = command == 'SREM' and KEYS[1] or KEYS[3]
     local words = (command == 'HSET' and { '@row', '' }) or (command ~= 'DEL' and { '1' }) or {}
-    if not may(KEYS[2], command, key, unpack(words)) then return forbidden(command) end
+    failure = refusal(KEYS[2], command, key, unpack(words))
+    if failure then return failure end
   end
   -- The first write is refused where none is taken. Once it was taken, full memory does not keep the tombstone out.
   local reply = redis.pcall('SREM', KEYS[1], ARGV[1])

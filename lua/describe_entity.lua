@@ -1,7 +1,7 @@
 --[[
 Tells all that a caller needs at its start: what is declared, and how replies are aligned.
 
-KEYS[1]  hash      the schema
+KEYS[1]  schema    a hash: the schema
 
 ARGV     none
 

@@ -1,8 +1,8 @@
 --[[
 Reads the features of one entity, typed by the schema.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id, as it stands in the set
@@ -28,13 +28,12 @@ Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schem
 ]]
 local function get_features(KEYS, ARGV)
   -- @include bytes
-  -- @include key_form
   -- @include row_format
   -- @include schema_errors
   local try, string = redis.pcall, string -- locals are quicker than globals
   local entity, asked, by_layout, found = ARGV[1], ARGV[2], #ARGV == 2, nil
   local fits = #KEYS == 3 and entity and #ARGV <= 5001
-  local is_own = fits and KEYS[3] == string.sub(KEYS[2], 1, -1 - #AFTER_PREFIX) .. entity .. AFTER_ID
+  local is_own = fits and KEYS[3] == string.sub(KEYS[2], 1, -7) .. entity .. ':features' -- as in key_form
   if is_own then
     if asked == '?current' and #ARGV == 3 and string.byte(ARGV[3]) == AT_SIGN then
       local current = try('HGET', KEYS[2], '@layout')
@@ -50,23 +49,28 @@ local function get_features(KEYS, ARGV)
     if by_layout then
       -- The usual read ends here, before the functions for all others are even made.
       found = try('HGET', KEYS[3], '@row')
-      if type(found) == 'string' and string.sub(found, 1, LAYOUT_BYTES) == asked
-        and (string.byte(found, LAYOUT_BYTES + 1) or 0) > EMPTY_ARRAY then return found end
+      if found and not found.err and string.sub(found, 1, LAYOUT_BYTES) == asked then -- no string has `err`
+        if string.find(found, ARRAY, LAYOUT_BYTES + 1) then return found end
+      end
     end
   end
-  -- @include key_error
-  -- @include row
-  -- @include usage
-  -- @include wanted
-  -- @include answer
   if not fits then
+    -- @include usage
     return usage('3 keys (members, schema, hash), then id and at most 5000 names or options', KEYS, ARGV)
   end
-  if not is_own then return redis.error_reply('BADARGS ' .. key_error(KEYS[2], entity, KEYS[3])) end
-  found = found and row_of_layout(found, asked)
-  if found then return asked .. found end
+  if not is_own then
+    -- @include key_error
+    return redis.error_reply('BADARGS ' .. key_error(KEYS[2], entity, KEYS[3]))
+  end
+  if found then
+    -- @include row
+    found = row_of_layout(found, asked)
+    if found then return asked .. found end
+  end
+  -- @include wanted
   -- A read by layout gets here with the schema's own layout only: read_wanted refuses any other.
   local selection, failure = read_wanted(KEYS[2], { unpack(ARGV, 2) })
   if failure then return failure end
+  -- @include answer
   return answer_of(KEYS[3], selection) or false
 end

@@ -2,8 +2,8 @@
 Reads the features of many entities, typed by the schema. Keep a call to about 100 ids: a script holds Redis while it
 runs, and several calls sent in one write are still one round trip.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each entity asked for, whose key carries its id
 
 ARGV[1]  n         how many names and options follow

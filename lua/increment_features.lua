@@ -1,8 +1,8 @@
 --[[
 Adds to numeric features of one entity, so that counters need no read before the write. All of them or none.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id
@@ -14,36 +14,35 @@ ARGV[3…]           name, amount, name, amount …: features of type float or i
 Reply    a msgpack array with the new value of each; nil, and nothing is written, when the entity was deleted at
          or after that time, or would have expired since.
 Errors   BADARGS, BADID, BADTIME, BADTYPE (also for a result beyond 2^53 or beyond a float), NOSCHEMA, UNDECLARED, and
-         Redis's own (OOM, READONLY, WRONGTYPE). After an error nothing has been written.
+         Redis's own (NOPERM, OOM, READONLY, WRONGTYPE). After an error nothing has been written.
 Cost     O(features)
 ]]
 local function increment_features(KEYS, ARGV)
   -- @include call_time
   -- @include clock
   -- @include entity
-  -- @include event_time
-  -- @include id_error
   -- @include increment
   -- @include own_keys
-  -- @include permissions
+  -- @include write_permissions
   -- @include schema
   -- @include store_entity
-  -- @include text
   -- @include touch
-  -- @include usage
   -- @include values
-  -- @include wide
   local id, time = ARGV[1], ARGV[2]
   if #KEYS ~= 3 or #ARGV < 4 or #ARGV % 2 ~= 0 or #ARGV > 2002 then
+    -- @include usage
     return usage('keys members, schema, hash; then id, time, and a name and an amount of each (1 to 1000)', KEYS, ARGV)
   end
-  if id_error(id) then return redis.error_reply('BADID ' .. id_error(id)) end
+  if #id == 0 or #id > 256 then
+    -- @include id_error
+    return redis.error_reply('BADID ' .. id_error(id))
+  end
   local failure = foreign_key(KEYS, ARGV, 0, 1)
   if failure then return failure end
   local declared
   declared, failure = read_layout(KEYS[2])
   if failure then return failure end
-  time, failure = read_call_time(time, latest_time(declared))
+  time, failure = read_call_time(time, now() + declared.max_ahead)
   if failure then return failure end
   time = time or now()
   local members = redis.pcall('SCARD', KEYS[1])
@@ -59,7 +58,10 @@ local function increment_features(KEYS, ARGV)
   for position = 3, #ARGV, 2 do
     local name, offered = ARGV[position], ARGV[position + 1]
     local slot = slot_of[name]
-    if not slot then return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
+    if not slot then
+      -- @include text
+      return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema')
+    end
     local before = entity.values[slot]
     if before == nil then before = declared.defaults and declared.defaults[slot] or 0 end
     local value, text = increment(name, declared.kinds[slot], before, offered)
@@ -68,7 +70,7 @@ local function increment_features(KEYS, ARGV)
     entity.values[slot] = value
     words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value
     added.kinds[#results] = declared.kinds[slot]
-    if is_wide(value) then declared.wide = true end
+    declared.wide = declared.wide or value >= 2^32 or value < -2^31
   end
   touch(entity, declared, given, time)
   if declared.ttl > 0 and entity.base + declared.ttl < now() then return false end

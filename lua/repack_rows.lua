@@ -1,8 +1,8 @@
 --[[
 Builds the packed rows of entities that have none, or one of an older layout or past its time, out of their fields.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each entity, whose key carries its id
 
 ARGV[1…] ids       one for each hash, in the same order
@@ -15,13 +15,13 @@ Cost     O(ids * features); keep a call to about 100 ids.
 local function repack_rows(KEYS, ARGV)
   -- @include entity
   -- @include own_keys
-  -- @include permissions
+  -- @include write_permissions
   -- @include row
   -- @include schema
   -- @include store_entity
-  -- @include usage
   local id_count = #KEYS - 2
   if id_count < 1 or id_count > 5000 or #ARGV ~= id_count then
+    -- @include usage
     return usage('keys members, schema, hash per id (1 to 5000); then an id per hash', KEYS, ARGV,
       id_count > 0 and id_count)
   end

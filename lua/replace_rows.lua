@@ -5,8 +5,8 @@ something newer is stored, where the entity was deleted at that time, where the 
 id, where the time is none or too far ahead, where the packed row is none of the layout, and where the row is too old to
 be served. The caller sends such a row through upsert_features, which tells what is wrong with it.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each row's entity, whose key carries the row's id
 
 ARGV[1]  layout    of the schema that the rows are made by; all of its features are scalars
@@ -30,8 +30,7 @@ local function replace_rows(KEYS, ARGV)
   -- @include clock
   -- @include complete_rows
   -- @include count
-  -- @include event_time
-  -- @include permissions
+  -- @include write_permissions
   -- @include schema
   -- @include schema_errors
   -- @include usage
@@ -48,7 +47,7 @@ local function replace_rows(KEYS, ARGV)
   if not words then return usage(WANTED, KEYS, ARGV) end
   local declared, failure = read_layout(KEYS[2])
   if failure then return failure end
-  local latest, time = latest_time(declared), false
+  local latest, time = now() + declared.max_ahead, false
   if timed == 0 then time, failure = read_call_time(ARGV[2], latest) end
   if failure then return failure end
   if declared.layout ~= ARGV[1] then return redis.error_reply(SCHEMA_CHANGED) end

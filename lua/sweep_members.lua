@@ -1,8 +1,8 @@
 --[[
 Takes entities that have no hash out of the set of known ids: they have expired, or Redis has evicted them.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each entity, whose key carries its id
 
 ARGV[1…] ids       one for each hash, in the same order

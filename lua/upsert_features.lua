@@ -3,8 +3,8 @@ Writes features of many entities. Each row stands or falls by itself: a row that
 others are written. Features not named keep what is stored. A value is written only if its event time is not older than
 that of the feature's stored value, so that late and repeated rows cannot undo newer ones.
 
-KEYS[1]  set       ids of all known entities
-KEYS[2]  hash      the schema
+KEYS[1]  members   a set: ids of all known entities
+KEYS[2]  schema    a hash: the schema
 KEYS[3…] hashes    the features of each row's entity, whose key carries the row's id
 
 ARGV[1]  time      event time of all rows, in ms since 1970 or ISO 8601; empty: now, by Redis's clock, whatever is
@@ -20,11 +20,11 @@ then     rows      for each hash: the id, then a value for each name but options
 
 Reply    array of 3: how many rows were written; how many were skipped because all they give is older than what is
          stored; and an array with an entry for each rejected row: its position, counted from 0, its code (BADID,
-         BADTIME, BADTYPE or WRONGTYPE) and the reason as text. On demand a fourth, a letter for each row: C created,
-         A applied, P partly stale, S stale, D duplicate (the same values of the same time were there), R rejected;
-         C, A, P and D count as written.
-Errors   BADARGS, BADTIME, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (OOM, READONLY, WRONGTYPE for a members
-         or schema key of another type). After an error nothing has been written.
+         BADTIME, BADTYPE, WRONGTYPE, or NOPERM where features are to be removed) and the reason as text. On demand a
+         fourth, a letter for each row: C created, A applied, P partly stale, S stale, D duplicate (the same values of
+         the same time were there), R rejected; C, A, P and D count as written.
+Errors   BADARGS, BADTIME, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (NOPERM, OOM, READONLY, WRONGTYPE for a
+         members or schema key of another type). After an error nothing has been written.
 Cost     O(rows * n); the packed row (`@row`) is kept with the fields: rows that give every feature need no read for
          it, others one HMGET.
 ]]
@@ -34,15 +34,13 @@ local function upsert_features(KEYS, ARGV)
   -- @include clock
   -- @include columns
   -- @include count
-  -- @include event_time
-  -- @include permissions
+  -- @include write_permissions
   -- @include replace
   -- @include row_options
   -- @include rows
   -- @include schema
   -- @include schema_errors
   -- @include time_text
-  -- @include usage
 
   local function make_merge() -- when the first row needs it: to make the functions costs, and most rows are complete
     -- @include merge
@@ -62,6 +60,7 @@ local function upsert_features(KEYS, ARGV)
   end
   rows.stride = 1 + rows.timed + #names
   if not fit or #ARGV ~= 2 + word_count + row_count * rows.stride then
+    -- @include usage
     return usage('keys members, schema, hash per row; then time, n, n names or options (at most 2000), and an id and a'
       .. ' value per name for each row', KEYS, ARGV, fit and 2 + word_count + row_count * rows.stride)
   end
@@ -70,7 +69,7 @@ local function upsert_features(KEYS, ARGV)
     declared, failure = read_layout(KEYS[2])
     if failure then return failure end
   end
-  rows.latest = latest_time(declared)
+  rows.latest = now() + declared.max_ahead
   rows.time, failure = read_call_time(ARGV[1], rows.latest)
   if failure then return failure end
   local members = redis.pcall('SCARD', KEYS[1])
@@ -79,16 +78,19 @@ local function upsert_features(KEYS, ARGV)
   columns, failure = place_columns(names, declared)
   failure = failure or forbidden_write(KEYS, KEYS[3], declared)
   if failure then return failure end
-  local pcall, fields, ttl, time_word, merge_row = redis.pcall, columns.fields, declared.ttl, nil, nil
+  local pcall, fields, ttl, whole = redis.pcall, columns.fields, declared.ttl, columns.whole
+  local time_word, merge_row
 
   local function write(key, before, time, checks, row)
     local marked, reason = read_cells(columns, ARGV, before, row)
     if reason then return nil, nil, 'BADTYPE', reason end
     if time ~= time_word then time_word, fields[4] = time, time_text(time) end
-    local stored = checks and pcall('HMGET', key, '@event_time', '@row', '@floor') or nil
+    local stored = nil
+    if checks and whole then stored = pcall('HMGET', key, '@event_time', '@row')
+    elseif checks then stored = pcall('HMGET', key, '@event_time', '@row', '@floor') end
     if stored and stored.err then return nil, stored end
     if ttl > 0 and time + ttl < now() then return 'S' end -- it would expire at once
-    if columns.whole and not marked then
+    if whole and not marked then
       local verdict, reply = replace(key, declared, columns, stored, time, checks)
       if verdict or reply then return verdict, reply end
     end

@@ -25,7 +25,9 @@ from featurestore import Definition, FeatureStore, SyncTransport, Transport
 # feast_client needs Feast, in an environment of its own: make test-feast. ports need other languages: make test-ports.
 collect_ignore = ["feast_client", "ports"]
 
-BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7")
+BACKENDS = ("fakeredis", "valkey9", "redis62", "redis7", "valkey9-functions", "redis7-functions")
+"""Servers; with `-functions` behind it, one whose scripts are called by FCALL."""
+
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
 
 
@@ -98,7 +100,8 @@ def shared_transport(request: pytest.FixtureRequest, servers: dict[str, Server])
     if request.param == "fakeredis":
         yield FakeTransport()
     else:
-        transport = SyncTransport(servers[request.param].socket_url, timeout=5, connect_timeout=5)
+        name, _, call = request.param.partition("-")
+        transport = SyncTransport(servers[name].socket_url, timeout=5, connect_timeout=5, call=call or "scripts")
         yield transport
         transport.close()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hiredis import pack_command
 
-from featurestore.contract.scripts import SCRIPTS, Script
+from featurestore.contract.scripts import Script
 
 Word = str | bytes | int
 """One word of a command; text goes out as UTF-8."""
@@ -20,8 +20,3 @@ encode_command: Callable[[tuple[Word, ...]], bytes] = pack_command  # type: igno
 def encode_call(script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> bytes:
     """Return EVALSHA with `keys` and `arguments` as RESP."""
     return encode_command(("EVALSHA", script.sha, len(keys), *keys, *arguments))
-
-
-def load_commands() -> list[bytes]:
-    """Return the SCRIPT LOAD commands that put every script into a server's cache."""
-    return [encode_command(("SCRIPT", "LOAD", script.source)) for script in SCRIPTS]

@@ -1,22 +1,26 @@
 """The Lua scripts: found, assembled from their includes, and named by the SHA-1 that EVALSHA takes.
 
 A script's file is its header and one function of its name, which gets KEYS and ARGV. Includes are put inside this
-function, so that their locals are made anew for each call, and a script can answer before they are. A script for
-EVALSHA calls the function at its end; a library of Redis Functions registers it.
+function, so that their locals are made anew for each call, and a script can answer before they are. What only some
+calls need is included in the block that needs it. A script for EVALSHA calls the function at its end; a library of
+Redis Functions (`library.py`) registers it.
 """
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
 from featurestore.contract import replies
-from featurestore.errors import ConfigurationError, FeatureStoreError
+from featurestore.errors import ConfigurationError
 
-_INCLUDE = re.compile(r"^ *-- @include (\w+)\n", re.MULTILINE)
+CONTRACT = 1
+"""The major version of the scripts' contract; what is added to a contract leaves it."""
+
+_INCLUDE = re.compile(r" *-- @include (\w+)\n")
 _HEADER = re.compile(r"\A--\[\[\n(.*?)\]\]\n", re.DOTALL)
 
 
@@ -31,6 +35,7 @@ class Script(msgspec.Struct, frozen=True):
         fits: Which replies it may give.
         in_order: Whether calls depend on those before them. If one is repeated, all behind it are repeated too, so that
             an older row cannot end up over a newer one. Repeating such a call does no harm.
+        frees: Whether it makes room, and has to work when memory is full.
     """
 
     name: str
@@ -39,10 +44,21 @@ class Script(msgspec.Struct, frozen=True):
     writes: bool
     fits: replies.Fits = replies.any_plain
     in_order: bool = False
+    frees: bool = False
 
     def answers(self, encoded: Sequence[bytes]) -> replies.Answers:
         """Return what may be the replies to encoded calls of this script."""
         return replies.Answers(self.name, self.fits, encoded)
+
+    @property
+    def function(self) -> str:
+        """The function's name, as FCALL wants it: names are those of the whole server."""
+        return f"featurestore_{CONTRACT}_{self.name}"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What Redis is told of the function: that it only reads, or that it works when memory is full."""
+        return ("no-writes",) if not self.writes else ("allow-oom",) if self.frees else ()
 
     @property
     def header(self) -> str:
@@ -61,25 +77,36 @@ def script_folder() -> Path:
 
 
 def assemble(folder: Path, name: str) -> str:
-    """Return the text of a script or an include with what it includes in place, each once, where it is first named."""
-    placed: set[str] = set()
+    """Return the text of a script or an include with what it includes in place.
 
-    def expand(file: Path, within: tuple[str, ...]) -> str:
-        def include(match: re.Match[str]) -> str:
+    An include is known from where it is put to the end of its block, which is where a line stands further left. It is
+    not put in again where it is known.
+    """
+    blocks: list[tuple[int, set[str]]] = []  # indentation, what was included there
+
+    def expand(file: Path, within: tuple[str, ...], indent: int) -> Iterator[str]:
+        for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+            column = indent + len(line) - len(line.lstrip())
+            while line.strip() and blocks and blocks[-1][0] > column:
+                blocks.pop()
+            match = _INCLUDE.fullmatch(line)
+            if match is None:
+                yield line
+                continue
             wanted = match[1]
             if wanted in within:
                 raise ConfigurationError(f"Lua includes in a circle: {' -> '.join((*within, wanted))}")
-            if wanted in placed:
-                return ""
+            if any(wanted in known for _, known in blocks):
+                continue
             included = folder / "include" / f"{wanted}.lua"
             if not included.is_file():
                 raise ConfigurationError(f"{file} includes {wanted}, but {included} does not exist")
-            placed.add(wanted)
-            return expand(included, (*within, wanted))
+            if not blocks or blocks[-1][0] < column:
+                blocks.append((column, set()))
+            blocks[-1][1].add(wanted)
+            yield from expand(included, (*within, wanted), column)
 
-        return _INCLUDE.sub(include, file.read_text(encoding="utf-8"))
-
-    return expand(folder / f"{name}.lua", (name,))
+    return "".join(expand(folder / f"{name}.lua", (name,), 0))
 
 
 def entry(name: str) -> str:
@@ -92,23 +119,23 @@ def entry(name: str) -> str:
     return f"if redis.acl_check_cmd then return {name}(KEYS, ARGV) end\n{old}return {call}\n"
 
 
-def load_script(name: str, fits: replies.Fits, *, writes: bool, in_order: bool = False) -> Script:
+def load_script(name: str, fits: replies.Fits, *, writes: bool, in_order: bool = False, frees: bool = False) -> Script:
     """Assemble `<name>.lua` as a script that EVALSHA calls."""
     source = f"{assemble(script_folder(), name)}{entry(name)}"
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    return Script(name, source, sha, writes, fits, in_order)
+    return Script(name, source, sha, writes, fits, in_order, frees)
 
 
 GET_FEATURES = load_script("get_features", replies.a_row, writes=False)
 GET_FEATURES_BATCH = load_script("get_features_batch", replies.rows, writes=False)
 UPSERT_FEATURES = load_script("upsert_features", replies.outcomes, writes=True, in_order=True)
 REPLACE_ROWS = load_script("replace_rows", replies.replaced, writes=True, in_order=True)
-DELETE_ENTITY = load_script("delete_entity", replies.a_number, writes=True)
+DELETE_ENTITY = load_script("delete_entity", replies.a_number, writes=True, frees=True)
 REPACK_ROWS = load_script("repack_rows", replies.a_number, writes=True)
 INCREMENT_FEATURES = load_script("increment_features", replies.a_row, writes=True)
 RECORD_EVENTS = load_script("record_events", replies.outcomes, writes=True)
 DESCRIBE_ENTITY = load_script("describe_entity", replies.a_map, writes=False)
-SWEEP_MEMBERS = load_script("sweep_members", replies.a_number, writes=True)
+SWEEP_MEMBERS = load_script("sweep_members", replies.a_number, writes=True, frees=True)
 APPLY_SCHEMA = load_script("apply_schema", replies.a_number, writes=True)
 
 SCRIPTS = (
@@ -127,17 +154,8 @@ SCRIPTS = (
 """All scripts, in the order of the contract."""
 
 
-def function_library() -> str:
-    """Assemble the scripts as a library of Redis Functions, as FUNCTION LOAD takes it: FCALL has the scripts' names."""
-    parts = ["#!lua name=featurestore\n"]
-    for script in SCRIPTS:
-        flags = "" if script.writes else ", flags = { 'no-writes' }"
-        parts.append(assemble(script_folder(), script.name))
-        parts.append(f"redis.register_function{{ function_name = '{script.name}', callback = {script.name}{flags} }}\n")
-    return "".join(parts)
-
-
-_BY_SHA = {script.sha.encode(): script for script in SCRIPTS}
+_BY_WORD = {word.encode(): script for script in SCRIPTS for word in (script.sha, script.function)}
+"""What EVALSHA or FCALL calls → the script."""
 
 
 def answer_to(encoded: bytes) -> replies.Answers:
@@ -153,7 +171,7 @@ def keeps_order(encoded: bytes) -> bool:
 
 
 def _called(encoded: bytes) -> Script | None:
-    return _BY_SHA.get(encoded[: replies.HEAD_BYTES].split(b"\r\n", 5)[4])
+    return _BY_WORD.get(encoded[: replies.HEAD_BYTES].split(b"\r\n", 5)[4])
 
 
 def _fits_what_was_called(reply: object, encoded: bytes) -> bool:
@@ -163,18 +181,3 @@ def _fits_what_was_called(reply: object, encoded: bytes) -> bool:
 
 WRITE_AND_READ = Script("a write and a read", "", "", writes=True, fits=_fits_what_was_called, in_order=True)
 """Stands for a script where a call that writes and one that reads what it wrote leave in one write, in this order."""
-
-
-class _Loaded:
-    """The replies to `load_commands`: the SHA-1 of each script, or why it was not loaded."""
-
-    def misfit(self, loaded: Sequence[object]) -> str | None:
-        """Return what is wrong with the replies, None where nothing is."""
-        for script, reply in zip(SCRIPTS, loaded, strict=True):
-            if not isinstance(reply, FeatureStoreError) and reply != script.sha.encode():
-                return replies.unfit("SCRIPT LOAD", reply)
-        return None
-
-
-LOADED: replies.Expected = _Loaded()
-"""What may be the replies to the commands that load every script."""

@@ -13,6 +13,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.serving.master import log_as_gunicorn_does
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.functions import check_server
 from featurestore.transport.blocking import SyncTransport
 
 
@@ -31,10 +32,18 @@ def build_app(settings: Settings | None = None) -> FastReads:
 
 def _build_app(settings: Settings) -> FastReads:
     url = settings.url or embedded_url(settings.data_dir)
+    if settings.call == "functions":
+        check_server(url)
     timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
-            SyncTransport(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=settings.threads)
+            SyncTransport(
+                url,
+                timeout=timeout,
+                connect_timeout=connect_timeout,
+                max_connections=settings.threads,
+                call=settings.call,
+            )
         )
         return FastReads(store, _app_over(store, settings), meter())
     import gevent  # noqa: PLC0415
@@ -42,7 +51,11 @@ def _build_app(settings: Settings) -> FastReads:
     from featurestore.transport.gevent_transport import GeventTransport  # noqa: PLC0415
 
     transport = GeventTransport(
-        url, timeout=timeout, connect_timeout=connect_timeout, max_in_flight=settings.max_in_flight
+        url,
+        timeout=timeout,
+        connect_timeout=connect_timeout,
+        max_in_flight=settings.max_in_flight,
+        call=settings.call,
     )
     store = FeatureStore(transport)
 

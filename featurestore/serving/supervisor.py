@@ -13,6 +13,7 @@ from featurestore.embedded import EmbeddedServer
 from featurestore.errors import FeatureStoreError
 from featurestore.serving.probe import is_alive
 from featurestore.settings import Settings
+from featurestore.store.functions import check_server
 from featurestore.transport.dial import open_pool
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:featurestore.serving.gunicorn_settings"]
@@ -41,10 +42,13 @@ def serve(settings: Settings) -> None:
     """Become gunicorn. Its master starts and watches the embedded server if no Redis is named.
 
     Raises:
-        ConfigurationError: The Redis URL, or the embedded server's folder, cannot be used.
+        ConfigurationError: The Redis URL, or the embedded server's folder, cannot be used, or Redis is too old for
+            functions.
     """
     if settings.url:
         open_pool(settings.url, timeout=1, connect_timeout=1, max_connections=1)
+        if settings.call == "functions":
+            check_server(settings.url)
     else:
         EmbeddedServer(settings.data_dir).prepare()
     os.execv(sys.executable, GUNICORN)  # noqa: S606 - our own interpreter

@@ -6,7 +6,7 @@ from typing import Any, Self, TypeVar
 from featurestore.contract.arguments import lasting_timeout
 from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
-from featurestore.settings import Settings
+from featurestore.settings import CallBy, Settings
 from featurestore.store.plan import Calls, Plan
 from featurestore.store.writes import Plans
 from featurestore.transport.asyncio_transport import AsyncTransport
@@ -28,7 +28,14 @@ class AsyncDriver:
         self._plans = plans or Plans(keys or Keys())
 
     @classmethod
-    def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
+    def connect(
+        cls,
+        url: str | None = None,
+        *,
+        timeout: float | None = None,
+        keys: Keys | None = None,
+        call: CallBy | None = None,
+    ) -> Self:
         """Return a store that opens its connection when it is first used.
 
         Args:
@@ -36,6 +43,8 @@ class AsyncDriver:
                 which is started here unless it runs. To start it blocks the event loop.
             timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
             keys: The entity's keys.
+            call: How Redis runs the scripts, by EVALSHA (`scripts`) or FCALL (`functions`); without it,
+                FEATURESTORE_CALL.
 
         Raises:
             ConfigurationError: The address or the time-out cannot be used.
@@ -45,6 +54,7 @@ class AsyncDriver:
             url or settings.url or embedded_url(settings.data_dir),
             timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
             connect_timeout=settings.connect_timeout_ms / 1000,
+            call=call or settings.call,
             max_in_flight=settings.max_in_flight,
         )
         return cls(transport, keys)

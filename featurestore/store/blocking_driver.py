@@ -6,7 +6,7 @@ from featurestore.contract.arguments import lasting_timeout
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
-from featurestore.settings import Settings
+from featurestore.settings import CallBy, Settings
 from featurestore.store.plan import Calls, Plan
 from featurestore.store.writes import Plans
 from featurestore.transport.blocking import SyncTransport
@@ -29,7 +29,14 @@ class BlockingDriver:
         self._plans = plans or Plans(keys or Keys())
 
     @classmethod
-    def connect(cls, url: str | None = None, *, timeout: float | None = None, keys: Keys | None = None) -> Self:
+    def connect(
+        cls,
+        url: str | None = None,
+        *,
+        timeout: float | None = None,
+        keys: Keys | None = None,
+        call: CallBy | None = None,
+    ) -> Self:
         """Return a store over blocking connections, which are opened when they are first used.
 
         Args:
@@ -37,6 +44,8 @@ class BlockingDriver:
                 which is started here unless it runs.
             timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
             keys: The entity's keys.
+            call: How Redis runs the scripts, by EVALSHA (`scripts`) or FCALL (`functions`); without it,
+                FEATURESTORE_CALL.
 
         Raises:
             ConfigurationError: The address or the time-out cannot be used.
@@ -46,6 +55,7 @@ class BlockingDriver:
             url or settings.url or embedded_url(settings.data_dir),
             timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
             connect_timeout=settings.connect_timeout_ms / 1000,
+            call=call or settings.call,
         )
         return cls(transport, keys)
 

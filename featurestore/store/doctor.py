@@ -8,9 +8,12 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from featurestore import native
+from featurestore.contract.library import LIBRARY, VERSION_FUNCTION
 from featurestore.errors import AccessDeniedError, FeatureStoreError, NoSchemaError, UnavailableError
 from featurestore.schema.stored import Schema
+from featurestore.settings import CallBy
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.functions import NoFunctionsError, find_libraries
 
 _SAMPLE = 200
 _LEAST_VERSION = (6, 2)
@@ -31,14 +34,15 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
 
 
-def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding]:
+def diagnose(store: FeatureStore, entity: str | None = None, *, call: CallBy = "scripts") -> Iterator[Finding]:
     """Check the server, its settings, the schemas and a sample of the entities, and yield what was found.
 
     Nothing is written. Checks that the Redis user may not make are reported as such.
 
     Args:
-        store: Of any entity.
+        store: Of any entity, over a transport that calls by EVALSHA: others refuse servers that have no functions.
         entity: Whose schema and data are checked; all that have a schema when left out.
+        call: What FEATURESTORE_CALL says.
     """
     info = _info(store)
     if info is None:
@@ -49,6 +53,7 @@ def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding
             return  # it has no data, and knows no other command
     yield from _permitted("the clock", _clock_findings(store))
     yield _extension_finding()
+    yield from _permitted("the library of functions", _function_findings(store, call))
     known = _entities(store)
     found: list[tuple[FeatureStore, Schema]] = []
     for name in [entity] if entity else known or [store.keys.entity]:
@@ -68,7 +73,7 @@ def diagnose(store: FeatureStore, entity: str | None = None) -> Iterator[Finding
         name = each.keys.entity
         text = f"{name}: schema version {schema.version} with {len(schema.features)} features"
         yield Finding(good=True, text=text)
-        yield _permission_finding(each)
+        yield _permission_finding(each, call)
         yield from _permitted(f"{name}: a sample of the ids", _sample_findings(each, schema.layout.encode()))
 
 
@@ -175,6 +180,24 @@ def _extension_finding() -> Finding:
     return Finding(advice is None, advice or "the C extensions are built")
 
 
+def _function_findings(store: FeatureStore, call: CallBy) -> Iterator[Finding]:
+    """Tell whether functions can be called, where they are to be, and whether a library is of another build."""
+    try:
+        found = [library for library in find_libraries(store.transport.command) if library.name == LIBRARY]
+    except NoFunctionsError as error:
+        if call == "functions":
+            yield Finding(good=False, text=f"FEATURESTORE_CALL=functions, and {error}: set FEATURESTORE_CALL=scripts")
+        return
+    if any(library.serves for library in found):
+        yield Finding(good=True, text=f"the library of functions {found[0]} serves")
+    elif found:
+        text = f"the library of functions {found[0]} is older than this package, or of another build of its version"
+        yield Finding(good=False, text=f"{text}: run featurestore functions load")
+    elif call == "functions":
+        text = f"FEATURESTORE_CALL=functions, and the library {LIBRARY} is not there: run featurestore functions load"
+        yield Finding(good=False, text=text)
+
+
 # Its settings
 
 
@@ -241,23 +264,30 @@ def _persistence_finding(store: FeatureStore, info: Mapping[str, str]) -> Findin
 
 # The commands of the scripts and their callers. M: the set of known ids. S: the schema. X: an id that nobody has.
 # K: the key of X.
+_CALLS: Mapping[CallBy, tuple[str, str]] = {
+    "scripts": ("EVALSHA 0 0", "SCRIPT LOAD X"),
+    "functions": (f"FCALL {VERSION_FUNCTION} 0", "FUNCTION LOAD X"),
+}
+"""FEATURESTORE_CALL → what calls, and what loads what is called."""
+
 _READS = (
-    "EVALSHA 0 0", "SISMEMBER M X", "SMISMEMBER M X", "SCARD M", "HGET K f", "HMGET K f", "HGETALL S", "HEXISTS K f",
+    "SISMEMBER M X", "SMISMEMBER M X", "SCARD M", "HGET K f", "HMGET K f", "HGETALL S", "HEXISTS K f",
     "EXISTS K", "TYPE K", "TIME",
 )  # fmt: skip
 _WRITES = ("HDEL K f", "DEL K", "SREM M X", "PEXPIRE K 1000", "PERSIST K")  # these change nothing
-_CHANGES = ("SCRIPT LOAD X", "HSET K f v", "SADD M X", "PEXPIREAT K 1")
+_CHANGES = ("HSET K f v", "SADD M X", "PEXPIREAT K 1")
 
 
-def _permission_finding(store: FeatureStore) -> Finding:
+def _permission_finding(store: FeatureStore, call: CallBy) -> Finding:
     """Try the scripts' commands as this user. Those that change data run as ACL DRYRUN, if Redis (7.0) allows it."""
+    calls, loads = _CALLS[call]
     nobody = secrets.token_hex(8)
     names = {"M": store.keys.members, "S": store.keys.schema, "K": store.keys.features(nobody), "X": nobody}
-    tried = [[names.get(word, word) for word in line.split()] for line in (*_READS, *_WRITES)]
+    tried = [[names.get(word, word) for word in line.split()] for line in (calls, *_READS, *_WRITES)]
     refused = [words[0] for words in tried if not _may(store, words)]
     try:
         user = store.transport.command("ACL", "WHOAMI").decode()
-        for line in _CHANGES:
+        for line in (loads, *_CHANGES):
             words = [names.get(word, word) for word in line.split()]
             if store.transport.command("ACL", "DRYRUN", user, *words) != b"OK":
                 refused.append(words[0])

@@ -7,6 +7,7 @@ from time import monotonic
 from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script
 from featurestore.errors import DeadlineExceededError, FeatureStoreError, UnavailableError
+from featurestore.settings import CallBy
 from featurestore.transport.asyncio_link import AsyncioLink
 from featurestore.transport.dial import Stream, StreamDialler
 from featurestore.transport.pipeline import Failure
@@ -31,6 +32,7 @@ class AsyncTransport(Sharing[AsyncioLink]):
         timeout: Seconds that one reply may take to arrive.
         connect_timeout: Seconds that a new connection may take, credentials included.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
+        call: How Redis runs the scripts, see FEATURESTORE_CALL.
 
     Attributes:
         address: The URL without credentials and options.
@@ -38,9 +40,17 @@ class AsyncTransport(Sharing[AsyncioLink]):
         connections: Connections made so far.
     """
 
-    def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
-        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight)
-        self._dialler = StreamDialler(url, timeout=connect_timeout)
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        connect_timeout: float,
+        max_in_flight: int = 4096,
+        call: CallBy = "scripts",
+    ) -> None:
+        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight, call=call)
+        self._dialler = StreamDialler(url, timeout=connect_timeout, call=call)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: asyncio.Task[AsyncioLink | FeatureStoreError] | None = None
 
@@ -53,6 +63,8 @@ class AsyncTransport(Sharing[AsyncioLink]):
     async def run_many_encoded(self, script: Script, encoded: list[bytes], *, deadline: float | None = None) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
+        if self._converted:
+            encoded = list(map(self._converted, encoded))
         return await self._drive(calls_of(script, encoded), deadline)
 
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:

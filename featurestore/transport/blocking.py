@@ -7,9 +7,11 @@ from functools import partial
 from time import monotonic
 from typing import Any, Self
 
-from featurestore.contract.resp import Reply, Word, encode_call, load_commands
-from featurestore.contract.scripts import LOADED, Script, answer_to, keeps_order
+from featurestore.contract.doors import DOORS, Door, is_unknown
+from featurestore.contract.resp import Reply, Word, encode_call
+from featurestore.contract.scripts import Script, answer_to, keeps_order
 from featurestore.errors import BadReplyError, FeatureStoreError
+from featurestore.settings import CallBy
 from featurestore.transport.dial import TROUBLE, PooledConnection, address_of, failure_of, open_pool, time_left
 from featurestore.transport.pipeline import GIVEN_UP, Failure
 from featurestore.transport.repeats import (
@@ -18,7 +20,6 @@ from featurestore.transport.repeats import (
     calls_of,
     command_of,
     drive,
-    has_code,
     is_refused_write,
     only,
     repaired,
@@ -33,10 +34,23 @@ class SyncTransport:
         timeout: Seconds that one reply may take to arrive.
         connect_timeout: Seconds that a new connection may take.
         max_connections: Upper bound of the pool.
+        call: How Redis runs the scripts, see FEATURESTORE_CALL.
     """
 
-    def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_connections: int = 64) -> None:
-        self._pool = open_pool(url, timeout=timeout, connect_timeout=connect_timeout, max_connections=max_connections)
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        connect_timeout: float,
+        max_connections: int = 64,
+        call: CallBy = "scripts",
+    ) -> None:
+        self._pool = open_pool(
+            url, timeout=timeout, connect_timeout=connect_timeout, max_connections=max_connections, call=call
+        )
+        self._door: Door = DOORS[call]
+        self._converted = self._door.converted
         self.address = address_of(url)
         self._deadline: float | None = None
 
@@ -63,6 +77,8 @@ class SyncTransport:
 
     def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
+        if self._converted:
+            encoded = list(map(self._converted, encoded))
         return drive(calls_of(script, encoded), self._exchange)
 
     def command(self, *words: Word) -> Reply:
@@ -83,12 +99,13 @@ class SyncTransport:
             waiting: deque[bytes] = deque()
             for call in calls:
                 if call is not None:
-                    waiting.append(call)
-                    connection.send(call)
+                    sent = self._converted(call) if self._converted else call
+                    waiting.append(sent)
+                    connection.send(sent)
                 while len(waiting) >= in_flight or (call is None and waiting):
-                    yield from _settle(connection, waiting)
+                    yield from _settle(connection, waiting, self._door)
             while waiting:
-                yield from _settle(connection, waiting)
+                yield from _settle(connection, waiting, self._door)
         except TROUBLE as error:
             connection.close()
             raise failure_of(error).error from error
@@ -106,17 +123,19 @@ class SyncTransport:
         try:
             connection = self._pool.take(self._deadline)
             try:
-                return _exchange_on(connection, exchange, self._deadline)
+                return _exchange_on(connection, self._door, exchange, self._deadline)
             finally:
                 connection.give_back()
         except TROUBLE as error:
             return failure_of(error)
 
 
-def _exchange_on(connection: PooledConnection, exchange: Exchange, deadline: float | None = None) -> Replies | Failure:
+def _exchange_on(
+    connection: PooledConnection, door: Door, exchange: Exchange, deadline: float | None = None
+) -> Replies | Failure:
     """Send in one write, then read one reply for each command."""
     time_left(deadline)  # while nothing is sent
-    loading = load_commands() if exchange.load else []
+    loading = door.load_commands() if exchange.load else []
     connection.send(b"".join(loading + exchange.encoded))
     try:
         loaded = [connection.read(deadline) for _ in loading]
@@ -124,7 +143,7 @@ def _exchange_on(connection: PooledConnection, exchange: Exchange, deadline: flo
     except BaseException:
         connection.close()
         raise
-    misfit = (LOADED.misfit(loaded) if loaded else None) or exchange.expected.misfit(replies)
+    misfit = (door.loaded.misfit(loaded) if loaded else None) or exchange.expected.misfit(replies)
     if misfit:
         return _misfit(connection, misfit)
     exchange.load_error = next((reply for reply in loaded if isinstance(reply, FeatureStoreError)), None)
@@ -139,14 +158,14 @@ def _misfit(connection: PooledConnection, misfit: str) -> Failure:
     return Failure(BadReplyError(f"{misfit}; {GIVEN_UP}"), lost=True)
 
 
-def _settle(connection: PooledConnection, waiting: deque[bytes]) -> Replies:
-    """Read the oldest call's reply. On NOSCRIPT read the replies to all, and repeat those calls that need it."""
+def _settle(connection: PooledConnection, waiting: deque[bytes], door: Door) -> Replies:
+    """Read the oldest call's reply. If Redis lost the scripts, read all replies, and repeat what needs it."""
     replies = [connection.read()]
-    if has_code(replies[0], "NOSCRIPT"):
+    if is_unknown(replies[0]):
         replies += [connection.read() for _ in range(len(waiting) - 1)]
         in_order = any(map(keeps_order, waiting))
         exchanges = repaired(_EachItsOwn, waiting, replies, repeatable=False, in_order=in_order)
-        replies = drive(exchanges, partial(_exchange_on, connection))
+        replies = drive(exchanges, partial(_exchange_on, connection, door))
     for reply in replies:
         misfit = answer_to(waiting.popleft()).misfit([reply])
         if misfit:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ from featurestore.errors import (
     UnavailableError,
     error_from_reply,
 )
+from featurestore.settings import CallBy
+from featurestore.transport.greeting import Refusal, greeting
 from featurestore.transport.pipeline import GIVEN_UP, Failure
 
 PoolT = TypeVar("PoolT")
@@ -47,6 +50,8 @@ _FINAL = (
     redis.exceptions.MaxConnectionsError,
 )
 """Failures that another connection would meet as well."""
+
+_ERROR_REPLIES = (redis.ResponseError, redis.BusyLoadingError)
 
 _greeted_by: ContextVar[float] = ContextVar("_greeted_by", default=math.inf)
 """Deadline of the first replies on a new connection, by `time.monotonic`, beside the time-out of each reply."""
@@ -120,13 +125,15 @@ class Pool:
         self._pool.disconnect()
 
 
-def open_pool(url: str, *, timeout: float, connect_timeout: float, max_connections: int) -> Pool:
+def open_pool(
+    url: str, *, timeout: float, connect_timeout: float, max_connections: int, call: CallBy = "scripts"
+) -> Pool:
     """Return a pool of connections to `url`, none of which is made yet.
 
     Raises:
         ConfigurationError: The URL, or an option in it, is none of redis-py's.
     """
-    return Pool(_blocking_pool(url, timeout, connect_timeout, max_connections=max_connections))
+    return Pool(_blocking_pool(url, timeout, connect_timeout, call, max_connections=max_connections))
 
 
 class SocketDialler:
@@ -135,10 +142,11 @@ class SocketDialler:
     Args:
         url: Redis's address.
         timeout: Seconds that each step may take: to connect, TLS, each reply.
+        call: How Redis will run the scripts.
     """
 
-    def __init__(self, url: str, *, timeout: float) -> None:
-        self._pool = _blocking_pool(url, timeout, timeout)
+    def __init__(self, url: str, *, timeout: float, call: CallBy = "scripts") -> None:
+        self._pool = _blocking_pool(url, timeout, timeout, call)
 
     def dial(self) -> Any:
         """Return a connected and authenticated socket, the caller's from now on."""
@@ -151,7 +159,9 @@ class SocketDialler:
             connection.disconnect()
 
 
-def _blocking_pool(url: str, timeout: float, connect_timeout: float, **options: Any) -> redis.ConnectionPool:
+def _blocking_pool(
+    url: str, timeout: float, connect_timeout: float, call: CallBy, **options: Any
+) -> redis.ConnectionPool:
     return _pool_of(
         redis.ConnectionPool.from_url,
         url,
@@ -159,7 +169,7 @@ def _blocking_pool(url: str, timeout: float, connect_timeout: float, **options: 
         connect_timeout,
         retry=Retry(NoBackoff(), 0),
         parser_class=_PunctualParser,
-        redis_connect_func=_greet,
+        redis_connect_func=partial(_greet, call=call),
         **options,
     )
 
@@ -194,12 +204,13 @@ class StreamDialler:
     Args:
         url: Redis's address.
         timeout: Seconds that a new connection may take, credentials included.
+        call: How Redis will run the scripts.
     """
 
-    def __init__(self, url: str, *, timeout: float) -> None:
+    def __init__(self, url: str, *, timeout: float, call: CallBy = "scripts") -> None:
         retry = AsyncRetry(NoBackoff(), 0)
         self._pool = _pool_of(redis.asyncio.ConnectionPool.from_url, url, timeout, timeout, retry=retry)
-        self._timeout = timeout
+        self._timeout, self._call = timeout, call
 
     async def dial(self) -> Stream:
         """Return a connection that is ready for commands, the caller's from now on."""
@@ -207,7 +218,7 @@ class StreamDialler:
         try:
             async with asyncio.timeout(self._timeout):
                 await connection.connect()
-                await _greet_async(connection)
+                await _greet_async(connection, self._call)
             _check_open(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -215,13 +226,18 @@ class StreamDialler:
         return Stream(connection)
 
 
-async def _greet_async(connection: Any) -> None:
+async def _greet_async(connection: Any, call: CallBy) -> None:
     """Ask whether the connection may be used; see `_greet`."""
-    await connection.send_command("PING", check_health=False)
+    steps, answer = greeting(call), None
     try:
-        _check_pong(await connection.read_response(disconnect_on_error=False))
-    except (redis.ResponseError, redis.BusyLoadingError) as error:
-        _check_pong(error)
+        while True:
+            await connection.send_command(*steps.send(answer), check_health=False)
+            try:
+                answer = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except _ERROR_REPLIES as error:
+                answer = error_from_reply(reply_text(error))
+    except StopIteration as end:
+        _check_welcome(end.value)
 
 
 def _check_open(connection: Any) -> None:
@@ -260,38 +276,29 @@ def _reason(url: str, error: Exception) -> str:
     return str(error)
 
 
-def _greet(connection: Any) -> None:
-    """Do what redis-py does with a new connection, then send PING to learn whether it may be used.
-
-    Without the PING, Redis would close the connection without a reason: it does so if something as large as a script
-    arrives before the password. And under TLS 1.3, session tickets arrive after the handshake. If nothing was read
-    before, redis-py takes them for an unexpected reply and the connection for unusable.
+def _greet(connection: Any, call: CallBy = "scripts") -> None:
+    """Do what redis-py does with a new connection, then ask whether it may be used.
 
     Raises:
         redis.RedisError: It may not.
     """
     connection.on_connect()
-    connection.send_command("PING", check_health=False)
+    steps, answer = greeting(call), None
     try:
-        _check_pong(connection.read_response(disconnect_on_error=False))
-    except (redis.ResponseError, redis.BusyLoadingError) as error:
-        _check_pong(error)
+        while True:
+            connection.send_command(*steps.send(answer), check_health=False)
+            try:
+                answer = connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except _ERROR_REPLIES as error:
+                answer = error_from_reply(reply_text(error))
+    except StopIteration as end:
+        _check_welcome(end.value)
 
 
-def _check_pong(answer: object) -> None:
-    """Raise if the answer to the first PING rules out any call on this connection.
-
-    Other error replies may concern PING only, or be over soon. If they matter, the calls will meet them.
-
-    Raises:
-        redis.ResponseError: Redis talks to nobody from here.
-        redis.ConnectionError: It is no answer to PING.
-    """
-    if isinstance(answer, Exception):
-        if str(answer).startswith("DENIED"):
-            raise answer
-    elif answer not in ("PONG", b"PONG"):
-        raise redis.ConnectionError(f"PING was answered with {str(answer)[:100]!r}")
+def _check_welcome(refusal: Refusal | None) -> None:
+    """Raise if a new connection is of no use."""
+    if refusal is not None:
+        raise redis.ConnectionError(refusal.reason) if refusal.lost else redis.ResponseError(refusal.reason)
 
 
 class _PunctualParser(_HiredisParser):

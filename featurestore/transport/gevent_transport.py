@@ -12,6 +12,7 @@ from gevent import monkey
 from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, UnavailableError
+from featurestore.settings import CallBy
 from featurestore.transport.dial import SocketDialler
 from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
 from featurestore.transport.pipeline import Failure, Resume, Waiter
@@ -41,6 +42,7 @@ class GeventTransport(Sharing[GeventLink]):
         timeout: Seconds that one reply may take to arrive.
         connect_timeout: Seconds that each step to a new connection may take: connect, TLS, each reply.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
+        call: How Redis runs the scripts, see FEATURESTORE_CALL.
 
     Attributes:
         address: The URL without credentials and options.
@@ -48,9 +50,17 @@ class GeventTransport(Sharing[GeventLink]):
         connections: Connections made so far.
     """
 
-    def __init__(self, url: str, *, timeout: float, connect_timeout: float, max_in_flight: int = 4096) -> None:
-        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight)
-        self._dialler = SocketDialler(url, timeout=connect_timeout)
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        connect_timeout: float,
+        max_in_flight: int = 4096,
+        call: CallBy = "scripts",
+    ) -> None:
+        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight, call=call)
+        self._dialler = SocketDialler(url, timeout=connect_timeout, call=call)
         self._longest_attempt = connect_timeout * _STEPS
         self._attempt: Any = None
         self._attempt_until = 0.0  # when to wait for it no longer
@@ -64,6 +74,8 @@ class GeventTransport(Sharing[GeventLink]):
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         """Call `script` once; see `Transport.run_encoded`."""
         self.calls += 1
+        if self._converted:
+            encoded = self._converted(encoded)
         calls = [encoded]
         outcome = (self._link or self._open()).exchange(encoded, script.answers(calls))
         if isinstance(outcome, _TROUBLE):
@@ -76,6 +88,8 @@ class GeventTransport(Sharing[GeventLink]):
         Nothing is mended or repeated. Return None where the call cannot be taken on now, as while there is no
         connection: `run_encoded` then knows why.
         """
+        if self._converted:
+            encoded = self._converted(encoded)
         waiter = self._link.submit(encoded, script.answers([encoded]), resume) if self._link else None
         if waiter is not None:
             self.calls += 1
@@ -84,6 +98,8 @@ class GeventTransport(Sharing[GeventLink]):
     def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
+        if self._converted:
+            encoded = list(map(self._converted, encoded))
         return drive(calls_of(script, encoded), self._exchange)
 
     def command(self, *words: Word) -> Reply:

@@ -13,13 +13,14 @@ class Transport(Protocol):
     """One logical link to Redis, safe to share between the threads or greenlets that it is made for.
 
     Errors: `UnavailableError` and its kin when Redis cannot be reached or does not answer in time, else what
-    `error_from_reply` makes of the reply. NOSCRIPT is never seen: the script is loaded and the call repeated once.
+    `error_from_reply` makes of the reply. NOSCRIPT, and that a function is not there, is never seen: the scripts are
+    loaded and the call repeated once.
     A reply that cannot be one to its call (see `featurestore.contract.replies`) ends the connection it came on; the
     call is repeated once on another one where it only reads, else it raises `BadReplyError`.
     """
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
-        """Call `script` once: one EVALSHA, one round trip."""
+        """Call `script` once: one EVALSHA or FCALL, one round trip."""
 
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""

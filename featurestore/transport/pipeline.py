@@ -12,9 +12,9 @@ from typing import Any
 import hiredis
 import msgspec
 
+from featurestore.contract.doors import BY_EVALSHA, Door
 from featurestore.contract.replies import Expected, unfit
-from featurestore.contract.resp import Reply, load_commands
-from featurestore.contract.scripts import LOADED
+from featurestore.contract.resp import Reply
 from featurestore.errors import (
     BadReplyError,
     DeadlineExceededError,
@@ -100,6 +100,7 @@ class Pipeline:
         timeout: Seconds that a reply may take; a connection silent for several times as long is given up.
         max_in_flight: Most calls that may wait at once.
         on_served: Called once, when the first call is answered.
+        door: How scripts are loaded.
 
     Attributes:
         state: What may still happen.
@@ -113,7 +114,9 @@ class Pipeline:
         look_at: When to call `expire` next, as its last call found.
     """
 
-    def __init__(self, *, timeout: float, max_in_flight: int, on_served: Callable[[], object]) -> None:
+    def __init__(
+        self, *, timeout: float, max_in_flight: int, on_served: Callable[[], object], door: Door = BY_EVALSHA
+    ) -> None:
         self.state: PipelineState = _ACTIVE
         self.ending = UnavailableError("it was forgotten")
         self.in_flight = self.queued = self.taken = 0
@@ -121,7 +124,7 @@ class Pipeline:
         self.load_error: FeatureStoreError | None = None
         self.look_at = inf
         self.timeout = timeout
-        self._max_in_flight, self._on_served = max_in_flight, on_served
+        self._max_in_flight, self._on_served, self._door = max_in_flight, on_served, door
         reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
         self._feed, self._next_reply = reader.feed, reader.gets
         self._waiters: deque[Waiter] = deque()
@@ -183,9 +186,9 @@ class Pipeline:
         """Queue commands that load every script, ahead of later calls; return None if that is under way already."""
         if self._loading is not None or self.state is _ENDED:
             return None
-        commands = load_commands()
+        commands = self._door.load_commands()
         encoded = b"".join(commands)
-        waiter = Waiter(None, LOADED, now + self.timeout, self.timeout, self.queued, len(commands), [])
+        waiter = Waiter(None, self._door.loaded, now + self.timeout, self.timeout, self.queued, len(commands), [])
         self._loading = waiter
         self._waiters.append(waiter)
         self._outbox.append(encoded)

@@ -5,8 +5,10 @@ import random
 from time import monotonic
 from typing import Generic, TypeVar
 
+from featurestore.contract.doors import DOORS, Door
 from featurestore.contract.resp import Reply
 from featurestore.errors import AccessDeniedError, BadReplyError, FeatureStoreError, UnavailableError
+from featurestore.settings import CallBy
 from featurestore.transport.dial import address_of, connect_error
 from featurestore.transport.link import Link
 from featurestore.transport.pipeline import Failure, Pipeline
@@ -59,6 +61,7 @@ class Sharing(Generic[LinkT]):
         url: Redis's address.
         timeout: Seconds that one reply may take to arrive.
         max_in_flight: Most calls that may wait for a reply at once.
+        call: How Redis runs the scripts, see FEATURESTORE_CALL.
 
     Attributes:
         address: The URL without credentials and options.
@@ -66,9 +69,11 @@ class Sharing(Generic[LinkT]):
         connections: Connections made so far.
     """
 
-    def __init__(self, url: str, *, timeout: float, max_in_flight: int) -> None:
+    def __init__(self, url: str, *, timeout: float, max_in_flight: int, call: CallBy) -> None:
         self.address = address_of(url)
         self._timeout, self._max_in_flight = timeout, max_in_flight
+        self._door: Door = DOORS[call]
+        self._converted = self._door.converted
         self.calls = self.connections = self._earlier_writes = 0
         self._link: LinkT | None = None
         self._retired: set[LinkT] = set()
@@ -118,13 +123,19 @@ class Sharing(Generic[LinkT]):
             raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline(timeout=self._timeout, max_in_flight=self._max_in_flight, on_served=self._on_served)
+        return Pipeline(
+            timeout=self._timeout, max_in_flight=self._max_in_flight, on_served=self._on_served, door=self._door
+        )
 
     def _take_up(self, link: LinkT) -> LinkT:
-        """Use a new connection from now on, with every script loaded ahead of the calls."""
+        """Use a new connection from now on, with every script loaded ahead of the calls.
+
+        For calls of functions the dialler has made sure of the library already.
+        """
         self.connections += 1
         self._link = link
-        link.load_scripts()
+        if not self._converted:
+            link.load_scripts()
         return link
 
     def _refused(self, error: Exception) -> FeatureStoreError:

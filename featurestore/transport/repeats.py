@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import msgspec
 
+from featurestore.contract.doors import is_unknown
 from featurestore.contract.replies import Expected, answer_to_command
 from featurestore.contract.resp import Reply, Word, encode_command
 from featurestore.contract.scripts import Script
@@ -59,7 +60,7 @@ def drive(
 
 
 def calls_of(script: Script, encoded: list[bytes]) -> Exchanges:
-    """Call a script; repeat calls on a new connection if that is safe, and calls that were answered NOSCRIPT."""
+    """Call a script; repeat calls on a new connection if that is safe, and calls that Redis did not know."""
     if not encoded:
         return []
     replies = yield from once_or_twice(Exchange(encoded, script.answers(encoded)), repeatable=not script.writes)
@@ -102,7 +103,7 @@ def repaired(
     repeatable: bool,
     in_order: bool,
 ) -> Exchanges:
-    """Load the scripts and repeat the calls that were answered NOSCRIPT; put the new replies in place.
+    """Load the scripts and repeat the calls that Redis did not know (`is_unknown`); put the new replies in place.
 
     Such a call did not take place, so repeating it is safe for writes too. If the scripts cannot be loaded, the reply
     says why.
@@ -114,13 +115,13 @@ def repaired(
         repeatable: See `once_or_twice`.
         in_order: Whether the calls behind such a call depend on it; see `Script.in_order`.
     """
-    unknown = to_repeat([has_code(reply, "NOSCRIPT") for reply in replies], in_order=in_order)
+    unknown = to_repeat([is_unknown(reply) for reply in replies], in_order=in_order)
     if unknown:
         calls = [encoded[index] for index in unknown]
         exchange = Exchange(calls, answers(calls), load=True)
         again = yield from once_or_twice(exchange, repeatable=repeatable)
         for index, reply in zip(unknown, again, strict=True):
-            lost = exchange.load_error and has_code(reply, "NOSCRIPT")
+            lost = exchange.load_error and is_unknown(reply)
             replies[index] = exchange.load_error if lost else reply
     return replies
 

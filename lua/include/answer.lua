@@ -1,8 +1,6 @@
 -- @include clock
 -- @include fields
--- @include row
 -- @include values
--- @include window
 -- The answer for a known entity: a msgpack array of the selected features. With metadata it is a table of five: that
 -- array, the event time, the age, the statuses (a letter each: Present, Missing, Default, Stale) and the event times.
 -- So Redis sends times as integers, which no decoder turns into something else. `parts` is as in pack_values.
@@ -13,6 +11,8 @@ local function answer_of(key, selection, parts)
   local values, event_time, packed = cast_fields(key, selection)
   if not event_time and not next(values) and redis.call('TYPE', key).ok ~= 'hash' then return nil end
   if not selection.timed and not selection.windows then return pack_values(values, selection, parts) end
+  -- @include row
+  -- @include window
   local base, times = tonumber(event_time), times_in_row(packed)
   if base and selection.ttl > 0 and now() > base + selection.ttl then return nil end
   local statuses, event_times, limits = {}, {}, selection.limits or {}

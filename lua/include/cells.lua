@@ -1,8 +1,6 @@
--- @include kinds
 -- @include marks
 -- @include parse
 -- @include strings
--- @include text
 -- The value of a text that is not remembered and what to store for it; nil when it is not of the column's type. A mark
 -- stands for itself. Many columns hold few different texts: these are remembered. A column that turns out to hold many
 -- is not any more.
@@ -42,6 +40,8 @@ local function read_cells(columns, arguments, before, row)
         local offered = text
         value, text = canonical(columns, column, offered, row)
         if value == nil then
+          -- @include kinds
+          -- @include text
           local what = vector_length(kind) and #offered .. ' bytes, or NaN or infinity' or shown(offered)
           return nil, names[column] .. ' is ' .. kind .. ', not ' .. what
         end

@@ -1,6 +1,4 @@
 -- @include kinds
--- @include name_of
--- @include text
 -- @include values
 -- @include whole
 -- The columns of an upsert's rows, for the features in `names`, and the row in hand:
@@ -16,13 +14,16 @@
 -- Or nil and an error reply.
 local function place_columns(names, declared)
   local width, total, slot_of, taken = #declared.names, #declared.names + #declared.extras, {}, {}
-  for slot = 1, total do slot_of[name_of(declared, slot)] = slot end
+  for slot = 1, total do slot_of[declared.names[slot] or declared.extras[slot - width]] = slot end
   local slots, kinds, remembered, misses, fields = {}, {}, {}, {}, { '@row', '', '@event_time', '' }
   for column = 1, #names do
     local name = names[column]
     local slot = slot_of[name]
-    if not slot then return nil, redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema') end
-    if taken[slot] then return nil, redis.error_reply('BADARGS ' .. shown(name) .. ' is named twice') end
+    if not slot or taken[slot] then
+      -- @include text
+      local wrong = slot and 'BADARGS ' .. shown(name) .. ' is named twice'
+      return nil, redis.error_reply(wrong or 'UNDECLARED ' .. shown(name) .. ' is not declared in the schema')
+    end
     local kind = declared.kinds[slot] or declared.others[slot - width]
     taken[slot], slots[column], kinds[column], misses[column] = true, slot, kind, 0
     remembered[column] = kind ~= 'bool' and #kind <= LONGEST_SCALAR and {}

@@ -1,9 +1,7 @@
 -- The words of complete rows, a msgpack array of `count` strings; nil where `text` is something else.
 local function unpack_words(text, count)
   local is_array, words = pcall(cmsgpack.unpack, text)
-  if not is_array or type(words) ~= 'table' or #words ~= count then return nil end
-  local are_texts = pcall(table.concat, words) -- numbers are taken for their texts
-  return are_texts and words or nil
+  return is_array and type(words) == 'table' and #words == count and words or nil
 end
 
 -- Whether the names are those of the schema's features, all of them scalars.

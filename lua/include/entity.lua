@@ -3,7 +3,6 @@
 -- @include row_format
 -- @include strings
 -- @include values
--- @include wide
 -- One entity as a write finds and leaves it. Slots are positions in the packed row; after them come the vectors that
 -- are not in it.
 --   values     slot → value, nil where there is none; a window's buckets as they are stored, true for an extra vector
@@ -18,11 +17,11 @@ local function read_state(key) return redis.pcall('HMGET', key, '@event_time', '
 -- The values in a packed array; nil where they are to be made of the fields: ints from 2^53 on are not exact in Lua.
 local function unpack_row(packed, declared)
   local kinds, values = declared.kinds, cmsgpack.unpack(packed)
-  local head = array_head(#kinds)
+  local count, head = #kinds, array_head(#kinds)
   if sub(packed, 1, #head) ~= head then return nil end
-  for slot = 1, #kinds do
+  for slot = 1, count do
     local kind, value = kinds[slot], values[slot]
-    if value and (kind == 'float' or kind == 'int') and is_wide(value) then
+    if value and (kind == 'float' or kind == 'int') and (value >= 2^32 or value < -2^31) then
       if kind == 'int' and (value >= 2^53 or value <= -2^53) then return nil end
       declared.wide = true
     end
@@ -33,6 +32,7 @@ end
 -- The entity at `key`, whose state was read. Or nil and an error reply.
 local function load_entity(key, declared, state)
   if state.err then return nil, state end
+  if state[3] == nil then state[3] = redis.call('HGET', key, '@floor') end -- it was not asked for
   local entity = { base = tonumber(state[1] or nil), floor = tonumber(state[3] or nil), values = {}, times = {} }
   if state[2] == DELETED then
     entity.floor, entity.base, entity.deleted = entity.base, nil, true

@@ -1,25 +1,7 @@
--- @include clock
 -- @include parse_time
--- @include text
--- Event times that may be: none so far ahead of Redis's clock that nothing later would be written for as long.
-
--- The latest event time that a schema permits.
-local function latest_time(declared) return now() + declared.max_ahead end
-
--- The event time that `text` tells; nil where it tells none, or one behind `latest`.
+-- The event time that `text` tells; nil where it tells none, or one behind `latest`: so far ahead of Redis's clock that
+-- it would keep out all that is written for as long. time_error says why.
 local function read_time(text, latest)
   local time = parse_time(text)
   return time and time <= latest and time or nil
-end
-
--- What is wrong with `text`, for which read_time returns nil.
-local function time_error(text)
-  local word = shown(text)
-  if parse_time(text) then
-    return 'the event time ' .. word .. ' is further ahead of the clock of Redis than @max_ahead of the schema permits'
-  end
-  local digits, hint = string.match(text, '^(%d+)%.?%d*$'), ''
-  if digits and (#digits == 9 or #digits == 10) then hint = ' (are these seconds?)'
-  elseif digits and #digits > 15 then hint = ' (are these microseconds or nanoseconds?)' end
-  return 'the event time must be ms since 1970 or ISO 8601 such as 2026-08-21T10:00:00Z, not ' .. word .. hint
 end

@@ -1,5 +1,4 @@
 -- @include parse
--- @include vector
 -- The values of the selected features in the hash at `key`, cast; nil where there is none, a window's as it is stored.
 -- A key that is not a hash has no features. Also `@event_time` and `@row`, where the selection is timed.
 local function cast_fields(key, selection)
@@ -13,8 +12,11 @@ local function cast_fields(key, selection)
   local kinds, windows, vectors = selection.kinds, selection.windows, selection.vectors
   for position = 1, count do
     local text, length = row[position], vectors and vectors[position]
-    if not text or (length and not is_vector(text, length)) then row[position] = nil
-    elseif not length and (not windows or not windows[position]) then
+    if not text then row[position] = nil
+    elseif length then
+      -- @include vector
+      if not is_vector(text, length) then row[position] = nil end
+    elseif not windows or not windows[position] then
       local value, wide = parse(kinds[position], text)
       row[position] = value
       if wide then selection.wide = true end

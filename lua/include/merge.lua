@@ -11,8 +11,8 @@ local function changes(key, entity, declared, slot, name, text, value, time)
   return entity.values[slot] ~= value
 end
 
--- Write the row in hand (columns.lua) beside what is stored, feature by feature. Return the verdict, or nil and an
--- error reply.
+-- Write the row in hand (columns.lua) beside what is stored, feature by feature. Return the verdict; or nil and an
+-- error reply; or nil, nil, and the code and the reason of its rejection.
 local function merge(key, declared, columns, stored, time, checks)
   local entity, reply = load_entity(key, declared, stored or read_state(key))
   if reply then return nil, reply end
@@ -38,6 +38,10 @@ local function merge(key, declared, columns, stored, time, checks)
   local repeated = existed and not changed and checks
   -- A row of another layout is stored again, since the schema's ttl may be another too.
   if repeated and row_of_layout(stored[2], declared.layout) then return 'D' end
+  if forgotten[1] then
+    -- @include permissions
+    if refusal(key, 'HDEL', key, '@') then return nil, nil, 'NOPERM', 'to remove features takes HDEL' end
+  end
   touch(entity, declared, given, time)
   reply = store_entity(key, entity, declared, words, forgotten)
   if reply then return nil, reply end

@@ -2,13 +2,13 @@
 -- @include count
 -- @include long_text
 -- @include own_keys
--- @include usage
 -- @include values
 -- @include wanted
 -- Read features by names and options, as get_features_batch is given them; return its reply, or an error reply.
 local function read_batch(keys, arguments)
   local name_count, row_count = parse_count(arguments[1], 5000), #keys - 2
   if not name_count or row_count < 1 or row_count > 5000 or #arguments ~= 1 + name_count + row_count then
+    -- @include usage
     return usage('keys members, schema, hash per id (1 to 5000); then n, n names or options, and an id per hash', keys,
       arguments, name_count and row_count > 0 and 1 + name_count + row_count)
   end

@@ -5,12 +5,10 @@
 local function row_of_layout(stored, layout)
   if type(stored) ~= 'string' or sub(stored, 1, LAYOUT_BYTES) ~= layout then return nil end
   local start = LAYOUT_BYTES + 1
-  if (byte(stored, start) or 0) <= EMPTY_ARRAY then
+  if not find(stored, ARRAY, start) then
     local limit
     limit, start = string.match(stored, '^(%d*)|[^|]*|()', start)
-    if not start or (limit ~= '' and now() > tonumber(limit)) or (byte(stored, start) or 0) < EMPTY_ARRAY then
-      return nil
-    end
+    if not start or (limit ~= '' and now() > tonumber(limit)) or not find(stored, ARRAY, start) then return nil end
   end
   return sub(stored, start)
 end

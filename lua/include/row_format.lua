@@ -7,6 +7,6 @@
 -- A deleted entity has a `@row` that says so, and the time of its deletion as `@event_time` and as `@floor`. The latter
 -- stays when the entity comes back.
 local LAYOUT_BYTES, DELETED = 8, 'deleted'
--- The byte that an empty msgpack array is; an array that starts with more is not empty. What may stand before the array
--- starts with a digit or `|`.
-local EMPTY_ARRAY = 144
+-- What a msgpack array starts with, as a pattern: 144 and the number of its elements up to 15, or 220. A row without
+-- features is not handed on as it is stored. What may stand before the array starts with a digit or `|`.
+local ARRAY = '^[\145-\159\220]'

@@ -1,7 +1,5 @@
 -- @include bytes
--- @include layout_word
 -- @include strings
--- @include text
 -- Take from `words` what stands before the names of the features, and return what it says of the rows, as take_rows has
 -- it, with the `layout` that the caller named, if any. Or nil and an error reply.
 local function take_options(words)
@@ -13,12 +11,18 @@ local function take_options(words)
     local option = table.remove(words, 1)
     if option == '?overwrite' then rows.overwrite = true
     elseif option == '?verdicts' then rows.verdicts = {}
-    else return nil, redis.error_reply('BADARGS no such option: ' .. shown(option)) end
+    else
+      -- @include text
+      return nil, redis.error_reply('BADARGS no such option: ' .. shown(option))
+    end
   end
-  local wrong
-  rows.layout, wrong = layout_named(words[1])
-  if wrong then return nil, wrong end
-  if rows.layout then table.remove(words, 1) end
+  if words[1] and byte(words[1]) == AT_SIGN then
+    -- @include layout_word
+    local wrong
+    rows.layout, wrong = layout_named(words[1])
+    if wrong then return nil, wrong end
+    if rows.layout then table.remove(words, 1) end
+  end
   if words[1] == '@event_time' then
     rows.timed = 1
     table.remove(words, 1)

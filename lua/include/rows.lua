@@ -1,10 +1,7 @@
 -- @include clock
 -- @include event_time
--- @include id_error
--- @include key_error
 -- @include key_form
 -- @include members
--- @include wrong_type
 -- Take the rows of a call one after the other; each stands or falls by itself. `rows` tells where they are in
 -- `arguments`, and what holds for all of them:
 --   before, stride   how many words stand before the first row; how many a row has: its id, and what `write` reads
@@ -25,21 +22,27 @@ local function take_rows(keys, arguments, rows, write)
   local prefix = string.sub(keys[2], 1, -1 - #AFTER_PREFIX)
   for row = 1, #keys - 2 do
     local id, time, checks = arguments[before + 1], call_time, call_time and not rows.overwrite
-    local reason, key = id_error(id), keys[2 + row]
-    local verdict, reply, code
-    if not reason and key ~= prefix .. id .. AFTER_ID then reason = key_error(keys[2], id, key) end
+    local key, is_own = keys[2 + row], true
+    local verdict, reply, code, reason
+    if key ~= prefix .. id .. AFTER_ID or #id == 0 or #id > 256 then is_own = false end
     if timed == 1 then
       local text = arguments[before + 2]
       if text ~= last_text then last_text, last_time = text, text ~= '' and read_time(text, rows.latest) end
       if text ~= '' then time, checks = last_time, not rows.overwrite end
     end
-    if reason then code = 'BADID'
-    elseif time == nil then code, reason = 'BADTIME', time_error(last_text)
+    if not is_own then
+      -- @include id_error
+      -- @include key_error
+      code, reason = 'BADID', id_error(id) or key_error(keys[2], id, key)
+    elseif time == nil then
+      -- @include time_error
+      code, reason = 'BADTIME', time_error(last_text)
     else
       if not time then time, checks = now(), false end
       verdict, reply, code, reason = write(key, before + 1 + timed, time, checks, row)
     end
     if reply then
+      -- @include wrong_type
       if not is_wrong_type(reply) then return reply end
       code, reason = 'WRONGTYPE', 'the key of the features holds no hash'
     end

@@ -1,5 +1,4 @@
 -- @include kinds
--- @include rules
 -- @include schema_errors
 -- @include selection
 -- The features of the packed row, in declared order, as a selection with the row's `layout`. `extras` are the vectors
@@ -10,7 +9,11 @@ local function read_layout(key)
   if stored.err then return nil, stored end
   if not stored[1] or not stored[2] then return nil, redis.error_reply(NOSCHEMA) end
   local declared, names, kinds, extras, others = cjson.decode(stored[1]), {}, {}, {}, {}
-  local rules = read_rules(stored[3])
+  local rules
+  if stored[3] then
+    -- @include rules
+    rules = read_rules(stored[3])
+  end
   for position = 1, #declared, 2 do
     local name, kind = declared[position], declared[position + 1]
     if #kind > LONGEST_SCALAR and vector_length(kind) and not (rules and rules.always[name]) then

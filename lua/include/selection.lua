@@ -1,6 +1,4 @@
 -- @include kinds
--- @include parse
--- @include rules
 -- @include window_kind
 -- Features that are read together, and what the rules say of them:
 --   names, kinds      by position
@@ -16,18 +14,11 @@ local function make_selection(names, kinds, rules)
     names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0, wide = false, digest = nil,
   }
   if rules then
-    selection.ttl, selection.ttl_ended, selection.limits, selection.defaults = rules.ttl or 0, rules.ttl == 0, {}, {}
+    -- @include ruled
+    set_rules(selection, rules)
   end
   for position = 1, #names do
-    local name, kind = names[position], kinds[position]
-    if rules then
-      selection.limits[position] = limit_of(rules, name)
-      if rules.defaults[name] then
-        local value, wide = parse(kind, rules.defaults[name])
-        selection.defaults[position] = value
-        if wide then selection.wide = true end
-      end
-    end
+    local kind = kinds[position]
     if #kind > LONGEST_SCALAR then
       local of, value = 'windows', parse_window(kind)
       if not value then of, value = 'vectors', vector_length(kind) end

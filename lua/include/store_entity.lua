@@ -1,12 +1,11 @@
 -- @include clock
 -- @include entity
--- @include name_of
 -- @include time_text
 -- @include values
--- @include window
 -- What a read would answer now for each slot of the packed row; and the time up to which it would, nil for ever.
 local function served_values(entity, declared)
   if declared.plain then return entity.values, nil end
+  -- @include window
   local values, limit = {}, nil
   for slot = 1, #declared.names do
     local value, window, changes = entity.values[slot], declared.windows and declared.windows[slot], nil
@@ -26,10 +25,12 @@ end
 
 -- The event times that differ from the entity's, as they stand in the packed row: time=name,name;time=name.
 local function older_times(entity, declared)
-  local groups, order = {}, {}
-  for slot = 1, #declared.names + #declared.extras do
-    local name = name_of(declared, slot)
-    local time = entity.times[name]
+  local groups, order, times = {}, {}, entity.times
+  if not next(times) then return '' end
+  local names, extras, width = declared.names, declared.extras, #declared.names
+  for slot = 1, width + #extras do
+    local name = names[slot] or extras[slot - width]
+    local time = times[name]
     if time then
       if not groups[time] then
         groups[time] = {}

@@ -13,8 +13,8 @@ local function put_stored_rows(known, keys, words, before, digest)
     if known[position] == 1 then
       row = call('HGET', key, '@row')
       if not row or sub(row, 1, LAYOUT_BYTES + 1) ~= start then -- the layout, and the head of the values' array
-        if row and not start and sub(row, 1, LAYOUT_BYTES) == digest
-          and (byte(row, LAYOUT_BYTES + 1) or 0) > EMPTY_ARRAY then start = sub(row, 1, LAYOUT_BYTES + 1)
+        if row and not start and sub(row, 1, LAYOUT_BYTES) == digest and find(row, ARRAY, LAYOUT_BYTES + 1) then
+          start = sub(row, 1, LAYOUT_BYTES + 1)
         else
           missed = missed or {}
           missed[#missed + 1] = position

@@ -1,28 +1,22 @@
--- @include row_format
--- @include wide
 local NIL = '\192' -- as msgpack has it
 
 -- The head of a msgpack array of `count` elements.
 local function array_head(count)
+  local EMPTY_ARRAY, ARRAY_16 = 144, 220
   if count < 16 then return string.char(EMPTY_ARRAY + count) end
-  local ARRAY_16 = 220
   return string.char(ARRAY_16, math.floor(count / 256), count % 256)
-end
-
--- The head of `size` bytes in msgpack.
-local function bytes_head(size)
-  local BIN_8, BIN_16 = 196, 197
-  if size < 256 then return string.char(BIN_8, size) end
-  return string.char(BIN_16, math.floor(size / 256), size % 256)
 end
 
 -- The values of a selection as a msgpack array, behind its digest if it has one. With `parts`, the array is not joined,
 -- since to copy vectors costs: its pieces are appended to `parts`, and the last is returned.
 local function pack_values(values, selection, parts)
   local count, kinds, vectors, wide = #selection.kinds, selection.kinds, selection.vectors, selection.wide
-  local head = (selection.digest or '') .. array_head(count)
+  local head = array_head(count)
+  if selection.digest then head = selection.digest .. head end
   if count == 0 then return head end
   if not vectors and not wide then return head .. cmsgpack.pack(unpack(values, 1, count)) end
+  -- @include bytes_head
+  -- @include wide
   local pieces, first = parts or {}, 1
   for position = 1, count do
     local value, alone = values[position], nil

@@ -1,6 +1,4 @@
 -- @include bytes
--- @include layout_word
--- @include rules
 -- @include schema
 -- @include schema_errors
 -- @include selection
@@ -20,7 +18,11 @@ local function select_names(key, names)
   names[#names + 1] = '@rules'
   local kinds = redis.pcall('HMGET', key, unpack(names))
   if kinds.err then return nil, kinds end
-  local rules = read_rules(kinds[#names])
+  local rules
+  if kinds[#names] then
+    -- @include rules
+    rules = read_rules(kinds[#names])
+  end
   kinds[#names], names[#names] = nil, nil
   for position = 1, #names do
     if byte(names[position]) == AT_SIGN then
@@ -62,7 +64,8 @@ local function read_wanted(key, words)
       return nil, redis.error_reply('UNDECLARED no service ' .. shown(service) .. ' is declared in the schema')
     end
     names, digest = cjson.decode(stored[1]), stored[2]
-  elseif #names == 1 then
+  elseif #names == 1 and byte(names[1]) == AT_SIGN then
+    -- @include layout_word
     layout, failure = layout_named(names[1])
     if failure then return nil, failure end
   end

@@ -1,9 +1,6 @@
 -- Numbers that cmsgpack would pack as another type than their feature's: ints from 2^53 on, which are texts here, and
 -- whole floats beyond 32 bits, which it packs as ints of 64 bits.
 
--- Whether a number may be one of them.
-local function is_wide(number) return number >= 2^32 or number < -2^31 end
-
 -- An int of 64 bits, given as decimal text, in msgpack. Its halves are made of six digits at a time.
 local function pack_int(text)
   local INT_64, UINT_64, MINUS = 211, 207, 45
@@ -25,7 +22,7 @@ local function pack_wide(kind, value)
   local FLOAT_64 = 203
   if kind == 'int' then return type(value) == 'string' and pack_int(value) or nil end
   if string.sub(kind, 1, 6) == 'count(' then return nil end
-  if type(value) == 'number' and is_wide(value) and value == math.floor(value) then
+  if type(value) == 'number' and (value >= 2^32 or value < -2^31) and value == math.floor(value) then
     return struct.pack('>Bd', FLOAT_64, value)
   end
   return nil

@@ -1,12 +1,11 @@
 -- @include clock
 -- @include event_time
--- @include id_error
 -- @include key_form
 -- @include members
+-- @include strings
 -- @include time_text
 -- @include values
 -- @include whole
--- @include wrong_type
 -- The packed row as it is stored under a schema with a `ttl` or a `max_age`; nil if the row is too old to be served.
 -- `heads` has what rows of a time start with.
 local function packed_at(time, packed, declared, least_limit, heads)
@@ -27,7 +26,7 @@ end
 -- Return the script's reply: how many rows are stored now, and the positions of those left; or an error reply.
 local function write_complete(keys, declared, rows)
   local words, names, timed, time, compares = rows.words, rows.names, rows.timed, rows.time, rows.compares
-  local call, ttl, least_limit, heads = redis.pcall, declared.ttl, least_limit_of(declared), {}
+  local call, type, ttl, least_limit, heads = redis.pcall, type, declared.ttl, least_limit_of(declared), {}
   -- One table serves every HSET: the names stay, each row puts its values between them.
   local fields, field_count = { '@row', '', '@event_time', time_text(time) }, 2 + #names
   for column = 1, #names do fields[3 + 2 * column] = names[column] end
@@ -40,14 +39,14 @@ local function write_complete(keys, declared, rows)
     if timed == 1 then
       if words[position] ~= time_word then
         time_word = words[position]
-        time = read_time(time_word, rows.latest)
+        time = type(time_word) == 'string' and read_time(time_word, rows.latest)
         fields[4] = time and time_text(time)
       end
       position = position + 1
     end
     local packed, id, there = words[position], words[base + 1], false
-    local fine = time and key == prefix .. id .. AFTER_ID and not id_error(id)
-      and string.sub(packed, 1, #start) == start
+    local fine = time and type(id) == 'string' and key == prefix .. id .. AFTER_ID and #id > 0 and #id <= 256
+      and type(packed) == 'string' and sub(packed, 1, #start) == start
     if fine and (ttl > 0 or least_limit) then
       packed = packed_at(time, packed, declared, least_limit, heads)
       fine = packed ~= nil
@@ -65,7 +64,11 @@ local function write_complete(keys, declared, rows)
       end
       local added = call('HSET', key, unpack(fields))
       if type(added) == 'table' then
-        if not is_wrong_type(added) then return added end
+        -- @include wrong_type
+        -- A word that is no text is refused before the command is executed.
+        if not is_wrong_type(added) and not string.find(added.err, 'arguments must be strings', 1, true) then
+          return added
+        end
         fine = false
       elseif expires or (added > 0 and added < field_count) then
         set_expiry(key, added, field_count, time, declared)

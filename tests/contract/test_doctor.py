@@ -12,7 +12,9 @@ import pytest
 from support.servers import Server, binaries, free_port, wait_until
 
 from featurestore import Definition, FeatureStore, Keys, NoSchemaError, SyncTransport
+from featurestore.contract.library import LIBRARY, build, function_library
 from featurestore.contract.scripts import APPLY_SCHEMA, script_folder
+from featurestore.settings import CallBy
 from featurestore.store import doctor
 from featurestore.store.doctor import diagnose
 from featurestore.store.maintenance import sweep
@@ -210,7 +212,7 @@ def test_a_user_that_may_not_do_what_the_scripts_do(start: Start) -> None:
 def test_a_user_that_may_only_do_what_the_scripts_do_is_told_what_it_may_not_see(start: Start) -> None:
     store = start(*SOUND)
     store.apply(Definition(features={"city": "string", "e": "float32[2]"}))
-    tried = {line.split()[0] for line in (*doctor._READS, *doctor._WRITES, *doctor._CHANGES)}
+    tried = {line.split()[0] for line in (*doctor._CALLS["scripts"], *doctor._READS, *doctor._WRITES, *doctor._CHANGES)}
     sources = [path.read_text() for path in script_folder().rglob("*.lua")]
     used = {name for source in sources for name in re.findall(r"call\('([A-Z]+)'", source)} | {"EVALSHA", "SCRIPT"}
     assert used <= tried
@@ -224,6 +226,38 @@ def test_a_user_that_may_only_do_what_the_scripts_do_is_told_what_it_may_not_see
     assert any(text.startswith("user: a sample of the ids is not for this user to see") for text in findings)
     store.transport.command("ACL", "SETUSER", "frugal", "-time")
     assert any("may not TIME on" in text for text in warnings(start("again", credentials="frugal:secret@")))
+
+
+def test_the_library_of_functions(start: Start) -> None:
+    store = start(*SOUND)
+    store.apply(Definition(features={"city": "string"}))
+    command = store.transport.command
+
+    def told(call: CallBy) -> list[tuple[bool, str]]:
+        findings = diagnose(store, call=call)
+        return [(finding.good, finding.text) for finding in findings if "functions" in finding.text]
+
+    assert told("scripts") == []
+    ((good, text),) = told("functions")
+    assert not good
+    if command("INFO", "server").decode().partition("redis_version:")[2].startswith("6."):
+        assert text.startswith("FEATURESTORE_CALL=functions, and this server has no functions: Redis has them from 7.0")
+        return
+    assert text == (
+        f"FEATURESTORE_CALL=functions, and the library {LIBRARY} is not there: run featurestore functions load"
+    )
+    command("FUNCTION", "LOAD", function_library())
+    assert told("scripts") == told("functions") == [(True, f"the library of functions {LIBRARY} {build()} serves")]
+    command("FUNCTION", "LOAD", "REPLACE", function_library().replace(build(), "0.0.9 0123"))
+    older = (
+        f"the library of functions {LIBRARY} 0.0.9 0123 is older than this package, or of another build of its version"
+    )
+    assert told("scripts") == told("functions") == [(False, f"{older}: run featurestore functions load")]
+    command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-fcall")
+    limited = start("again", credentials="limited:secret@")
+    texts = [finding.text for finding in diagnose(limited, call="functions") if not finding.good]
+    assert any("user: this user may not FCALL on" in text for text in texts)
+    assert not any("FCALL" in text for text in warnings(limited))
 
 
 def test_a_schema_that_stands_in_no_set_is_looked_at_too(start: Start) -> None:

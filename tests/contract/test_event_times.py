@@ -72,6 +72,53 @@ def test_each_row_may_have_a_time_of_its_own_as_text_or_number(store: FeatureSto
     assert [entry and entry.event_time for entry in entries] == [2500, 1000, 7, None]
 
 
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("2026-12-01", 1_796_083_200_000),
+        ("2026-12-01T10:00", 1_796_119_200_000),
+        ("2026-12-01T10:00Z", 1_796_119_200_000),
+        ("2026-12-01T10:00+01", 1_796_115_600_000),
+        ("2026-12-01T10:00:30.5-0130", 1_796_124_630_500),
+        ("2026-12-01 10:00:30+01:00", 1_796_115_630_000),
+        ("1970-04-01", 7_776_000_000),
+    ],
+)
+def test_a_time_may_leave_out_what_is_nought(store: FeatureStore, text: str, ms: int) -> None:
+    declare(store, max_ahead="9999d")
+    store.upsert([("u", {"n": 1})], event_time=text)
+    _, (fresh,) = store.fetch_fresh(["u"])
+    assert fresh is not None
+    assert fresh.event_time == ms
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("1700000000", "are these seconds"), ("1700000000.5", "are these seconds"), ("1700000000000000", "microseconds"),
+     ("2026-12-01T10", "ISO 8601"), ("2026-12-01T10:00:30.5+1", "ISO 8601"), ("2026-12-01Z", "ISO 8601")],
+)  # fmt: skip
+def test_a_time_that_is_none_is_refused_with_a_hint(store: FeatureStore, text: str, hint: str) -> None:
+    declare(store)
+    assert store.upsert([("u", {"n": 1, "@event_time": text}), ("v", {"n": 1})]).verdicts == "RC"
+    for write in (lambda: store.increment("u", {"n": 1}, event_time=text), lambda: store.delete("u", event_time=text)):
+        with pytest.raises(BadArgumentsError, match=hint):
+            write()
+
+
+def test_a_time_far_ahead_would_keep_out_all_others_and_is_refused(store: FeatureStore, transport: Transport) -> None:
+    declare(store, max_ahead="1h")
+    ahead = now_ms(transport) + 3_500_000
+    assert (
+        store.upsert([("u", {"n": 1}), ("v", {"n": 1, "@event_time": ahead + 200_000})], event_time=ahead).verdicts
+        == "CR"
+    )
+    with pytest.raises(BadArgumentsError, match="further ahead of the clock of Redis"):
+        store.delete("u", event_time=ahead + 200_000)
+    assert store.get("u", ["n"]) == {"n": 1}
+    declare(store, max_ahead="2h")
+    assert store.upsert([("v", {"n": 1})], event_time=ahead + 200_000).verdicts == "C"
+
+
 @pytest.mark.parametrize("text", ["2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01", "1e3", "-5", "1" * 16])
 def test_a_time_that_is_none_is_refused(store: FeatureStore, text: str) -> None:
     declare(store)

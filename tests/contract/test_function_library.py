@@ -3,13 +3,16 @@
 import time
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 from support.servers import Server, wait_until
 
 from featurestore import SyncTransport
+from featurestore.contract.library import LIBRARY, VERSION_FUNCTION, build, function_library
+from featurestore.contract.manifest import manifest
 from featurestore.contract.resp import Reply, Word
-from featurestore.contract.scripts import SCRIPTS, function_library
-from featurestore.errors import FeatureStoreError
+from featurestore.contract.scripts import CONTRACT, SCRIPTS
+from featurestore.errors import FeatureStoreError, WriteRefusedError
 
 Call = tuple[str, Sequence[Word], Sequence[Word]]
 
@@ -77,9 +80,9 @@ def library(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Itera
     transport.command("FLUSHALL")
     for script in SCRIPTS:
         transport.command("SCRIPT", "LOAD", script.source)
-    assert transport.command("FUNCTION", "LOAD", function_library()) == b"featurestore"
+    assert transport.command("FUNCTION", "LOAD", "REPLACE", function_library()) == LIBRARY.encode()
     yield transport
-    transport.command("FUNCTION", "DELETE", "featurestore")
+    transport.command("CONFIG", "SET", "maxmemory", 0)
     transport.command("FLUSHALL")
     transport.close()
 
@@ -91,7 +94,8 @@ def test_a_function_does_what_the_script_does(library: SyncTransport) -> None:
     by_script = [outcome(library, "EVALSHA", sha_of[name], keys, words) for name, keys, words in made]
     stored = everything_stored(library)
     library.command("FLUSHALL")
-    by_function = [outcome(library, "FCALL", name, keys, words) for name, keys, words in made]
+    function_of = {script.name: script.function for script in SCRIPTS}
+    by_function = [outcome(library, "FCALL", function_of[name], keys, words) for name, keys, words in made]
     assert by_function == by_script
     assert everything_stored(library) == stored
     errors = [reply for reply in by_script[: -len(SCRIPTS) - 5] if isinstance(reply, tuple)]
@@ -100,14 +104,14 @@ def test_a_function_does_what_the_script_does(library: SyncTransport) -> None:
 
 def test_nothing_of_a_call_is_left_for_the_next(library: SyncTransport) -> None:
     def upsert() -> int:
-        library.command("FCALL", "upsert_features", 3, *KEYS, *hashes("a"), "", 1, "plays", "a", "1")
+        library.command("FCALL", "featurestore_1_upsert_features", 3, *KEYS, *hashes("a"), "", 1, "plays", "a", "1")
         return int(library.command("HGET", *hashes("a"), "@event_time"))
 
     def clock() -> int:
         seconds, microseconds = library.command("TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    library.command("FCALL", "apply_schema", 1, "user:schema", "plays", "int")
+    library.command("FCALL", "featurestore_1_apply_schema", 1, "user:schema", "plays", "int")
     first = upsert()
     wait_until(lambda: clock() > first)
     assert upsert() > first
@@ -118,6 +122,47 @@ def test_reads_are_known_to_write_nothing(library: SyncTransport) -> None:
     assert read_only == {"describe_entity", "get_features", "get_features_batch"}
     for script in SCRIPTS:
         refused = "Can not execute a script with write flag using *_ro command" in str(
-            outcome(library, "FCALL_RO", script.name, [], [])
+            outcome(library, "FCALL_RO", script.function, [], [])
         )
         assert refused == script.writes, script.name
+
+
+@pytest.mark.parametrize("command", ["EVALSHA", "FCALL"])
+def test_full_memory_stops_no_read_and_nothing_that_makes_room(library: SyncTransport, command: str) -> None:
+    by_name = {script.name: script.sha if command == "EVALSHA" else script.function for script in SCRIPTS}
+
+    def call(name: str, keys: Sequence[Word], words: Sequence[Word]) -> object:
+        return outcome(library, command, by_name[name], keys, words)
+
+    call("apply_schema", KEYS[1:], ["plays", "int"])
+    call("upsert_features", [*KEYS, *hashes("a", "b", "c")], ["", 1, "plays", "a", 1, "b", 2, "c", 3])
+    library.command("DEL", *hashes("c"))
+    library.command("CONFIG", "SET", "maxmemory", 1)
+    refused = call("upsert_features", [*KEYS, *hashes("a")], ["", 1, "plays", "a", 5])
+    assert isinstance(refused, tuple)
+    assert (refused[0], refused[1].partition(" ")[0]) == (WriteRefusedError, "OOM")
+    assert call("get_features", [*KEYS, *hashes("a")], ["a", "plays"]) == b"\x91\x01"
+    assert call("delete_entity", [*KEYS, *hashes("a")], ["a", "", 60_000]) == 1
+    assert library.command("HGET", *hashes("a"), "@event_time") is not None  # of the tombstone, which is new
+    assert call("delete_entity", [*KEYS, *hashes("nobody")], ["nobody", "", 60_000]) == 0
+    assert library.command("EXISTS", *hashes("nobody")) == 1
+    assert call("sweep_members", [*KEYS, *hashes("b", "c")], ["b", "c"]) == 1
+    assert library.command("SMEMBERS", "all_users") == [b"b"]
+
+
+def test_the_library_tells_its_build(library: SyncTransport) -> None:
+    assert library.command("FCALL_RO", VERSION_FUNCTION, 0) == build().encode()
+
+
+def test_an_entity_is_described_with_the_contract_that_the_names_have(library: SyncTransport) -> None:
+    library.command("FCALL", "featurestore_1_apply_schema", 1, "user:schema", "plays", "int")
+    described = library.command("FCALL_RO", "featurestore_1_describe_entity", 1, "user:schema")
+    assert msgspec.msgpack.decode(described)["contract"] == CONTRACT
+
+
+def test_redis_knows_the_flags_that_the_manifest_has(library: SyncTransport) -> None:
+    ((*_, functions),) = [library.command("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY)[0]]
+    told = {each[1].decode(): {flag.decode() for flag in each[5]} for each in functions}
+    assert told.pop(VERSION_FUNCTION) == {"no-writes"}
+    assert told == {contract.function: set(contract.flags) for contract in manifest().scripts}
+    assert [script.name for script in SCRIPTS if script.flags == ("allow-oom",)] == ["delete_entity", "sweep_members"]

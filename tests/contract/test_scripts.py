@@ -474,7 +474,8 @@ def test_a_whole_read_costs_one_membership_call_and_one_field(declared: FeatureS
     stats = transport.command("INFO", "commandstats").decode()
     counts = dict(re.findall(r"cmdstat_(\w+):calls=(\d+)", stats))
     counts.pop("config", None)
-    assert counts == {"evalsha": "2", "sismember": "1", "smismember": "1", "hget": "101"}
+    assert counts.pop("fcall" if "fcall" in counts else "evalsha") == "2"
+    assert counts == {"sismember": "1", "smismember": "1", "hget": "101"}
 
 
 def test_repack_builds_what_is_missing_and_nothing_else(declared: FeatureStore, transport: Transport) -> None:

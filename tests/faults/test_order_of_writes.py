@@ -10,6 +10,7 @@ from support.servers import Server
 
 from featurestore import Definition, WriteRefusedError
 from featurestore.contract import row_calls
+from featurestore.contract.doors import BY_EVALSHA
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import INCREMENT_FEATURES, RECORD_EVENTS, SCRIPTS, UPSERT_FEATURES
 from featurestore.errors import RedisError
@@ -44,7 +45,7 @@ def test_rows_depend_on_the_rows_before_them_and_increments_and_events_do_not() 
 def test_a_stream_repeats_what_stands_behind_a_call_that_redis_did_not_know() -> None:
     loaded = [script.sha.encode() for script in SCRIPTS]
     connection: Any = Connection(LOST, WRITTEN, *loaded, WRITTEN, WRITTEN)
-    assert blocking._settle(connection, deque([OLDER, NEWER])) == [WRITTEN, WRITTEN]
+    assert blocking._settle(connection, deque([OLDER, NEWER]), BY_EVALSHA) == [WRITTEN, WRITTEN]
     assert connection.sent.endswith(OLDER + NEWER)
 
 

@@ -1,0 +1,11 @@
+-- An error reply where the caller lacks a permission that writing an entity's features takes. It is asked for before
+-- the first write, so that after an error nothing has been written.
+local function forbidden_write(keys, key, declared)
+  local ask, expire = redis.acl_check_cmd, declared.ttl > 0
+  if ask and ask('HSET', key, '@row', '') and ask('SADD', keys[1], '') then
+    if expire and ask('PEXPIREAT', key, '1') or not expire and ask('PERSIST', key) then return nil end
+  end
+  -- @include permissions
+  return refusal(keys[2], 'HSET', key, '@row', '') or refusal(keys[2], 'SADD', keys[1], '')
+    or (expire and refusal(keys[2], 'PEXPIREAT', key, '1') or not expire and refusal(keys[2], 'PERSIST', key)) or nil
+end

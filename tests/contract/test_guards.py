@@ -1,0 +1,429 @@
+"""A caller's mistake costs no data: keys of others, misaligned rows, missing permissions, rows that are none."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from support.fake import FakeTransport
+from support.servers import Server
+
+from featurestore import AccessDeniedError, BadArgumentsError, Definition, FeatureStore, SyncTransport, Transport
+from featurestore.contract.resp import Reply, Word, encode_call
+from featurestore.contract.scripts import (
+    APPLY_SCHEMA,
+    DELETE_ENTITY,
+    DESCRIBE_ENTITY,
+    GET_FEATURES,
+    GET_FEATURES_BATCH,
+    INCREMENT_FEATURES,
+    RECORD_EVENTS,
+    REPACK_ROWS,
+    REPLACE_ROWS,
+    SCRIPTS,
+    SWEEP_MEMBERS,
+    UPSERT_FEATURES,
+    Script,
+)
+from featurestore.errors import FeatureStoreError, NoSchemaError, RedisError
+
+FEATURES: dict[str, Any] = {"age": "float", "n": "int"}
+WINDOW: dict[str, Any] = {"plays": "count(1d)"}
+SHARED = ("all_users", "user:schema")
+TIME = 1_700_000_000_000
+NO_KEYS_OF_ANN = [
+    "user:bob:features", "user:schema", "all_users", "a:list", "item:ann:features", "user:ann", "user:xann:features",
+    "user:annx:features", "user::features",
+]  # fmt: skip
+
+
+def hashes(*entity_ids: str) -> list[str]:
+    return [f"user:{entity_id}:features" for entity_id in entity_ids]
+
+
+def row(layout: str, *values: Any, texts: Sequence[Any], entity_id: Any = "ann", time: Any = None) -> list[Any]:
+    packed = layout.encode() + msgspec.msgpack.encode(values)
+    return [entity_id, *([] if time is None else [time]), packed, *texts]
+
+
+def words(*rows: list[Any]) -> bytes:
+    """Return rows as replace_rows takes them: one msgpack array, whose strings may be any bytes."""
+    parts = []
+    for word in [word for each in rows for word in each]:
+        raw = word.encode() if isinstance(word, str) else word
+        parts.append(
+            b"\xda%b%b" % (len(raw).to_bytes(2), raw) if isinstance(raw, bytes) else msgspec.msgpack.encode(raw)
+        )
+    return b"\xdd" + len(parts).to_bytes(4) + b"".join(parts)
+
+
+def everything(transport: Transport) -> dict[Any, Any]:
+    """Return all that is stored."""
+    read = {b"hash": ("HGETALL",), b"set": ("SMEMBERS",), b"list": ("LRANGE", 0, -1), b"string": ("GET",)}
+    found = {}
+    for key in transport.command("KEYS", "*"):
+        command, *rest = read[transport.command("TYPE", key)]
+        value = transport.command(command, key, *rest)
+        found[key] = sorted(value) if isinstance(value, list) else value
+    return found
+
+
+@pytest.fixture
+def stocked(store: FeatureStore, transport: Transport) -> Iterator[FeatureStore]:
+    """A store with ann and bob, beside a list of another application."""
+    store.apply(Definition(features=FEATURES))
+    store.upsert([("ann", {"age": 1.5, "n": 1}), ("bob", {"age": 2.5, "n": 2})], event_time=TIME)
+    transport.command("RPUSH", "a:list", "x", "y")
+    yield store
+    transport.command("DEL", "a:list")
+
+
+def calls_of_ann(layout: str, key: str) -> list[tuple[Script, list[str], list[Word]]]:
+    """Return a call of each script that takes the keys of entities, for ann."""
+    keys = [*SHARED, key]
+    return [
+        (GET_FEATURES, keys, ["ann"]),
+        (GET_FEATURES, keys, ["ann", layout]),
+        (GET_FEATURES, keys, ["ann", "?current", layout]),
+        (GET_FEATURES, keys, ["ann", "age"]),
+        (GET_FEATURES_BATCH, [*keys, *hashes("bob")], [1, layout, "ann", "bob"]),
+        (GET_FEATURES_BATCH, [*SHARED, *hashes("bob"), key], [2, "?current", layout, "bob", "ann"]),
+        (GET_FEATURES_BATCH, [*SHARED, *hashes("bob"), key], [1, "n", "bob", "ann"]),
+        (INCREMENT_FEATURES, keys, ["ann", "", "n", "1"]),
+        (DELETE_ENTITY, keys, ["ann"]),
+        (DELETE_ENTITY, keys, ["ann", "", "1000"]),
+        (REPACK_ROWS, [*keys, *hashes("bob")], ["ann", "bob"]),
+        (SWEEP_MEMBERS, [*SHARED, *hashes("bob"), key], ["bob", "ann"]),
+    ]
+
+
+@pytest.mark.parametrize("key", NO_KEYS_OF_ANN)
+def test_a_key_that_is_not_the_ids_own_is_neither_read_nor_written(stocked: FeatureStore, key: str) -> None:
+    transport, before = stocked.transport, everything(stocked.transport)
+    for script, keys, arguments in calls_of_ann(stocked.schema().layout, key):
+        with pytest.raises(BadArgumentsError, match=f"the key of the features of ann is user:ann:features, not {key}"):
+            transport.run(script, keys, arguments)
+    assert everything(transport) == before
+
+
+@pytest.mark.parametrize("key", NO_KEYS_OF_ANN)
+def test_a_row_with_another_key_is_rejected_and_the_others_are_written(stocked: FeatureStore, key: str) -> None:
+    transport, before = stocked.transport, everything(stocked.transport)
+    keys = [*SHARED, key, *hashes("eve")]
+    written, skipped, rejected = transport.run(UPSERT_FEATURES, keys, ["", 1, "n", "ann", "7", "eve", "8"])
+    assert (written, skipped) == (1, 0)
+    reason = f"the key of the features of ann is user:ann:features, not {key}"
+    assert rejected == [[0, b"BADID", reason.encode()]]
+    layout = stocked.schema().layout
+    rows = [row(layout, 9.5, 9, texts=["9.5", "9"], entity_id=entity_id) for entity_id in ("ann", "eve")]
+    assert transport.run(REPLACE_ROWS, keys, [layout, "", 2, "age", "n", words(*rows)]) == [1, [0]]
+    after = everything(transport)
+    assert stocked.get("eve") == {"age": 9.5, "n": 9}
+    for changed in (b"user:eve:features", b"all_users"):
+        after.pop(changed)
+        before.pop(changed, None)
+    assert after == before
+
+
+def test_keys_in_another_order_than_the_ids_remove_nobody(stocked: FeatureStore) -> None:
+    transport = stocked.transport
+    transport.command("SADD", "all_users", "gone")
+    with pytest.raises(BadArgumentsError, match="not user:gone:features"):
+        transport.run(SWEEP_MEMBERS, [*SHARED, *hashes("gone", "ann")], ["ann", "gone"])
+    assert stocked.count() == 3
+    assert transport.run(SWEEP_MEMBERS, [*SHARED, *hashes("ann", "gone")], ["ann", "gone"]) == 1
+
+
+def test_events_with_another_key_are_rejected(store: FeatureStore) -> None:
+    store.apply(Definition(features=WINDOW))
+    keys = [*SHARED, *hashes("bob", "ann")]
+    counted, skipped, rejected, verdicts = store.transport.run(RECORD_EVENTS, keys, ["", 0, "ann", "ann"])
+    assert (counted, skipped, [bad[:2] for bad in rejected], verdicts) == (1, 0, [[0, b"BADID"]], b"RC")
+    assert store.get("bob") is None
+
+
+def test_what_is_no_hash_is_not_deleted(stocked: FeatureStore) -> None:
+    transport = stocked.transport
+    transport.command("RPUSH", "user:odd:features", "x")
+    calls: list[list[Word]] = [["odd"], ["odd", "", "1000"], ["odd", TIME]]
+    for arguments in calls:
+        with pytest.raises(RedisError, match="WRONGTYPE"):
+            transport.run(DELETE_ENTITY, [*SHARED, *hashes("odd")], arguments)
+    assert transport.command("LRANGE", "user:odd:features", 0, -1) == [b"x"]
+
+
+@pytest.mark.parametrize("key", ["all_users", "user:ann:features", "schema", ":schema", "a:list"])
+def test_a_schema_is_stored_where_a_schema_belongs(stocked: FeatureStore, key: str) -> None:
+    before = everything(stocked.transport)
+    with pytest.raises(BadArgumentsError, match="the key of a schema is ENTITY:schema"):
+        stocked.transport.run(APPLY_SCHEMA, [key], ["later", "int"])
+    assert everything(stocked.transport) == before
+
+
+def test_without_a_schema_nothing_is_removed(stocked: FeatureStore) -> None:
+    transport = stocked.transport
+    transport.command("DEL", "user:schema", "user:ann:features")
+    for script in (SWEEP_MEMBERS, DELETE_ENTITY):
+        with pytest.raises(NoSchemaError):
+            transport.run(script, [*SHARED, *hashes("ann")], ["ann"])
+    assert transport.command("SCARD", "all_users") == 2
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_a_wrong_number_tells_what_was_given(store: FeatureStore, script: Script) -> None:
+    with pytest.raises(BadArgumentsError, match=r"^want .*; given 0 keys and 1 arguments$"):
+        store.transport.run(script, [], ["x"])
+
+
+def test_an_uneven_number_of_values_tells_what_there_should_be(stocked: FeatureStore) -> None:
+    with pytest.raises(BadArgumentsError, match=r"given 4 keys and 7 arguments, which should be 10$"):
+        stocked.transport.run(UPSERT_FEATURES, [*SHARED, *hashes("a", "b")], ["", 2, "n", "age", "a", "1", "2"])
+
+
+# Whole rows
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"time": "1e999"}, {"time": "inf"}, {"time": "1700000000"}, {"time": "99999999999999"}, {"time": ""},
+        {"time": "-1"}, {"time": 7}, {"time": ["x"]}, {"entity_id": ""}, {"entity_id": "x" * 257},
+        {"entity_id": ["ann"]},
+        {"entity_id": 5}, {"values": []}, {"values": [1.5]}, {"values": [1.5, 1, 1]}, {"texts": ["1.5", ["x"]]},
+        {"layout": "@0000000"}, {"layout": ""},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_whole_row_that_does_not_fit_is_left(stocked: FeatureStore, bad: dict[str, Any]) -> None:
+    transport, layout = stocked.transport, stocked.schema().layout
+    entity_id, values = bad.get("entity_id", "ann"), bad.get("values", [3.5, 3])
+    odd = row(
+        bad.get("layout", layout), *values, texts=bad.get("texts", ["3.5", "3"]), entity_id=entity_id,
+        time=bad.get("time", str(TIME + 1)),
+    )  # fmt: skip
+    good = row(layout, 4.5, 4, texts=["4.5", "4"], entity_id="bob", time=str(TIME + 1))
+    key = hashes(entity_id if isinstance(entity_id, str) else "ann")[0]
+    before = everything(transport)
+    arguments: list[Word] = [layout, "@", 2, "age", "n"]
+    if isinstance(transport, FakeTransport) and any(isinstance(word, list | int) for word in [*odd, *bad.values()]):
+        pytest.skip("the cmsgpack of the tests has strings alone")
+    keys = [*SHARED, key, *hashes("bob")]
+    assert transport.run(REPLACE_ROWS, keys, [*arguments, words(odd, good)]) == [1, [0]]
+    assert stocked.get("bob") == {"age": 4.5, "n": 4}
+    after = everything(transport)
+    after.pop(b"user:bob:features")
+    before.pop(b"user:bob:features")
+    assert after == before
+
+
+@pytest.mark.parametrize("time", ["1e999", "1700000000", "99999999999999", "soon"])
+def test_a_time_of_all_whole_rows_is_checked(stocked: FeatureStore, time: str) -> None:
+    layout = stocked.schema().layout
+    array = words(row(layout, 3.5, 3, texts=["3.5", "3"]))
+    with pytest.raises(BadArgumentsError, match="event time"):
+        stocked.transport.run(REPLACE_ROWS, [*SHARED, *hashes("ann")], [layout, time, 2, "age", "n", array])
+
+
+def test_a_deletion_is_remembered_behind_whole_rows(stocked: FeatureStore) -> None:
+    assert stocked.delete("ann", event_time=TIME + 10)
+    stocked.upsert_table(["age", "n"], [("ann", 1.5, 1)], event_time=TIME + 20)
+    stocked.upsert_table(["age", "n"], [("ann", 1.5, 1)])
+    assert stocked.increment("ann", {"n": 1}, event_time=TIME + 10) is None
+    stocked.apply(Definition(features=WINDOW | {"later": "int"}))
+    stocked.schema()
+    assert stocked.record([("ann", {})], event_time=TIME + 10).verdicts == "S"
+    assert stocked.upsert([("ann", {"later": 1})], event_time=TIME + 10).verdicts == "S"
+    assert stocked.upsert([("ann", {"later": 1})], event_time=TIME + 11).verdicts == "A"
+
+
+# Rows that something else wrote
+
+
+ODD_ROWS = [
+    b"", b"x", b"L", b"L\x90", b"L\x91", b"L\x93\x01\x02\x03", b"L\xc1", b"L|", b"L||", b"L|||", b"L||\x90", b"L5||",
+    b"L99999999999999||\x92\x01", b"Lx||\x92\x01\x02", b"L|5=n|\x92\xa1x\xa1y", b"deleted\x00",
+    b"L\x92\xa1x\xa1y", b"L\x92", b"\xff" * 300, b"L\xdd\xff\xff\xff\xff", b"L\x92\x81\xa1a\x01\x01",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stored", ODD_ROWS)
+def test_whatever_a_stored_row_is_nothing_fails_on_it(stocked: FeatureStore, stored: bytes) -> None:
+    """By names, and in every write, the fields count; by layout a row of the layout's own start is handed on."""
+    transport, layout = stocked.transport, stocked.schema().layout
+    transport.command("HSET", "user:ann:features", "@row", stored.replace(b"L", layout.encode()))
+    keys = [*SHARED, *hashes("ann")]
+    assert msgspec.msgpack.decode(transport.run(GET_FEATURES, keys, ["ann", "age", "n"])) == [1.5, 1]
+    assert transport.run(GET_FEATURES, keys, ["ann", "?metadata", "age"])[1] == TIME
+    calls: list[tuple[Script, list[Word]]] = [
+        (GET_FEATURES, ["ann", layout]),
+        (GET_FEATURES_BATCH, [1, layout, "ann"]),
+    ]
+    for script, arguments in calls:
+        reply = transport.run(script, keys, arguments)
+        (found,) = reply if isinstance(reply, list) else [reply]
+        assert found.startswith(layout.encode())
+    assert stocked.upsert([("ann", {"n": 5})], event_time=TIME + 1).verdicts == "A"
+    assert stocked.get("ann") == {"age": 1.5, "n": 5}
+
+
+# Permissions
+
+READER = ["+evalsha", "+eval", "+sismember", "+smismember", "+hget", "+hmget", "+hgetall", "+exists", "+time", "+type"]
+WRITER = ["+scard", "+sadd", "+srem", "+hset", "+hexists", "+hdel", "+del", "+pexpire", "+pexpireat", "+persist"]
+KEY_RIGHTS = ["~user:*", "~all_users", "~featurestore:schemas"]
+
+
+def write_calls(layout: str) -> list[tuple[Script, list[str], list[Word]]]:
+    """Return a call of each script that writes, each of which changes something."""
+    keys = [*SHARED, *hashes("ann", "eve")]
+    whole = words(row(layout, 3.5, 3, texts=["3.5", "3"]), row(layout, 3.5, 3, texts=["3.5", "3"], entity_id="eve"))
+    return [
+        (UPSERT_FEATURES, keys, [TIME + 1, 1, "n", "ann", "7", "eve", "8"]),
+        (UPSERT_FEATURES, keys, ["", 2, "age", "n", "ann", "1", "7", "eve", "1", "8"]),
+        (UPSERT_FEATURES, keys, [TIME + 1, 1, "n", "ann", b"\xff", "eve", b"\xff"]),
+        (REPLACE_ROWS, keys, [layout, TIME + 1, 2, "age", "n", whole]),
+        (INCREMENT_FEATURES, keys[:3], ["ann", "", "n", "1"]),
+        (DELETE_ENTITY, keys[:3], ["ann"]),
+        (DELETE_ENTITY, keys[:3], ["ann", TIME + 1]),
+        (REPACK_ROWS, keys[:3], ["ann"]),
+        (SWEEP_MEMBERS, [*SHARED, *hashes("gone")], ["gone"]),
+        (APPLY_SCHEMA, ["user:schema", "featurestore:schemas"], ["later", "int", "@service:ads", ""]),
+    ]
+
+
+@pytest.mark.parametrize("ttl", [None, "9999d"])
+@pytest.mark.parametrize("missing", WRITER)
+@pytest.mark.parametrize("name", ["valkey9", "redis62", "redis7"])
+def test_under_a_user_who_lacks_a_command_a_write_is_whole_or_an_error(
+    servers: dict[str, Server], name: str, missing: str, ttl: str | None
+) -> None:
+    server = servers[name]
+    admin = SyncTransport(server.socket_url, timeout=5, connect_timeout=5)
+    limited = SyncTransport(f"redis://limited:secret@127.0.0.1:{server.port}", timeout=5, connect_timeout=5)
+    rights = [*READER, *(right for right in WRITER if right != missing), *KEY_RIGHTS]
+    try:
+        admin.command("ACL", "SETUSER", "limited", "reset", "on", ">secret", "+ping", *rights)
+        for index in range(len(write_calls("@0000000"))):
+            admin.command("FLUSHALL")
+            store = FeatureStore(admin)
+            store.apply(Definition(features=FEATURES, ttl=ttl, services={"ads": ["n"]}))
+            store.upsert([("ann", {"age": 1.5, "n": 1})], event_time=TIME)
+            if index == 7:  # a row to be repacked
+                admin.command("HDEL", "user:ann:features", "@row")
+            admin.command("SADD", "all_users", "gone")
+            script, keys, arguments = write_calls(store.schema().layout)[index]
+            before = everything(admin)
+            admin.command("SCRIPT", "LOAD", script.source)
+            try:
+                outcome: Reply | FeatureStoreError = limited.run(script, keys, arguments)
+            except AccessDeniedError as error:
+                outcome = error
+            _check_whole(outcome, before, everything(admin), script.name)
+    finally:
+        admin.command("ACL", "DELUSER", "limited")
+        admin.command("FLUSHALL")
+        admin.close()
+        limited.close()
+
+
+def _check_whole(outcome: Any, before: dict[Any, Any], after: dict[Any, Any], name: str) -> None:
+    if isinstance(outcome, AccessDeniedError):
+        assert after == before, (name, str(outcome))
+        assert "NOPERM" in str(outcome)
+    elif isinstance(outcome, list) and outcome[2:] and outcome[2]:  # rows that needed more than the others
+        assert {code for _, code, _ in outcome[2]} == {b"NOPERM"}
+        assert after == before
+    else:
+        assert after != before, name
+
+
+@pytest.mark.parametrize("name", ["valkey9", "redis62", "redis7"])
+def test_errors_start_with_their_code_on_every_server(servers: dict[str, Server], name: str) -> None:
+    transport = SyncTransport(servers[name].socket_url, timeout=5, connect_timeout=5)
+    transport.command("FLUSHALL")
+    store = FeatureStore(transport)
+    store.apply(Definition(features=FEATURES))
+    transport.command("SADD", "user:u:features", "x")
+    transport.command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        for code, arguments in (("OOM", ["", 1, "n", "ann", "1"]), ("BADARGS", [""])):
+            reply = _raw(servers[name], UPSERT_FEATURES, [*SHARED, *hashes("ann")], arguments)
+            assert reply.startswith(f"-{code} ".encode()), reply
+    finally:
+        transport.command("CONFIG", "SET", "maxmemory", "0")
+        transport.command("FLUSHALL")
+        transport.close()
+
+
+def _raw(server: Server, script: Script, keys: list[str], arguments: list[Any]) -> bytes:
+    """Return the reply as it comes from the socket."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(encode_call(script, keys, arguments))
+        return connection.recv(65536)
+
+
+# Types
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "packed"),
+    [
+        ("n", "9007199254740991", b"\xcf\x00\x1f\xff\xff\xff\xff\xff\xff"),
+        ("n", "9007199254740992", b"\xcf\x00\x20\x00\x00\x00\x00\x00\x00"),
+        ("n", "9223372036854775807", b"\xcf\x7f\xff\xff\xff\xff\xff\xff\xff"),
+        ("n", "-9007199254740992", b"\xd3\xff\xe0\x00\x00\x00\x00\x00\x00"),
+        ("n", "-9007199254740993", b"\xd3\xff\xdf\xff\xff\xff\xff\xff\xff"),
+        ("n", "-9223372036854775808", b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00"),
+        ("n", "4294967296", b"\xcf\x00\x00\x00\x01\x00\x00\x00\x00"),
+        ("age", "4294967295", b"\xce\xff\xff\xff\xff"),
+        ("age", "4294967296", b"\xcb\x41\xf0\x00\x00\x00\x00\x00\x00"),
+        ("age", "-2147483648", b"\xd2\x80\x00\x00\x00"),
+        ("age", "-2147483649", b"\xcb\xc1\xe0\x00\x00\x00\x20\x00\x00"),
+        ("age", "1e308", b"\xcb\x7f\xe1\xcc\xf3\x85\xeb\xc8\xa0"),
+        ("age", "9007199254740993", b"\xcb\x43\x40\x00\x00\x00\x00\x00\x00"),
+    ],
+)
+def test_a_type_does_not_depend_on_the_value(
+    store: FeatureStore, transport: Transport, name: str, text: str, packed: bytes
+) -> None:
+    store.apply(Definition(features=FEATURES))
+    keys = [*SHARED, *hashes("u")]
+    transport.run(UPSERT_FEATURES, keys, [TIME, 1, name, "u", text])  # merged
+    assert transport.run(GET_FEATURES, keys, ["u", name]) == b"\x91" + packed
+    nothing = {"age": b"\x92%b\xc0", "n": b"\x92\xc0%b"}[name] % packed
+    assert transport.run(GET_FEATURES, keys, ["u"])[8:] == nothing
+    texts = [text if each == name else "1" for each in ("age", "n")]
+    transport.run(UPSERT_FEATURES, keys, [TIME + 1, 2, "age", "n", "u", *texts])  # replaced
+    other = "n" if name == "age" else "age"
+    transport.run(UPSERT_FEATURES, keys, [TIME + 2, 1, other, "u", "1"])  # beside what was unpacked
+    assert transport.run(GET_FEATURES, keys, ["u", name]) == b"\x91" + packed
+    row_of_both = {"age": b"\x92%b\x01", "n": b"\x92\x01%b"}[name] % packed
+    assert transport.run(GET_FEATURES, keys, ["u"])[8:] == row_of_both
+
+
+def test_a_sum_beyond_32_bits_is_a_float_and_an_increment_keeps_its_type(store: FeatureStore) -> None:
+    store.apply(Definition(features={"age": "float", "n": "int", "spent": "sum(amount, 1d)"}))
+    keys = [*SHARED, *hashes("u")]
+    store.transport.run(RECORD_EVENTS, keys, ["", 1, "amount", "u", "4294967296"])
+    assert store.transport.run(GET_FEATURES, keys, ["u", "spent"]) == b"\x91\xcb\x41\xf0\x00\x00\x00\x00\x00\x00"
+    added = store.transport.run(INCREMENT_FEATURES, keys, ["u", "", "age", "4294967296", "n", "4294967296"])
+    assert added == b"\x92\xcb\x41\xf0\x00\x00\x00\x00\x00\x00\xcf\x00\x00\x00\x01\x00\x00\x00\x00"
+
+
+def test_a_description_has_all_that_a_caller_needs_at_its_start(store: FeatureStore) -> None:
+    store.apply(
+        Definition(
+            features={"age": "float", "e": "float32[2]", "plays": "count(1d)"},
+            services={"b": ["age"], "a": ["e", "age"]}, ttl="9d", join_key="uid", max_ahead="1h",
+        )
+    )  # fmt: skip
+    found = msgspec.msgpack.decode(store.transport.run(DESCRIBE_ENTITY, ["user:schema"], []))
+    services = found.pop("services")
+    assert [(name, names) for name, _, names in services] == [("a", ["e", "age"]), ("b", ["age"])]
+    assert all(len(digest) == 8 and digest.startswith("@") for _, digest, _ in services)
+    assert found == {
+        "contract": 1, "version": 1, "layout": store.schema().layout, "row": ["age", "plays"], "options": [],
+        "features": [["age", "float"], ["e", "float32[2]"], ["plays", "count(1d)"]], "join_key": "uid", "members": None,
+        "ttl": 777_600_000, "max_age": None, "tombstone": 86_400_000, "max_ahead": 3_600_000,
+    }  # fmt: skip
