@@ -2,8 +2,8 @@
 import { Redis } from "ioredis";
 import { createClient } from "redis";
 
-const url = process.env.FEATURESTORE_TEST_URL;
-if (!url) throw new Error("set FEATURESTORE_TEST_URL to the URL of a server, which will be emptied");
+const url = process.env.PORT_TEST_URL;
+if (!url) throw new Error("set PORT_TEST_URL to the URL of a server, which will be emptied");
 
 const ioredis =
   (options) =>

@@ -7,8 +7,8 @@ import { createCluster } from "redis";
 
 import { FeatureStore, Scripts } from "featurestore-redis";
 
-const ports = JSON.parse(process.env.FEATURESTORE_TEST_CLUSTER ?? "null");
-if (!ports) throw new Error("set FEATURESTORE_TEST_CLUSTER to the ports of the nodes of a cluster");
+const ports = JSON.parse(process.env.PORT_TEST_CLUSTER ?? "null");
+if (!ports) throw new Error("set PORT_TEST_CLUSTER to the ports of the nodes of a cluster");
 const TAGS = Array.from({ length: 20 }, (_, i) => `{${i}}`);
 const HOST = "127.0.0.1";
 
@@ -34,15 +34,19 @@ const onEveryNode = (call) =>
   Promise.all(
     ports.map(async (port) => {
       const node = new Redis(port, HOST);
-      await call(node);
-      await node.quit();
+      await call(node).finally(() => node.quit());
     }),
   );
 
 for (const [name, connect] of Object.entries(clusters)) {
   describe(name, () => {
-    test("scripts that all nodes have lost are loaded where they are called, replicas included", async () => {
+    test("scripts that all nodes have lost are loaded where they are called, replicas included", async (t) => {
+      await onEveryNode(async (node) => {
+        if ((await node.role())[0] === "master") await node.flushall();
+        await node.config("RESETSTAT");
+      });
       const client = await connect();
+      t.after(() => (client.close ?? client.quit).call(client));
       const scripts = new Scripts(client);
       for (const tag of TAGS) await scripts.call("apply_schema", [`${tag}user:schema`], ["n", "int"]);
       const writers = await Promise.all(
@@ -76,11 +80,6 @@ for (const [name, connect] of Object.entries(clusters)) {
           readsOnReplica.push(/cmdstat_evalsha_ro:calls=\d/.test(await node.info("commandstats")));
       });
       assert.deepEqual(readsOnReplica, [true]);
-      await onEveryNode(async (node) => {
-        if ((await node.role())[0] === "master") await node.flushall();
-        await node.config("RESETSTAT");
-      });
-      await (client.close ?? client.quit).call(client);
     });
   });
 }

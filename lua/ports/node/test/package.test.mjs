@@ -26,7 +26,7 @@ test("it is the same module by import and by require", () => {
 });
 
 test("it has every script of the build, with its source", () => {
-  const { scripts } = JSON.parse(process.env.FEATURESTORE_TEST_MANIFEST);
+  const { scripts } = JSON.parse(process.env.PORT_TEST_MANIFEST);
   assert.ok(scripts.length > 10);
   const shas = Object.entries(imported.SCRIPTS).map(([name, { source, sha1, reads }]) => {
     assert.equal(createHash("sha1").update(source).digest("hex"), sha1);

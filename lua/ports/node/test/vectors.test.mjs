@@ -11,8 +11,8 @@ import { clients } from "./clients.mjs";
 
 const DATABASE = 2;
 const DIGEST = 8;
-const folder = process.env.FEATURESTORE_TEST_VECTORS;
-if (!folder) throw new Error("set FEATURESTORE_TEST_VECTORS to the folder of the golden vectors");
+const folder = process.env.PORT_TEST_VECTORS;
+if (!folder) throw new Error("set PORT_TEST_VECTORS to the folder of the golden vectors");
 const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
 assert.ok(files.length > 0, `there are no vectors in ${folder}`);
 
