@@ -99,3 +99,4 @@ release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as
 
 clean:  ## Remove what the other targets made.
 	rm -rf $(VENV) $(FEAST) build dist *.egg-info featurestore/native/*.so .coverage .coverage.*
+	cd lua/ports/node && rm -rf node_modules dist src/scripts.json LICENSE *.tgz

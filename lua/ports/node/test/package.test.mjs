@@ -26,7 +26,9 @@ test("it is the same module by import and by require", () => {
 });
 
 test("it has every script of the build, with its source", () => {
-  const { scripts } = JSON.parse(process.env.PORT_TEST_MANIFEST);
+  const { contract, version, scripts } = JSON.parse(process.env.PORT_TEST_MANIFEST);
+  assert.equal(contract, 1);
+  assert.equal(version, require("featurestore-redis/package.json").version);
   assert.ok(scripts.length > 10);
   const shas = Object.entries(imported.SCRIPTS).map(([name, { source, sha1, reads }]) => {
     assert.equal(createHash("sha1").update(source).digest("hex"), sha1);
