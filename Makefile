@@ -10,7 +10,7 @@ SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cf
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test coverage sanitize test-feast lint twins perf release clean
+.PHONY: help install demo quick test coverage sanitize test-ports test-go test-node node-package test-feast lint twins perf release clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ coverage: $(VENV)/.test  ## Show how much of the package unit, contract and HTTP
 sanitize: $(VENV)/.test  ## Run the C extensions' tests with gcc's address and undefined-behaviour sanitizers.
 	$(BIN)/python tests/sanitize.py
 
+test-ports: test-go test-node  ## Test the ports to other languages.
+
+test-go: $(VENV)/.test  ## Test the Go package, and the recipes for Java, Ruby and PHP (CONTRIBUTING.md names Debian's packages).
+	$(BIN)/python -m pytest -rs $(SPREAD) tests/ports/test_go.py tests/ports/test_recipes.py
+
 test-feast: $(VENV)/.test $(FEAST)/.installed  ## Run Feast's own client against the server; Feast has an environment of its own.
 	COMMAND_UNDER_TEST=$(BIN)/featurestore $(FEAST)/bin/python -m pytest -c tests/feast_client/pytest.ini tests/feast_client
 
@@ -58,12 +63,8 @@ $(FEAST)/.installed: tests/feast_client/requirements.txt
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-.PHONY: node-package test-ports test-node
-
 node-package: install  ## Pack the Node port, lua/ports/node (needs node and npm).
 	cd lua/ports/node && npm install --no-audit --no-fund --silent && FEATURESTORE=$(abspath $(BIN)/featurestore) npm pack --silent
-
-test-ports: test-node  ## Test the ports to other languages.
 
 test-node: $(VENV)/.test  ## Pack, install and test the Node port (needs node and npm).
 	$(BIN)/python -m pytest -rs tests/ports/test_node.py
@@ -82,6 +83,7 @@ twins: $(VENV)/.test $(VENV)/.lint  ## Make the asyncio store and client from th
 perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes (needs wrk; webdis and redis-benchmark are used where installed).
 	$(BIN)/python perf/compare.py
 	$(BIN)/python perf/redis_time.py
+	$(BIN)/python perf/script_time.py
 	$(BIN)/python perf/ingest.py
 	$(BIN)/python perf/ingest_floor.py
 	$(BIN)/python perf/vectors.py

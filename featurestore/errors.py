@@ -8,7 +8,7 @@ class FeatureStoreError(Exception):
     """Anything that the feature store reports; catch this to catch them all.
 
     Attributes:
-        code: Its code in the scripts' error replies (lua/README.md) and in HTTP's problem documents; None if it has
+        code: Its code in the scripts' error replies (docs/direct.md) and in HTTP's problem documents; None if it has
             none.
     """
 

@@ -60,6 +60,12 @@ local function increment_features(KEYS, ARGV)
     local slot = slot_of[name]
     if not slot then
       -- @include text
+      for extra = 1, #declared.extras do
+        if declared.extras[extra] == name then
+          return redis.error_reply('BADTYPE ' .. name .. ' is ' .. declared.others[extra]
+            .. ' and cannot be incremented')
+        end
+      end
       return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema')
     end
     local before = entity.values[slot]

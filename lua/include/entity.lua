@@ -16,13 +16,21 @@ local function read_state(key) return redis.pcall('HMGET', key, '@event_time', '
 
 -- The values in a packed array; nil where they are to be made of the fields: ints from 2^53 on are not exact in Lua.
 local function unpack_row(packed, declared)
-  local kinds, values = declared.kinds, cmsgpack.unpack(packed)
-  local count, head = #kinds, array_head(#kinds)
+  local kinds, numbers, values = declared.kinds, declared.numbers, cmsgpack.unpack(packed)
+  local head = array_head(#kinds)
   if sub(packed, 1, #head) ~= head then return nil end
-  for slot = 1, count do
-    local kind, value = kinds[slot], values[slot]
-    if value and (kind == 'float' or kind == 'int') and (value >= 2^32 or value < -2^31) then
-      if kind == 'int' and (value >= 2^53 or value <= -2^53) then return nil end
+  if not numbers then
+    numbers = {}
+    for slot = 1, #kinds do
+      if kinds[slot] == 'float' or kinds[slot] == 'int' then numbers[#numbers + 1] = slot end
+    end
+    declared.numbers = numbers
+  end
+  for position = 1, #numbers do
+    local slot = numbers[position]
+    local value = values[slot]
+    if value and (value >= 2^32 or value < -2^31) then
+      if kinds[slot] == 'int' and (value >= 2^53 or value <= -2^53) then return nil end
       declared.wide = true
     end
   end

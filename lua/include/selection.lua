@@ -8,10 +8,12 @@
 --   timed             true if event times matter
 --   plain             true if a packed row has just the stored values
 --   wide              true if there may be numbers that are wide (wide.lua); those who read values find out
+--   numbers           the slots of floats and ints, once a row was unpacked (entity.lua)
 --   digest            what tells the caller the names, where it did not name them; nil where it did
 local function make_selection(names, kinds, rules)
   local selection = {
-    names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0, wide = false, digest = nil,
+    names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0, wide = false,
+    digest = nil, numbers = nil,
   }
   if rules then
     -- @include ruled

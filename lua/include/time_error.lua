@@ -7,7 +7,8 @@ local function time_error(text)
     return 'the event time ' .. word .. ' is further ahead of the clock of Redis than @max_ahead of the schema permits'
   end
   local digits, hint = string.match(text, '^(%d+)%.?%d*$'), ''
-  if digits and (#digits == 9 or #digits == 10) then hint = ' (are these seconds?)'
+  if digits and #digits == 8 then hint = ' (is this a date? 2026-08-21)'
+  elseif digits and (#digits == 9 or #digits == 10) then hint = ' (are these seconds?)'
   elseif digits and #digits > 15 then hint = ' (are these microseconds or nanoseconds?)' end
   return 'the event time must be ms since 1970 or ISO 8601 such as 2026-08-21T10:00:00Z, not ' .. word .. hint
 end

@@ -26,7 +26,7 @@ local function select_names(key, names)
   kinds[#names], names[#names] = nil, nil
   for position = 1, #names do
     if byte(names[position]) == AT_SIGN then
-      return nil, redis.error_reply('BADARGS ' .. shown(names[position]) .. ' is no name: these start with letters')
+      return nil, redis.error_reply('BADARGS ' .. shown(names[position]) .. ' is no name of a feature')
     end
     if not kinds[position] then
       if redis.call('EXISTS', key) == 0 then return nil, redis.error_reply(NOSCHEMA) end

@@ -1,4 +1,4 @@
-"""The contract of lua/README.md, case by case, on every backend."""
+"""The contract of docs/direct.md, case by case, on every backend."""
 
 import re
 from typing import Any

@@ -1,6 +1,7 @@
 """fakeredis as a backend: its Lua has no cmsgpack, no struct and no redis.sha1hex, so they are put in here."""
 
 import hashlib
+import json
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,10 @@ from featurestore.transport.dial import reply_text
 
 
 def _pack_one(value: Any) -> bytes:
-    """Pack as cmsgpack does: a float without a fraction becomes an int, and every string is text, whatever it holds."""
+    """Pack as cmsgpack does.
+
+    A float without a fraction becomes an int, one that 32 bits hold has 32; every string is text, whatever it holds.
+    """
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         value = int(value)
     if isinstance(value, bytes):
@@ -38,7 +42,16 @@ def _pack_one(value: Any) -> bytes:
             return head + b"".join(_pack_one(entries[position]) for position in range(1, len(entries) + 1))
         head = msgspec.msgpack.encode(dict.fromkeys(range(len(entries))))[: 1 if len(entries) < 16 else 3]
         return head + b"".join(_pack_one(key) + _pack_one(each) for key, each in entries.items())
+    if isinstance(value, float) and _fits_32_bits(value):
+        return b"\xca" + struct.pack(">f", value)
     return msgspec.msgpack.encode(value)
+
+
+def _fits_32_bits(value: float) -> bool:
+    try:
+        return bool(struct.unpack(">f", struct.pack(">f", value))[0] == value)
+    except OverflowError:
+        return False
 
 
 def _struct_pack(form: bytes, *values: Any) -> bytes:
@@ -64,6 +77,12 @@ def _unpack(encoded: bytes) -> list[Any]:
     return [value.encode() if isinstance(value, str) else value for value in values]
 
 
+def _json_of(escaped: bytes) -> bytes:
+    """Return JSON as cjson writes it: text is as it is, but a slash has a backslash before it."""
+    plain = json.dumps(json.loads(escaped), ensure_ascii=False, separators=(",", ":"))
+    return plain.replace("/", "\\/").encode()
+
+
 def fake_server() -> fakeredis.FakeServer:
     """Return a server whose Lua has what the scripts need."""
     server = fakeredis.FakeServer(version=(7,))
@@ -82,6 +101,9 @@ def fake_server() -> fakeredis.FakeServer:
     redis_table = runtime.globals()[b"redis"]
     redis_table[b"acl_check_cmd"] = lambda *_: True
     redis_table[b"sha1hex"] = lambda text: hashlib.sha1(text).hexdigest().encode()
+    cjson = runtime.globals()[b"cjson"]
+    escaped = cjson[b"encode"]
+    cjson[b"encode"] = lambda value: _json_of(escaped(value))
     caught = redis_table[b"pcall"]
 
     def pcall(*words: Any) -> Any:
