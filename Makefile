@@ -10,7 +10,8 @@ SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cf
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test servers test-servers coverage sanitize test-ports test-go test-feast lint twins perf release clean
+.PHONY: help install demo quick test servers test-servers coverage sanitize test-ports test-go test-node node-package
+.PHONY: test-feast lint twins perf release clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -56,7 +57,7 @@ coverage: $(VENV)/.test  ## Show how much of the package unit, contract and HTTP
 sanitize: $(VENV)/.test  ## Run the C extensions' tests with gcc's address and undefined-behaviour sanitizers.
 	$(BIN)/python tests/sanitize.py
 
-test-ports: test-go  ## Test the ports to other languages.
+test-ports: test-go test-node  ## Test the ports to other languages.
 
 test-go: $(VENV)/.test  ## Test the Go package, and the recipes for Java, Ruby and PHP (CONTRIBUTING.md names Debian's packages).
 	$(BIN)/python -m pytest -rs $(SPREAD) tests/ports/test_go.py tests/ports/test_recipes.py
@@ -68,6 +69,12 @@ $(FEAST)/.installed: tests/feast_client/requirements.txt
 	$(PYTHON) -m venv $(FEAST)
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+node-package: install  ## Pack the Node port, lua/ports/node (needs node and npm).
+	cd lua/ports/node && npm install --no-audit --no-fund --silent && FEATURESTORE=$(abspath $(BIN)/featurestore) npm pack --silent
+
+test-node: $(VENV)/.test  ## Pack, install and test the Node port (needs node and npm).
+	$(BIN)/python -m pytest -rs tests/ports/test_node.py
 
 lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian package lua-check).
 	$(BIN)/ruff check .
@@ -101,3 +108,4 @@ release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as
 
 clean:  ## Remove what the other targets made.
 	rm -rf $(VENV) $(FEAST) .servers build dist *.egg-info featurestore/native/*.so .coverage .coverage.*
+	cd lua/ports/node && rm -rf node_modules dist src/scripts.json LICENSE *.tgz

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.ports import ROOT, apply_example, blocks, build_scripts, needs, run
-from support.servers import Server
+from support.servers import Server, real
 
 DEBIAN = Path("/usr/share/gocode")
 REDIGO = DEBIAN / "src/github.com/gomodule/redigo"
@@ -42,7 +42,7 @@ def go(gopath: Path) -> Go:
     return run_go
 
 
-@pytest.fixture(params=["valkey9", "redis62", "redis7"])
+@pytest.fixture(params=real("valkey9", "redis62", "redis7"))
 def server(request: pytest.FixtureRequest, servers: dict[str, Server], tmp_path: Path) -> Iterator[Server]:
     """A server of the test's own: the package's tests delete all keys and end connections."""
     server = Server(servers[request.param].binary, tmp_path)

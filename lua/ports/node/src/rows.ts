@@ -1,0 +1,56 @@
+import { unpack, type Value } from "./msgpack";
+import { FeatureStoreError } from "./scripts";
+import type { Described, Status } from "./types";
+
+/** What a read asks for, and what its replies are aligned with. Rows begin with the digest, where there is one. */
+export interface Selection {
+  words: string[];
+  names: readonly string[];
+  digest?: string;
+}
+
+/** Makes what callers get of what a script found. */
+export type Make<T = unknown> = (selection: Selection, found: unknown) => T;
+
+const DIGEST = 8; // bytes
+const STATUS: Record<string, Status> = { P: "present", M: "missing", D: "default", S: "stale" };
+
+/** The values of a row: of its bytes, or of an array, if it was unpacked with others. */
+export const values: Make<Value[]> = ({ names, digest }, found) => {
+  if (digest !== undefined && (found as Buffer).toString("latin1", 0, DIGEST) !== digest)
+    throw new FeatureStoreError("SCHEMA_CHANGED", `SCHEMA_CHANGED the row is not of the digest ${digest}`);
+  const row = (Buffer.isBuffer(found) ? unpack(found, digest === undefined ? 0 : DIGEST) : found) as Value[];
+  if (row.length !== names.length) throw new RangeError(`want ${names.length} values, not ${row.length}`);
+  return row;
+};
+
+export const byName: Make<Record<string, Value>> = (selection, found) =>
+  keyed(selection.names, values(selection, found));
+
+export const described: Make<Described<Record<string, Value>>> = (selection, found) => {
+  const [row, eventTime, age, letters, times] = found as [
+    Buffer,
+    number | null,
+    number | null,
+    Buffer,
+    (number | null)[],
+  ];
+  return {
+    features: byName(selection, row),
+    eventTime,
+    age,
+    status: keyed(
+      selection.names,
+      Array.from(letters.toString(), (letter) => STATUS[letter]!),
+    ),
+    eventTimes: keyed(selection.names, times),
+  };
+};
+
+function keyed<T>(names: readonly string[], all: readonly T[]): Record<string, T> {
+  // A feature may be called __proto__, which an assignment would not make a property of.
+  if (names.includes("__proto__")) return Object.fromEntries(names.map((name, i) => [name, all[i]!]));
+  const row: Record<string, T> = {};
+  for (let i = 0; i < names.length; i++) row[names[i]!] = all[i]!;
+  return row;
+}
