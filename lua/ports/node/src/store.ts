@@ -194,7 +194,7 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
 
     const sent = rows.flatMap((row, index) => {
       const given = new Map(Object.entries(row.values));
-      const cells = names.map((name) => (given.has(name) ? wordOf(given.get(name)) : LEAVE));
+      const cells = names.map((name) => (given.get(name) === undefined ? LEAVE : wordOf(given.get(name))));
       const unfit = cells.indexOf(undefined);
       if (unfit >= 0) reject(index, "BADTYPE", `${names[unfit]} cannot be written: ${typeof given.get(names[unfit]!)}`);
       const front = [row.id, ...own.map(() => timeOf(row.time)), ...named.map(() => row.eventId ?? "")];

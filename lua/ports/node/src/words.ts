@@ -1,6 +1,6 @@
 import type { Word } from "./scripts";
 
-/** A value to be written. null and undefined remove the feature. */
+/** A value to be written. null removes the feature; undefined leaves it as it is, as a name that is left out does. */
 export type Given = number | bigint | string | boolean | Float32Array | readonly number[] | Buffer | null | undefined;
 /** When something happened: ms since 1970, ISO 8601, or a Date. */
 export type Time = number | string | Date;
@@ -11,7 +11,7 @@ export const FORGET = Buffer.from([0xff]),
 
 /** A value as the scripts take it; undefined if it is of no type that can be written. */
 export function wordOf(value: unknown): Word | undefined {
-  if (value === null || value === undefined) return FORGET;
+  if (value === null) return FORGET;
   if (typeof value === "string" || Buffer.isBuffer(value)) return value;
   if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") return String(value);
   if (value instanceof Float32Array)
