@@ -33,20 +33,20 @@ Cost     O(features)
 ]]
 local function apply_schema(KEYS, ARGV)
   -- @include declare_feature
-  -- @include key_form
   -- @include permissions
   -- @include set_option
   -- @include stored_schema
   -- @include text
   -- @include usage
+  -- @include wrong_schema_key
   local MOST = 1000
   if #KEYS < 1 or #KEYS > 2 or #ARGV == 0 or #ARGV % 2 ~= 0 then
     return usage('1 key (schema) or 2 (and the set of all), then name and type of each feature', KEYS, ARGV)
   end
-  if not string.find(KEYS[1], '[^:]:' .. AFTER_PREFIX .. '$') then
-    return redis.error_reply('BADARGS the key of a schema is ENTITY:schema, not ' .. shown(KEYS[1]))
-  end
-  local schema, failure = load_schema(KEYS[1])
+  local failure = wrong_schema_key(KEYS[1])
+  if failure then return failure end
+  local schema
+  schema, failure = load_schema(KEYS[1])
   if failure then return failure end
   for position = 1, #ARGV, 2 do
     local word, value = ARGV[position], ARGV[position + 1]
@@ -57,8 +57,9 @@ local function apply_schema(KEYS, ARGV)
     if wrong then return redis.error_reply(wrong) end
   end
   for position = 1, #ARGV, 2 do -- declarations may follow the service that lists them
-    local service = string.match(ARGV[position], '^@service:(.*)$')
-    local wrong = service and set_digest(schema, service, ARGV[position + 1])
+    local word = ARGV[position]
+    local service = string.match(word, '^@service:(.*)$')
+    local wrong = service and set_digest(schema, service, schema.plain[word])
     if wrong then return redis.error_reply(wrong) end
   end
   local join_key = schema.join_key
@@ -68,6 +69,9 @@ local function apply_schema(KEYS, ARGV)
   end
   if #schema.features > 2 * MOST then
     return redis.error_reply('BADARGS a schema has at most ' .. MOST .. ' features')
+  end
+  if KEYS[2] and not string.find(KEYS[2], 'featurestore:schemas$') then
+    return redis.error_reply('BADARGS the set of all schemas is featurestore:schemas, not ' .. shown(KEYS[2]))
   end
   for _, command in ipairs({ 'HSET', 'HDEL' }) do
     failure = refusal(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@')

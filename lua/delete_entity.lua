@@ -21,23 +21,31 @@ Cost     O(features)
 local function delete_entity(KEYS, ARGV)
   -- @include call_time
   -- @include clock
-  -- @include entity
-  -- @include own_keys
+  -- @include day
+  -- @include foreign_members
+  -- @include read_state
+  -- @include foreign_key
   -- @include permissions
   -- @include row_format
   -- @include schema
   -- @include time_text
   local time, keep = ARGV[2], ARGV[3]
-  if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 3 or (keep and (not string.find(keep, '^%d+$') or #keep > 13)) then
+  if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 3 then
     -- @include usage
     return usage('keys members, schema, hash; then the id, and for a tombstone its time and ms', KEYS, ARGV)
+  end
+  if keep and (not string.find(keep, '^%d+$') or #keep > 13) then
+    -- @include text
+    return redis.error_reply('BADARGS the tombstone is kept for ms in at most 13 digits, not ' .. shown(keep))
   end
   local failure = foreign_key(KEYS, ARGV, 0, 1)
   if failure then return failure end
   local declared
   declared, failure = read_layout(KEYS[2])
   if failure then return failure end
-  keep = keep or redis.call('HGET', KEYS[2], '@tombstone') or '86400000'
+  failure = foreign_members(KEYS, declared.members)
+  if failure then return failure end
+  keep = keep or redis.call('HGET', KEYS[2], '@tombstone') or tostring(DAY)
   local given = false
   if time then given, failure = read_call_time(time, now() + declared.max_ahead) end
   if failure then return failure end
@@ -48,16 +56,16 @@ local function delete_entity(KEYS, ARGV)
   if given and newest > given and not tombstone then return -1 end
   local removed, buries = there == 1 or (not tombstone and redis.call('EXISTS', KEYS[3]) == 1), time and keep ~= '0'
   if not removed and (not buries or (tombstone and newest >= (given or now()))) then return 0 end
-  for _, command in ipairs(buries and { 'SREM', 'DEL', 'HSET', 'PEXPIRE' } or { 'SREM', 'DEL' }) do
+  for _, command in ipairs(buries and { 'DEL', 'SREM', 'HSET', 'PEXPIRE' } or { 'DEL', 'SREM' }) do
     local key = command == 'SREM' and KEYS[1] or KEYS[3]
     local words = (command == 'HSET' and { '@row', '' }) or (command ~= 'DEL' and { '1' }) or {}
     failure = refusal(KEYS[2], command, key, unpack(words))
     if failure then return failure end
   end
   -- The first write is refused where none is taken. Once it was taken, full memory does not keep the tombstone out.
-  local reply = redis.pcall('SREM', KEYS[1], ARGV[1])
+  local reply = redis.pcall('DEL', KEYS[3])
   if type(reply) == 'table' then return reply end
-  redis.call('DEL', KEYS[3])
+  redis.call('SREM', KEYS[1], ARGV[1])
   if buries then
     local deleted = time_text(given or math.max(newest, now()))
     redis.call('HSET', KEYS[3], '@event_time', deleted, '@row', DELETED, '@floor', deleted)

@@ -12,7 +12,8 @@ Reply    one msgpack map, to which later versions may add:
                              are asked with, and what rows start with
            features          array of [name, type] in declared order
            row               names of the packed row's features: those of a read without names, or by layout
-           services          array of [name, `@` and a digest, array of features' names], sorted by name
+           services          array of [name, `@` and a digest, array of features' names], sorted by name;
+                             without those that list features of other entities, which no script reads
            join_key          the name of the id in tables; nil for none
            members           the set of all known ids; nil for all_ENTITYs
            ttl, max_age      ms; nil for none
@@ -23,10 +24,14 @@ Errors   BADARGS, NOSCHEMA, and Redis's own (WRONGTYPE for a key of another type
 Cost     O(features)
 ]]
 local function describe_entity(KEYS, ARGV)
+  -- @include day
   -- @include schema
   -- @include stored_schema
   -- @include usage
+  -- @include wrong_schema_key
   if #KEYS ~= 1 or #ARGV > 0 then return usage('1 key (schema), and nothing else', KEYS, ARGV) end
+  local wrong = wrong_schema_key(KEYS[1])
+  if wrong then return wrong end
   local declared, failure = read_layout(KEYS[1])
   if failure then return failure end
   local schema = load_schema(KEYS[1])
@@ -36,7 +41,8 @@ local function describe_entity(KEYS, ARGV)
   end
   for word, value in pairs(stored) do
     local name = string.match(word, '^@service:(.*)$')
-    if name then services[#services + 1] = { name, stored['@digest:' .. name] or cjson.null, cjson.decode(value) } end
+    local digest = name and stored['@digest:' .. name] -- one that lists features of another entity has none
+    if digest then services[#services + 1] = { name, digest, cjson.decode(value) } end
   end
   for word, value in pairs(rules) do
     if string.find(word, ':', 1, true) then options[#options + 1] = { word, value } end
@@ -48,7 +54,7 @@ local function describe_entity(KEYS, ARGV)
     contract = 1, version = tonumber(stored['@version']), layout = declared.layout,
     features = features, row = declared.names, services = services, options = options,
     join_key = stored['@join_key'] or cjson.null, members = stored['@members'] or cjson.null,
-    ttl = tonumber(rules['@ttl']) or cjson.null, max_age = tonumber(rules['@max_age']) or cjson.null,
-    tombstone = tonumber(stored['@tombstone'] or 86400000), max_ahead = declared.max_ahead,
+    ttl = declared.ttl > 0 and declared.ttl or cjson.null, max_age = tonumber(rules['@max_age']) or cjson.null,
+    tombstone = tonumber(stored['@tombstone'] or DAY), max_ahead = declared.max_ahead,
   })
 end

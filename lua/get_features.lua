@@ -7,11 +7,11 @@ KEYS[3]  hash      the entity's features; its key carries the id
 
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2…] names     the features wanted; none: those of the packed row, which are all declared ones in declared order
-                   but the vectors; the one word that is a layout: the same, as rows of that layout are stored, or if
-                   the schema still has it.
+                   but vectors that are not `always`; a layout: the same, as it is stored by that layout, else made if
+                   the schema still has that.
                    Options, before or among them: ?service=NAME, the features that the schema lists under that name;
                    ?max_age=MS, values older than that are nil; ?metadata, see the reply. ?current in front of a layout
-                   makes sure that the schema still has it, also where a row of it is stored
+                   makes sure that no schema with another one is stored, also where a row of it is
 
 Reply    nil when the id is unknown, has expired or has no hash; else one msgpack array aligned with the names. A
          feature that is missing or too old, or whose stored text is not of its type, is nil. A float is a msgpack

@@ -52,7 +52,7 @@ local function get_features_batch(KEYS, ARGV)
   end
   -- @include wanted
   -- @include make_rows
-  -- @include own_keys
+  -- @include foreign_key
   -- @include read_batch
   if foreign then return foreign_key(KEYS, ARGV, before_ids, id_count) end
   if missed then return make_rows(KEYS, named, rows, missed) end

@@ -21,8 +21,9 @@ local function increment_features(KEYS, ARGV)
   -- @include call_time
   -- @include clock
   -- @include entity
+  -- @include read_state
   -- @include increment
-  -- @include own_keys
+  -- @include foreign_key
   -- @include write_permissions
   -- @include schema
   -- @include store_entity

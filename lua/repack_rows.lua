@@ -14,7 +14,8 @@ Cost     O(ids * features); keep a call to about 100 ids.
 ]]
 local function repack_rows(KEYS, ARGV)
   -- @include entity
-  -- @include own_keys
+  -- @include read_state
+  -- @include foreign_key
   -- @include write_permissions
   -- @include row
   -- @include schema

@@ -21,6 +21,7 @@ CONTRACT = 1
 """The major version of the scripts' contract; what is added to a contract leaves it."""
 
 _INCLUDE = re.compile(r" *-- @include (\w+)\n")
+_COMMENT = re.compile(r" *--(?!\[\[)")
 _HEADER = re.compile(r"\A--\[\[\n(.*?)\]\]\n", re.DOTALL)
 
 
@@ -77,7 +78,7 @@ def script_folder() -> Path:
 
 
 def assemble(folder: Path, name: str) -> str:
-    """Return the text of a script or an include with what it includes in place.
+    """Return the text of a script or an include with what it includes in place, without comments but the header.
 
     An include is known from where it is put to the end of its block, which is where a line stands further left. It is
     not put in again where it is known.
@@ -91,7 +92,8 @@ def assemble(folder: Path, name: str) -> str:
                 blocks.pop()
             match = _INCLUDE.fullmatch(line)
             if match is None:
-                yield line
+                if not _COMMENT.match(line):
+                    yield line
                 continue
             wanted = match[1]
             if wanted in within:

@@ -22,6 +22,7 @@ local function place_columns(names, declared)
     if not slot or taken[slot] then
       -- @include text
       local wrong = slot and 'BADARGS ' .. shown(name) .. ' is named twice'
+        or (name == '@event_time' and 'BADARGS @event_time stands before the names of features')
       return nil, redis.error_reply(wrong or 'UNDECLARED ' .. shown(name) .. ' is not declared in the schema')
     end
     local kind = declared.kinds[slot] or declared.others[slot - width]

@@ -11,9 +11,6 @@
 --   floor      when it was last deleted, if it was: no value of that time or before comes back
 --   deleted    true if there is a tombstone and nothing else
 
--- What `@event_time`, `@row` and `@floor` of the entity at `key` hold, or an error.
-local function read_state(key) return redis.pcall('HMGET', key, '@event_time', '@row', '@floor') end
-
 -- The values in a packed array; nil where they are to be made of the fields: ints from 2^53 on are not exact in Lua.
 local function unpack_row(packed, declared)
   local kinds, numbers, values = declared.kinds, declared.numbers, cmsgpack.unpack(packed)

@@ -1,6 +1,7 @@
 -- @include add_event
 -- @include clock
 -- @include entity
+-- @include read_state
 -- @include marks
 -- @include parse
 -- @include seen

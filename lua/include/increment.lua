@@ -5,6 +5,7 @@
 local function increment(name, kind, before, offered)
   if kind ~= 'int' and kind ~= 'float' then return nil, name .. ' is ' .. kind .. ' and cannot be incremented' end
   local amount = parse(kind, offered)
+  if amount == offered then return nil, name .. ' cannot be incremented by an int of 2^53 or more' end
   if type(amount) ~= 'number' then return nil, name .. ' is ' .. kind .. ', not ' .. shown(offered) end
   local value = type(before) == 'number' and before + amount
   if not value or math.abs(value) == math.huge or (kind == 'int' and math.abs(value) >= 2^53) then

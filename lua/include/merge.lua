@@ -1,4 +1,5 @@
 -- @include entity
+-- @include read_state
 -- @include marks
 -- @include row
 -- @include store_entity

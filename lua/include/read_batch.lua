@@ -1,7 +1,7 @@
 -- @include answer
 -- @include count
 -- @include long_text
--- @include own_keys
+-- @include foreign_key
 -- @include values
 -- @include wanted
 -- Read features by names and options, as get_features_batch is given them; return its reply, or an error reply.

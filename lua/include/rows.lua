@@ -19,7 +19,7 @@ local function take_rows(keys, arguments, rows, write)
   local written, skipped, rejected, ids, verdicts = 0, 0, {}, {}, rows.verdicts
   local before, stride, timed, call_time = rows.before, rows.stride, rows.timed, rows.time
   local last_text, last_time
-  local prefix = string.sub(keys[2], 1, -1 - #AFTER_PREFIX)
+  local prefix = string.sub(keys[2], 1, -1 - #SCHEMA_END)
   for row = 1, #keys - 2 do
     local id, time, checks = arguments[before + 1], call_time, call_time and not rows.overwrite
     local key, is_own = keys[2 + row], true

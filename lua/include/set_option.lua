@@ -47,33 +47,28 @@ end
 local function set_option(schema, word, option, name, value)
   local wrong = option_error(schema.declared, word, option, name, value)
   if wrong then return wrong end
-  local before, fields = schema.before, schema.fields
   if word == '@join_key' then schema.join_key = value end
   if not PLAIN[option] then
     -- An entity's ttl that has ended is kept as 0, so that writes take the old one off its key.
     if word == '@ttl' and value == '' and schema.rules[word] then value = '0' end
     schema.rules[word] = value ~= '' and value or nil
-  elseif value == '' then
-    if before[word] then schema.removed[#schema.removed + 1] = word end
-  elseif before[word] ~= value then
-    fields[#fields + 1], fields[#fields + 2] = word, value
-  end
+  else schema.plain[word] = value end
   return nil
 end
 
--- Store the digest of what a service lists, names and kinds: replies of reads by the service start with it. Return what
--- is wrong with a feature in the list, or nil.
+-- Set the digest of what a service lists, names and kinds: replies of reads by the service start with it. There is none
+-- where it lists features of other entities. Return what is wrong with a feature in the list, or nil.
 local function set_digest(schema, name, value)
-  local words, fields, word = {}, schema.fields, '@digest:' .. name
+  local words, is_own = {}, true
   for _, feature in ipairs(value ~= '' and cjson.decode(value) or {}) do
     local kind = schema.declared[feature]
     if not kind and not string.find(feature, ':', 1, true) then
       return 'UNDECLARED ' .. shown(feature) .. ' of service ' .. shown(name) .. ' is not declared in the schema'
     end
+    is_own = is_own and kind
     words[#words + 1], words[#words + 2] = feature, kind or ''
   end
-  local digest = #words > 0 and '@' .. string.sub(redis.sha1hex(cjson.encode(words)), 1, 7) or nil
-  if not digest and schema.before[word] then schema.removed[#schema.removed + 1] = word
-  elseif digest and schema.before[word] ~= digest then fields[#fields + 1], fields[#fields + 2] = word, digest end
+  local is_read = is_own and #words > 0
+  schema.plain['@digest:' .. name] = is_read and '@' .. string.sub(redis.sha1hex(cjson.encode(words)), 1, 7) or ''
   return nil
 end

@@ -6,7 +6,7 @@
 -- positions of known ids without such a row, or nil; and the first position whose key is not that of its id, or nil.
 -- A key that holds no hash raises an error. To look for that at each of them would cost 2 %.
 local function put_stored_rows(known, keys, words, before, digest)
-  local call, prefix, start, missed = redis.call, sub(keys[2], 1, -1 - #AFTER_PREFIX), nil, nil
+  local call, prefix, start, missed = redis.call, sub(keys[2], 1, -1 - #SCHEMA_END), nil, nil
   for position = 1, #known do
     local key, row = keys[2 + position], false
     if key ~= prefix .. words[before + position] .. AFTER_ID then return start, missed, position end

@@ -1,10 +1,12 @@
 -- @include bytes
+-- @include members_key
 -- The schema at `key`, as it is stored and as a call changes it:
 --   before            what is stored: field → value
 --   declared          feature → kind
 --   features          name, kind, name, kind … in declared order
 --   rules             word of an option that matters to rows → its value
 --   join_key          name of the id, '' for none
+--   plain             field that does not matter to rows → what it becomes, '' for nothing
 --   fields, removed   what is to be stored (field, value …), what is to be taken out
 -- Or nil and an error reply.
 local function load_schema(key)
@@ -20,7 +22,7 @@ local function load_schema(key)
   for position = 1, #words, 2 do rules[words[position]] = words[position + 1] end
   return {
     before = before, declared = declared, rules = rules, join_key = before['@join_key'] or '',
-    features = before['@features'] and cjson.decode(before['@features']) or {}, fields = {}, removed = {},
+    features = before['@features'] and cjson.decode(before['@features']) or {}, plain = {}, fields = {}, removed = {},
   }
 end
 
@@ -39,6 +41,12 @@ local function store_schema(key, schema)
   local rules = encode_rules(schema.rules)
   if rules and rules ~= before['@rules'] then fields[#fields + 1], fields[#fields + 2] = '@rules', rules end
   if not rules and before['@rules'] then removed[#removed + 1] = '@rules' end
+  schema.plain['@members_key'] = schema.plain['@members'] or before['@members'] or ''
+  if schema.plain['@members_key'] == '' then schema.plain['@members_key'] = members_beside(key) end
+  for word, value in pairs(schema.plain) do
+    if value == '' and before[word] then removed[#removed + 1] = word
+    elseif value ~= '' and before[word] ~= value then fields[#fields + 1], fields[#fields + 2] = word, value end
+  end
   local version = tonumber(before['@version'] or 0)
   if #fields == 0 and #removed == 0 then return version end
   local features = #schema.features > 0 and cjson.encode(schema.features) or '[]'

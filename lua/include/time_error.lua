@@ -4,7 +4,8 @@
 local function time_error(text)
   local word = shown(text)
   if parse_time(text) then
-    return 'the event time ' .. word .. ' is further ahead of the clock of Redis than @max_ahead of the schema permits'
+    return 'the event time ' .. word .. ' is further ahead of the clock of Redis than the schema permits: @max_ahead,'
+      .. ' a day if it does not say'
   end
   local digits, hint = string.match(text, '^(%d+)%.?%d*$'), ''
   if digits and #digits == 8 then hint = ' (is this a date? 2026-08-21)'

@@ -29,7 +29,8 @@ local function select_names(key, names)
       return nil, redis.error_reply('BADARGS ' .. shown(names[position]) .. ' is no name of a feature')
     end
     if not kinds[position] then
-      if redis.call('EXISTS', key) == 0 then return nil, redis.error_reply(NOSCHEMA) end
+      -- @include no_schema
+      if redis.call('EXISTS', key) == 0 then return nil, no_schema(key) end
       return nil, redis.error_reply('UNDECLARED ' .. shown(names[position]) .. ' is not declared in the schema')
     end
   end
@@ -52,7 +53,10 @@ local function read_wanted(key, words)
     elseif word == '?metadata' then metadata = true
     elseif find(word, '^%?max_age=%d+$') and #word < 25 then max_age = tonumber(sub(word, 10))
     elseif find(word, '^%?service=.') then service = sub(word, 10)
-    elseif word ~= '?current' then return nil, redis.error_reply('BADARGS no such option: ' .. shown(word)) end
+    elseif word ~= '?current' then
+      local wrong = find(word, '^%?max_age=') and '?max_age wants ms, not ' or 'no such option: '
+      return nil, redis.error_reply('BADARGS ' .. wrong .. shown(word))
+    end
   end
   local digest, layout, selection, failure
   if service then
@@ -60,7 +64,8 @@ local function read_wanted(key, words)
     local stored = redis.pcall('HMGET', key, '@service:' .. service, '@digest:' .. service)
     if stored.err then return nil, stored end
     if not stored[1] then
-      if redis.call('EXISTS', key) == 0 then return nil, redis.error_reply(NOSCHEMA) end
+      -- @include no_schema
+      if redis.call('EXISTS', key) == 0 then return nil, no_schema(key) end
       return nil, redis.error_reply('UNDECLARED no service ' .. shown(service) .. ' is declared in the schema')
     end
     names, digest = cjson.decode(stored[1]), stored[2]

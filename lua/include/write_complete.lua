@@ -33,7 +33,7 @@ local function write_complete(keys, declared, rows)
   local expires, written_keys = ttl > 0 or declared.ttl_ended, timed == 1 and {}
   local ids, written, left, base = {}, 0, {}, 0
   local start, time_word = declared.layout .. array_head(#names), nil
-  local prefix = string.sub(keys[2], 1, -1 - #AFTER_PREFIX)
+  local prefix = string.sub(keys[2], 1, -1 - #SCHEMA_END)
   for row = 1, #keys - 2 do
     local key, position = keys[2 + row], base + 2
     if timed == 1 then

@@ -1,6 +1,9 @@
--- An error reply where the caller lacks a permission that writing an entity's features takes. It is asked for before
--- the first write, so that after an error nothing has been written.
+-- @include foreign_members
+-- An error reply where a write to entities' features must not take place: the set of ids is not the schema's, or the
+-- caller lacks a permission. It is asked for before the first write, so that after an error nothing has been written.
 local function forbidden_write(keys, key, declared)
+  local failure = foreign_members(keys, declared.members)
+  if failure then return failure end
   local ask, expire = redis.acl_check_cmd, declared.ttl > 0
   if ask and ask('HSET', key, '@row', '') and ask('SADD', keys[1], '') then
     if expire and ask('PEXPIREAT', key, '1') or not expire and ask('PERSIST', key) then return nil end

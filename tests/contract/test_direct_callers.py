@@ -37,7 +37,7 @@ def keys_of(script: Script) -> str:
     return ", ".join(f"[{word}]" if left_out else word for word, left_out in zip(words, optional, strict=True))
 
 
-def test_the_table_of_scripts_has_every_script_in_the_contract_s_order() -> None:
+def test_the_table_of_scripts_has_every_script_once() -> None:
     assert sorted(row[0].strip("`") for row in table("scripts")) == sorted(SCRIPT)
 
 
@@ -52,6 +52,16 @@ def test_the_table_of_scripts_says_what_the_headers_say(script: Script) -> None:
         assert word.startswith("[") or not argument.optional
 
 
+def test_the_description_of_an_entity_has_the_keys_that_the_header_names() -> None:
+    reply = re.search(r"^Reply .*?^Errors", SCRIPT["describe_entity"].header, re.MULTILINE | re.DOTALL)
+    assert reply
+    named = re.findall(r"^ {11}([a-z_]+(?:, [a-z_]+)*)  ", reply[0], re.MULTILINE)
+    page = re.search(r"^`describe_entity` answers a map.*?\n\n(.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert page
+    listed = [row.split("|")[1] for row in page[1].splitlines()[2:]]
+    assert sorted(re.findall(r"\w+", " ".join(named))) == sorted(re.findall(r"`(\w+)`", " ".join(listed)))
+
+
 def test_the_table_of_errors_has_the_codes_that_the_headers_name() -> None:
     contracts = [contract_of(script) for script in SCRIPTS]
     named = {code for contract in contracts for code in (*contract.errors, *contract.row_errors)}
@@ -61,6 +71,8 @@ def test_the_table_of_errors_has_the_codes_that_the_headers_name() -> None:
 def test_the_table_of_costs_has_a_line_for_each_script_and_those_that_its_program_prints() -> None:
     lines = [row[0] for row in table("costs")]
     assert lines == re.findall(r'^ {8}"(.*)": \(', (ROOT / "perf" / "script_time.py").read_text(), re.MULTILINE)
+    assert all(re.fullmatch(r"\d+\.\d", row[1]) for row in table("costs"))
+    assert all(re.fullmatch(r"\d\.\d\d", row[2]) for row in table("costs")[1:])
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", " ".join(lines))) == set(SCRIPT)
 
 
@@ -90,7 +102,7 @@ def test_the_client_in_ten_lines_reads(
 # Users
 
 
-BY_FUNCTIONS = {"+evalsha_ro": "+fcall_ro", "+evalsha": "+fcall", "+script|load": "+function|load"}
+BY_FUNCTIONS = {"+evalsha_ro": "+fcall_ro", "+evalsha": "+fcall"}
 
 
 def user_lines(server: str, way: str = "") -> dict[str, list[str]]:
@@ -103,7 +115,10 @@ def user_lines(server: str, way: str = "") -> dict[str, list[str]]:
     if way != "functions":
         return lines
     assert all(f"`{new}` in place of `{old}`" in PAGE for old, new in BY_FUNCTIONS.items())
-    return {name: [BY_FUNCTIONS.get(word, word) for word in words] for name, words in lines.items()}
+    assert "and no `+script|load`" in PAGE
+    return {
+        name: [BY_FUNCTIONS.get(word, word) for word in words if word != "+script|load"] for name, words in lines.items()
+    }
 
 
 class Users:

@@ -126,6 +126,37 @@ def test_a_row_with_another_key_is_rejected_and_the_others_are_written(stocked: 
     assert after == before
 
 
+@pytest.mark.parametrize("members", ["all_items", "otherapp:set", "all_user", "featurestore:schemas", "user:schema"])
+def test_a_set_of_ids_that_is_not_the_schemas_is_not_written(stocked: FeatureStore, members: str) -> None:
+    transport, layout = stocked.transport, stocked.schema().layout
+    if members in {"all_items", "otherapp:set"}:
+        transport.command("SADD", members, "ann", "gone")
+    before = everything(transport)
+    whole = words(row(layout, 3.5, 3, texts=["3.5", "3"]))
+    keys = [members, "user:schema", *hashes("ann")]
+    calls: list[tuple[Script, list[str], list[Word]]] = [
+        (UPSERT_FEATURES, keys, ["", 1, "n", "ann", "7"]),
+        (REPLACE_ROWS, keys, [layout, "", 2, "age", "n", whole]),
+        (INCREMENT_FEATURES, keys, ["ann", "", "n", "1"]),
+        (DELETE_ENTITY, keys, ["ann"]),
+        (SWEEP_MEMBERS, [members, "user:schema", *hashes("gone")], ["gone"]),
+    ]
+    for script, names, arguments in calls:
+        with pytest.raises((BadArgumentsError, RedisError), match=f"the set of ids is all_users, not {members}|WRONGTYPE"):
+            transport.run(script, names, arguments)
+    assert everything(transport) == before
+    transport.command("DEL", *({members} - {"user:schema"} or ["otherapp:set"]))
+
+
+def test_the_schema_may_name_another_set_of_ids(stocked: FeatureStore) -> None:
+    stocked.transport.run(APPLY_SCHEMA, ["user:schema"], ["@members", "all_people"])
+    keys = ["all_people", "user:schema", *hashes("ann")]
+    assert stocked.transport.run(UPSERT_FEATURES, keys, ["", 1, "n", "ann", "7"])[0] == 1
+    with pytest.raises(BadArgumentsError, match="the set of ids is all_people, not all_users"):
+        stocked.transport.run(DELETE_ENTITY, [*SHARED, *hashes("ann")], ["ann"])
+    stocked.transport.command("DEL", "all_people")
+
+
 def test_keys_in_another_order_than_the_ids_remove_nobody(stocked: FeatureStore) -> None:
     transport = stocked.transport
     transport.command("SADD", "all_users", "gone")

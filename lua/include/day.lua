@@ -1,0 +1,1 @@
+local DAY = 86400000 -- in ms
