@@ -52,7 +52,8 @@ local function apply_schema(KEYS, ARGV)
     local word, value = ARGV[position], ARGV[position + 1]
     local option, name = string.match(word, '^@([%a_]+):?(.*)$')
     local wrong
-    if option then wrong = set_option(schema, word, option, name, value)
+    if option and string.sub(word, -1) == ':' then wrong = 'BADARGS no such option: ' .. shown(word)
+    elseif option then wrong = set_option(schema, word, option, name, value)
     else wrong = declare_feature(schema, word, value) end
     if wrong then return redis.error_reply(wrong) end
   end

@@ -45,16 +45,17 @@ local function delete_entity(KEYS, ARGV)
   if failure then return failure end
   failure = foreign_members(KEYS, declared.members)
   if failure then return failure end
-  keep = keep or redis.call('HGET', KEYS[2], '@tombstone') or tostring(DAY)
+  if not keep then keep = redis.call('HMGET', KEYS[2], '@tombstone')[1] end
+  keep = tonumber(keep or DAY)
   local given = false
   if time then given, failure = read_call_time(time, now() + declared.max_ahead) end
   if failure then return failure end
   local there, state = redis.pcall('SISMEMBER', KEYS[1], ARGV[1]), read_state(KEYS[3])
   if type(there) == 'table' then return there end
   if state.err then return state end
-  local newest, tombstone = tonumber(state[1] or nil) or 0, state[2] == DELETED
+  local newest, floor, tombstone = stored_time(state[1]) or 0, stored_time(state[3]) or 0, state[2] == DELETED
   if given and newest > given and not tombstone then return -1 end
-  local removed, buries = there == 1 or (not tombstone and redis.call('EXISTS', KEYS[3]) == 1), time and keep ~= '0'
+  local removed, buries = there == 1 or (not tombstone and redis.call('EXISTS', KEYS[3]) == 1), time and keep > 0
   if not removed and (not buries or (tombstone and newest >= (given or now()))) then return 0 end
   for _, command in ipairs(buries and { 'DEL', 'SREM', 'HSET', 'PEXPIRE' } or { 'DEL', 'SREM' }) do
     local key = command == 'SREM' and KEYS[1] or KEYS[3]
@@ -67,9 +68,9 @@ local function delete_entity(KEYS, ARGV)
   if type(reply) == 'table' then return reply end
   redis.call('SREM', KEYS[1], ARGV[1])
   if buries then
-    local deleted = time_text(given or math.max(newest, now()))
+    local deleted = time_text(math.max(given or math.max(newest, now()), floor))
     redis.call('HSET', KEYS[3], '@event_time', deleted, '@row', DELETED, '@floor', deleted)
-    redis.call('PEXPIRE', KEYS[3], keep)
+    redis.call('PEXPIRE', KEYS[3], string.format('%.0f', keep))
   end
   return removed and 1 or 0
 end

@@ -15,7 +15,7 @@ Reply    one msgpack map, to which later versions may add:
            services          array of [name, `@` and a digest, array of features' names], sorted by name;
                              without those that list features of other entities, which no script reads
            join_key          the name of the id in tables; nil for none
-           members           the set of all known ids; nil for all_ENTITYs
+           members           the key of the set of all known ids
            ttl, max_age      ms; nil for none
            tombstone         ms that the tombstone of a deleted entity stays
            max_ahead         ms that an event time may be ahead of Redis's clock
@@ -25,6 +25,7 @@ Cost     O(features)
 ]]
 local function describe_entity(KEYS, ARGV)
   -- @include day
+  -- @include members_key
   -- @include schema
   -- @include stored_schema
   -- @include usage
@@ -34,7 +35,9 @@ local function describe_entity(KEYS, ARGV)
   if wrong then return wrong end
   local declared, failure = read_layout(KEYS[1])
   if failure then return failure end
-  local schema = load_schema(KEYS[1])
+  local schema
+  schema, failure = load_schema(KEYS[1])
+  if failure then return failure end
   local stored, rules, features, services, options = schema.before, schema.rules, {}, {}, {}
   for position = 1, #schema.features, 2 do
     features[#features + 1] = { schema.features[position], schema.features[position + 1] }
@@ -53,7 +56,7 @@ local function describe_entity(KEYS, ARGV)
   return cmsgpack.pack({
     contract = 1, version = tonumber(stored['@version']), layout = declared.layout,
     features = features, row = declared.names, services = services, options = options,
-    join_key = stored['@join_key'] or cjson.null, members = stored['@members'] or cjson.null,
+    join_key = stored['@join_key'] or cjson.null, members = declared.members or members_beside(KEYS[1]),
     ttl = declared.ttl > 0 and declared.ttl or cjson.null, max_age = tonumber(rules['@max_age']) or cjson.null,
     tombstone = tonumber(stored['@tombstone'] or DAY), max_ahead = declared.max_ahead,
   })

@@ -42,10 +42,12 @@ local function get_features(KEYS, ARGV)
     end
     local known = try('SISMEMBER', KEYS[1], entity)
     if known ~= 1 then
-      if known == 0 and try('EXISTS', KEYS[2]) == 1 then return false end -- without a schema nobody would be known
       if type(known) == 'table' then return known end
+      local exists = try('EXISTS', KEYS[2]) -- without a schema nobody would be known
+      if type(exists) == 'table' then return exists end
+      if exists == 1 then return false end
     end
-    by_layout = by_layout and string.byte(asked) == AT_SIGN
+    by_layout = by_layout and known == 1 and string.byte(asked) == AT_SIGN
     if by_layout then
       -- The usual read ends here, before the functions for all others are even made.
       found = try('HGET', KEYS[3], '@row')

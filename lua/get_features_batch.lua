@@ -41,7 +41,8 @@ local function get_features_batch(KEYS, ARGV)
     local fine
     fine, begins, missed, foreign = pcall(put_stored_rows, rows, KEYS, ARGV, before_ids, named)
     if not fine then -- a key holds no hash: make all rows
-      begins, missed, foreign, rows = nil, {}, nil, redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV, before_ids + 1))
+      begins, missed, rows = nil, {}, redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV, before_ids + 1))
+      foreign = true -- perhaps: it was not looked at behind that key
       for position = 1, id_count do
         if rows[position] == 1 then missed[#missed + 1] = position end
         rows[position] = false
@@ -54,10 +55,11 @@ local function get_features_batch(KEYS, ARGV)
   -- @include make_rows
   -- @include foreign_key
   -- @include read_batch
-  if foreign then return foreign_key(KEYS, ARGV, before_ids, id_count) end
+  local failure = foreign and foreign_key(KEYS, ARGV, before_ids, id_count)
+  if failure then return failure end
   if missed then return make_rows(KEYS, named, rows, missed) end
   if rows then
-    local failure = select(2, read_wanted(KEYS[2], { named }))
+    failure = select(2, read_wanted(KEYS[2], { named }))
     return failure or rows
   end
   return read_batch(KEYS, ARGV)

@@ -85,9 +85,7 @@ local function upsert_features(KEYS, ARGV)
     local marked, reason = read_cells(columns, ARGV, before, row)
     if reason then return nil, nil, 'BADTYPE', reason end
     if time ~= time_word then time_word, fields[4] = time, time_text(time) end
-    local stored = nil
-    if checks and whole then stored = pcall('HMGET', key, '@event_time', '@row')
-    elseif checks then stored = pcall('HMGET', key, '@event_time', '@row', '@floor') end
+    local stored = checks and pcall('HMGET', key, '@event_time', '@row', '@floor') or nil
     if stored and stored.err then return nil, stored end
     if ttl > 0 and time + ttl < now() then return 'S' end -- it would expire at once
     if whole and not marked then

@@ -11,9 +11,10 @@ local function answer_of(key, selection, parts)
   local values, event_time, packed = cast_fields(key, selection)
   if not event_time and not next(values) and redis.call('TYPE', key).ok ~= 'hash' then return nil end
   if not selection.timed and not selection.windows then return pack_values(values, selection, parts) end
+  -- @include read_state
   -- @include row
   -- @include window
-  local base, times = tonumber(event_time), times_in_row(packed)
+  local base, times = stored_time(event_time), times_in_row(packed)
   if base and selection.ttl > 0 and now() > base + selection.ttl then return nil end
   local statuses, event_times, limits = {}, {}, selection.limits or {}
   for position = 1, count do

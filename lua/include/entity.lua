@@ -1,4 +1,5 @@
 -- @include fields
+-- @include read_state
 -- @include row
 -- @include row_format
 -- @include strings
@@ -37,8 +38,7 @@ end
 -- The entity at `key`, whose state was read. Or nil and an error reply.
 local function load_entity(key, declared, state)
   if state.err then return nil, state end
-  if state[3] == nil then state[3] = redis.call('HGET', key, '@floor') end -- it was not asked for
-  local entity = { base = tonumber(state[1] or nil), floor = tonumber(state[3] or nil), values = {}, times = {} }
+  local entity = { base = stored_time(state[1]), floor = stored_time(state[3]), values = {}, times = {} }
   if state[2] == DELETED then
     entity.floor, entity.base, entity.deleted = entity.base, nil, true
     return entity

@@ -32,7 +32,7 @@ local function record_event(key, declared, event, time)
   local entity, reply = load_entity(key, declared, read_state(key))
   if reply then return nil, reply end
   if entity.floor and entity.floor >= time then return 'S' end
-  local seen = event.id and remember(redis.call('HGET', key, '@seen') or '', event.id)
+  local seen = event.id and remember(redis.call('HMGET', key, '@seen')[1] or '', event.id)
   if seen == nil and event.id then return 'D' end
   local existed, given, words = entity.base ~= nil, {}, {}
   for slot, window in pairs(declared.windows) do

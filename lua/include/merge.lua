@@ -8,7 +8,7 @@
 local function changes(key, entity, declared, slot, name, text, value, time)
   if time_of(entity, slot, name) ~= time then return true end
   if text == FORGET then return entity.values[slot] ~= nil end
-  if slot > #declared.names then return redis.call('HGET', key, name) ~= text end
+  if slot > #declared.names then return redis.call('HMGET', key, name)[1] ~= text end
   return entity.values[slot] ~= value
 end
 

@@ -3,7 +3,11 @@
 local function with_plain_error(fine, reply)
   local text = not fine and reply or (type(reply) == 'table' and reply.err)
   if not text then return reply end
-  text = string.gsub(string.gsub(text, '^.*user_script: ?%d+: ', ''), '^%-', '')
-  if string.find(text, '^The user executing the script') then text = 'NOPERM ' .. text end
-  return redis.error_reply(text)
+  local cut, lines = text
+  repeat cut, lines = string.gsub(cut, '^@?user_script: ?%d+: ', '') until lines == 0
+  cut = string.gsub(cut, '^=%[C%]: %-1: ', '')
+  if cut == text then return reply end
+  cut = string.gsub(cut, '^%-', '')
+  if string.find(cut, '^The user executing the script') then cut = 'NOPERM ' .. cut end
+  return redis.error_reply(cut)
 end

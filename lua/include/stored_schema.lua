@@ -51,7 +51,12 @@ local function store_schema(key, schema)
   if #fields == 0 and #removed == 0 then return version end
   local features = #schema.features > 0 and cjson.encode(schema.features) or '[]'
   local layout = '@' .. string.sub(redis.sha1hex(features .. (rules or '')), 1, 7)
-  redis.call('HSET', key, '@version', version + 1, '@features', features, '@layout', layout, unpack(fields))
-  if #removed > 0 then redis.call('HDEL', key, unpack(removed)) end
+  redis.call('HSET', key, '@version', version + 1, '@features', features, '@layout', layout)
+  for first = 1, #fields, 4000 do
+    redis.call('HSET', key, unpack(fields, first, math.min(first + 3999, #fields)))
+  end
+  for first = 1, #removed, 4000 do
+    redis.call('HDEL', key, unpack(removed, first, math.min(first + 3999, #removed)))
+  end
   return version + 1
 end

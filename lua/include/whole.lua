@@ -1,5 +1,4 @@
 -- @include clock
--- @include row_format
 -- @include time_text
 -- How old the first value of a complete row may grow before the row must not be served as it is; nil for any age.
 local function least_limit_of(declared)
@@ -18,10 +17,10 @@ local function head_at(time, declared, least_limit)
   return limit and declared.layout .. time_text(limit) .. '||' or declared.layout
 end
 
--- Whether what is stored, `@event_time` and `@row`, is in the way of a complete row of that time.
+-- Whether what is stored, as read_state has it, is in the way of a complete row of that time.
 local function in_the_way(stored, time)
-  local newest = tonumber(stored[1] or nil)
-  return newest and (newest > time or (newest == time and stored[2] == DELETED))
+  local newest, floor = tonumber(stored[1] or nil), stored[3] and tonumber(stored[3])
+  return newest and (newest > time or (floor and floor >= time))
 end
 
 -- Set when an entity expires whose complete row HSET has just written; `added` of its `count` fields were new.

@@ -32,7 +32,7 @@ local function write_complete(keys, declared, rows)
   for column = 1, #names do fields[3 + 2 * column] = names[column] end
   local expires, written_keys = ttl > 0 or declared.ttl_ended, timed == 1 and {}
   local ids, written, left, base = {}, 0, {}, 0
-  local start, time_word = declared.layout .. array_head(#names), nil
+  local start, time_word = declared.layout .. array_head(#names), {} -- none yet
   local prefix = string.sub(keys[2], 1, -1 - #SCHEMA_END)
   for row = 1, #keys - 2 do
     local key, position = keys[2 + row], base + 2
@@ -52,7 +52,7 @@ local function write_complete(keys, declared, rows)
       fine = packed ~= nil
     end
     if fine and (compares or (written_keys and written_keys[key])) then
-      local stored = call('HMGET', key, '@event_time', '@row')
+      local stored = call('HMGET', key, '@event_time', '@row', '@floor')
       fine = not stored.err and not in_the_way(stored, time)
       there = fine and stored[1] == fields[4] and stored[2] == packed
     end
@@ -62,7 +62,7 @@ local function write_complete(keys, declared, rows)
         position = position + 1
         fields[field] = words[position]
       end
-      local added = call('HSET', key, unpack(fields))
+      local added = call('HSET', key, unpack(fields, 1, 2 * field_count))
       if type(added) == 'table' then
         -- @include wrong_type
         -- A word that is no text is refused before the command is executed.

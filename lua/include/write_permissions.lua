@@ -5,10 +5,12 @@ local function forbidden_write(keys, key, declared)
   local failure = foreign_members(keys, declared.members)
   if failure then return failure end
   local ask, expire = redis.acl_check_cmd, declared.ttl > 0
-  if ask and ask('HSET', key, '@row', '') and ask('SADD', keys[1], '') then
+  local reads = #declared.extras == 0 or not ask or ask('HEXISTS', key, '@')
+  if ask and reads and ask('HSET', key, '@row', '') and ask('SADD', keys[1], '') then
     if expire and ask('PEXPIREAT', key, '1') or not expire and ask('PERSIST', key) then return nil end
   end
   -- @include permissions
-  return refusal(keys[2], 'HSET', key, '@row', '') or refusal(keys[2], 'SADD', keys[1], '')
+  return (not reads and refusal(keys[2], 'HEXISTS', key, '@'))
+    or refusal(keys[2], 'HSET', key, '@row', '') or refusal(keys[2], 'SADD', keys[1], '')
     or (expire and refusal(keys[2], 'PEXPIREAT', key, '1') or not expire and refusal(keys[2], 'PERSIST', key)) or nil
 end

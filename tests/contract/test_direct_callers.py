@@ -117,7 +117,8 @@ def user_lines(server: str, way: str = "") -> dict[str, list[str]]:
     assert all(f"`{new}` in place of `{old}`" in PAGE for old, new in BY_FUNCTIONS.items())
     assert "and no `+script|load`" in PAGE
     return {
-        name: [BY_FUNCTIONS.get(word, word) for word in words if word != "+script|load"] for name, words in lines.items()
+        name: [BY_FUNCTIONS.get(word, word) for word in words if word != "+script|load"]
+        for name, words in lines.items()
     }
 
 

@@ -39,7 +39,7 @@ func readSchema(reply any) (schema *Schema, err error) {
 	schema = &Schema{
 		Version: number("version"), TTL: number("ttl"), MaxAge: number("max_age"), Tombstone: number("tombstone"),
 		MaxAhead: number("max_ahead"), Layout: told["layout"].(string), Types: map[string]string{},
-		Row: texts(told["row"]), Services: map[string]Service{}, JoinKey: text("join_key"), Members: text("members"),
+		Row: texts(told["row"]), Services: map[string]Service{}, JoinKey: text("join_key"), Members: told["members"].(string),
 	}
 	for _, feature := range told["features"].([]any) {
 		pair := texts(feature)

@@ -94,9 +94,6 @@ func (s *Store) Describe() (*Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	if schema.Members == "" {
-		schema.Members = "all_" + strings.TrimSuffix(s.prefix, ":") + "s"
-	}
 	s.schema.Store(schema)
 	s.checked.Store(now)
 	return schema, nil

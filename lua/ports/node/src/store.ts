@@ -22,18 +22,16 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
   private constructor(
     readonly scripts: Scripts,
     private readonly prefix: string,
-    private readonly membersOf: (schema: t.Schema) => string,
   ) {}
 
   /** Return the store of an entity, once Redis has told its schema. */
   static async open<Row extends object = Record<string, Value>>(
     client: Ioredis | NodeRedis,
     entity = "user",
-    { readOnly = false, schema = `${entity}:schema`, members }: t.OpenOptions = {},
+    { readOnly = false, schema = `${entity}:schema` }: t.OpenOptions = {},
   ): Promise<FeatureStore<Row>> {
     if (!schema.endsWith("schema")) throw new TypeError(`the key of a schema ends in schema: ${schema}`);
-    const membersOf = (stored: t.Schema) => members ?? stored.members ?? `all_${entity}s`;
-    const store = new FeatureStore<Row>(new Scripts(client, readOnly), schema.slice(0, -"schema".length), membersOf);
+    const store = new FeatureStore<Row>(new Scripts(client, readOnly), schema.slice(0, -"schema".length));
     await store.refresh();
     return store;
   }
@@ -112,7 +110,7 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
     if (schema.contract !== CONTRACT) throw new Error(`the scripts' contract is ${schema.contract}, not ${CONTRACT}`);
     this.schema = schema;
     this.checked = Date.now();
-    this.keys = [this.membersOf(schema), key];
+    this.keys = [schema.members, key];
   }
 
   private key(id: t.Id): Word {

@@ -14,7 +14,7 @@ export interface Schema {
   row: string[];
   services: [name: string, digest: string, features: string[]][];
   join_key: string | null;
-  members: string | null;
+  members: string;
   ttl: number | null;
   max_age: number | null;
   tombstone: number;
@@ -27,8 +27,6 @@ export interface OpenOptions {
   readOnly?: boolean;
   /** Key of the schema, which ends in `schema`; `<entity>:schema` by default. */
   schema?: string;
-  /** Key of the set of known ids; by default what the schema says, or `all_<entity>s`. */
-  members?: string;
 }
 
 /** What is read: the names given, the features of a service, or, without both, those of the packed row. */

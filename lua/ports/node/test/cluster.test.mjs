@@ -50,7 +50,7 @@ for (const [name, connect] of Object.entries(clusters)) {
       const scripts = new Scripts(client);
       for (const tag of TAGS) await scripts.call("apply_schema", [`${tag}user:schema`], ["n", "int"]);
       const writers = await Promise.all(
-        TAGS.map((tag) => FeatureStore.open(client, "user", { schema: `${tag}user:schema`, members: `${tag}users` })),
+        TAGS.map((tag) => FeatureStore.open(client, "user", { schema: `${tag}user:schema` })),
       );
       await onEveryNode((node) => node.script("FLUSH"));
       await Promise.all(writers.map((users, n) => users.upsert([{ id: "ann", features: { n } }])));
@@ -60,7 +60,7 @@ for (const [name, connect] of Object.entries(clusters)) {
       });
 
       await onEveryNode((node) => node.script("FLUSH"));
-      const options = (tag) => ({ schema: `${tag}user:schema`, members: `${tag}users`, readOnly: true });
+      const options = (tag) => ({ schema: `${tag}user:schema`, readOnly: true });
       const readers = await Promise.all(TAGS.map((tag) => FeatureStore.open(client, "user", options(tag))));
       for (let round = 0; round < 10; round++) {
         const found = await Promise.all(readers.map((users) => users.get("ann")));

@@ -508,10 +508,10 @@ for (const [name, connect] of Object.entries(clients)) {
 
     test("other keys than the usual ones may be named", async () => {
       await scripts.call("apply_schema", ["{eu}user:schema"], ["age", "int"]);
-      const store = await open({ schema: "{eu}user:schema", members: "{eu}all_users" });
+      const store = await open({ schema: "{eu}user:schema" });
       await store.upsert([{ id: "ann", features: { age: 5 } }]);
       assert.deepEqual(await store.get("ann"), { age: 5 });
-      assert.equal(await command(["EXISTS", "{eu}user:ann:features"]), 1);
+      assert.equal(await command(["EXISTS", "{eu}user:ann:features", "all_{eu}users"]), 2);
       await assert.rejects(open({ schema: "user:types" }), TypeError);
     });
 
