@@ -72,11 +72,15 @@ local function upsert_features(KEYS, ARGV)
   rows.latest = now() + declared.max_ahead
   rows.time, failure = read_call_time(ARGV[1], rows.latest)
   if failure then return failure end
-  local members = redis.pcall('SCARD', KEYS[1])
-  if type(members) == 'table' then return members end
+  -- Whether this is a set. The usual call for one row is for a known id, which need not be added.
+  local known
+  if row_count == 1 then known = redis.pcall('SISMEMBER', KEYS[1], ARGV[rows.before + 1])
+  else known = redis.pcall('SCARD', KEYS[1]) end
+  if type(known) == 'table' then return known end
+  rows.known = row_count == 1 and known == 1
   local columns
   columns, failure = place_columns(names, declared)
-  failure = failure or forbidden_write(KEYS, KEYS[3], declared)
+  failure = failure or forbidden_write(KEYS, KEYS[3], declared, rows.known)
   if failure then return failure end
   local pcall, fields, ttl, whole = redis.pcall, columns.fields, declared.ttl, columns.whole
   local time_word, merge_row

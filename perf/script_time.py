@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--calls", type=int, default=200, help="of each kind in a round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=10, help="an even number: each door is first in half of them")
     options = parser.parse_args()
     with redis_server() as port:
         url = f"redis://127.0.0.1:{port}/0"

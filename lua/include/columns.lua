@@ -1,6 +1,5 @@
--- @include kinds
--- @include values
--- @include whole
+-- @include longest_scalar
+-- @include array_head
 -- The columns of an upsert's rows, for the features in `names`, and the row in hand:
 --   names, slots, kinds    of each column: the feature, its slot in the entity (entity.lua), its kind
 --   whole                  whether rows give every feature, unless they have marks
@@ -30,9 +29,14 @@ local function place_columns(names, declared)
     remembered[column] = kind ~= 'bool' and #kind <= LONGEST_SCALAR and {}
     fields[3 + 2 * column], fields[4 + 2 * column] = name, ''
   end
+  local least_limit
+  if declared.limits then
+    -- @include least_limit
+    least_limit = least_limit_of(declared)
+  end
   return {
     names = names, slots = slots, kinds = kinds, whole = #names == total, remembered = remembered, misses = misses,
-    fields = fields, values = {}, heads = {}, least_limit = least_limit_of(declared), array = array_head(width),
+    fields = fields, values = {}, heads = {}, least_limit = least_limit, array = array_head(width),
     declared = declared,
   }
 end

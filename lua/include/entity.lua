@@ -3,7 +3,7 @@
 -- @include row
 -- @include row_format
 -- @include strings
--- @include values
+-- @include array_head
 -- One entity as a write finds and leaves it. Slots are positions in the packed row; after them come the vectors that
 -- are not in it.
 --   values     slot → value, nil where there is none; a window's buckets as they are stored, true for an extra vector

@@ -1,4 +1,5 @@
 -- @include answer
+-- @include array_head
 -- @include count
 -- @include long_text
 -- @include foreign_key

@@ -1,5 +1,4 @@
 -- @include row_format
--- @include values
 -- @include whole
 -- Write the row in hand (columns.lua), which is complete, where nothing stored is in its way. Return the verdict; nil
 -- where something may be in the way; or nil and an error reply.
@@ -12,8 +11,12 @@ local function replace(key, declared, columns, stored, time, checks)
     columns.heads[time] = head
   end
   if not head then return nil end
-  if pieces or width == 0 then fields[2] = head .. pack_values(values, declared)
-  else fields[2] = head .. columns.array .. cmsgpack.pack(unpack(values, 1, width)) end
+  if pieces or width == 0 then
+    -- @include values
+    fields[2] = head .. pack_values(values, declared)
+  else
+    fields[2] = head .. columns.array .. cmsgpack.pack(unpack(values, 1, width))
+  end
   if checks then
     if in_the_way(stored, time) then return nil end
     if tonumber(stored[1] or nil) == time and stored[2] == fields[2] then

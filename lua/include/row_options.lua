@@ -5,7 +5,7 @@
 local function take_options(words)
   local rows = { -- with room for what the script sets: a table that grows costs
     before = nil, stride = nil, time = nil, timed = 0, overwrite = false, verdicts = nil, skips_repeated = false,
-    layout = nil, latest = nil,
+    layout = nil, latest = nil, known = false,
   }
   while words[1] and byte(words[1]) == QUESTION_MARK do
     local option = table.remove(words, 1)

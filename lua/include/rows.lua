@@ -1,13 +1,13 @@
 -- @include clock
 -- @include event_time
 -- @include key_form
--- @include members
 -- Take the rows of a call one after the other; each stands or falls by itself. `rows` tells where they are in
 -- `arguments`, and what holds for all of them:
 --   before, stride   how many words stand before the first row; how many a row has: its id, and what `write` reads
 --   timed            1 where a row's own time follows its id (empty: that of all rows), else 0
 --   time             event time of all rows; false: now, whatever is stored
 --   latest           the latest event time that a row may have
+--   known            true if the ids need not be added to the known ones
 --   overwrite        whether what is stored may be newer
 --   skips_repeated   whether a row of verdict D counts as skipped, not as written
 --   verdicts         a table for a letter a row; nil for none
@@ -57,6 +57,9 @@ local function take_rows(keys, arguments, rows, write)
     if verdicts then verdicts[row] = verdict end
     before = before + stride
   end
-  add_members(keys[1], ids)
+  if not rows.known then
+    -- @include members
+    add_members(keys[1], ids)
+  end
   return { written, skipped, rejected, verdicts and table.concat(verdicts) }
 end

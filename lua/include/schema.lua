@@ -1,5 +1,5 @@
 -- @include day
--- @include kinds
+-- @include longest_scalar
 -- @include selection
 -- The features of the packed row, in declared order, as a selection with the row's `layout`. `extras` are the vectors
 -- that are not in the row, and `others` their kinds; `max_ahead` tells in ms how far ahead of now an event time may be;
@@ -20,7 +20,7 @@ local function read_layout(key)
   end
   for position = 1, #declared, 2 do
     local name, kind = declared[position], declared[position + 1]
-    if #kind > LONGEST_SCALAR and vector_length(kind) and not (rules and rules.always[name]) then
+    if #kind > LONGEST_SCALAR and string.sub(kind, 1, 8) == 'float32[' and not (rules and rules.always[name]) then
       extras[#extras + 1], others[#others + 1] = name, kind
     else
       names[#names + 1], kinds[#kinds + 1] = name, kind

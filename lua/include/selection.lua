@@ -1,5 +1,4 @@
--- @include kinds
--- @include window_kind
+-- @include longest_scalar
 -- Features that are read together, and what the rules say of them:
 --   names, kinds      by position
 --   limits, defaults  by position: how old a value may be, in ms; the value that is served if there is none
@@ -19,11 +18,19 @@ local function make_selection(names, kinds, rules)
     -- @include ruled
     set_rules(selection, rules)
   end
+  local longer
   for position = 1, #names do
-    local kind = kinds[position]
-    if #kind > LONGEST_SCALAR then
-      local of, value = 'windows', parse_window(kind)
-      if not value then of, value = 'vectors', vector_length(kind) end
+    if #kinds[position] > LONGEST_SCALAR then
+      longer = longer or {}
+      longer[#longer + 1] = position
+    end
+  end
+  if longer then
+    -- @include kinds
+    -- @include window_kind
+    for _, position in ipairs(longer) do
+      local of, value = 'windows', parse_window(kinds[position])
+      if not value then of, value = 'vectors', vector_length(kinds[position]) end
       selection[of] = selection[of] or {}
       selection[of][position] = value
       if of == 'windows' then selection.wide = true end -- sums may be

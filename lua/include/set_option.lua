@@ -1,5 +1,6 @@
 -- @include declare_feature
 -- @include kinds
+-- @include longest_scalar
 -- @include parse
 -- @include text
 local REFERENCE = '^[%a_][%w_.:-]*$' -- a feature, or entity:feature

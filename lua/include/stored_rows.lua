@@ -6,15 +6,16 @@
 -- positions of known ids without such a row, or nil; and the first position whose key is not that of its id, or nil.
 -- A key that holds no hash raises an error. To look for that at each of them would cost 2 %.
 local function put_stored_rows(known, keys, words, before, digest)
-  local call, prefix, start, missed = redis.call, sub(keys[2], 1, -1 - #SCHEMA_END), nil, nil
+  local call, sub, after_id, head_bytes = redis.call, sub, AFTER_ID, LAYOUT_BYTES + 1 -- locals are quicker
+  local prefix, start, missed = sub(keys[2], 1, -1 - #SCHEMA_END), nil, nil
   for position = 1, #known do
     local key, row = keys[2 + position], false
-    if key ~= prefix .. words[before + position] .. AFTER_ID then return start, missed, position end
+    if key ~= prefix .. words[before + position] .. after_id then return start, missed, position end
     if known[position] == 1 then
       row = call('HGET', key, '@row')
-      if not row or sub(row, 1, LAYOUT_BYTES + 1) ~= start then -- the layout, and the head of the values' array
-        if row and not start and sub(row, 1, LAYOUT_BYTES) == digest and find(row, ARRAY, LAYOUT_BYTES + 1) then
-          start = sub(row, 1, LAYOUT_BYTES + 1)
+      if not row or sub(row, 1, head_bytes) ~= start then -- the layout, and the head of the values' array
+        if row and not start and sub(row, 1, LAYOUT_BYTES) == digest and find(row, ARRAY, head_bytes) then
+          start = sub(row, 1, head_bytes)
         else
           missed = missed or {}
           missed[#missed + 1] = position

@@ -1,11 +1,5 @@
+-- @include array_head
 local NIL = '\192' -- as msgpack has it
-
--- The head of a msgpack array of `count` elements.
-local function array_head(count)
-  local EMPTY_ARRAY, ARRAY_16 = 144, 220
-  if count < 16 then return string.char(EMPTY_ARRAY + count) end
-  return string.char(ARRAY_16, math.floor(count / 256), count % 256)
-end
 
 -- The values of a selection as a msgpack array, behind its digest if it has one. With `parts`, the array is not joined,
 -- since to copy vectors costs: its pieces are appended to `parts`, and the last is returned.

@@ -4,7 +4,7 @@
 -- @include members
 -- @include strings
 -- @include time_text
--- @include values
+-- @include array_head
 -- @include whole
 -- The packed row as it is stored under a schema with a `ttl` or a `max_age`; nil if the row is too old to be served.
 -- `heads` has what rows of a time start with.
@@ -26,7 +26,11 @@ end
 -- Return the script's reply: how many rows are stored now, and the positions of those left; or an error reply.
 local function write_complete(keys, declared, rows)
   local words, names, timed, time, compares = rows.words, rows.names, rows.timed, rows.time, rows.compares
-  local call, type, ttl, least_limit, heads = redis.pcall, type, declared.ttl, least_limit_of(declared), {}
+  local call, type, ttl, least_limit, heads = redis.pcall, type, declared.ttl, nil, {}
+  if declared.limits then
+    -- @include least_limit
+    least_limit = least_limit_of(declared)
+  end
   -- One table serves every HSET: the names stay, each row puts its values between them.
   local fields, field_count = { '@row', '', '@event_time', time_text(time) }, 2 + #names
   for column = 1, #names do fields[3 + 2 * column] = names[column] end
