@@ -2,8 +2,9 @@
 //
 //   REDIS_URL=redis://127.0.0.1:6379 node bench.mjs [seconds of each measurement, 1] [rounds, 5] [client]
 //
-// It wants the package and its clients installed (npm install … ioredis redis) and writes the entity `bench` into the
-// database of the URL, with 1,000 ids. The two ways take turns, so that what else the machine does meets both.
+// It wants the package and its clients installed (npm install … ioredis redis; perf/node.py does all of it). It writes the
+// entity `bench` into the database of the URL, with 1,000 ids, and plain hashes with the same features beside it. The two
+// ways take turns, so that what else the machine does meets both.
 import { FeatureStore, Scripts } from "featurestore-redis";
 import { Redis } from "ioredis";
 import { createClient } from "redis";
@@ -94,7 +95,10 @@ for (const [name, make] of Object.entries(clients)) {
     device: "phone",
   });
   await store.upsert(ids.map((id, i) => ({ id, features: row(i) })));
-  const hashOf = (i) => `bench:${ids[i % ids.length]}:features`;
+  const hashOf = (i) => `plain:${ids[i % ids.length]}`;
+  const hset = client.hset ? (key, hash) => client.hset(key, hash) : (key, hash) => client.hSet(key, hash);
+  for (const i of ids.keys())
+    await hset(hashOf(i), Object.fromEntries(Object.entries(row(i)).map(([key, value]) => [key, String(value)])));
   const hgetall = client.hgetall ? (i) => client.hgetall(hashOf(i)) : (i) => client.hGetAll(hashOf(i));
   const pipelined = (i) =>
     client.pipeline && name === "ioredis"

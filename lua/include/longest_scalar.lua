@@ -1,0 +1,1 @@
+local LONGEST_SCALAR = #'string' -- the kinds of vectors and windows are longer

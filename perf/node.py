@@ -1,0 +1,33 @@
+"""Reads by the Node package against plain HGETALL with conversion by the same client: packs, installs, runs its bench.
+
+Needs Node and npm; the clients come from the npm registry. Arguments go to lua/ports/node/bench.mjs: the seconds of
+each measurement, the rounds, and one of the clients.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from servers import redis_server
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Measure and print."""
+    subprocess.run(["make", "--silent", "node-package"], cwd=ROOT, check=True)
+    (package,) = (ROOT / "lua" / "ports" / "node").glob("*.tgz")
+    with tempfile.TemporaryDirectory() as folder, redis_server() as port:
+        shutil.copy(ROOT / "lua" / "ports" / "node" / "bench.mjs", folder)
+        Path(folder, "package.json").write_text('{"private": true}')
+        install = ["npm", "install", "--silent", "--no-audit", "--no-fund", str(package), "ioredis", "redis"]
+        subprocess.run(install, cwd=folder, check=True)
+        variables = {**os.environ, "REDIS_URL": f"redis://127.0.0.1:{port}"}
+        subprocess.run(["node", "bench.mjs", *sys.argv[1:]], cwd=folder, check=True, env=variables)
+
+
+if __name__ == "__main__":
+    main()
