@@ -9,7 +9,7 @@ KEYS[1]  schema    a hash: the schema, at ENTITY:schema: one field a feature wit
 KEYS[2]  schemas   optional: a set: the keys of all schemas, which the first one is added to, so that a server can tell
                    what entities there are
 
-ARGV[1…]           name, type, name, type …: type is float, int, bool, string; float32[N], a vector of 1 to 2048
+ARGV[1…] words     name, type, name, type …: type is float, int, bool, string; float32[N], a vector of 1 to 2048
                    numbers; count(SPAN) or sum(FIELD, SPAN), a sliding window over events, with a SPAN such as 10m or
                    1h. Naming a feature takes back its options. In a name's place may stand an option, with its value in
                    the type's; an empty value takes it back:

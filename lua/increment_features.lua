@@ -8,7 +8,7 @@ KEYS[3]  hash      the entity's features; its key carries the id
 ARGV[1]  id        the entity's id
 ARGV[2]  time      event time in ms since 1970 or ISO 8601; empty: now, by Redis's clock. An increment counts whatever
                    its time; each feature's event time becomes the newer one
-ARGV[3…]           name, amount, name, amount …: features of type float or int, amounts as text of that type. A feature
+ARGV[3…] amounts   name, amount, name, amount …: features of type float or int, amounts as text of that type. A feature
                    that is missing counts from its default, or from 0
 
 Reply    a msgpack array with the new value of each; nil, and nothing is written, when the entity was deleted at

@@ -48,8 +48,8 @@ class Argument(msgspec.Struct, frozen=True):
     """An argument that a script takes, or several alike.
 
     Attributes:
-        name: What it is called; empty for a list that `about` tells of.
-        repeats: Whether it stands for any number of words.
+        name: What it is called.
+        repeats: Whether it stands for any number of words, none included.
         optional: Whether it may be left out.
         about: What it is.
     """

@@ -13,6 +13,7 @@ from featurestore import AccessDeniedError, BadArgumentsError, Definition, Featu
 from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
+    CONTRACT,
     DELETE_ENTITY,
     DESCRIBE_ENTITY,
     GET_FEATURES,
@@ -552,7 +553,7 @@ def test_a_description_has_all_that_a_caller_needs_at_its_start(store: FeatureSt
     assert [(name, names) for name, _, names in services] == [("a", ["e", "age"]), ("b", ["age"])]
     assert all(len(digest) == 8 and digest.startswith("@") for _, digest, _ in services)
     assert found == {
-        "contract": 1, "version": 1, "layout": store.schema().layout, "row": ["age", "plays"], "options": [],
+        "contract": CONTRACT, "version": 1, "layout": store.schema().layout, "row": ["age", "plays"], "options": [],
         "features": [["age", "float"], ["e", "float32[2]"], ["plays", "count(1d)"]], "join_key": "uid",
         "members": "all_users",
         "ttl": 777_600_000, "max_age": None, "tombstone": 86_400_000, "max_ahead": 3_600_000,
