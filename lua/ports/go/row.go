@@ -28,11 +28,21 @@ type Metadata struct {
 	EventTimes []time.Time    // of each feature
 }
 
-// Names returns the features that were read.
-func (r *Row) Names() []string { return r.columns.names }
+// Names returns the features that were read; none of a nil Row.
+func (r *Row) Names() []string {
+	if r == nil {
+		return nil
+	}
+	return r.columns.names
+}
 
 // Values returns a value for each of Names: float64, int64, bool, string, []float32, or nil.
-func (r *Row) Values() []any { return r.values }
+func (r *Row) Values() []any {
+	if r == nil {
+		return nil
+	}
+	return r.values
+}
 
 // Float returns the value of a float or a sum(…); ErrMissing where there is none, as the four below.
 func (r *Row) Float(name string) (float64, error) { return valueOf[float64](r, name) }

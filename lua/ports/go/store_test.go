@@ -147,6 +147,7 @@ func TestWhatIsMissingIsNeverZero(t *testing.T) {
 	_, err = nobody.Int("n")
 	same(t, err, featurestore.ErrMissing)
 	same(t, nobody.Scan(&struct{}{}), featurestore.ErrMissing)
+	same(t, []int{len(nobody.Names()), len(nobody.Values())}, []int{0, 0})
 }
 
 func TestAValueIsAskedForByItsOwnTypeAndName(t *testing.T) {

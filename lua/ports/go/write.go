@@ -77,7 +77,7 @@ func (s *Store) upsert(rows []Write, options ...string) (outcome Outcome, err er
 			text := leave
 			if value, has := row.Values[name]; has {
 				if text, err = textOf(given.types[at], value); err != nil {
-					return outcome, fmt.Errorf("featurestore: row %d: %s %w", i, name, err)
+					return outcome, &Error{"BADTYPE", fmt.Sprintf("row %d: %s %v", i, name, err)}
 				}
 			}
 			lines[i] = append(lines[i], text)
@@ -129,7 +129,7 @@ func (s *Store) Increment(id string, amounts map[string]any, at time.Time) (row 
 		for i, name := range added.names {
 			text, err := textOf(added.types[i], amounts[name])
 			if err != nil {
-				return fmt.Errorf("featurestore: %s %w", name, err)
+				return &Error{"BADTYPE", fmt.Sprintf("%s %v", name, err)}
 			}
 			args = append(args, name, text)
 		}
@@ -224,7 +224,7 @@ func textOf(declared string, value any) (string, error) {
 		}
 		return string(encoded), nil
 	}
-	return "", &Error{"BADTYPE", fmt.Sprintf("is %s, not %#v", declared, value)}
+	return "", fmt.Errorf("is %s, not %#v", declared, value)
 }
 
 func timeText(at time.Time) string {
