@@ -121,7 +121,7 @@ def test_http_without_a_schema_says_which_command_to_run(server: HttpServer, sto
     answer = server.get("/features/u")
     assert (answer.status, answer.json["detail"]) == (
         503,
-        "no schema is stored: featurestore apply FILE declares features",
+        "no schema is stored at user:schema: featurestore apply FILE declares features",
     )
     assert (
         server.get("/health").json["reason"] == "no schema of user is stored: featurestore apply FILE declares features"
@@ -160,7 +160,7 @@ def test_http_says_503_and_not_404_while_the_store_is_empty(server: HttpServer, 
     ):
         assert (answer.status, answer.json["detail"]) == (
             503,
-            "no schema is stored: featurestore apply FILE declares features",
+            "no schema is stored at user:schema: featurestore apply FILE declares features",
         )
     store.apply(read_definition())
     assert server.get("/features/u").status == 404
