@@ -10,7 +10,7 @@ ARGV[2]  time      optional: when it was deleted, in ms since 1970 or ISO 8601; 
                    tombstone stays at the hash's key, also where there was nothing or a tombstone of an earlier time:
                    upserts with an event time up to that are stale
 ARGV[3]  keep      optional: how long the tombstone stays, in ms, where the schema's @tombstone shall not tell that; 0
-                   for none
+                   for none. A later deletion's tombstone takes the place of an earlier one's
 
 Reply    1 when something was removed; 0 when there was nothing; -1 when what is stored is newer than the time given,
          and stays.

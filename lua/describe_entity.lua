@@ -24,6 +24,7 @@ Errors   BADARGS, NOSCHEMA, and Redis's own (WRONGTYPE for a key of another type
 Cost     O(features)
 ]]
 local function describe_entity(KEYS, ARGV)
+  -- @include byte_order
   -- @include day
   -- @include members_key
   -- @include schema
@@ -50,7 +51,7 @@ local function describe_entity(KEYS, ARGV)
   for word, value in pairs(rules) do
     if string.find(word, ':', 1, true) then options[#options + 1] = { word, value } end
   end
-  local function by_name(one, other) return one[1] < other[1] end
+  local function by_name(one, other) return is_before(one[1], other[1]) end
   table.sort(services, by_name)
   table.sort(options, by_name)
   return cmsgpack.pack({

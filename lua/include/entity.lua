@@ -40,7 +40,7 @@ local function load_entity(key, declared, state)
   if state.err then return nil, state end
   local entity = { base = stored_time(state[1]), floor = stored_time(state[3]), values = {}, times = {} }
   if state[2] == DELETED then
-    entity.floor, entity.base, entity.deleted = entity.base, nil, true
+    entity.floor, entity.base, entity.deleted = entity.floor or entity.base, nil, true
     return entity
   end
   local packed = declared.plain and row_of_layout(state[2], declared.layout)

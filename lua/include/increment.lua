@@ -7,7 +7,7 @@ local function increment(name, kind, before, offered)
   local amount = parse(kind, offered)
   if amount == offered then return nil, name .. ' cannot be incremented by an int of 2^53 or more' end
   if type(amount) ~= 'number' then return nil, name .. ' is ' .. kind .. ', not ' .. shown(offered) end
-  local value = type(before) == 'number' and before + amount
+  local value = type(before) == 'number' and before + amount + 0 -- no -0
   if not value or math.abs(value) == math.huge or (kind == 'int' and math.abs(value) >= 2^53) then
     return nil, name .. ' would be beyond what can be incremented'
   end

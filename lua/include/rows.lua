@@ -42,8 +42,12 @@ local function take_rows(keys, arguments, rows, write)
       verdict, reply, code, reason = write(key, before + 1 + timed, time, checks, row)
     end
     if reply then
+      -- @include members
       -- @include wrong_type
-      if not is_wrong_type(reply) then return reply end
+      if not is_wrong_type(reply) then
+        add_members(keys[1], ids) -- what was written before stays known
+        return reply
+      end
       code, reason = 'WRONGTYPE', 'the key of the features holds no hash'
     end
     if code then

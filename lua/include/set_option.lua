@@ -3,6 +3,7 @@
 -- @include longest_scalar
 -- @include parse
 -- @include text
+-- @include utf8
 local REFERENCE = '^[%a_][%w_.:-]*$' -- a feature, or entity:feature
 local TIMES = { ttl = true, max_age = true, tombstone = true, max_ahead = true }
 -- Options that do not matter to rows.
@@ -21,6 +22,7 @@ end
 
 -- What is wrong with an option, or nil.
 local function option_error(declared, word, option, name, value)
+  if not is_utf8(value) then return 'BADARGS ' .. shown(word) .. ' wants text in UTF-8' end
   local of_feature = option == 'default' or option == 'always' or (option == 'max_age' and name ~= '')
   if of_feature and not declared[name] then return 'UNDECLARED ' .. shown(name) .. ' is not declared in the schema' end
   if option == 'service' then
@@ -37,6 +39,8 @@ local function option_error(declared, word, option, name, value)
     end
   elseif option == 'always' then
     if value ~= '' and not vector_length(declared[name]) then return 'BADARGS ' .. shown(name) .. ' is no vector' end
+  elseif option == 'members' and (string.find(value, ':schema$') or string.find(value, 'featurestore:schemas$')) then
+    return 'BADARGS ' .. shown(value) .. ' is no set of ids'
   elseif name ~= '' or not PLAIN[option] then
     return 'BADARGS no such option: ' .. shown(word)
   end
@@ -51,7 +55,7 @@ local function set_option(schema, word, option, name, value)
   if word == '@join_key' then schema.join_key = value end
   if not PLAIN[option] then
     -- An entity's ttl that has ended is kept as 0, so that writes take the old one off its key.
-    if word == '@ttl' and value == '' and schema.rules[word] then value = '0' end
+    if word == '@ttl' and value == '' and schema.had_ttl then value = '0' end
     schema.rules[word] = value ~= '' and value or nil
   else schema.plain[word] = value end
   return nil

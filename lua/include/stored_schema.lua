@@ -1,7 +1,9 @@
+-- @include byte_order
 -- @include bytes
 -- @include members_key
 -- The schema at `key`, as it is stored and as a call changes it:
 --   before            what is stored: field → value
+--   had_ttl           whether it has an `@ttl`, be it 0
 --   declared          feature → kind
 --   features          name, kind, name, kind … in declared order
 --   rules             word of an option that matters to rows → its value
@@ -21,7 +23,8 @@ local function load_schema(key)
   local words = before['@rules'] and cjson.decode(before['@rules']) or {}
   for position = 1, #words, 2 do rules[words[position]] = words[position + 1] end
   return {
-    before = before, declared = declared, rules = rules, join_key = before['@join_key'] or '',
+    before = before, had_ttl = rules['@ttl'] ~= nil, declared = declared, rules = rules,
+    join_key = before['@join_key'] or '',
     features = before['@features'] and cjson.decode(before['@features']) or {}, plain = {}, fields = {}, removed = {},
   }
 end
@@ -30,7 +33,7 @@ end
 local function encode_rules(rules)
   local words = {}
   for word in pairs(rules) do words[#words + 1] = word end
-  table.sort(words)
+  table.sort(words, is_before)
   for position = #words, 1, -1 do table.insert(words, position + 1, rules[words[position]]) end
   return #words > 0 and cjson.encode(words) or nil
 end

@@ -10,7 +10,7 @@ end
 -- Whether what is stored, as read_state has it, is in the way of a complete row of that time.
 local function in_the_way(stored, time)
   local newest, floor = tonumber(stored[1] or nil), stored[3] and tonumber(stored[3])
-  return newest and (newest > time or (floor and floor >= time))
+  return (newest and newest > time) or (floor and floor >= time)
 end
 
 -- Set when an entity expires whose complete row HSET has just written; `added` of its `count` fields were new.

@@ -71,6 +71,7 @@ local function write_complete(keys, declared, rows)
         -- @include wrong_type
         -- A word that is no text is refused before the command is executed.
         if not is_wrong_type(added) and not string.find(added.err, 'arguments must be strings', 1, true) then
+          add_members(keys[1], ids) -- what was written before stays known
           return added
         end
         fine = false

@@ -8,7 +8,7 @@ local function forbidden_write(keys, key, declared, is_known)
     if failure then return failure end
   end
   local ask, expire = redis.acl_check_cmd, declared.ttl > 0
-  local reads = #declared.extras == 0 or not ask or ask('HEXISTS', key, '@')
+  local reads = #declared.extras == 0 or (ask and ask('HEXISTS', key, '@'))
   if ask and reads and ask('HSET', key, '@row', '') and (is_known or ask('SADD', keys[1], '')) then
     if expire and ask('PEXPIREAT', key, '1') or not expire and ask('PERSIST', key) then return nil end
   end

@@ -94,8 +94,9 @@ def test_a_time_may_leave_out_what_is_nought(store: FeatureStore, text: str, ms:
 
 @pytest.mark.parametrize(
     ("text", "hint"),
-    [("1700000000", "are these seconds"), ("1700000000.5", "are these seconds"), ("1700000000000000", "microseconds"),
-     ("2026-12-01T10", "ISO 8601"), ("2026-12-01T10:00:30.5+1", "ISO 8601"), ("2026-12-01Z", "ISO 8601")],
+    [("20260821", "a date"), ("000001755770400", "ms since 1970"), ("1700000000", "are these seconds"),
+     ("1700000000.5", "are these seconds"), ("1700000000000000", "microseconds"), ("2026-12-01T10", "ISO 8601"),
+     ("2026-12-01T10:00:30.5+1", "ISO 8601"), ("2026-12-01Z", "ISO 8601")],
 )  # fmt: skip
 def test_a_time_that_is_none_is_refused_with_a_hint(store: FeatureStore, text: str, hint: str) -> None:
     declare(store)

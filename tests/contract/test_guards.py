@@ -26,6 +26,7 @@ from featurestore.contract.scripts import (
     SWEEP_MEMBERS,
     UPSERT_FEATURES,
     Script,
+    script_folder,
 )
 from featurestore.errors import BadValueError, FeatureStoreError, NoSchemaError, RedisError
 
@@ -318,6 +319,43 @@ def test_a_backfill_does_not_take_the_time_of_a_deletion_back(stocked: FeatureSt
     assert stocked.upsert([("ann", {"n": 1})], event_time=TIME + 700).verdicts == "S"
 
 
+@pytest.mark.parametrize("stored", ["abc", "", "nan", "-5", None])
+def test_a_damaged_time_does_not_take_the_time_of_a_deletion_away(stocked: FeatureStore, stored: str | None) -> None:
+    stocked.delete("ann", event_time=TIME + 1000)
+    stocked.upsert([("ann", {"n": 1})], event_time=TIME + 2000)
+    key = "user:ann:features"
+    for _ in range(2):
+        stocked.transport.command(
+            *(("HDEL", key, "@event_time") if stored is None else ("HSET", key, "@event_time", stored))
+        )
+        assert stocked.upsert_table(["age", "n"], [("ann", 1.5, 1)], event_time=TIME + 500).verdicts == "S"
+        array = words(row(stocked.schema().layout, 1.5, 1, texts=["1.5", "1"]))
+        arguments: list[Word] = [stocked.schema().layout, TIME + 500, 2, "age", "n", array]
+        assert stocked.transport.run(REPLACE_ROWS, [*SHARED, *hashes("ann")], arguments) == [0, [0]]
+        stocked.delete("ann", event_time=TIME + 1000)  # and of a tombstone
+
+
+def test_what_was_written_before_an_error_stays_known(servers: dict[str, Server]) -> None:
+    """A row may fail for what is only allowed for another's key; see docs/decisions/0019."""
+    server = servers["redis7"]
+    admin = SyncTransport(server.socket_url, timeout=5, connect_timeout=5)
+    limited = SyncTransport(f"redis://limited:secret@127.0.0.1:{server.port}", timeout=5, connect_timeout=5)
+    admin.command("FLUSHALL")
+    FeatureStore(admin).apply(Definition(features=FEATURES))
+    rights = [*READER, *(right for right in WRITER if right != "+hset"), *KEY_RIGHTS]
+    admin.command("ACL", "SETUSER", "limited", "reset", "on", ">secret", "+ping", *rights, "(+hset ~user:ann:*)")
+    admin.command("SCRIPT", "LOAD", UPSERT_FEATURES.source)
+    try:
+        with pytest.raises(FeatureStoreError):
+            limited.run(UPSERT_FEATURES, [*SHARED, *hashes("ann", "eve")], ["", 1, "n", "ann", "7", "eve", "8"])
+        assert admin.command("SMEMBERS", "all_users") == [b"ann"]
+    finally:
+        admin.command("ACL", "DELUSER", "limited")
+        admin.command("FLUSHALL")
+        admin.close()
+        limited.close()
+
+
 @pytest.mark.parametrize("stored", ["nan", "inf", "-inf", "1e999", "9" * 20, "-5", "x", ""])
 def test_a_time_that_no_script_has_written_is_none(stocked: FeatureStore, stored: str) -> None:
     transport, keys = stocked.transport, [*SHARED, *hashes("ann")]
@@ -345,6 +383,36 @@ def test_of_an_option_that_is_given_twice_the_last_counts(store: FeatureStore) -
     for word in ("@ttl:", "@max_age:", "@tombstone:", "@members:"):
         with pytest.raises(BadArgumentsError, match=f"no such option: {word}"):
             store.transport.run(APPLY_SCHEMA, ["user:schema"], [word, "7"])
+
+
+def test_options_that_are_no_text_or_no_set_of_ids_are_refused(store: FeatureStore) -> None:
+    run = store.transport.run
+    run(APPLY_SCHEMA, ["user:schema"], ["n", "int", "e", "float32[1]"])
+    for word in ("@join_key", "@members", "@always:e", "@default:n"):
+        with pytest.raises(BadArgumentsError):
+            run(APPLY_SCHEMA, ["user:schema"], [word, b"\xff"])
+    for members in ("user:schema", "featurestore:schemas"):
+        with pytest.raises(BadArgumentsError, match="is no set of ids"):
+            run(APPLY_SCHEMA, ["user:schema"], ["@members", members])
+    layout = store.schema().layout
+    assert run(APPLY_SCHEMA, ["user:schema"], ["@ttl", "5", "@ttl", ""]) == 1
+    assert store.schema().layout == layout
+
+
+def test_the_layout_does_not_depend_on_the_servers_locale(store: FeatureStore) -> None:
+    """Lua compares texts as the locale has it: `cards` may come before `card_total` there."""
+    words = ["cards", "int", "card_total", "int", "@default:cards", "0", "@default:card_total", "0"]
+    store.transport.run(APPLY_SCHEMA, ["user:schema"], words)
+    rules = msgspec.json.decode(store.transport.command("HGET", "user:schema", "@rules"))
+    assert rules[::2] == ["@default:card_total", "@default:cards"]
+    used = (script_folder() / "include" / "stored_schema.lua").read_text()
+    assert "table.sort(words, is_before)" in used
+
+
+def test_an_increment_stores_no_negative_nought(store: FeatureStore) -> None:
+    store.apply(Definition(features=FEATURES))
+    store.transport.run(INCREMENT_FEATURES, [*SHARED, *hashes("u")], ["u", "", "age", "-0"])
+    assert store.transport.command("HGET", "user:u:features", "age") == b"0"
 
 
 def test_by_layout_nobody_is_known_without_a_schema(stocked: FeatureStore) -> None:
