@@ -24,10 +24,9 @@ local function delete_entity(KEYS, ARGV)
   -- @include day
   -- @include foreign_members
   -- @include read_state
-  -- @include foreign_key
+  -- @include own_schema
   -- @include permissions
   -- @include row_format
-  -- @include schema
   -- @include time_text
   local time, keep = ARGV[2], ARGV[3]
   if #KEYS ~= 3 or #ARGV < 1 or #ARGV > 3 then
@@ -38,10 +37,7 @@ local function delete_entity(KEYS, ARGV)
     -- @include text
     return redis.error_reply('BADARGS the tombstone is kept for ms in at most 13 digits, not ' .. shown(keep))
   end
-  local failure = foreign_key(KEYS, ARGV, 0, 1)
-  if failure then return failure end
-  local declared
-  declared, failure = read_layout(KEYS[2])
+  local declared, failure = own_schema(KEYS, ARGV, 1)
   if failure then return failure end
   failure = foreign_members(KEYS, declared.members)
   if failure then return failure end

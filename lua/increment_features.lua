@@ -22,10 +22,10 @@ local function increment_features(KEYS, ARGV)
   -- @include clock
   -- @include entity
   -- @include read_state
+  -- @include id_error
   -- @include increment
-  -- @include foreign_key
+  -- @include own_schema
   -- @include write_permissions
-  -- @include schema
   -- @include store_entity
   -- @include touch
   -- @include values
@@ -34,14 +34,8 @@ local function increment_features(KEYS, ARGV)
     -- @include usage
     return usage('keys members, schema, hash; then id, time, and a name and an amount of each (1 to 1000)', KEYS, ARGV)
   end
-  if #id == 0 or #id > 256 then
-    -- @include id_error
-    return redis.error_reply('BADID ' .. id_error(id))
-  end
-  local failure = foreign_key(KEYS, ARGV, 0, 1)
-  if failure then return failure end
-  local declared
-  declared, failure = read_layout(KEYS[2])
+  if id_error(id) then return redis.error_reply('BADID ' .. id_error(id)) end
+  local declared, failure = own_schema(KEYS, ARGV, 1)
   if failure then return failure end
   time, failure = read_call_time(time, now() + declared.max_ahead)
   if failure then return failure end

@@ -15,10 +15,9 @@ Cost     O(ids * features); keep a call to about 100 ids.
 local function repack_rows(KEYS, ARGV)
   -- @include entity
   -- @include read_state
-  -- @include foreign_key
+  -- @include own_schema
   -- @include write_permissions
   -- @include row
-  -- @include schema
   -- @include store_entity
   local id_count = #KEYS - 2
   if id_count < 1 or id_count > 5000 or #ARGV ~= id_count then
@@ -26,10 +25,7 @@ local function repack_rows(KEYS, ARGV)
     return usage('keys members, schema, hash per id (1 to 5000); then an id per hash', KEYS, ARGV,
       id_count > 0 and id_count)
   end
-  local failure = foreign_key(KEYS, ARGV, 0, id_count)
-  if failure then return failure end
-  local declared
-  declared, failure = read_layout(KEYS[2])
+  local declared, failure = own_schema(KEYS, ARGV, id_count)
   if failure then return failure end
   local known = redis.pcall('SMISMEMBER', KEYS[1], unpack(ARGV))
   if known.err then return known end
