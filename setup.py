@@ -20,7 +20,7 @@ with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
             Extension(
                 f"featurestore.native.{name}",
                 [f"featurestore/native/{name}.c"],
-                depends=["featurestore/native/writer.h"],
+                depends=["featurestore/native/reader.h", "featurestore/native/writer.h"],
                 extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
                 optional=True,
             )

@@ -27,10 +27,16 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
     """A step: call a script once for each of `encoded`, in one write.
 
     The answer is a list of replies, with error replies as exceptions in their places; see `Transport.run_many_encoded`.
+
+    Attributes:
+        script: What is called.
+        encoded: The calls.
+        each_us: About how long each takes of Redis's time (`contract/costs.py`).
     """
 
     script: Script
     encoded: list[bytes]
+    each_us: float = 0.0
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):

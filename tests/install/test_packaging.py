@@ -100,7 +100,7 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    extensions = {"rows.c", "transcode.c", "sockets.c", "writer.h"}
+    extensions = {"rows.c", "transcode.c", "sockets.c", "reader.h", "writer.h"}
     sources = {*(f"featurestore/native/{name}" for name in extensions), "lua/include/parse.lua"}
     assert {"setup.py", "setup.cfg", *sources} <= names
 
