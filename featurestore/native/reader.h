@@ -104,4 +104,42 @@ static inline int width_of(const unsigned char *at, const unsigned char *end)
     return width;
 }
 
+/* Pass over one value: nil, bool, number, text or bytes. */
+static inline int skip_value(Reader *reader)
+{
+    uint64_t size;
+    if (take_number(reader, 1, &size) < 0)
+        return -1;
+    unsigned char tag = (unsigned char)size;
+    if (tag < 0x80 || tag >= 0xe0 || tag == 0xc0 || tag == 0xc2 || tag == 0xc3)
+        return 0;
+    if (tag >= 0xa0 && tag <= 0xbf)
+        size = tag & 31;
+    else if (tag == 0xca || tag == 0xcb)
+        size = tag == 0xca ? 4 : 8;
+    else if (tag >= 0xcc && tag <= 0xd3)
+        size = (uint64_t)1 << (tag & 3);
+    else if ((tag < 0xc4 || tag > 0xc6 || take_number(reader, (size_t)1 << (tag - 0xc4), &size) < 0)
+             && (tag < 0xd9 || tag > 0xdb || take_number(reader, (size_t)1 << (tag - 0xd9), &size) < 0))
+        return -1;
+    if ((uint64_t)(reader->end - reader->at) < size)
+        return -1;
+    reader->at += size;
+    return 0;
+}
+
+/* Find where each value of an array of `count` starts; the reader is behind the last one then. */
+static inline int find_values(Reader *reader, Py_ssize_t count, const unsigned char **starts)
+{
+    Py_ssize_t found;
+    if (take_array(reader, &found) < 0 || found != count)
+        return -1;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        starts[index] = reader->at;
+        if (skip_value(reader) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 #endif
