@@ -75,7 +75,7 @@ class SyncTransport:
         """Call `script` once; see `Transport.run_encoded`."""
         return only(self.run_many_encoded(script, [encoded]))
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
+    def run_many_encoded(self, script: Script, encoded: list[bytes], *, each_us: float = 0.0) -> Replies:  # noqa: ARG002 - the server cuts in between calls itself
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
         if self._converted:
             encoded = list(map(self._converted, encoded))

@@ -79,7 +79,8 @@ class GeventTransport(Sharing[GeventLink]):
         calls = [encoded]
         outcome = (self._link or self._open()).exchange(encoded, script.answers(calls))
         if isinstance(outcome, _TROUBLE):
-            outcome = only(drive(calls_of(script, calls), self._exchange, self._replies(outcome, 1)))
+            first = outcome if isinstance(outcome, Failure) else [outcome]
+            outcome = only(drive(calls_of(script, calls), self._exchange, self._replies(first)))
         return outcome
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
@@ -95,12 +96,12 @@ class GeventTransport(Sharing[GeventLink]):
             self.calls += 1
         return waiter
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
-        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
+    def run_many_encoded(self, script: Script, encoded: list[bytes], *, each_us: float = 0.0) -> Replies:
+        """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return drive(calls_of(script, encoded), self._exchange)
+        return drive(calls_of(script, encoded, each_us), self._exchange)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
@@ -117,10 +118,15 @@ class GeventTransport(Sharing[GeventLink]):
         link = self._link or self._open()
         if exchange.load:
             link.load_scripts()
-        count = len(exchange.encoded)
-        outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count)
+        outcome: Reply | Failure
+        if exchange.answers and exchange.big:
+            outcome = link.exchange_in_turns(exchange.encoded, exchange.answers, exchange.each_us)
+        else:
+            count = len(exchange.encoded)
+            outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count)
+            outcome = [outcome] if count == 1 and not isinstance(outcome, Failure) else outcome
         exchange.load_error = link.pipeline.load_error
-        return self._replies(outcome, count)
+        return self._replies(outcome)
 
     def _open(self) -> GeventLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.

@@ -25,11 +25,22 @@ class Transport(Protocol):
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
-        """Do what `run_encoded` does for each of `encoded`, all in one write, and return the replies in their order.
+    def run_many_encoded(
+        self, script: Script, encoded: list[bytes], *, each_us: float = 0.0
+    ) -> list[Reply | FeatureStoreError]:
+        """Do what `run_encoded` does for each of `encoded`, and return the replies in their order.
 
-        An error reply to one call stands in its place as an exception; the others are unaffected. Only failures of
-        the link itself are raised.
+        All leave in one write, unless they take Redis long and the connection is shared: then they are sent a few at a
+        time. An error reply to one call stands in its place as an exception; the others are unaffected. Only failures
+        of the link itself are raised.
+
+        Args:
+            script: What is called.
+            encoded: The calls.
+            each_us: About how long each takes of Redis's time.
+
+        Raises:
+            OverloadedError: The connection is shared, and the calls would not be answered in time.
         """
 
     def command(self, *words: Word) -> Reply:

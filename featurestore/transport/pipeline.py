@@ -106,6 +106,7 @@ class Pipeline:
         state: What may still happen.
         ending: Why the connection has ended, if it has.
         final: Whether it has ended because its transport was closed.
+        max_in_flight: Most calls that may wait at once.
         in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
         proved: Whether Redis has answered on this connection.
         load_error: Why the scripts could not be loaded; None if they were.
@@ -124,13 +125,15 @@ class Pipeline:
         self.load_error: FeatureStoreError | None = None
         self.look_at = inf
         self.timeout = timeout
-        self._max_in_flight, self._on_served, self._door = max_in_flight, on_served, door
+        self.max_in_flight, self._on_served, self._door = max_in_flight, on_served, door
         reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
         self._feed, self._next_reply = reader.feed, reader.gets
         self._waiters: deque[Waiter] = deque()
         self._loading: Waiter | None = None
         self._outbox: list[bytes] = []
         self._rest: bytes | memoryview = b""
+        self._reads = self._reads_seen = 0
+        self._alive_until = 0.0
         self._touched = 0  # bytes that the kernel, or the TLS library above it, has ever been given
         self.final = self._served = False
         self._deadlines_in_order = True
@@ -156,7 +159,7 @@ class Pipeline:
             count: Number of commands.
             allowed: Seconds that the replies may take, if not the time-out.
         """
-        if self.state is not _ACTIVE or self.in_flight + count > self._max_in_flight:
+        if self.state is not _ACTIVE or self.in_flight + count > self.max_in_flight:
             return None
         self.in_flight += count
         if allowed is None:
@@ -179,7 +182,7 @@ class Pipeline:
             reason = "the transport was closed" if self.final else "the connection to Redis was lost"
             return Failure(UnavailableError(reason), lost=not self.final, unsent=True)
         raise OverloadedError(
-            f"{self.in_flight} calls wait for Redis and {count} more are too many: at most {self._max_in_flight}"
+            f"{self.in_flight} calls wait for Redis and {count} more are too many: at most {self.max_in_flight}"
         )
 
     def load_scripts(self, now: float) -> Waiter | None:
@@ -228,6 +231,7 @@ class Pipeline:
 
     def receive(self, data: bytes) -> list[Waiter]:  # noqa: C901 - one function: calls are dear on the way of a GET
         """Take bytes from Redis; return the waiters that have an outcome now: all, if the bytes end the connection."""
+        self._reads += 1
         finished: list[Waiter] = []
         waiters, touched, next_reply = self._waiters, self._touched, self._next_reply
         misfit: str | None = None
@@ -278,7 +282,8 @@ class Pipeline:
     def expire(self, now: float, *, patience: float = 0.0) -> list[Waiter]:
         """Return the waiters that are overdue. If the oldest call is hopeless, end the connection and return all.
 
-        The replies to overdue calls keep their places in the order, and are dropped when they come.
+        The replies to overdue calls keep their places in the order, and are dropped when they come. As long as anything
+        arrives, the connection is not given up: Redis is busy, and another connection would not make it quicker.
 
         Args:
             now: The time.
@@ -288,10 +293,13 @@ class Pipeline:
         if not waiters:
             self.look_at = inf
             return []
-        self.look_at = waiters[0].deadline + self.timeout * _DEAD_AFTER_TIMEOUTS
+        patient = self.timeout * _DEAD_AFTER_TIMEOUTS
+        if self._reads != self._reads_seen:
+            self._reads_seen, self._alive_until = self._reads, now + patient
+        self.look_at = max(waiters[0].deadline + patient, self._alive_until)
         if now >= self.look_at:
-            silent = self.timeout * (1 + _DEAD_AFTER_TIMEOUTS)
-            return self.end(UnavailableError(f"Redis has not answered for {silent * 1000:g} ms"))
+            silent = (self.timeout + patient) * 1000
+            return self.end(UnavailableError(f"Redis has not answered for {silent:g} ms"), repeatable=False)
         overdue: list[Waiter] = []
         for waiter in waiters:
             if waiter.deadline > now - patience:
@@ -313,14 +321,22 @@ class Pipeline:
             if not self._waiters:
                 self.end(UnavailableError("the connection to Redis was given up"))
 
-    def end(self, reason: UnavailableError, *, final: bool = False) -> list[Waiter]:
-        """End, and return all waiters, each with a failure; `final` means that their calls must not be repeated."""
+    def end(self, reason: UnavailableError, *, final: bool = False, repeatable: bool = True) -> list[Waiter]:
+        """End, and return all waiters, each with a failure.
+
+        Args:
+            reason: Why.
+            final: Whether the transport was closed, so that no call is repeated.
+            repeatable: Whether calls that were sent may be repeated on another connection. Those that Redis did not
+                answer in time may not: they would come on top of what keeps it busy.
+        """
         if self.state is _ENDED:
             return []
         failed = [waiter for waiter in self._waiters if waiter.resume is not None]
         for waiter in failed:
             unsent = waiter.start >= self._touched
-            waiter.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=unsent)
+            lost = not final and (repeatable or unsent)
+            waiter.outcome = Failure(type(reason)(*reason.args), lost=lost, unsent=unsent)
         self.ending, self.final = reason, final
         self.forget()
         return failed

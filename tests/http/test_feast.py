@@ -23,9 +23,11 @@ class CountingTransport(SyncTransport):
 
     round_trips = 0
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(
+        self, script: Script, encoded: list[bytes], *, each_us: float = 0.0
+    ) -> list[Reply | FeatureStoreError]:
         self.round_trips += 1
-        return super().run_many_encoded(script, encoded)
+        return super().run_many_encoded(script, encoded, each_us=each_us)
 
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         self.round_trips += 1

@@ -138,7 +138,13 @@ class FakeTransport:
         assert script in {called, WRITE_AND_READ}
         return self.run(called, words[: int(count)], words[int(count) :])
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(
+        self,
+        script: Script,
+        encoded: list[bytes],
+        *,
+        each_us: float = 0.0,  # noqa: ARG002 - nothing is sent
+    ) -> list[Reply | FeatureStoreError]:
         replies: list[Reply | FeatureStoreError] = []
         for call in encoded:
             try:

@@ -1,0 +1,240 @@
+"""When the calls of big requests are sent on a connection: a few at a time, each request in its turn.
+
+Redis answers the calls of a connection in order. Were all calls of a big request sent at once, a small one behind them
+would wait for all of them, and a call that nobody waits for any more could not be taken back. So what is sent is
+bounded by the time that Redis needs for it, and the rest waits here. A request that could not be answered in time is
+refused at once.
+
+Like the pipeline this does no I/O. The link passes all times, by a clock of its choice.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from typing import Any
+
+import msgspec
+
+from featurestore.contract.replies import Expected
+from featurestore.errors import DeadlineExceededError, FeatureStoreError, OverloadedError, UnavailableError
+from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
+
+SMALL_US = 30.0
+"""µs of Redis's time up to which a request is small: it is sent at once, past those that wait for their turn."""
+
+ON_THE_WIRE_US = 1000.0
+"""µs of Redis's time that calls of big requests may take that are sent and not answered.
+
+So long a small request may have to wait behind them. It keeps Redis busy while this process does other things.
+"""
+
+TURN_US = 1000.0
+"""µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
+
+_MEASURED_S = 0.02
+_LEAST_RATE, _MOST_RATE = 0.01, 10.0
+_S_PER_US = 1e-6
+
+
+class BigRequest(msgspec.Struct, eq=False):
+    """Calls that are sent a few at a time.
+
+    Attributes:
+        calls: The encoded calls.
+        answers: Returns what may be the replies to calls.
+        each_us: About how long each call takes of Redis's time.
+        resume: The link calls it with this request once there is an outcome; None once nobody waits.
+        until: When the caller gives up, unless replies arrive until then.
+        allowed: Seconds from the request to its deadline; without one, each reply moves the deadline.
+        replies: The replies so far.
+        sent: How many calls have been sent.
+        turn_us: How much of Redis's time was sent in this turn.
+        outcome: `PENDING`, then a `Failure`, or the list of replies.
+    """
+
+    calls: list[bytes]
+    answers: Callable[[list[bytes]], Expected]
+    each_us: float
+    resume: Callable[["BigRequest"], object] | None
+    until: float
+    allowed: float | None
+    replies: list[Any]
+    sent: int = 0
+    turn_us: float = 0.0
+    outcome: Any = PENDING
+
+    @property
+    def left_us(self) -> float:
+        """About how long the calls that were not sent take of Redis's time."""
+        return (len(self.calls) - self.sent) * self.each_us
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody waits for what is not sent yet."""
+        return self.resume is None or self.outcome is not PENDING
+
+
+class Turns:
+    """The big requests of one connection.
+
+    Args:
+        pipeline: The connection's.
+        timeout: Seconds that a reply may take. A request that would wait for more than half of that, beside three times
+            the time it takes itself, is refused.
+
+    Attributes:
+        waiting: Calls that are not sent yet.
+        rate: How much of Redis's time is worked off in one second of the clock, as measured while requests wait.
+        look_at: When to call `expire` next, as its last call found.
+    """
+
+    def __init__(self, pipeline: Pipeline, timeout: float) -> None:
+        self.waiting = 0
+        self.rate = 1.0
+        self.look_at = inf
+        self._pipeline, self._timeout = pipeline, timeout
+        self._queue: deque[BigRequest] = deque()  # those with calls that are not sent
+        self._on_the_wire_us = 0.0
+        self._measured_from, self._done_us = inf, 0.0
+
+    def admit(  # noqa: PLR0913, PLR0917 - a request, and what is known of it
+        self,
+        calls: list[bytes],
+        answers: Callable[[list[bytes]], Expected],
+        each_us: float,
+        resume: Callable[[BigRequest], object],
+        now: float,
+        allowed: float | None = None,
+    ) -> BigRequest:
+        """Take on a request; `send` sends its calls.
+
+        Args:
+            calls: The encoded calls.
+            answers: Returns what may be the replies to calls.
+            each_us: About how long each takes of Redis's time.
+            resume: What the request keeps for the link.
+            now: The time.
+            allowed: Seconds that the caller waits at most; without it, as long as replies arrive.
+
+        Raises:
+            OverloadedError: It would not be answered in time.
+        """
+        own = len(calls) * each_us
+        wait = self.expected_wait(own)
+        takes = own * _S_PER_US / self.rate
+        if wait > (self._timeout / 2 + 3 * takes if allowed is None else allowed):
+            raise OverloadedError(
+                f"the requests that wait for Redis will take {wait * 1000:.0f} ms, so that this one cannot be in time"
+            )
+        until = now + (self._timeout + 2 * (wait + takes) if allowed is None else allowed)
+        request = BigRequest(calls, answers, each_us, resume, until, allowed, [])
+        self._queue.append(request)
+        self.waiting += len(calls)
+        self.look_at = min(self.look_at, until)
+        return request
+
+    def expected_wait(self, own_us: float) -> float:
+        """Return how many seconds a request that takes `own_us` would wait for others.
+
+        Each other request takes its turns meanwhile, but no more of them than this one needs.
+        """
+        turns = max(own_us, TURN_US)
+        ahead = self._on_the_wire_us
+        for request in self._queue:
+            ahead += min(request.left_us, turns)
+        return ahead * _S_PER_US / self.rate
+
+    def send(self, now: float, settle: Callable[[BigRequest, Waiter], object]) -> float:
+        """Hand calls to the pipeline as far as may be sent now; return the first deadline among them, inf for none.
+
+        Args:
+            now: The time.
+            settle: What the waiter of each call resumes, with its request in front.
+        """
+        queue, pipeline, deadline = self._queue, self._pipeline, inf
+        while queue and (self._on_the_wire_us < ON_THE_WIRE_US):
+            request = queue[0]
+            if request.unwanted:
+                queue.popleft()
+                self.waiting -= len(request.calls) - request.sent
+                continue
+            if request.turn_us >= TURN_US and len(queue) > 1:
+                request.turn_us = 0.0
+                queue.rotate(-1)
+                continue
+            call = request.calls[request.sent]
+            left = None if request.allowed is None else request.until - now
+            waiter = pipeline.submit(call, request.answers([call]), partial(settle, request), now, 1, left)
+            if waiter is None:
+                break
+            deadline = min(deadline, waiter.deadline)
+            request.sent += 1
+            self.waiting -= 1
+            self._on_the_wire_us += request.each_us
+            request.turn_us += request.each_us
+            if request.sent == len(request.calls):
+                queue.popleft()
+        if not queue:
+            self._measured_from = inf
+        elif self._measured_from == inf:
+            self._measured_from, self._done_us = now, 0.0
+        return deadline
+
+    def settle(self, request: BigRequest, waiter: Waiter, now: float) -> bool:
+        """Take the outcome of a call; return whether the request has one now."""
+        self._on_the_wire_us = max(0.0, self._on_the_wire_us - request.each_us)
+        outcome = waiter.outcome
+        if isinstance(outcome, Failure):
+            if request.outcome is not PENDING:
+                return False
+            unsent = outcome.unsent and not request.replies
+            request.outcome = Failure(outcome.error, lost=outcome.lost, unsent=unsent)
+            return True
+        self._measure(request.each_us, now)
+        if request.outcome is not PENDING:
+            return False
+        replies = request.replies
+        replies.append(outcome)
+        if len(replies) == len(request.calls):
+            request.outcome = replies
+            return True
+        if request.allowed is None:
+            request.until = max(request.until, now + self._timeout)
+        return False
+
+    def _measure(self, done_us: float, now: float) -> None:
+        """Find out how quickly work is done, while there is more of it than may be sent."""
+        self._done_us += done_us
+        took = now - self._measured_from
+        if took >= _MEASURED_S:
+            rate = min(max(self._done_us * _S_PER_US / took, _LEAST_RATE), _MOST_RATE)
+            self.rate += (rate - self.rate) / 2
+            self._measured_from, self._done_us = now, 0.0
+
+    def expire(self, now: float) -> list[BigRequest]:
+        """Return the requests that have waited too long. Of those, no further call is sent."""
+        overdue: list[BigRequest] = []
+        self.look_at = inf
+        for request in self._queue:
+            if request.unwanted:
+                continue
+            if request.until > now:
+                self.look_at = min(self.look_at, request.until)
+                continue
+            error: FeatureStoreError = DeadlineExceededError("Redis did not answer all calls of the request in time")
+            if request.sent == 0:
+                error = OverloadedError("the request has waited too long for its turn, and was not sent")
+            request.outcome = Failure(error, unsent=request.sent == 0)
+            overdue.append(request)
+        return overdue
+
+    def end(self, reason: UnavailableError, *, final: bool) -> list[BigRequest]:
+        """Return the requests that wait for their turn, failed like the connection. Others fail with their calls."""
+        failed = [request for request in self._queue if not request.unwanted]
+        for request in failed:
+            request.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=request.sent == 0)
+        self._queue.clear()
+        self.waiting = 0
+        self.look_at = inf
+        return failed
