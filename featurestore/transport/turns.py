@@ -19,15 +19,19 @@ import msgspec
 from featurestore.contract.replies import Expected
 from featurestore.errors import DeadlineExceededError, FeatureStoreError, OverloadedError, UnavailableError
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
+from featurestore.transport.round_trip import RoundTrip
 
 SMALL_US = 30.0
 """µs of Redis's time up to which a request is small: it is sent at once, past those that wait for their turn."""
 
 ON_THE_WIRE_US = 1000.0
-"""µs of Redis's time that calls of big requests may take that are sent and not answered.
+"""µs of Redis's time that calls of big requests may take that are sent and not answered; more where Redis is far, by
+what is on the road.
 
 So long a small request may have to wait behind them. It keeps Redis busy while this process does other things.
 """
+
+_FARTHEST_S = 0.02
 
 TURN_US = 1000.0
 """µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
@@ -35,6 +39,7 @@ TURN_US = 1000.0
 _MEASURED_S = 0.02
 _LEAST_RATE, _MOST_RATE = 0.01, 10.0
 _S_PER_US = 1e-6
+_NOTHING_US = 1e-3  # what rounding leaves
 
 
 class BigRequest(msgspec.Struct, eq=False):
@@ -97,6 +102,8 @@ class Turns:
         self._queue: deque[BigRequest] = deque()  # those with calls that are not sent
         self._on_the_wire_us = 0.0
         self._measured_from, self._done_us = inf, 0.0
+        self._round_trip = RoundTrip()
+        self._alone: Waiter | None = None  # a call that was sent when no other was on the wire
 
     def admit(  # noqa: PLR0913, PLR0917 - a request, and what is known of it
         self,
@@ -153,7 +160,8 @@ class Turns:
             settle: What the waiter of each call resumes, with its request in front.
         """
         queue, pipeline, deadline = self._queue, self._pipeline, inf
-        while queue and (self._on_the_wire_us < ON_THE_WIRE_US):
+        most = ON_THE_WIRE_US + min(self._round_trip.least, _FARTHEST_S) / _S_PER_US
+        while queue and self._on_the_wire_us < most:
             request = queue[0]
             if request.unwanted:
                 queue.popleft()
@@ -168,6 +176,8 @@ class Turns:
             waiter = pipeline.submit(call, request.answers([call]), partial(settle, request), now, 1, left)
             if waiter is None:
                 break
+            if self._on_the_wire_us == 0:
+                self._alone = waiter
             deadline = min(deadline, waiter.deadline)
             request.sent += 1
             self.waiting -= 1
@@ -183,7 +193,8 @@ class Turns:
 
     def settle(self, request: BigRequest, waiter: Waiter, now: float) -> bool:
         """Take the outcome of a call; return whether the request has one now."""
-        self._on_the_wire_us = max(0.0, self._on_the_wire_us - request.each_us)
+        left = self._on_the_wire_us - request.each_us
+        self._on_the_wire_us = left if left > _NOTHING_US else 0.0
         outcome = waiter.outcome
         if isinstance(outcome, Failure):
             if request.outcome is not PENDING:
@@ -191,6 +202,8 @@ class Turns:
             unsent = outcome.unsent and not request.replies
             request.outcome = Failure(outcome.error, lost=outcome.lost, unsent=unsent)
             return True
+        if waiter is self._alone:
+            self._round_trip.note(waiter.deadline - waiter.allowed, now)
         self._measure(request.each_us, now)
         if request.outcome is not PENDING:
             return False

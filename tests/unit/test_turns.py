@@ -85,6 +85,17 @@ def test_so_much_is_sent_as_keeps_redis_busy_for_a_moment() -> None:
     assert line.flush() == [b"a10", b"a11", b"a12"]
 
 
+def test_more_is_sent_where_redis_is_far() -> None:
+    line = Line()
+    line.admit("a", 1, 100.0)
+    line.flush()
+    line.reply(took=0.002)
+    line.admit("b", 60, 100.0)
+    assert len(line.flush()) == (ON_THE_WIRE_US + 2000) / 100
+    line.reply(30, took=0.005)  # they have waited for each other
+    assert len(line.flush()) == 30
+
+
 def test_a_call_that_takes_longer_than_the_whole_window_is_sent_alone() -> None:
     line = Line()
     line.admit("a", 2, 5 * ON_THE_WIRE_US)
