@@ -12,6 +12,7 @@ from featurestore.errors import DeadlineExceededError
 from featurestore.transport.dial import Stream
 from featurestore.transport.link import BLOCKED, DUE, IDLE, Link
 from featurestore.transport.pipeline import Failure, Pipeline, PipelineState, Resume, Waiter
+from featurestore.transport.repeats import Exchange, Replies
 from featurestore.transport.turns import BigRequest
 
 _FULL_READ_BYTES = 16_384  # a read this long may have left some behind; a TLS record is not longer
@@ -74,12 +75,8 @@ class AsyncioLink(Link, asyncio.Protocol):
         return waiter.outcome
 
     async def exchange_in_turns(
-        self,
-        calls: list[bytes],
-        answers: Callable[[list[bytes]], Expected],
-        each_us: float,
-        deadline: float | None = None,
-    ) -> list[Reply] | Failure:
+        self, exchange: Exchange, answers: Callable[[list[bytes]], Expected], deadline: float | None = None
+    ) -> Replies | Failure:
         """Send the calls of a big request a few at a time, and wait until all are answered; see `exchange`.
 
         Raises:
@@ -89,14 +86,15 @@ class AsyncioLink(Link, asyncio.Protocol):
         if allowed is not None and allowed <= 0 and self.pipeline.state is not _ENDED:
             return _too_late()
         answered: asyncio.Future[BigRequest] = self._loop.create_future()
-        request = self.submit_in_turns(calls, answers, each_us, _resume(answered), allowed)
+        calls = exchange.encoded
+        request = self.submit_in_turns(calls, answers, exchange.each_us, _resume(answered), allowed, exchange.takes)
         if request is None:
             return self.pipeline.refusal(len(calls))
         try:
             await answered
         finally:
             request.resume = None
-        outcome: list[Reply] | Failure = request.outcome
+        outcome: Replies | Failure = request.outcome
         return outcome
 
     # What the event loop calls

@@ -12,6 +12,7 @@ from featurestore.contract.replies import Expected
 from featurestore.contract.resp import Reply
 from featurestore.transport.link import BLOCKED, IDLE, Link
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, PipelineState, Resume
+from featurestore.transport.repeats import Exchange, Replies
 
 _READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
 _TLS_RECORD_BYTES = 16_384
@@ -89,16 +90,14 @@ class GeventLink(Link):
             waiter.resume = None  # whatever happens, nobody may switch here for this call again
         return waiter.outcome
 
-    def exchange_in_turns(
-        self, calls: list[bytes], answers: Callable[[list[bytes]], Expected], each_us: float
-    ) -> list[Reply] | Failure:
+    def exchange_in_turns(self, exchange: Exchange, answers: Callable[[list[bytes]], Expected]) -> Replies | Failure:
         """Send the calls of a big request a few at a time, and give way until all are answered; see `exchange`.
 
         Raises:
             OverloadedError: It would not be answered in time.
         """
-        current = self._waiting_greenlet()
-        request = self.submit_in_turns(calls, answers, each_us, current.switch)
+        current, calls = self._waiting_greenlet(), exchange.encoded
+        request = self.submit_in_turns(calls, answers, exchange.each_us, current.switch, None, exchange.takes)
         if request is None:
             return self.pipeline.refusal(len(calls))
         try:
@@ -106,7 +105,7 @@ class GeventLink(Link):
                 self._switch_to_hub()
         finally:
             request.resume = None
-        outcome: list[Reply] | Failure = request.outcome
+        outcome: Replies | Failure = request.outcome
         return outcome
 
     def forget(self) -> None:

@@ -18,6 +18,7 @@ from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
 from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Replies, calls_of, command_of, drive, only
+from featurestore.transport.turns import Take
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies
@@ -96,12 +97,14 @@ class GeventTransport(Sharing[GeventLink]):
             self.calls += 1
         return waiter
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes], *, each_us: float = 0.0) -> Replies:
+    def run_many_encoded(
+        self, script: Script, encoded: list[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+    ) -> Replies:
         """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return drive(calls_of(script, encoded, each_us), self._exchange)
+        return drive(calls_of(script, encoded, each_us, takes), self._exchange)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
@@ -118,13 +121,14 @@ class GeventTransport(Sharing[GeventLink]):
         link = self._link or self._open()
         if exchange.load:
             link.load_scripts()
-        outcome: Reply | Failure
+        outcome: Reply | Replies | Failure
         if exchange.answers and exchange.big:
-            outcome = link.exchange_in_turns(exchange.encoded, exchange.answers, exchange.each_us)
+            outcome = link.exchange_in_turns(exchange, exchange.answers)
         else:
             count = len(exchange.encoded)
             outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count)
-            outcome = [outcome] if count == 1 and not isinstance(outcome, Failure) else outcome
+            if not isinstance(outcome, Failure):
+                outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error
         return self._replies(outcome)
 

@@ -5,8 +5,9 @@ from typing import Protocol, runtime_checkable
 
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
-from featurestore.errors import FeatureStoreError
 from featurestore.transport.pipeline import Resume, Waiter
+from featurestore.transport.repeats import Replies
+from featurestore.transport.turns import Take
 
 
 class Transport(Protocol):
@@ -26,8 +27,8 @@ class Transport(Protocol):
         """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""
 
     def run_many_encoded(
-        self, script: Script, encoded: list[bytes], *, each_us: float = 0.0
-    ) -> list[Reply | FeatureStoreError]:
+        self, script: Script, encoded: list[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+    ) -> Replies:
         """Do what `run_encoded` does for each of `encoded`, and return the replies in their order.
 
         All leave in one write, unless they take Redis long and the connection is shared: then they are sent a few at a
@@ -38,6 +39,8 @@ class Transport(Protocol):
             script: What is called.
             encoded: The calls.
             each_us: About how long each takes of Redis's time.
+            takes: For each call a function of its reply, whose result, or exception, stands in the reply's place. It is
+                called as soon as the reply is there.
 
         Raises:
             OverloadedError: The connection is shared, and the calls would not be answered in time.

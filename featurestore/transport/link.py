@@ -10,7 +10,7 @@ from typing import Any
 from featurestore.contract.replies import Expected
 from featurestore.errors import UnavailableError
 from featurestore.transport.pipeline import Pipeline, PipelineState, Resume, Waiter
-from featurestore.transport.turns import BigRequest, Turns
+from featurestore.transport.turns import BigRequest, Take, Turns
 
 _ACTIVE, _ENDED = PipelineState.ACTIVE, PipelineState.ENDED
 
@@ -67,13 +67,14 @@ class Link(ABC):
             self._arrange(waiter.deadline)
         return waiter
 
-    def submit_in_turns(
+    def submit_in_turns(  # noqa: PLR0913, PLR0917 - as in `Turns.admit`
         self,
         calls: list[bytes],
         answers: Callable[[list[bytes]], Expected],
         each_us: float,
         resume: Callable[[BigRequest], object],
         allowed: float | None = None,
+        takes: Sequence[Take] | None = None,
     ) -> BigRequest | None:
         """Send calls a few at a time; `resume` is called once there is an outcome, see `Turns.admit`.
 
@@ -87,7 +88,7 @@ class Link(ABC):
         if pipeline.state is not _ACTIVE or count > pipeline.max_in_flight:
             return None
         now = monotonic()
-        request = self.turns.admit(calls, answers, each_us, resume, now, allowed)
+        request = self.turns.admit(calls, answers, each_us, resume, now, allowed, takes)
         self._send_next(now)
         if request.until < self._timer_at:
             self._set_timer(request.until)

@@ -9,7 +9,7 @@ Like the pipeline this does no I/O. The link passes all times, by a clock of its
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from typing import Any
@@ -42,6 +42,20 @@ _S_PER_US = 1e-6
 _NOTHING_US = 1e-3  # what rounding leaves
 
 
+Take = Callable[[Any], Any]
+"""Makes of a reply what its caller wants."""
+
+
+def taken(take: Take, reply: Any) -> Any:
+    """Return what `take` makes of a reply, or the exception that it raises; an error reply stays as it is."""
+    if isinstance(reply, FeatureStoreError):
+        return reply
+    try:
+        return take(reply)
+    except Exception as error:  # noqa: BLE001 - it is the caller's, who looks at the reply later
+        return error
+
+
 class BigRequest(msgspec.Struct, eq=False):
     """Calls that are sent a few at a time.
 
@@ -50,6 +64,7 @@ class BigRequest(msgspec.Struct, eq=False):
         answers: Returns what may be the replies to calls.
         each_us: About how long each call takes of Redis's time.
         resume: The link calls it with this request once there is an outcome; None once nobody waits.
+        takes: For each call what is made of its reply as soon as it is there; None where replies stay as they are.
         until: When the caller gives up, unless replies arrive until then.
         allowed: Seconds from the request to its deadline; without one, each reply moves the deadline.
         replies: The replies so far.
@@ -62,6 +77,7 @@ class BigRequest(msgspec.Struct, eq=False):
     answers: Callable[[list[bytes]], Expected]
     each_us: float
     resume: Callable[["BigRequest"], object] | None
+    takes: Sequence[Take] | None
     until: float
     allowed: float | None
     replies: list[Any]
@@ -101,6 +117,7 @@ class Turns:
         self._pipeline, self._timeout = pipeline, timeout
         self._queue: deque[BigRequest] = deque()  # those with calls that are not sent
         self._on_the_wire_us = 0.0
+        self._turn_of_each_us = 0.0  # what those that wait may take before it is a new request's turn
         self._measured_from, self._done_us = inf, 0.0
         self._round_trip = RoundTrip()
         self._alone: Waiter | None = None  # a call that was sent when no other was on the wire
@@ -113,6 +130,7 @@ class Turns:
         resume: Callable[[BigRequest], object],
         now: float,
         allowed: float | None = None,
+        takes: Sequence[Take] | None = None,
     ) -> BigRequest:
         """Take on a request; `send` sends its calls.
 
@@ -123,34 +141,38 @@ class Turns:
             resume: What the request keeps for the link.
             now: The time.
             allowed: Seconds that the caller waits at most; without it, as long as replies arrive.
+            takes: See `BigRequest`.
 
         Raises:
             OverloadedError: It would not be answered in time.
         """
         own = len(calls) * each_us
         wait = self.expected_wait(own)
-        takes = own * _S_PER_US / self.rate
-        if wait > (self._timeout / 2 + 3 * takes if allowed is None else allowed):
-            raise OverloadedError(
-                f"the requests that wait for Redis will take {wait * 1000:.0f} ms, so that this one cannot be in time"
-            )
-        until = now + (self._timeout + 2 * (wait + takes) if allowed is None else allowed)
-        request = BigRequest(calls, answers, each_us, resume, until, allowed, [])
+        own_s = own * _S_PER_US / self.rate
+        if wait > (self._timeout / 2 + 3 * own_s if allowed is None else allowed):
+            raise _refusal(wait)
+        until = now + (self._timeout + 2 * (wait + own_s) if allowed is None else allowed)
+        request = BigRequest(calls, answers, each_us, resume, takes, until, allowed, [])
         self._queue.append(request)
+        self._turn_of_each_us += min(own, TURN_US)
         self.waiting += len(calls)
         self.look_at = min(self.look_at, until)
         return request
+
+    def overload(self) -> OverloadedError | None:
+        """Return why a further big request would be refused, whatever its size; None if it would not."""
+        wait = self.expected_wait(0.0)
+        return _refusal(wait) if wait > self._timeout / 2 + TURN_US * _S_PER_US else None
 
     def expected_wait(self, own_us: float) -> float:
         """Return how many seconds a request that takes `own_us` would wait for others.
 
         Each other request takes its turns meanwhile, but no more of them than this one needs.
         """
-        turns = max(own_us, TURN_US)
-        ahead = self._on_the_wire_us
-        for request in self._queue:
-            ahead += min(request.left_us, turns)
-        return ahead * _S_PER_US / self.rate
+        ahead = self._turn_of_each_us
+        if own_us > TURN_US:
+            ahead = sum(min(request.left_us, own_us) for request in self._queue)
+        return (self._on_the_wire_us + ahead) * _S_PER_US / self.rate
 
     def send(self, now: float, settle: Callable[[BigRequest, Waiter], object]) -> float:
         """Hand calls to the pipeline as far as may be sent now; return the first deadline among them, inf for none.
@@ -166,6 +188,7 @@ class Turns:
             if request.unwanted:
                 queue.popleft()
                 self.waiting -= len(request.calls) - request.sent
+                self._turn_of_each_us -= min(request.left_us, TURN_US)
                 continue
             if request.turn_us >= TURN_US and len(queue) > 1:
                 request.turn_us = 0.0
@@ -179,13 +202,16 @@ class Turns:
             if self._on_the_wire_us == 0:
                 self._alone = waiter
             deadline = min(deadline, waiter.deadline)
+            before = request.left_us
             request.sent += 1
+            self._turn_of_each_us -= min(before, TURN_US) - min(before - request.each_us, TURN_US)
             self.waiting -= 1
             self._on_the_wire_us += request.each_us
             request.turn_us += request.each_us
             if request.sent == len(request.calls):
                 queue.popleft()
         if not queue:
+            self._turn_of_each_us = 0.0  # without what rounding leaves
             self._measured_from = inf
         elif self._measured_from == inf:
             self._measured_from, self._done_us = now, 0.0
@@ -208,7 +234,7 @@ class Turns:
         if request.outcome is not PENDING:
             return False
         replies = request.replies
-        replies.append(outcome)
+        replies.append(outcome if request.takes is None else taken(request.takes[len(replies)], outcome))
         if len(replies) == len(request.calls):
             request.outcome = replies
             return True
@@ -248,6 +274,10 @@ class Turns:
         for request in failed:
             request.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=request.sent == 0)
         self._queue.clear()
-        self.waiting = 0
+        self.waiting, self._turn_of_each_us = 0, 0.0
         self.look_at = inf
         return failed
+
+
+def _refusal(wait: float) -> OverloadedError:
+    return OverloadedError(f"the requests that wait for Redis take {wait * 1000:.0f} ms more: this one would be late")

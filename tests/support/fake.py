@@ -15,6 +15,7 @@ from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import SCRIPTS, WRITE_AND_READ, Script
 from featurestore.errors import FeatureStoreError, error_from_reply
 from featurestore.transport.dial import reply_text
+from featurestore.transport.turns import Take, taken
 
 
 def _pack_one(value: Any) -> bytes:
@@ -144,6 +145,7 @@ class FakeTransport:
         encoded: list[bytes],
         *,
         each_us: float = 0.0,  # noqa: ARG002 - nothing is sent
+        takes: Sequence[Take] | None = None,
     ) -> list[Reply | FeatureStoreError]:
         replies: list[Reply | FeatureStoreError] = []
         for call in encoded:
@@ -151,7 +153,7 @@ class FakeTransport:
                 replies.append(self.run_encoded(script, call))
             except FeatureStoreError as error:
                 replies.append(error)
-        return replies
+        return replies if takes is None else list(map(taken, takes, replies))
 
     def _run_many(
         self, script: Script, calls: Sequence[tuple[Sequence[Word], Sequence[Word]]]

@@ -128,7 +128,33 @@ def test_replies_come_back_in_the_order_of_the_calls() -> None:
 def test_what_cannot_be_in_time_is_refused_at_once() -> None:
     line = Line()
     assert 40 < line.fill("a", 10, 60.0) < 50  # 25 ms, and three times their own 0.6
-    assert re.search(r"will take 2[5-9] ms", line.refusal)
+    assert re.search(r"take 2[5-9] ms", line.refusal)
+
+
+def test_overload_is_known_before_a_request_is_read() -> None:
+    line = Line()
+    assert line.turns.overload() is None
+    line.fill("a", 10, 60.0)
+    assert isinstance(line.turns.overload(), OverloadedError)
+
+
+def test_what_is_made_of_replies_is_made_as_they_come() -> None:
+    line = Line()
+
+    def fail(_reply: int) -> int:
+        raise ValueError("no")
+
+    takes = [lambda reply: reply + 1, fail, lambda reply: reply + 2]
+    request = line.turns.admit([b"a0", b"a1", b"a2"], answers, 1000.0, line.finished.append, 0.0, None, takes)
+    line.send()
+    line.flush()
+    line.reply()
+    assert request.replies == [2]
+    for _ in range(2):
+        line.flush()
+        line.reply()
+    first, second, third = request.outcome
+    assert (first, type(second), third) == (2, ValueError, 3)
 
 
 def test_a_giant_does_not_keep_others_out() -> None:
@@ -271,6 +297,12 @@ class Crowd(RuleBasedStateMachine):
         wanted = sum(len(request.calls) - request.sent for request in queued if not request.unwanted)
         assert turns.waiting >= wanted
         assert turns.waiting == 0 or self.line.pipeline.in_flight > 0
+
+    @invariant()
+    def the_wait_is_what_those_that_wait_need(self) -> None:
+        turns = self.line.turns
+        ahead = sum(min(request.left_us, TURN_US) for request in turns._queue) + turns._on_the_wire_us
+        assert turns.expected_wait(0.0) == pytest.approx(ahead * 1e-6 / turns.rate, abs=1e-9)
 
     @invariant()
     def everyone_is_answered_whole(self) -> None:
