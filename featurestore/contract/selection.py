@@ -7,14 +7,9 @@ from typing import Any, Self
 
 import msgspec
 
-from featurestore.contract.costs import (
-    AGED_VALUE_US,
-    by_layout_is_cheaper,
-    cast_row_us,
-    stored_row_us,
-)
 from featurestore.contract.json_rows import Renderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
+from featurestore.contract.read_costs import AGED_VALUE_US, by_layout_is_cheaper, cast_row_us, stored_row_us
 from featurestore.errors import UndeclaredFeatureError
 from featurestore.keys import Keys
 from featurestore.schema.stored import Schema

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 
 from featurestore.contract import json_rows
-from featurestore.contract.costs import by_layout_is_cheaper
+from featurestore.contract.read_costs import by_layout_is_cheaper
 from featurestore.contract.selection import Selection, selection_of
 from featurestore.errors import UndeclaredFeatureError
 from featurestore.schema.stored import Schema
