@@ -72,6 +72,7 @@ class Waiter(msgspec.Struct, eq=False):
         expected: Checks the replies.
         deadline: When the caller gives up.
         allowed: Seconds from the call to its deadline.
+        patient: Whether the deadline moves while anything arrives.
         start: Position of the call's first byte among all bytes ever queued.
         count: Number of replies.
         replies: The replies so far, if there are several.
@@ -86,6 +87,7 @@ class Waiter(msgspec.Struct, eq=False):
     count: int
     replies: list[Reply] | None
     outcome: Any = PENDING
+    patient: bool = False
 
 
 class Pipeline:
@@ -133,7 +135,7 @@ class Pipeline:
         self._outbox: list[bytes] = []
         self._rest: bytes | memoryview = b""
         self._reads = self._reads_seen = 0
-        self._alive_until = 0.0
+        self._heard_at = -inf
         self._touched = 0  # bytes that the kernel, or the TLS library above it, has ever been given
         self.final = self._served = False
         self._deadlines_in_order = True
@@ -148,6 +150,8 @@ class Pipeline:
         now: float,
         count: int = 1,
         allowed: float | None = None,
+        *,
+        patient: bool = False,
     ) -> Waiter | None:
         """Queue `count` encoded commands. Return None if they are not taken on; `refusal` then says why.
 
@@ -158,6 +162,7 @@ class Pipeline:
             now: The time.
             count: Number of commands.
             allowed: Seconds that the replies may take, if not the time-out.
+            patient: Whether the deadline moves while anything arrives, because other calls are ahead of this one.
         """
         if self.state is not _ACTIVE or self.in_flight + count > self.max_in_flight:
             return None
@@ -167,6 +172,8 @@ class Pipeline:
         else:
             self._deadlines_in_order = False
         waiter = Waiter(resume, expected, now + allowed, allowed, self.queued, count, None if count == 1 else [])
+        if patient:
+            waiter.patient, self._deadlines_in_order = True, False
         self._waiters.append(waiter)
         self._outbox.append(encoded)
         self.queued += len(encoded)
@@ -293,17 +300,19 @@ class Pipeline:
         if not waiters:
             self.look_at = inf
             return []
-        patient = self.timeout * _DEAD_AFTER_TIMEOUTS
+        silence = self.timeout * _DEAD_AFTER_TIMEOUTS
         if self._reads != self._reads_seen:
-            self._reads_seen, self._alive_until = self._reads, now + patient
-        self.look_at = max(waiters[0].deadline + patient, self._alive_until)
+            self._reads_seen, self._heard_at = self._reads, now
+        moved = self._heard_at + self.timeout
+        self.look_at = max(waiters[0].deadline, self._heard_at) + silence
         if now >= self.look_at:
-            silent = (self.timeout + patient) * 1000
+            silent = (self.timeout + silence) * 1000
             return self.end(UnavailableError(f"Redis has not answered for {silent:g} ms"), repeatable=False)
         overdue: list[Waiter] = []
         for waiter in waiters:
-            if waiter.deadline > now - patience:
-                self.look_at = min(self.look_at, waiter.deadline)
+            deadline = max(waiter.deadline, moved) if waiter.patient else waiter.deadline
+            if deadline > now - patience:
+                self.look_at = min(self.look_at, deadline)
                 if self._deadlines_in_order:
                     break
             elif waiter.resume is not None:

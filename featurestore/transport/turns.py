@@ -195,8 +195,9 @@ class Turns:
                 queue.rotate(-1)
                 continue
             call = request.calls[request.sent]
-            left = None if request.allowed is None else request.until - now
-            waiter = pipeline.submit(call, request.answers([call]), partial(settle, request), now, 1, left)
+            left, patient = (None, True) if request.allowed is None else (request.until - now, False)
+            resume = partial(settle, request)
+            waiter = pipeline.submit(call, request.answers([call]), resume, now, 1, left, patient=patient)
             if waiter is None:
                 break
             if self._on_the_wire_us == 0:

@@ -319,6 +319,21 @@ def test_a_connection_on_which_anything_arrives_does_not_end() -> None:
     assert state_of(pipeline) is PipelineState.ENDED
 
 
+def test_a_patient_call_is_given_up_when_nothing_arrives() -> None:
+    pipeline = made()
+    others = submit(pipeline, count=2)
+    waiter = pipeline.submit(b"x", Numbers(2, 1), resume, 0.0, patient=True)
+    pipeline.to_send()
+    assert waiter is not None
+    assert pipeline.receive(b":0\r\n") == []
+    assert pipeline.expire(10.0) == [others]
+    others.resume = None
+    assert pipeline.look_at == 20.0
+    assert pipeline.expire(19.9) == []
+    assert pipeline.expire(20.0) == [waiter]
+    assert isinstance(waiter.outcome.error, DeadlineExceededError)
+
+
 def test_a_retiring_pipeline_ends_with_the_last_reply() -> None:
     pipeline = made()
     waiter = submit(pipeline)
