@@ -48,6 +48,7 @@ _NEAR_S, _APART_S = 0.0002, 0.00005
 """Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
 are on the road, and to wait for them would cost more than larger calls save."""
 
+_WITH_BODY = frozenset({"POST", "PUT"})
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
 _logger = logging.getLogger("featurestore")
 
@@ -172,6 +173,17 @@ class GatheredReads(FastReads, FastApp):
         self._ids: list[str] = []
         self._responds: list[Respond] = []
         self._began = 0.0  # when the first of `_ids` came
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request; refuse one that has a body before it is looked at, while big requests would be late."""
+        if environ["REQUEST_METHOD"] in _WITH_BODY:
+            refusal = self._transport.overload()
+            if refusal is not None:
+                status, headers, body = problems.answer_to(refusal)
+                self._refused.add(status, 0.0)
+                start_response(status, headers)
+                return [body]
+        return super().__call__(environ, start_response)
 
     def begin(self, path: str, respond: Respond) -> bool:
         """Begin to answer a plain GET if its path is an entity's; see `FastApp.begin`."""

@@ -97,6 +97,10 @@ class GeventTransport(Sharing[GeventLink]):
             self.calls += 1
         return waiter
 
+    def overload(self) -> FeatureStoreError | None:
+        """Return why any further big request would be refused now; None if it would not."""
+        return self._link.turns.overload() if self._link else None
+
     def run_many_encoded(
         self, script: Script, encoded: list[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
     ) -> Replies:

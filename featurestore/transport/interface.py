@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
+from featurestore.errors import FeatureStoreError
 from featurestore.transport.pipeline import Resume, Waiter
 from featurestore.transport.repeats import Replies
 from featurestore.transport.turns import Take
@@ -63,6 +64,9 @@ class Timed(Protocol):
 
 class Submitting(Protocol):
     """A transport that takes a call and a callback, so that no greenlet waits. `GeventTransport` is one."""
+
+    def overload(self) -> FeatureStoreError | None:
+        """Return why any further big request would be refused now; None if it would not."""
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""
