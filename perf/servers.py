@@ -95,21 +95,42 @@ def redis_server() -> Iterator[int]:
             yield port
 
 
+def python_of(checkout: Path) -> str:
+    """Return the Python of a checkout's own environment."""
+    return str(checkout / ".venv" / "bin" / "python")
+
+
 @contextlib.contextmanager
 def feature_store(
-    redis_url: str, worker_class: str, workers: int, python: str = sys.executable
+    redis_url: str,
+    worker_class: str,
+    workers: int,
+    python: str = sys.executable,
+    timeout_ms: int | None = 1000,
+    **settings: str,
 ) -> Iterator[tuple[int, int]]:
-    """Run this project's HTTP server by that Python; give its port and the master's process id."""
+    """Run this project's HTTP server by that Python; give its port and the master's process id.
+
+    Args:
+        redis_url: Its Redis.
+        worker_class: FEATURESTORE_WORKER_CLASS.
+        workers: FEATURESTORE_WORKERS.
+        python: That of an environment that has the package.
+        timeout_ms: FEATURESTORE_TIMEOUT_MS. None leaves it as it is by default, which is what the server itself is
+            measured by; more than that is fair where slower servers are loaded beside it.
+        settings: Other environment variables.
+    """
     port = free_port()
-    with process(
-        [python, "-m", "featurestore", "serve"],
-        REDIS_URL=redis_url,
-        FEATURESTORE_BIND=f"127.0.0.1:{port}",
-        FEATURESTORE_WORKERS=str(workers),
-        FEATURESTORE_WORKER_CLASS=worker_class,
-        FEATURESTORE_LOG_LEVEL="warning",
-        FEATURESTORE_TIMEOUT_MS="1000",
-    ) as master:
+    variables = {
+        "REDIS_URL": redis_url,
+        "FEATURESTORE_BIND": f"127.0.0.1:{port}",
+        "FEATURESTORE_WORKERS": str(workers),
+        "FEATURESTORE_WORKER_CLASS": worker_class,
+        "FEATURESTORE_LOG_LEVEL": "warning",
+        **({} if timeout_ms is None else {"FEATURESTORE_TIMEOUT_MS": str(timeout_ms)}),
+        **settings,
+    }
+    with process([python, "-m", "featurestore", "serve"], **variables) as master:
         wait_for(port, "/readyz")
         yield port, master.pid
 
