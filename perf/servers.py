@@ -34,11 +34,18 @@ class Run(msgspec.Struct):
     p99: int
     p999: int
     failed: int
+    errors: int = 0
+    """Answers with a status of 400 and more."""
 
     @property
     def rate(self) -> float:
         """Requests a second."""
         return self.requests / self.seconds
+
+    @property
+    def good(self) -> float:
+        """Answers a second with a status below 400."""
+        return (self.requests - self.errors) / self.seconds
 
 
 def free_port() -> int:
@@ -164,18 +171,42 @@ def webdis(redis_port: int, database: int, threads: int) -> Iterator[int]:
 
 
 def load(
-    server: str, port: int, kind: str, connections: int, *, seconds: int, users: int, path: str | None = None
+    server: str,
+    port: int,
+    kind: str,
+    connections: int,
+    *,
+    seconds: int,
+    users: int,
+    path: str | None = None,
+    ids: int | None = None,
+    rest: str | None = None,
+    accept: str | None = None,
 ) -> Run:
-    """Load a server with wrk; one thread, so that the servers have the processors."""
+    """Load a server with wrk; one thread, so that the servers have the processors.
+
+    Args:
+        server: Its name in the result.
+        port: Where it listens.
+        kind: As perf/wrk/load.lua has it.
+        connections: Each with one request at a time.
+        seconds: How long.
+        users: How many there are, or how many of them are asked for.
+        path: Target of a single read, with %s for the id.
+        ids: How many a batch has.
+        rest: What stands behind the ids in a batch.
+        accept: The batches' Accept.
+    """
+    words = [word or "-" for word in (path, str(ids) if ids else None, rest, accept)]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(HERE / "wrk/load.lua"),
-               f"http://127.0.0.1:{port}", "--", kind, str(users), *([path] if path else [])]  # fmt: skip
+               f"http://127.0.0.1:{port}", "--", kind, str(users), *words]  # fmt: skip
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     line = next(line for line in output.splitlines() if line.startswith("RESULT "))
     found: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
     expected_status = found["requests"] if kind == "miss" else 0
     failed = found["socket"] + abs(found["status"] - expected_status)
     return Run(server, kind, connections, found["seconds"], found["requests"], found["p50"], found["p90"], found["p99"],
-               found["p999"], failed)  # fmt: skip
+               found["p999"], failed, found["status"])  # fmt: skip
 
 
 def redis_benchmark(port: int, connections: int, command: list[str]) -> float:

@@ -47,8 +47,8 @@ def main() -> None:
             for server, server_port in (("featurestore", ours), ("fastapi", theirs)):
                 client.config_resetstat()
                 before = spent(workers)
-                run = load(server, server_port, "vectors", arguments.connections, seconds=arguments.seconds,
-                           users=arguments.users)  # fmt: skip
+                run = load(server, server_port, "batch", arguments.connections, seconds=arguments.seconds,
+                           users=arguments.users, rest=',"features":["embedding"]')  # fmt: skip
                 assert run.failed == 0
                 runs[server].append(run)
                 if server == "featurestore":
