@@ -78,24 +78,31 @@ class Answers:
         self.waited = results["waited"]
         self.lag = results["lag"] / 1e3
 
+    def fine(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+        """Return which were answered with a status below 300."""
+        return (self.status >= 200) & (self.status < 300)  # noqa: PLR2004
+
+    def refused(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+        """Return which were refused."""
+        return np.isin(self.status, REFUSED)
+
     def good(self) -> float:
         """Return the answers a second with a status below 300."""
-        return float(((self.status >= 200) & (self.status < 300)).sum() / self.kind.seconds)  # noqa: PLR2004
+        return float(self.fine().sum() / self.kind.seconds)
 
-    def count(self, *statuses: int) -> int:
-        """Return how many had one of the statuses."""
-        return int(np.isin(self.status, statuses).sum())
+    def others(self) -> dict[str, int]:
+        """Return how many had each other status, or none."""
+        rest = self.status[~self.fine() & ~self.refused()]
+        names = {LOST: "connection lost", LATE: "too late", NO_CONNECTION: "no connection"}
+        return {names.get(int(status), str(status)): int((rest == status).sum()) for status in np.unique(rest)}
 
     def __str__(self) -> str:
-        good = self.took[(self.status >= 200) & (self.status < 300)]  # noqa: PLR2004
-        refused = self.took[np.isin(self.status, REFUSED)]
-        others = {int(status): self.count(status) for status in np.unique(self.status)
-                  if status >= 300 and status not in REFUSED}  # fmt: skip  # noqa: PLR2004
-        return (f"{self.kind.name:22} {self.kind.rate:8,.0f}/s planned, {len(self.status):7,} in all; "
-                f"good {self.good():8,.0f}/s {percentiles(good)}; refused {len(refused) / self.kind.seconds:8,.0f}/s "
-                f"{percentiles(refused)}; other statuses {others or 'none'}, lost {self.count(LOST)}, "
-                f"late {self.count(LATE)}, waited for a connection {int(self.waited.sum())} "
-                f"({self.count(NO_CONNECTION)} in vain)")  # fmt: skip
+        fine, refused = self.fine(), self.refused()
+        others = ", ".join(f"{name} {count}" for name, count in self.others().items())
+        return (f"{self.kind.name:14} {self.kind.rate:8,.0f}/s planned, {len(self.status):7,} in all; "
+                f"good {self.good():8,.0f}/s {percentiles(self.took[fine])}; "
+                f"refused {refused.sum() / self.kind.seconds:8,.0f}/s {percentiles(self.took[refused])}; "
+                f"other: {others or 'none'}; waited for a connection {int(self.waited.sum())}")  # fmt: skip
 
 
 def percentiles(values: "np.ndarray[Any, Any]") -> str:
