@@ -2,7 +2,7 @@
 
 (a) Batches of 1,000 ids with 200 of 500 features by name, alone and beside GETs. (b) Batches of 1,000 ids with 10
 features each by more and more clients. (c) GETs beside 256 of these clients. (d) Four times what the server can do, for
-half a minute, by an open loop (perf/open_loop.py): batches and GETs, then with writes as well. Each part has a server of
+half a minute, by an open loop (perf/open_loop.py): batches and GETs, then with writes too. Each part has a server of
 its own, which is loaded a little first. Clients of (a) to (c) send the next request when the last is answered, so a
 refused one comes back at once. Takes three minutes by its defaults.
 """
