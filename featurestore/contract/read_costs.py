@@ -18,6 +18,9 @@ CARRIED_VALUE_US = 0.008
 VECTOR_BYTE_US = 0.001
 """For each byte of a vector, in a packed row or beside it."""
 
+AGED_ROW_US = 4.0
+"""To read an entity with statuses and event times, more than without."""
+
 AGED_VALUE_US = 0.3
 """For each value that comes with its status and its event time, more than without."""
 

@@ -9,7 +9,15 @@ import msgspec
 
 from featurestore.contract.json_rows import Renderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
-from featurestore.contract.read_costs import AGED_VALUE_US, by_layout_is_cheaper, cast_row_us, stored_row_us
+from featurestore.contract.read_costs import (
+    AGED_ROW_US,
+    AGED_VALUE_US,
+    MADE_AT_ONCE,
+    MOST_MADE,
+    by_layout_is_cheaper,
+    cast_row_us,
+    stored_row_us,
+)
 from featurestore.errors import UndeclaredFeatureError
 from featurestore.keys import Keys
 from featurestore.schema.stored import Schema
@@ -149,9 +157,9 @@ class Selection:
         self.row_us = (stored_row_us if self.by_layout else cast_row_us)(columns.values())
         if self._extra_count:
             self.row_us += cast_row_us(list(columns.values())[self.row_count :])
-        self.asks_again = False
+        self.asks_again = self.by_layout and self.row_count > MADE_AT_ONCE
         self.made_us = cast_row_us(columns.values())
-        self.aged_row_us = self.row_us + len(columns) * AGED_VALUE_US
+        self.aged_row_us = self.row_us + AGED_ROW_US + len(columns) * AGED_VALUE_US
 
     def _set_decoders(self, columns: Mapping[str, str]) -> None:
         # What is not picked is passed over.
@@ -167,11 +175,12 @@ class Selection:
 
     def for_keys(self, keys: Keys) -> Self:
         """Prepare the calls for the entity that has these keys; return the selection."""
-        self.calls = ReadCalls(keys, self.words)
+        most = (f"?most={MOST_MADE}",) if self.asks_again else ()
+        self.calls = ReadCalls(keys, self.words, before_many=most)
         if self.by_layout:
             checking = copy(self)
             checking.words = ("?current", *self.words)
-            checking.calls = ReadCalls(keys, checking.words)
+            checking.calls = ReadCalls(keys, checking.words, before_many=most)
             self.checking = checking
         return self
 
@@ -276,7 +285,7 @@ def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, a
     types = [schema.features[name] for name in names]
     outside = [name for name in names if name not in row]
     inside = [row[name] for name in names if name in row]
-    if not outside and by_layout_is_cheaper(row.values(), inside, aged=aged):
+    if by_layout_is_cheaper(row.values(), inside, aged=aged):
         return Selection(names, types, [schema.layout, *outside], id_name, row)
     return Selection(names, types, names, id_name)
 
