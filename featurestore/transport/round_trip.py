@@ -2,11 +2,11 @@
 
 from math import inf
 
-_LASTING_S = 1.0
+_LASTING_S = 10.0
 
 
 class RoundTrip:
-    """The least round trip of the last one or two seconds, by a clock of the caller's.
+    """The least round trip of the last ten or twenty seconds, by a clock of the caller's.
 
     Most calls wait, here or in Redis. The quickest of many have hardly waited, so they tell the way there and back.
 

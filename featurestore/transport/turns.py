@@ -19,7 +19,6 @@ import msgspec
 from featurestore.contract.replies import Expected
 from featurestore.errors import DeadlineExceededError, FeatureStoreError, OverloadedError, UnavailableError
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
-from featurestore.transport.round_trip import RoundTrip
 
 SMALL_US = 30.0
 """µs of Redis's time up to which a request is small: it is sent at once, past those that wait for their turn."""
@@ -37,6 +36,7 @@ TURN_US = 1000.0
 """µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
 
 _MEASURED_S = 0.02
+_CAUGHT_UP = 1.1
 _LEAST_RATE, _MOST_RATE = 0.01, 10.0
 _S_PER_US = 1e-6
 _NOTHING_US = 1e-3  # what rounding leaves
@@ -101,8 +101,8 @@ class Turns:
 
     Args:
         pipeline: The connection's.
-        timeout: Seconds that a reply may take. A request that would wait for more than half of that, beside three times
-            the time it takes itself, is refused.
+        timeout: Seconds that a reply may take. A request that would wait for others longer than that, beside twice the
+            time it takes itself, is refused.
 
     Attributes:
         waiting: Calls that are not sent yet.
@@ -119,7 +119,7 @@ class Turns:
         self._on_the_wire_us = 0.0
         self._turn_of_each_us = 0.0  # what those that wait may take before it is a new request's turn
         self._measured_from, self._done_us = inf, 0.0
-        self._round_trip = RoundTrip()
+        self._round_trip = inf  # the least that was seen, which says how far Redis is
         self._alone: Waiter | None = None  # a call that was sent when no other was on the wire
 
     def admit(  # noqa: PLR0913, PLR0917 - a request, and what is known of it
@@ -149,7 +149,7 @@ class Turns:
         own = len(calls) * each_us
         wait = self.expected_wait(own)
         own_s = own * _S_PER_US / self.rate
-        if wait > (self._timeout / 2 + 3 * own_s if allowed is None else allowed):
+        if wait > (self._timeout + 2 * own_s if allowed is None else allowed):
             raise _refusal(wait)
         until = now + (self._timeout + 2 * (wait + own_s) if allowed is None else allowed)
         request = BigRequest(calls, answers, each_us, resume, takes, until, allowed, [])
@@ -162,7 +162,7 @@ class Turns:
     def overload(self) -> OverloadedError | None:
         """Return why a further big request would be refused, whatever its size; None if it would not."""
         wait = self.expected_wait(0.0)
-        return _refusal(wait) if wait > self._timeout / 2 + TURN_US * _S_PER_US else None
+        return _refusal(wait) if wait > self._timeout + TURN_US * _S_PER_US else None
 
     def expected_wait(self, own_us: float) -> float:
         """Return how many seconds a request that takes `own_us` would wait for others.
@@ -182,7 +182,7 @@ class Turns:
             settle: What the waiter of each call resumes, with its request in front.
         """
         queue, pipeline, deadline = self._queue, self._pipeline, inf
-        most = ON_THE_WIRE_US + min(self._round_trip.least, _FARTHEST_S) / _S_PER_US
+        most = ON_THE_WIRE_US + (self._round_trip / _S_PER_US if self._round_trip <= _FARTHEST_S else 0.0)
         while queue and self._on_the_wire_us < most:
             request = queue[0]
             if request.unwanted:
@@ -213,6 +213,8 @@ class Turns:
                 queue.popleft()
         if not queue:
             self._turn_of_each_us = 0.0  # without what rounding leaves
+            if self._measured_from < inf and self.rate < 1.0:
+                self.rate = min(1.0, self.rate * _CAUGHT_UP)  # nothing is measured now, and it was enough
             self._measured_from = inf
         elif self._measured_from == inf:
             self._measured_from, self._done_us = now, 0.0
@@ -230,7 +232,7 @@ class Turns:
             request.outcome = Failure(outcome.error, lost=outcome.lost, unsent=unsent)
             return True
         if waiter is self._alone:
-            self._round_trip.note(waiter.deadline - waiter.allowed, now)
+            self._round_trip = min(self._round_trip, now - waiter.deadline + waiter.allowed)
         self._measure(request.each_us, now)
         if request.outcome is not PENDING:
             return False
@@ -248,7 +250,7 @@ class Turns:
         self._done_us += done_us
         took = now - self._measured_from
         if took >= _MEASURED_S:
-            rate = min(max(self._done_us * _S_PER_US / took, _LEAST_RATE), _MOST_RATE)
+            rate = min(max(self._done_us * _S_PER_US / took, self.rate / 2, _LEAST_RATE), _MOST_RATE)
             self.rate += (rate - self.rate) / 2
             self._measured_from, self._done_us = now, 0.0
 

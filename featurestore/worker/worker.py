@@ -146,14 +146,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
         """Have the app answer `request`; return whether the connection may go on."""
         self._count()
+        began = monotonic()
         response = Response(self, send, request)
         if not self.idle_timeout:
             response.close = True
         if not self._logs_access:
-            return self._answer(request, response, send) and self._paced(response)
+            return self._answer(request, response, send) and self._paced(response, began)
         started = datetime.now()  # noqa: DTZ005 - as gunicorn's log wants it
         try:
-            return self._answer(request, response, send) and self._paced(response)
+            return self._answer(request, response, send) and self._paced(response, began)
         finally:
             took: timedelta = datetime.now() - started  # noqa: DTZ005 - likewise
             response.status = response.status or "500"  # the client went before the app had begun to answer
@@ -216,10 +217,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
             return False
         return not response.close
 
-    def _paced(self, response: Response) -> bool:
+    def _paced(self, response: Response, began: float) -> bool:
         """Let a client that was told to come later wait, where there are many of them; return True."""
         if response.status.startswith(_LATER):
-            pause = self._pacer.pause(monotonic())
+            now = monotonic()
+            pause = self._pacer.pause(now, now - began)
             if pause:
                 gevent.sleep(pause)
         return True

@@ -89,7 +89,7 @@ def test_more_is_sent_where_redis_is_far() -> None:
     line = Line()
     line.admit("a", 1, 100.0)
     line.flush()
-    line.reply(took=0.002)
+    line.reply(took=0.00195)
     line.admit("b", 60, 100.0)
     assert len(line.flush()) == (ON_THE_WIRE_US + 2000) / 100
     line.reply(30, took=0.005)  # they have waited for each other
@@ -127,8 +127,8 @@ def test_replies_come_back_in_the_order_of_the_calls() -> None:
 
 def test_what_cannot_be_in_time_is_refused_at_once() -> None:
     line = Line()
-    assert 40 < line.fill("a", 10, 60.0) < 50  # 25 ms, and three times their own 0.6
-    assert re.search(r"take 2[5-9] ms", line.refusal)
+    assert 80 < line.fill("a", 10, 60.0) < 90  # 50 ms, and twice their own 0.6
+    assert re.search(r"take 5[0-2] ms", line.refusal)
 
 
 def test_overload_is_known_before_a_request_is_read() -> None:
@@ -166,10 +166,7 @@ def test_a_giant_does_not_keep_others_out() -> None:
 
 def test_a_few_giants_are_admitted_and_more_are_not() -> None:
     line = Line()
-    for _ in range(4):
-        line.admit("a", 200, 1000.0)
-    with pytest.raises(OverloadedError):
-        line.admit("a", 200, 1000.0)
+    assert line.fill("a", 200, 1000.0) == 3
 
 
 def test_the_rate_is_measured_while_requests_wait() -> None:
@@ -179,7 +176,7 @@ def test_the_rate_is_measured_while_requests_wait() -> None:
         line.flush()
         line.reply(took=0.001)  # twice as long as they were thought to take
     assert line.turns.rate == pytest.approx(0.5, abs=0.05)
-    assert 10 < line.fill("b", 1, 1000.0) < 20  # 25 ms, and three times their own 2
+    assert 20 < line.fill("b", 1, 1000.0) < 30  # 50 ms, and twice their own 2
 
 
 def test_an_idle_connection_tells_nothing_of_the_rate() -> None:
