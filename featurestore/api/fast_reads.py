@@ -32,6 +32,7 @@ from featurestore.store.blocking import FeatureStore
 from featurestore.store.plan import IDS_PER_CALL
 from featurestore.transport.interface import Submitting
 from featurestore.transport.pipeline import Failure, Waiter
+from featurestore.transport.round_trip import RoundTrip
 from featurestore.worker.interface import Answer, FastApp, Respond, StartResponse
 
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -40,9 +41,14 @@ _PREFIX = "/features/"
 _ID_AT = len(_PREFIX)
 _LONGEST_PATH = _ID_AT + MAX_ID_BYTES
 _ROUTE = "/features/{entity_id:path}"
-_MOST_UNDER_WAY = 3
+_UNDER_WAY = 3
 """With so many calls under way, reads wait until one is answered: larger calls cost less for each read."""
 
+_NEAR_S, _APART_S = 0.0002, 0.00005
+"""Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
+are on the road, and to wait for them would cost more than larger calls save."""
+
+_WITH_BODY = frozenset({"POST", "PUT"})
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
 _logger = logging.getLogger("featurestore")
 
@@ -103,9 +109,10 @@ class _Reads:
         began: When the first of them came.
     """
 
-    __slots__ = ("_responds", "began", "ids", "renderer")
+    __slots__ = ("_responds", "began", "ids", "renderer", "sent")
 
     renderer: Renderer
+    sent: float
 
     def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
         self.ids, self._responds, self.began = ids, responds, began
@@ -136,7 +143,8 @@ class GatheredReads(FastReads, FastApp):
 
     The more reads arrive in a turn of the event loop, the less each costs Redis and this process: a single one is a
     get_features, several are one get_features_batch. While a few calls are under way, further reads wait until one of
-    them is answered or given up. So a read takes two time-outs at most, one until it is sent and one for its reply.
+    them is answered or given up. How many a few are follows from how far Redis is. So a read takes two time-outs at
+    most, one until it is sent and one for its reply.
 
     Timeouts are answered here. Every other failure gives the reads back: lost scripts, another schema, a broken
     connection, an impossible reply. Once a second one read is given back on purpose, to check the schema.
@@ -160,9 +168,22 @@ class GatheredReads(FastReads, FastApp):
         super().__init__(store, app, meter)
         self._transport, self._run_soon = transport, run_soon
         self._under_way: set[_Reads] = set()
+        self._round_trip = RoundTrip()
+        self._most_under_way = _UNDER_WAY
         self._ids: list[str] = []
         self._responds: list[Respond] = []
         self._began = 0.0  # when the first of `_ids` came
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request; refuse one that has a body before it is looked at, while big requests would be late."""
+        if environ["REQUEST_METHOD"] in _WITH_BODY:
+            refusal = self._transport.overload()
+            if refusal is not None:
+                status, headers, body = problems.answer_to(refusal)
+                self._refused.add(status, 0.0)
+                start_response(status, headers)
+                return [body]
+        return super().__call__(environ, start_response)
 
     def begin(self, path: str, respond: Respond) -> bool:
         """Begin to answer a plain GET if its path is an entity's; see `FastApp.begin`."""
@@ -185,7 +206,7 @@ class GatheredReads(FastReads, FastApp):
 
     def _send(self) -> None:
         """Send one call for the reads gathered so far."""
-        if not self._ids or (len(self._under_way) >= _MOST_UNDER_WAY and len(self._ids) < IDS_PER_CALL):
+        if not self._ids or (len(self._under_way) >= self._most_under_way and len(self._ids) < IDS_PER_CALL):
             return
         reads = _Reads(self._ids, self._responds, self._began)
         self._ids, self._responds = [], []
@@ -209,11 +230,13 @@ class GatheredReads(FastReads, FastApp):
         else:
             script, encoded = GET_FEATURES_BATCH, selection.calls.many(ids)
         self._under_way.add(reads)
+        reads.sent = perf_counter()
         return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
 
     def _settle(self, reads: _Reads, waiter: Waiter) -> None:
         """Hand out the answers in the call's outcome, and let the next call be sent."""
         self._under_way.discard(reads)
+        self._note_round_trip(reads.sent)
         if self._ids:
             self._run_soon(self._send)
         answers = None
@@ -228,6 +251,12 @@ class GatheredReads(FastReads, FastApp):
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
+
+    def _note_round_trip(self, sent: float) -> None:
+        """Set how many calls may be under way, by the round trip of one that is over."""
+        self._round_trip.note(sent, perf_counter())
+        farther = self._round_trip.least - _NEAR_S
+        self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 
     def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
         """Return the answers in the outcome; None if the reads are to be given back."""

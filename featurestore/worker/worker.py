@@ -24,6 +24,7 @@ from featurestore.worker.capacity import clients_within, limit_of_files, scarcit
 from featurestore.worker.connection import ClientGoneError, Connection
 from featurestore.worker.framing import Framing, Limits
 from featurestore.worker.interface import Answer, Begin, FastApp, Headers
+from featurestore.worker.pacing import Pacer
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request
 from featurestore.worker.responses import Response, head_of, whole
@@ -33,6 +34,7 @@ _MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as the
 _TRIM_EVERY_S = 5.0
 _TELL_EVERY_S = 10.0
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LATER = "503"
 _MOST_FIELDS = 32_768
 _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
@@ -77,6 +79,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.budget = Budget(max(settings.max_buffered_bytes, limits.head + limits.body))
         self._no_room = Tally("no new client can be taken (%d attempts): %s")
         self._turned_away = Tally("%d requests were refused: %s")
+        self._pacer = Pacer()
         self._trimmed = 0.0
         self._fit_clients()
         self.idle_timeout = cfg.keepalive
@@ -147,10 +150,10 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if not self.idle_timeout:
             response.close = True
         if not self._logs_access:
-            return self._answer(request, response, send)
+            return self._answer(request, response, send) and self._paced(response)
         started = datetime.now()  # noqa: DTZ005 - as gunicorn's log wants it
         try:
-            return self._answer(request, response, send)
+            return self._answer(request, response, send) and self._paced(response)
         finally:
             took: timedelta = datetime.now() - started  # noqa: DTZ005 - likewise
             response.status = response.status or "500"  # the client went before the app had begun to answer
@@ -212,6 +215,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 self._fail(request, response, send)
             return False
         return not response.close
+
+    def _paced(self, response: Response) -> bool:
+        """Let a client that was told to come later wait, where there are many of them; return True."""
+        if response.status.startswith(_LATER):
+            pause = self._pacer.pause(monotonic())
+            if pause:
+                gevent.sleep(pause)
+        return True
 
     def _fail(self, request: Request, response: Response, send: Callable[[bytes], None]) -> None:
         """Answer for an app that raised before it had answered."""

@@ -23,9 +23,9 @@ class CountingTransport(SyncTransport):
 
     round_trips = 0
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(self, script: Script, encoded: list[bytes], **options: Any) -> list[Reply | FeatureStoreError]:
         self.round_trips += 1
-        return super().run_many_encoded(script, encoded)
+        return super().run_many_encoded(script, encoded, **options)
 
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         self.round_trips += 1
