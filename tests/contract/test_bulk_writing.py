@@ -10,10 +10,12 @@ from featurestore.ingest.writer import BulkWriter, rows_in_calls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.servers import EVERYDAY, Server, real, wait_until
+from support.ways import asking
 from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, calls_of, empty, expires_at
 
 from featurestore import (
     Definition,
+    FeatureStore,
     UnavailableError,
     UpsertResult,
     WriteRefusedError,
@@ -62,7 +64,10 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
         ids = sorted(store.transport.command("SMEMBERS", "all_users"))
         if event_time is None:  # else it matters whether two calls are of one ms
             names = [each.decode() for each in ids]
-            return (store.get_many(names), store.get_many(names, list(FEATURES))) if names else None
+            if not names:
+                return None
+            with asking(by_layout=False):
+                return store.get_many(names), FeatureStore(store.transport).get_many(names, list(FEATURES))
         fields = [store.transport.command("HGETALL", store.keys.features_of_raw(each)) for each in ids]
         return ids, [dict(zip(each[::2], each[1::2], strict=True)) for each in fields]
 
