@@ -62,7 +62,9 @@ class Link(ABC):
             count: Number of commands.
             allowed: Seconds that the replies may take, if not the time-out.
         """
-        waiter = self.pipeline.submit(encoded, expected, resume, monotonic(), count, allowed)
+        now = monotonic()
+        self.turns.small_at = now
+        waiter = self.pipeline.submit(encoded, expected, resume, now, count, allowed)
         if waiter is not None and (self._sending is IDLE or waiter.deadline < self._timer_at):
             self._arrange(waiter.deadline)
         return waiter

@@ -30,6 +30,10 @@ what is on the road.
 So long a small request may have to wait behind them. It keeps Redis busy while this process does other things.
 """
 
+BESIDE_SMALL_US = 250.0
+"""The same while small requests are sent: the less is ahead of them here and in Redis, the sooner they are answered."""
+
+_LATELY_S = 0.01
 _FARTHEST_S = 0.02
 
 TURN_US = 1000.0
@@ -106,12 +110,14 @@ class Turns:
 
     Attributes:
         waiting: Calls that are not sent yet.
+        small_at: When a small request was last sent; the link sets it.
         rate: How much of Redis's time is worked off in one second of the clock, as measured while requests wait.
         look_at: When to call `expire` next, as its last call found.
     """
 
     def __init__(self, pipeline: Pipeline, timeout: float) -> None:
         self.waiting = 0
+        self.small_at = -inf
         self.rate = 1.0
         self.look_at = inf
         self._pipeline, self._timeout = pipeline, timeout
@@ -182,7 +188,8 @@ class Turns:
             settle: What the waiter of each call resumes, with its request in front.
         """
         queue, pipeline, deadline = self._queue, self._pipeline, inf
-        most = ON_THE_WIRE_US + (self._round_trip / _S_PER_US if self._round_trip <= _FARTHEST_S else 0.0)
+        most = BESIDE_SMALL_US if now - self.small_at < _LATELY_S else ON_THE_WIRE_US
+        most += self._round_trip / _S_PER_US if self._round_trip <= _FARTHEST_S else 0.0
         while queue and self._on_the_wire_us < most:
             request = queue[0]
             if request.unwanted:

@@ -12,7 +12,7 @@ from support.examples import examples
 
 from featurestore.errors import DeadlineExceededError, OverloadedError, UnavailableError
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
-from featurestore.transport.turns import ON_THE_WIRE_US, TURN_US, BigRequest, Turns
+from featurestore.transport.turns import BESIDE_SMALL_US, ON_THE_WIRE_US, TURN_US, BigRequest, Turns
 
 TIMEOUT = 0.05
 
@@ -83,6 +83,15 @@ def test_so_much_is_sent_as_keeps_redis_busy_for_a_moment() -> None:
     assert len(line.flush()) == ON_THE_WIRE_US / 100
     line.reply(3)
     assert line.flush() == [b"a10", b"a11", b"a12"]
+
+
+def test_less_is_sent_while_small_requests_are() -> None:
+    line = Line()
+    line.turns.small_at = 0.0
+    line.admit("a", 30, 50.0)
+    assert len(line.flush()) == BESIDE_SMALL_US / 50
+    line.reply(1, took=1.0)
+    assert len(line.flush()) == (ON_THE_WIRE_US - BESIDE_SMALL_US) / 50 + 1
 
 
 def test_more_is_sent_where_redis_is_far() -> None:
