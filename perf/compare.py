@@ -226,25 +226,27 @@ def report(folder: Path, settings: dict[str, object], runs: list[Run], ceilings:
     lines += [
         f"| redis-benchmark, EVALSHA | uniform | {count} | {rate:,.0f} | | | | | |" for count, rate in ceilings.items()
     ]
-    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    (folder / "table.md").write_text("\n".join([*ratios(runs, ceilings), "", *lines]) + "\n")
     caption = (f"{machine()}, which also runs {settings['redis']} and wrk\n{settings['workers']} workers; "
                f"{settings['date']}, {settings['commit']}")  # fmt: skip
     gets = [run for run in runs if run.kind == "uniform" and run.connections in CONNECTIONS]
     plot(folder, gets, CONNECTIONS, caption)
-    ratios(runs, ceilings)
 
 
-def ratios(runs: list[Run], ceilings: dict[str, float]) -> None:
-    """Print how the server compares."""
+def ratios(runs: list[Run], ceilings: dict[str, float]) -> list[str]:
+    """Return the lines of a table that tells how the server compares, and print them."""
     found = {(run.server, run.kind, run.connections): run for run in runs}
+    lines = []
 
     def against(peer: str, kind: str, connections: int, wanted: float | None = None) -> None:
         if (peer, kind, connections) not in found:
             return
         ours, theirs = found["featurestore", kind, connections], found[peer, kind, connections]
-        line = f"{kind} at {connections} connections: {ours.rate / theirs.rate:.2f} of {peer}"
-        line += f"; p99 {ours.p99 / theirs.p99:.3f} of its"
-        print(line + ("" if wanted is None else f"   [wanted: at least {wanted}]"))
+        ratio = ours.rate / theirs.rate
+        verdict = "" if wanted is None else f"at least {wanted}: {'reached' if ratio >= wanted else 'not reached'}"
+        lines.append(
+            f"| {kind} at {connections} connections | {peer} | {ratio:.2f} | {ours.p99 / theirs.p99:.2f} | {verdict} |"
+        )
 
     against("nginx lua", "uniform", 64, 2.0)
     against("nginx constant", "uniform", 64, 0.7)
@@ -253,10 +255,11 @@ def ratios(runs: list[Run], ceilings: dict[str, float]) -> None:
         against(peer, "uniform", 64)
     against("fastapi", "batch", 16)
     if "64" in ceilings:
-        rate = found["featurestore", "uniform", 64].rate
-        print(f"uniform at 64 connections: {rate / ceilings['64']:.2f} of redis-benchmark on the same EVALSHA")
-    one = found["featurestore", "uniform", 1]
-    print(f"uniform at 1 connection: median {one.p50 / 1000:.3f} ms")
+        ratio = found["featurestore", "uniform", 64].rate / ceilings["64"]
+        lines.append(f"| uniform at 64 connections | redis-benchmark, EVALSHA | {ratio:.2f} | | |")
+    head = ["| featurestore | to | requests/s, ratio | p99, ratio | wanted |", "|---|---|---:|---:|---|"]
+    print("\n".join([*head, *lines]))
+    return [*head, *lines]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from compare import fill
 from distance import distance, round_trip_of
+from figures import Figures, add_out
 from servers import Run, feature_store, load, python_of, redis_server
 
 DISTANCES = (0.0, 0.1, 0.5, 1.0, 2.0)
@@ -31,10 +32,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
+    add_out(parser)
     arguments = parser.parse_args()
-    pythons = {str(path.resolve()): python_of(path.resolve()) for path in arguments.checkouts} or {"": sys.executable}
+    if arguments.out is not None:
+        arguments.out = arguments.out.resolve()
+    pythons = {path.resolve().name: python_of(path.resolve()) for path in arguments.checkouts} or {"": sys.executable}
     os.chdir("/")  # or the servers would find what is here first
-    with redis_server() as redis_port:
+    with redis_server() as redis_port, Figures("far", "A Redis that is far", arguments) as figures:
         fill(f"redis://127.0.0.1:{redis_port}/0", arguments.users)
         for away in DISTANCES:
             with contextlib.ExitStack() as stack:
@@ -53,20 +57,22 @@ def main() -> None:
                                 load(name, server, kind, connections, seconds=arguments.seconds, users=arguments.users)
                             )
                     for name, found in runs.items():
-                        tell(name, away, ping, found)
+                        tell(figures, name, away, ping, found)
 
 
-def tell(name: str, away: float, ping: float, runs: list[Run]) -> None:
-    """Print the line of one kind of load."""
+def tell(figures: Figures, name: str, away: float, ping: float, runs: list[Run]) -> None:
+    """Tell the figures of one kind of load."""
     rate, p50, p99 = (statistics.median(column) for column in zip(*((r.rate, r.p50, r.p99) for r in runs), strict=True))
-    kind, connections = runs[0].kind, runs[0].connections
-    line = (f"{away:3.1f} ms away (PING {ping:5.3f} ms)  {kind:7} at {connections:2} connections {rate:8,.0f}/s  "
-            f"p50 {p50 / 1000:6.3f}  p99 {p99 / 1000:7.3f} ms  failed {sum(run.failed for run in runs)}")  # fmt: skip
-    if kind == "uniform":
-        line += f"  p50 is the round trip + {p50 / 1000 - ping:.3f} ms"
-        if (away, kind, connections) == WANTED[:3]:
-            line += f" (wanted: at most {WANTED[3]})"
-    print(line, name, flush=True)
+    kind, connections, failed = runs[0].kind, runs[0].connections, sum(run.failed for run in runs)
+    request = "GET" if kind == "uniform" else "batch of 100"
+    what = f"{away:g} ms away, {request} at {connections} connections{f', {name}' if name else ''}"
+    more = p50 / 1000 - ping
+    figure = (f"{rate:,.0f}/s, p50 {p50 / 1000:.3f} (PING {ping:.3f} + {more:.3f}), p99 {p99 / 1000:.3f} ms"
+              f"{f', {failed} failed' if failed else ''}")  # fmt: skip
+    if (away, kind, connections) == WANTED[:3]:
+        figures.add(what, figure, wanted=f"at most {WANTED[3]} ms more than a PING", reached=more <= WANTED[3])
+    else:
+        figures.add(what, figure)
 
 
 if __name__ == "__main__":
