@@ -52,7 +52,7 @@ class Figures:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None and self._options.out is not None:
             options = ", ".join(f"{name} {value}" for name, value in vars(self._options).items()
-                                if name != "out" and value is not None)  # fmt: skip
+                                if name != "out" and value not in (None, []))  # fmt: skip
             source = (f"By `perf/{self._name}.py` ({options}) at {commit()}, {dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, "
                       f"{machine()}.")  # fmt: skip
             head = [f"# {self._title}", "", source, "", "| what | measured | wanted |", "|---|---|---|"]

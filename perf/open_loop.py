@@ -211,12 +211,13 @@ def seconds_to_normal(answers: dict[str, Answers]) -> float | None:
     end = max(float(each.planned.max()) for name, each in answers.items() if name != PROBE)
     usual = max(2.0, 2 * float(np.median(probe.took[probe.planned < BEFORE_S])))
     normal = 0
-    for start in np.arange(end, float(probe.planned.max()) - _WINDOW_S, _WINDOW_S):
+    for window in range(int((float(probe.planned.max()) - end) / _WINDOW_S)):
+        start = end + window * _WINDOW_S
         within = (probe.planned >= start) & (probe.planned < start + _WINDOW_S)
         fine = (probe.status[within] == 200).all() and np.median(probe.took[within]) <= usual  # noqa: PLR2004
         normal = normal + 1 if fine else 0
         if normal == _NORMAL_WINDOWS:
-            return float(max(0.0, start - end - (_NORMAL_WINDOWS - 1) * _WINDOW_S))
+            return (window + 1 - _NORMAL_WINDOWS) * _WINDOW_S
     return None
 
 

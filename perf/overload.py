@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from checkouts import children
 from compare import fill
 from figures import Figures, add_out
@@ -153,6 +154,8 @@ def far_too_much(setting: Setting) -> None:
         what = "reads and writes" if writes else "reads"
         for name, each in answers.items():
             setting.figures.add(f"{what} at {TIMES} times what can be done: {name}", told(each))
+        lag = np.concatenate([each.lag for each in answers.values()])
+        setting.figures.add(f"the sender of the {what} was late by", percentiles(lag))
         back = seconds_to_normal(answers)
         when = "never" if back is None else f"{back:.1f} s after their end"
         setting.figures.add(f"GETs are as before the {what}", when,

@@ -52,6 +52,20 @@ class _Part(msgspec.Struct):
     us: float
 
 
+class _Encoded(Sequence[bytes]):
+    """The calls of parts, each encoded when it is looked at: many are not sent at once, and some are never sent."""
+
+    def __init__(self, parts: list[_Part]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, index: Any) -> Any:
+        part = self._parts[index]
+        return part.calls.many(part.ids)
+
+
 def read_one(selection: Selection, raw_id: bytes) -> Plan[Reply]:
     """Return the reply of get_features for an id of 1 to 256 bytes; raise an error reply."""
     (reply,) = checked((yield Calls(GET_FEATURES, [selection.calls.one(raw_id)], selection.row_us)))
@@ -131,6 +145,5 @@ def _lacks(reply: Any) -> bool:
 
 def _read(parts: list[_Part], takes: Sequence[Take] | None = None) -> Plan[list[Any]]:
     """Make a call of each part; return the replies, or what `takes` makes of each. Raise the first error among them."""
-    encoded = [part.calls.many(part.ids) for part in parts]
     each_us = sum(part.us for part in parts) / max(1, len(parts))
-    return checked((yield Calls(GET_FEATURES_BATCH, encoded, each_us, takes)))
+    return checked((yield Calls(GET_FEATURES_BATCH, _Encoded(parts), each_us, takes)))

@@ -30,13 +30,13 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         script: What is called.
-        encoded: The calls.
+        encoded: The calls. Each may be encoded when it is looked at, which is when it is sent.
         each_us: About how long each takes of Redis's time (`contract/costs.py`).
         takes: For each call a function of its reply; see `Transport.run_many_encoded`.
     """
 
     script: Script
-    encoded: list[bytes]
+    encoded: Sequence[bytes]
     each_us: float = 0.0
     takes: Sequence[Callable[[Any], Any]] | None = None
 

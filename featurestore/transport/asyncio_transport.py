@@ -64,7 +64,7 @@ class AsyncTransport(Sharing[AsyncioLink]):
     async def run_many_encoded(
         self,
         script: Script,
-        encoded: list[bytes],
+        encoded: Sequence[bytes],
         *,
         each_us: float = 0.0,
         takes: Sequence[Take] | None = None,

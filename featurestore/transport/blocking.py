@@ -79,15 +79,14 @@ class SyncTransport:
     def run_many_encoded(
         self,
         script: Script,
-        encoded: list[bytes],
+        encoded: Sequence[bytes],
         *,
         each_us: float = 0.0,  # noqa: ARG002 - it matters where a connection is shared
         takes: Sequence[Take] | None = None,
     ) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
-        if self._converted:
-            encoded = list(map(self._converted, encoded))
-        return drive(calls_of(script, encoded, takes=takes), self._exchange)
+        calls = list(map(self._converted, encoded)) if self._converted else list(encoded)
+        return drive(calls_of(script, calls, takes=takes), self._exchange)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
@@ -144,7 +143,7 @@ def _exchange_on(
     """Send in one write, then read one reply for each command."""
     time_left(deadline)  # while nothing is sent
     loading = door.load_commands() if exchange.load else []
-    connection.send(b"".join(loading + exchange.encoded))
+    connection.send(b"".join([*loading, *exchange.encoded]))
     try:
         loaded = [connection.read(deadline) for _ in loading]
         replies = [connection.read(deadline) for _ in exchange.encoded]

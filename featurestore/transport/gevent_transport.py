@@ -102,7 +102,7 @@ class GeventTransport(Sharing[GeventLink]):
         return self._link.turns.overload() if self._link else None
 
     def run_many_encoded(
-        self, script: Script, encoded: list[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+        self, script: Script, encoded: Sequence[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
     ) -> Replies:
         """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)

@@ -28,7 +28,7 @@ class Transport(Protocol):
         """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""
 
     def run_many_encoded(
-        self, script: Script, encoded: list[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+        self, script: Script, encoded: Sequence[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
     ) -> Replies:
         """Do what `run_encoded` does for each of `encoded`, and return the replies in their order.
 
@@ -38,7 +38,7 @@ class Transport(Protocol):
 
         Args:
             script: What is called.
-            encoded: The calls.
+            encoded: The calls. Each may be encoded when it is looked at, which is when it is sent.
             each_us: About how long each takes of Redis's time.
             takes: For each call a function of its reply, whose result, or exception, stands in the reply's place. It is
                 called as soon as the reply is there.

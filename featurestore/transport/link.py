@@ -71,7 +71,7 @@ class Link(ABC):
 
     def submit_in_turns(  # noqa: PLR0913, PLR0917 - as in `Turns.admit`
         self,
-        calls: list[bytes],
+        calls: Sequence[bytes],
         answers: Callable[[list[bytes]], Expected],
         each_us: float,
         resume: Callable[[BigRequest], object],

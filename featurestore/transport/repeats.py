@@ -32,7 +32,7 @@ class Exchange(msgspec.Struct, eq=False):
         load_error: Set by the sender: why the scripts could not be loaded; None if they were, or were not to be.
     """
 
-    encoded: list[bytes]
+    encoded: Sequence[bytes]
     expected: Expected
     answers: Callable[[list[bytes]], Expected] | None = None
     each_us: float = 0.0
@@ -76,7 +76,7 @@ def drive(
 
 
 def calls_of(
-    script: Script, encoded: list[bytes], each_us: float = 0.0, takes: Sequence[Take] | None = None
+    script: Script, encoded: Sequence[bytes], each_us: float = 0.0, takes: Sequence[Take] | None = None
 ) -> Exchanges:
     """Call a script; repeat calls on a new connection if that is safe, and calls that Redis did not know.
 
@@ -89,6 +89,8 @@ def calls_of(
     if not encoded:
         return []
     answers = script.answers
+    if each_us * len(encoded) <= SMALL_US:
+        encoded = list(encoded)
     exchange = Exchange(encoded, answers(encoded), answers, each_us, takes)
     replies = yield from once_or_twice(exchange, repeatable=not script.writes)
     if not any(isinstance(reply, RedisError) for reply in replies):

@@ -34,7 +34,7 @@ BESIDE_SMALL_US = 250.0
 """The same while small requests are sent: the less is ahead of them here and in Redis, the sooner they are answered."""
 
 _LATELY_S = 0.01
-_FARTHEST_S = 0.02
+_NEAR_S, _FARTHEST_S = 0.0005, 0.02
 
 TURN_US = 1000.0
 """µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
@@ -64,7 +64,7 @@ class BigRequest(msgspec.Struct, eq=False):
     """Calls that are sent a few at a time.
 
     Attributes:
-        calls: The encoded calls.
+        calls: The encoded calls. Each is looked at when it is sent, so that they may be encoded then.
         answers: Returns what may be the replies to calls.
         each_us: About how long each call takes of Redis's time.
         resume: The link calls it with this request once there is an outcome; None once nobody waits.
@@ -77,7 +77,7 @@ class BigRequest(msgspec.Struct, eq=False):
         outcome: `PENDING`, then a `Failure`, or the list of replies.
     """
 
-    calls: list[bytes]
+    calls: Sequence[bytes]
     answers: Callable[[list[bytes]], Expected]
     each_us: float
     resume: Callable[["BigRequest"], object] | None
@@ -130,7 +130,7 @@ class Turns:
 
     def admit(  # noqa: PLR0913, PLR0917 - a request, and what is known of it
         self,
-        calls: list[bytes],
+        calls: Sequence[bytes],
         answers: Callable[[list[bytes]], Expected],
         each_us: float,
         resume: Callable[[BigRequest], object],
@@ -187,9 +187,7 @@ class Turns:
             now: The time.
             settle: What the waiter of each call resumes, with its request in front.
         """
-        queue, pipeline, deadline = self._queue, self._pipeline, inf
-        most = BESIDE_SMALL_US if now - self.small_at < _LATELY_S else ON_THE_WIRE_US
-        most += self._round_trip / _S_PER_US if self._round_trip <= _FARTHEST_S else 0.0
+        queue, pipeline, deadline, most = self._queue, self._pipeline, inf, self._most_on_the_wire(now)
         while queue and self._on_the_wire_us < most:
             request = queue[0]
             if request.unwanted:
@@ -226,6 +224,13 @@ class Turns:
         elif self._measured_from == inf:
             self._measured_from, self._done_us = now, 0.0
         return deadline
+
+    def _most_on_the_wire(self, now: float) -> float:
+        """Return how many µs of Redis's time may be on the wire."""
+        most = BESIDE_SMALL_US if now - self.small_at < _LATELY_S else ON_THE_WIRE_US
+        if _NEAR_S < self._round_trip <= _FARTHEST_S:
+            most += self._round_trip / _S_PER_US
+        return most
 
     def settle(self, request: BigRequest, waiter: Waiter, now: float) -> bool:
         """Take the outcome of a call; return whether the request has one now."""

@@ -143,18 +143,18 @@ class Worker(GeventWorker):  # type: ignore[misc]
             with contextlib.suppress(OSError):
                 client.close()
 
-    def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
-        """Have the app answer `request`; return whether the connection may go on."""
+    def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
+        """Have the app answer `request`; return how many seconds to read nothing, None if the connection ends."""
         self._count()
         began = monotonic()
         response = Response(self, send, request)
         if not self.idle_timeout:
             response.close = True
         if not self._logs_access:
-            return self._answer(request, response, send) and self._paced(response, began)
+            return self._pause(response, began) if self._answer(request, response, send) else None
         started = datetime.now()  # noqa: DTZ005 - as gunicorn's log wants it
         try:
-            return self._answer(request, response, send) and self._paced(response, began)
+            return self._pause(response, began) if self._answer(request, response, send) else None
         finally:
             took: timedelta = datetime.now() - started  # noqa: DTZ005 - likewise
             response.status = response.status or "500"  # the client went before the app had begun to answer
@@ -217,14 +217,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
             return False
         return not response.close
 
-    def _paced(self, response: Response, began: float) -> bool:
-        """Let a client that was told to come later wait, where there are many of them; return True."""
-        if response.status.startswith(_LATER):
-            now = monotonic()
-            pause = self._pacer.pause(now, now - began)
-            if pause:
-                gevent.sleep(pause)
-        return True
+    def _pause(self, response: Response, began: float) -> float:
+        """Return how many seconds a client waits that was told to come later, where there are many of them."""
+        if not response.status.startswith(_LATER):
+            return 0.0
+        now = monotonic()
+        return self._pacer.pause(now, now - began)
 
     def _fail(self, request: Request, response: Response, send: Callable[[bytes], None]) -> None:
         """Answer for an app that raised before it had answered."""

@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -142,7 +142,9 @@ class Noting(SyncTransport):
 
     calls: list[tuple[str, int]]
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes], **options: Any) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(
+        self, script: Script, encoded: Sequence[bytes], **options: Any
+    ) -> list[Reply | FeatureStoreError]:
         """Note the script, and how many calls leave together."""
         self.calls.append((script.name, len(encoded)))
         return super().run_many_encoded(script, encoded, **options)

@@ -170,7 +170,7 @@ class FakeTransport:
     def run_many_encoded(
         self,
         script: Script,
-        encoded: list[bytes],
+        encoded: Sequence[bytes],
         *,
         each_us: float = 0.0,  # noqa: ARG002 - nothing is sent
         takes: Sequence[Take] | None = None,
