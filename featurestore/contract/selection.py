@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from featurestore.contract.columns import ColumnReader
 from featurestore.contract.json_rows import Renderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.errors import UndeclaredFeatureError
@@ -44,6 +45,7 @@ class Selection:
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
             features' own names.
         renderer: Turns replies into JSON; the id is called `id_name` there.
+        columns: Turns replies into columns.
         calls: Makes the calls; set by the store, which knows the keys.
     """
 
@@ -52,6 +54,7 @@ class Selection:
         "_one",
         "_rows",
         "calls",
+        "columns",
         "names",
         "renderer",
         "types",
@@ -84,6 +87,8 @@ class Selection:
         self.renderer = Renderer(
             self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, id_name, self._head
         )
+        kinds = _rendered_types(types)
+        self.columns = ColumnReader(kinds, self.decode_many, kinds, len(kinds), None, self._head)
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from featurestore.contract.arguments import (
     plain_values,
     status_with,
 )
+from featurestore.contract.columns import Table
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
@@ -115,6 +116,15 @@ class ReadPlans(Catalog):
         def read(selection: Selection) -> Plan[bytes]:
             replies = yield from batches(batch_calls(selection.calls, entity_ids))
             return selection.renderer.many(entity_ids, replies)
+
+        return self._read(features, read, GET_FEATURES_BATCH.name)
+
+    def fetch_columns(self, entity_ids: list[str], features: Sequence[str] | None) -> Plan[tuple[Selection, Table]]:
+        """Return a selection, which names the columns, and the columns with a row for each id."""
+
+        def read(selection: Selection) -> Plan[tuple[Selection, Table]]:
+            replies = yield from batches(batch_calls(selection.calls, entity_ids))
+            return selection, selection.columns.read(len(entity_ids), replies)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
 
