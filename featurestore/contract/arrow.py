@@ -104,7 +104,7 @@ def read_batch(stream: bytes) -> Any:
     """
     pa = library()
     try:
-        reader = pa.ipc.open_stream(stream, options=_reading())
+        reader = pa.ipc.open_stream(stream, options=reading())
         batch = reader.read_next_batch()
     except (OSError, StopIteration, NotImplementedError) as error:
         raise ValueError(f"no stream of Arrow: {error}") from error
@@ -112,5 +112,6 @@ def read_batch(stream: bytes) -> Any:
 
 
 @cache
-def _reading() -> Any:
+def reading() -> Any:
+    """Return how streams are read: by this thread alone, since a worker is one process among others."""
     return library().ipc.IpcReadOptions(use_threads=False)
