@@ -9,6 +9,7 @@ import msgspec
 
 from featurestore.clients.plain import numbers_body, row_body
 from featurestore.clients.responses import Response, check, tells_of_no_such_entity
+from featurestore.contract import arrow
 from featurestore.contract.arguments import (
     EventTime,
     Rows,
@@ -57,6 +58,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
         read: From the response to the call's result; raises the exception that an error status stands for.
         body: The request's body, where it has one.
         media_type: The body's type.
+        accept: What the response may be, where that is not JSON alone.
         repeats: Whether it may be sent again after its connection broke. A read may. A write may have taken place.
         known: The result, where it is known without a request.
     """
@@ -66,6 +68,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
     read: Callable[[Response], T]
     body: bytes | None = None
     media_type: str = _JSON
+    accept: str | None = None
     repeats: bool = False
     known: Any = None
 
@@ -76,8 +79,9 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that describe the body."""
-        return {} if self.body is None else {"content-type": self.media_type}
+        """The headers that describe the body, and what is accepted."""
+        headers = {} if self.body is None else {"content-type": self.media_type}
+        return headers if self.accept is None else {**headers, "accept": self.accept}
 
 
 class _Entity(msgspec.Struct):
@@ -216,10 +220,12 @@ def get_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> E
 
     def read(response: Response) -> FeatureTable:
         check(response)
+        if _is_arrow(response):
+            return _columns(response, ids)
         return FeatureTable.of(ids, [row.features for row in response.decode(_entities)], names)
 
     known = None if ids else FeatureTable.of((), (), names)
-    return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=known)
+    return Exchange("POST", *_batch(ids, wanted, entity, read), accept=_of_tables(), repeats=True, known=known)
 
 
 def describe_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> Exchange[list[Description | None]]:
@@ -243,6 +249,8 @@ def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
 
     def read(response: Response) -> FeatureTable:
         check(response)
+        if _is_arrow(response):
+            return _columns(response, labels)
         table = response.decode(_table)
         try:
             return FeatureTable(labels, [dict(zip(table.names, row, strict=True)) for row in table.rows], table.names)
@@ -251,7 +259,24 @@ def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
 
     body = _encode({"rows": plain_rows, **wanted.body()})
     known = None if plain_rows else FeatureTable((), (), names or ())
-    return Exchange("POST", "/features/query", read, body, repeats=True, known=known)
+    return Exchange("POST", "/features/query", read, body, accept=_of_tables(), repeats=True, known=known)
+
+
+def _of_tables() -> str | None:
+    """Return what answers that are tables may be: columns if pyarrow is there, else JSON. A server may lack it, too."""
+    return f"{arrow.MEDIA_ARROW}, {_JSON};q=0.5" if arrow.is_usable() else None
+
+
+def _is_arrow(response: Response) -> bool:
+    return response.media_type.partition(";")[0].strip().lower() == arrow.MEDIA_ARROW
+
+
+def _columns(response: Response, ids: list[str]) -> FeatureTable:
+    """Return the table in a response of Arrow."""
+    try:
+        return FeatureTable.of_arrow(ids, arrow.read_batch(response.body))
+    except (ValueError, BadArgumentsError) as error:
+        raise response.unforeseen(error) from error
 
 
 def _batch(

@@ -36,6 +36,16 @@ def is_there() -> bool:
 
 
 @cache
+def is_usable() -> bool:
+    """Return whether pyarrow can be imported; it is then."""
+    try:
+        library()
+    except (ImportError, ConfigurationError):
+        return False
+    return True
+
+
+@cache
 def library() -> Any:
     """Return the module `pyarrow`.
 
@@ -59,6 +69,7 @@ def type_of(kind: str) -> Any:
     return pa.timestamp("ms", "UTC") if kind == TIME_KIND else types[kind]()
 
 
+@lru_cache(maxsize=1024)
 def kind_of(kind: Any) -> str | None:
     """Return the feature's type whose values have this type of pyarrow's; None if no feature's have."""
     pa = library()
