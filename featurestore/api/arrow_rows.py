@@ -138,12 +138,12 @@ def _values(pa: Any, column: Any) -> list[Any]:
         return [None if time is None else time * unit // _NS["ms"] for time in times]
     if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
         return list(column.to_pylist())
-    numbers, size = column.values, 4 * kind.list_size
-    if numbers.null_count or numbers.offset or column.offset or not size:
+    numbers, size = column.flatten(), 4 * kind.list_size  # those of the rows that have a vector
+    if numbers.null_count or not size:
         return list(column.to_pylist())
-    data = bytes(numbers.buffers()[1] or b"")
-    present = column.is_valid().to_pylist()
-    return [data[place * size : (place + 1) * size] if there else None for place, there in enumerate(present)]
+    data = memoryview(numbers.buffers()[1] or b"")[4 * numbers.offset :]
+    vectors = (bytes(data[start : start + size]) for start in range(0, 4 * len(numbers), size))
+    return [next(vectors) if there else None for there in column.is_valid().to_pylist()]
 
 
 def _unprocessable(description: str) -> falcon.HTTPUnprocessableEntity:

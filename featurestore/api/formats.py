@@ -78,7 +78,7 @@ def accepts_json(accept: str | None) -> bool:
 def _best(accept: str, offered: tuple[Format, ...]) -> Format | None:
     """Return the format that is accepted most; JSON if the field is malformed, as if it were not there."""
     try:
-        name = mediatypes.best_match([each.media_type for each in offered], accept)
+        name = mediatypes.best_match([each.media_type for each in offered], accept.lower())
     except ValueError:
         return JSON
     return next((each for each in offered if each.media_type == name), None)

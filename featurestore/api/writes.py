@@ -177,7 +177,9 @@ class Ingest:
             raise falcon.HTTPUnprocessableEntity(description=f"mode is newest or overwrite, not {mode}")
         names = id_names(store, self._store)
         if media_type_of(req) == arrow.MEDIA_ARROW:
-            table = read_rows(read_body(req, self._max_body_bytes), (*names, "id"), self._max_body_bytes)
+            table = read_rows(
+                read_body(req, self._max_body_bytes), list(dict.fromkeys((*names, "id"))), self._max_body_bytes
+            )
             result = store.upsert_table(table.columns, table.rows, overwrite=mode == "overwrite")
             self._answer(resp, range(1, len(table.rows) + 1), result, {})
             return

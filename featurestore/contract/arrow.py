@@ -111,13 +111,13 @@ def read_batch(stream: bytes) -> Any:
     """Return the record batch in a stream of one, over the same memory.
 
     Raises:
-        ValueError: It is no such stream. pyarrow's exceptions are ValueErrors, but for OSError, which becomes one.
+        ValueError: It is no such stream.
     """
     pa = library()
     try:
-        reader = pa.ipc.open_stream(stream, options=reading())
-        batch = reader.read_next_batch()
-    except (OSError, StopIteration, NotImplementedError) as error:
+        batch = pa.ipc.open_stream(stream, options=reading()).read_next_batch()
+        batch.validate()
+    except (pa.ArrowException, OSError, StopIteration) as error:
         raise ValueError(f"no stream of Arrow: {error}") from error
     return batch
 
