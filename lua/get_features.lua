@@ -8,23 +8,29 @@ KEYS[3]  hash      the entity's features; its key carries the id
 ARGV[1]  id        the entity's id, as it stands in the set
 ARGV[2…] names     the features wanted; none: those of the packed row, which are all declared ones in declared order
                    but vectors that are not `always`; a layout: the same, as it is stored by that layout, else made if
-                   the schema still has that.
+                   the schema still has that; a layout and behind it names: both, if the schema still has that layout.
+                   The names need not be of the row: vectors, say.
                    Options, before or among them: ?service=NAME, the features that the schema lists under that name;
-                   ?max_age=MS, values older than that are nil; ?metadata, see the reply. ?current in front of a layout
-                   makes sure that no schema with another one is stored, also where a row of it is
+                   ?max_age=MS, values older than that are nil; ?metadata, see the reply; ?most=N, as for
+                   get_features_batch, changes nothing here. ?current in front of a layout makes sure that no schema
+                   with another one is stored, also where a row of it is
 
 Reply    nil when the id is unknown, has expired or has no hash; else one msgpack array aligned with the names. A
          feature that is missing or too old, or whose stored text is not of its type, is nil. A float is a msgpack
          float, or an int where it is whole and fits 32 bits; a vector is 4 bytes a number, little-endian.
          Where the caller did not name the features, 8 bytes before the array tell what it is aligned with: the layout,
          or the service's digest.
-         With ?metadata, an array of 5: that array; the event time in ms; its age in ms by Redis's clock; a string
+         With a layout and names, an array of 2: the row, behind its layout; a msgpack array aligned with the names.
+         With ?metadata, an array of 5: the row; the event time in ms; its age in ms by Redis's clock; a string
          with a letter for each feature: P present, M missing, D default, S stale; an array of the features' event
-         times. What is not known is nil.
+         times. What is not known is nil. With a layout and names, of 6: letters and times are those of the row's
+         features, then of those named, whose msgpack array is the sixth.
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
          another type).
 Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schema; all features by layout cost a
-         SISMEMBER and one HGET, if the entity has a packed row of that layout.
+         SISMEMBER and one HGET, if the entity has a packed row of that layout. Names behind a layout add what they cost
+         alone. ?metadata, ?max_age and a row past its time are told by the packed row too; fields are fetched for
+         windows, and where the row does not tell: for ?metadata, what is like its default, and nil that may be stale.
 ]]
 local function get_features(KEYS, ARGV)
   -- @include bytes
@@ -71,9 +77,13 @@ local function get_features(KEYS, ARGV)
     if found then return asked .. found end
   end
   -- @include wanted
-  -- A read by layout gets here with the schema's own layout only: read_wanted refuses any other.
-  local selection, failure = read_wanted(KEYS[2], { unpack(ARGV, 2) })
+  -- A read by layout alone gets here with the schema's own layout only: read_wanted refuses any other.
+  local wanted, failure = read_wanted(KEYS[2], { unpack(ARGV, 2) })
   if failure then return failure end
+  if wanted.row_layout then
+    -- @include row_answer
+    return answer_by_layout(KEYS[3], wanted) or false
+  end
   -- @include answer
-  return answer_of(KEYS[3], selection) or false
+  return answer_by_names(KEYS[3], wanted) or false
 end

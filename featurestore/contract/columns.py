@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from featurestore.contract.json_rows import Rows
 from featurestore.schema.types import Row, vector_length
 
 filler_type: Callable[..., Any] | None
@@ -67,28 +68,18 @@ class ColumnReader:
     what is wrong with it.
 
     Args:
-        kinds: The columns' types, as of `shown_kind`.
-        decode_many: From a reply of get_features_batch to rows, None for an unknown id.
-        row_kinds: The types of all values in a reply's row.
-        row_count: How many of these are in its first array.
-        picks: For each column its position among them; None where the columns are the values, in order.
-        head: How many bytes are in front of a row that stands alone.
+        selection: The features, and how their values are found in replies.
     """
 
     __slots__ = ("_decode_many", "_filler", "kinds")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - a selection's parts
-        self,
-        kinds: Sequence[str],
-        decode_many: Callable[[Any], list[Row | None]],
-        row_kinds: Sequence[str],
-        row_count: int,
-        picks: tuple[int, ...] | None,
-        head: int,
-    ) -> None:
-        self.kinds = list(kinds)
-        self._decode_many = decode_many
-        self._filler = filler_type(tuple(row_kinds), picks, head, row_count) if filler_type and kinds else None
+    def __init__(self, selection: Rows) -> None:
+        self._decode_many = selection.decode_many
+        types, picks = selection.row_types, selection.picks
+        self.kinds = list(types) if picks is None else [types[pick] for pick in picks]
+        self._filler = None
+        if filler_type is not None and selection.names:
+            self._filler = filler_type(types, picks, selection.head, selection.row_count)
 
     def read(self, rows: int, replies: list[Any]) -> Table:
         """Return the columns of the replies that cover so many ids, in order.

@@ -1,7 +1,7 @@
 """From replies of the read scripts to the JSON of a response: by the C extension, or by msgspec where it is missing."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +19,9 @@ else:
 
 _TRANSCODED = ("float", "int", "bool", "string", "float32[")
 
+StoredRow = bytes | list[bytes]
+"""A row that stands alone; with features outside of it, their array stands behind it."""
+
 encode = msgspec.json.Encoder().encode
 """Any value to JSON."""
 
@@ -28,6 +31,25 @@ def entity_type(id_name: str) -> Any:
     return msgspec.defstruct("Entity", [("entity_id", str), ("features", Any)], rename={"entity_id": id_name}, gc=False)
 
 
+class Rows(Protocol):
+    """What a renderer wants of a selection, which has the meaning of each."""
+
+    names: tuple[str, ...]
+    head: int
+    row_types: tuple[str, ...]
+    row_count: int
+    picks: tuple[int, ...] | None
+
+    def decode(self, reply: Any) -> Any:
+        """Return the row in a reply of get_features."""
+
+    def decode_many(self, reply: Any) -> list[Any]:
+        """Return the rows in a reply of get_features_batch, None for an unknown id."""
+
+    def encodable(self, row: Any) -> Any:
+        """Return what encodes to the object of the features."""
+
+
 class Renderer:
     """Makes JSON of the replies for one selection of features.
 
@@ -35,34 +57,24 @@ class Renderer:
     what is wrong with it.
 
     Args:
-        names: The features.
-        types: Their types.
-        decode: From a reply of get_features to a row.
-        decode_many: From a reply of get_features_batch to rows, None for an unknown id.
-        encodable: From a row to what encodes to the object of the features.
+        selection: The features, and how their values are found in replies.
         id_name: What responses call an entity's id.
-        head: How many bytes are in front of a row that stands alone.
     """
 
     __slots__ = ("_decode", "_decode_many", "_encodable", "_entity", "_transcoder")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - a selection's parts
-        self,
-        names: Sequence[str],
-        types: Sequence[str],
-        decode: Callable[[bytes], Any],
-        decode_many: Callable[[Any], Any],
-        encodable: Callable[[Any], Any],
-        id_name: str,
-        head: int = 0,
-    ) -> None:
-        self._decode, self._decode_many, self._encodable = decode, decode_many, encodable
+    def __init__(self, selection: "Rows", id_name: str) -> None:
+        self._decode, self._decode_many = selection.decode, selection.decode_many
+        self._encodable = selection.encodable
         self._entity = entity_type(id_name)
         self._transcoder = None
-        if transcoder_type is not None and types and all(kind.startswith(_TRANSCODED) for kind in types):
-            self._transcoder = transcoder_type(names, types, id_name, head)
+        types = selection.row_types
+        if transcoder_type is not None and selection.names and all(kind.startswith(_TRANSCODED) for kind in types):
+            self._transcoder = transcoder_type(
+                selection.names, types, id_name, selection.head, selection.row_count, selection.picks
+            )
 
-    def one(self, entity_id: str, reply: bytes) -> bytes:
+    def one(self, entity_id: str, reply: StoredRow) -> bytes:
         """Return an entity's JSON from the reply of get_features.
 
         Raises:
@@ -77,7 +89,7 @@ class Renderer:
                 return written
         return encode(self._entity(entity_id, self._encodable(self._decode(reply))))
 
-    def each(self, entity_ids: list[str], rows: list[bytes | None]) -> list[bytes | None]:
+    def each(self, entity_ids: list[str], rows: Sequence[StoredRow | None]) -> list[bytes | None]:
         """Return each entity's JSON from rows that stand alone, None where there is none; errors as in `one`."""
         if self._transcoder is not None:
             try:

@@ -9,6 +9,8 @@ from featurestore.keys import Keys
 
 _MARK = b"\xff"  # which no name has: it is not UTF-8
 
+_MOST_OPTIONS = 16
+
 encode_ids_quickly: Callable[[list[str], bytes, bytes], tuple[bytes, bytes]] | None
 """The extension's `encode_ids`; None if the extension was not built."""
 
@@ -41,16 +43,35 @@ class ReadCalls:
     Args:
         keys: The entity's keys.
         words: The features as the scripts take them.
+        before: Options in front of them.
+        before_many: Further options, between those two, of get_features_batch alone.
     """
 
-    __slots__ = ("_around_id", "_batch_frames", "_frames", "_keys", "_words")
+    __slots__ = ("_around_id", "_batch_frames", "_batch_words", "_frames", "_keys", "_parts", "_with", "_words")
 
-    def __init__(self, keys: Keys, words: Sequence[Word]) -> None:
-        self._keys, self._words = keys, words
-        before, after = keys.features_of_raw(_MARK).split(_MARK)
-        self._around_id = before, after
+    def __init__(
+        self, keys: Keys, words: Sequence[Word], *, before: Sequence[Word] = (), before_many: Sequence[Word] = ()
+    ) -> None:
+        self._keys, self._parts = keys, (words, before_many)
+        self._words, self._batch_words = (*before, *words), (*before, *before_many, *words)
+        head, tail = keys.features_of_raw(_MARK).split(_MARK)
+        self._around_id = head, tail
         self._frames: dict[int, tuple[bytes, bytes, bytes]] = {}
         self._batch_frames: dict[int, tuple[bytes, bytes]] = {}
+        self._with: dict[tuple[Word, ...], ReadCalls] = {}
+
+    def with_options(self, options: tuple[Word, ...]) -> "ReadCalls":
+        """Return what makes the same calls with these options in front of the words; the last few are kept."""
+        if not options:
+            return self
+        calls = self._with.get(options)
+        if calls is None:
+            words, before_many = self._parts
+            calls = ReadCalls(self._keys, words, before=options, before_many=before_many)
+            if len(self._with) >= _MOST_OPTIONS:
+                self._with.clear()
+            self._with[options] = calls
+        return calls
 
     def one(self, raw_id: bytes) -> bytes:
         """Return the call of get_features for an id of 1 to 256 bytes."""
@@ -76,7 +97,7 @@ class ReadCalls:
 
     def _make_batch_frame(self, count: int) -> tuple[bytes, bytes]:
         """Return, and cache, the two fixed pieces of a call for `count` ids: before the keys, and before the ids."""
-        words = (len(self._words), *self._words)
+        words = (len(self._batch_words), *self._batch_words)
         marks = (_MARK,) * count
         call = encode_call(GET_FEATURES_BATCH, (self._keys.members, self._keys.schema, *marks), (*words, *marks))
         run = b"$1\r\n\xff\r\n" * count

@@ -17,6 +17,7 @@ _MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 _ROW = re.compile(rb"(?:.{8})?[\x90-\x9f\xdc\xdd]", re.DOTALL)  # by layout, its 8 bytes stand in front
 _TEXTS = frozenset({bytes, type(None)})
 _PLAIN = frozenset({bytes, int, type(None), list})
+_MOST = b"\r\n?most="
 HEAD_BYTES = 128
 """An EVALSHA's words up to the number of its keys take fewer."""
 
@@ -78,18 +79,29 @@ def any_plain(reply: Any, _encoded: bytes = b"") -> bool:
 
 
 def a_row(reply: Any, _encoded: bytes) -> bool:
-    """Take a msgpack array, with or without a layout in front, such a row with its age, or nil."""
-    return reply is None or (type(reply) is bytes and _ROW.match(reply) is not None) or _is_aged(reply)
+    """Take a msgpack array, with or without a layout in front, such a row with named features or its age, or nil."""
+    return reply is None or (type(reply) is bytes and _is_row(reply)) or _is_named(reply) or _is_aged(reply)
 
 
 def rows(reply: Any, encoded: bytes) -> bool:
-    """Take as many strings or nils, or rows with their age, as the call asks for, or one msgpack array of as many."""
+    """Take as many strings or nils as the call asks for, or rows in an array, or one msgpack array of as many.
+
+    Rows are arrays that have named features or their age beside them. Where the call has `?most`, 0 stands for a row.
+    """
     asked = _keys_of(encoded) - 2
-    if type(reply) is list:
-        return len(reply) == asked and (
-            _TEXTS.issuperset(map(type, reply)) or all(each is None or _is_aged(each) for each in reply)
-        )
-    return type(reply) is bytes and _array_length(reply) == asked
+    if type(reply) is not list:
+        return type(reply) is bytes and _array_length(reply) == asked
+    if len(reply) != asked:
+        return False
+    if _TEXTS.issuperset(map(type, reply)):
+        return True
+    if _MOST in encoded:
+        reply = [each for each in reply if type(each) is not int or each != 0]
+    return (
+        _TEXTS.issuperset(map(type, reply))
+        or all(each is None or _is_named(each) for each in reply)
+        or all(each is None or _is_aged(each) for each in reply)
+    )
 
 
 def outcomes(reply: Any, encoded: bytes) -> bool:
@@ -132,16 +144,29 @@ def a_number(reply: Any, _encoded: bytes) -> bool:
     return type(reply) is int
 
 
+def _is_row(packed: bytes) -> bool:
+    return _ROW.match(packed) is not None
+
+
+def _is_named(row: Any) -> bool:
+    """Return whether it is a row with the array of the features that were named behind its layout."""
+    return type(row) is list and len(row) == 2 and all(type(each) is bytes and _is_row(each) for each in row)  # noqa: PLR2004
+
+
 def _is_aged(row: Any) -> bool:
-    """Return whether it is a row with its event time, its age, a letter a value, and the values' event times."""
-    if type(row) is not list or len(row) != 5:  # noqa: PLR2004
+    """Return whether it is a row with its event time, its age, a letter a value, and the values' event times.
+
+    Behind them stands the array of the features that were named behind a layout.
+    """
+    if type(row) is not list or len(row) not in {5, 6}:
         return False
-    packed, event_time, age_ms, letters, times = row
+    packed, event_time, age_ms, letters, times, *named = row
     return (
         type(packed) is type(letters) is bytes
-        and _ROW.match(packed) is not None
+        and _is_row(packed)
         and type(times) is list
         and all(each is None or type(each) is int for each in (event_time, age_ms, *times))
+        and all(type(each) is bytes and _is_row(each) for each in named)
     )
 
 

@@ -1,19 +1,33 @@
 """Features that are read together: the words that ask for them, and how replies become rows and JSON."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from operator import itemgetter
+from typing import Any, Self
 
 import msgspec
 
 from featurestore.contract.columns import ColumnReader
 from featurestore.contract.json_rows import Renderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
+from featurestore.contract.read_costs import (
+    AGED_ROW_US,
+    AGED_VALUE_US,
+    MADE_AT_ONCE,
+    MOST_MADE,
+    by_layout_is_cheaper,
+    cast_row_us,
+    stored_row_us,
+)
 from featurestore.errors import UndeclaredFeatureError
+from featurestore.keys import Keys
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Status, Value, python_type, vector_length
 from featurestore.schema.values import numbers_of
 
 _STATUSES: Mapping[int, Status] = {ord("P"): "PRESENT", ord("M"): "MISSING", ord("D"): "DEFAULT", ord("S"): "STALE"}
+_MOST_STATUSES = 64
+"""So many strings of letters are kept as statuses."""
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -37,26 +51,62 @@ class Fresh(msgspec.Struct, frozen=True):
 class Selection:
     """Features that are read together, with all that can be prepared once: words, decoders, calls, JSON.
 
+    A reply by names has the features' values, in order. A reply by layout has the whole packed row, of which the
+    features' values are picked here: that costs Redis far less than to fetch and cast each of them. Features outside of
+    the row are named behind the layout; their values are an array of their own.
+
+    Args:
+        names: The features, in the order of every row.
+        types: Their types.
+        words: What is sent to the scripts: the names; or the layout, and behind it the names that are not in the row.
+        id_name: What the id is called in JSON.
+        row: By layout, the features of the packed row with their types, unless the features are just those.
+
     Attributes:
         names: The features, in the order of every row.
         types: Their types.
-        words: The names as the scripts take them.
+        words: What is sent to the scripts.
+        head: How many bytes are in front of a row that stands alone.
+        row_types: The types of all values in a reply: of those in the row, then of those outside of it. A count is an
+            int, a sum a float.
+        row_count: How many of them are in the row.
+        picks: For each feature the position of its value among those; None where they are the features, in order.
+        by_layout: Whether replies have the packed row.
+        row_us: About what a row takes of Redis's time, in µs, where packed rows serve.
+        made_us: The same where they do not.
+        aged_row_us: The same with statuses and times.
         vectors: The positions of vectors. Rows hold them as bytes; `values` and `encodable` convert those.
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
             features' own names.
         renderer: Turns replies into JSON; the id is called `id_name` there.
         columns: Turns replies into columns.
-        calls: Makes the calls; set by the store, which knows the keys.
+        calls: Makes the calls; set by `for_keys`.
+        asks_again: Whether replies may lack rows that would have to be made: a zero stands in their places.
+        checking: The same features by calls that make sure of the schema; None by names, where every call does.
     """
 
     __slots__ = (
-        "_head",
+        "_extra",
+        "_extra_count",
+        "_named",
         "_one",
+        "_pick",
         "_rows",
+        "_statuses",
+        "aged_row_us",
+        "asks_again",
+        "by_layout",
         "calls",
+        "checking",
         "columns",
+        "head",
+        "made_us",
         "names",
+        "picks",
         "renderer",
+        "row_count",
+        "row_types",
+        "row_us",
         "types",
         "vector_type",
         "vectors",
@@ -65,46 +115,107 @@ class Selection:
 
     calls: ReadCalls
 
-    def __init__(self, names: Sequence[str], types: Sequence[str], words: Sequence[str], id_name: str) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        types: Sequence[str],
+        words: Sequence[str],
+        id_name: str,
+        row: Mapping[str, str] | None = None,
+    ) -> None:
         self.names = tuple(names)
         self.types = tuple(types)
         self.words = tuple(words)
+        self.checking: Selection | None = None
         # Asked for by layout, each row comes in a string of its own, behind the layout.
-        last = self.words[-1] if self.words else ""
-        self._head = len(last) if last.startswith("@") else 0
+        layout = next((word for word in self.words if word.startswith("@")), "")
+        self.by_layout, self.head = bool(layout), len(layout)
+        columns = self._set_columns(row)
+        self._set_costs(columns)
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
-        python_types = [python_type(kind) for kind in types]
-        row = tuple.__class_getitem__(tuple(python_types))
-        self._one = msgspec.msgpack.Decoder(row)
-        self._rows = msgspec.msgpack.Decoder(list[row | None])  # type: ignore[valid-type]
+        self._set_decoders(columns)
         fields = [f"feature_{index}" for index in range(len(self.names))]
         self.vector_type = msgspec.defstruct(
             "Features",
-            list(zip(fields, python_types, strict=True)),
+            list(zip(fields, map(python_type, types), strict=True)),
             rename=dict(zip(fields, self.names, strict=True)),
             gc=False,
         )
-        self.renderer = Renderer(
-            self.names, _rendered_types(types), self.decode, self.decode_many, self.encodable, id_name, self._head
-        )
-        kinds = _rendered_types(types)
-        self.columns = ColumnReader(kinds, self.decode_many, kinds, len(kinds), None, self._head)
+        self.renderer = Renderer(self, id_name)
+        self.columns = ColumnReader(self)
+
+    def _set_columns(self, row: Mapping[str, str] | None) -> dict[str, str]:
+        """Find where in a reply the features are; return all of its values' names with their types, in order."""
+        wanted = self.kinds
+        self.picks: tuple[int, ...] | None = None
+        columns = wanted if row is None else {**row, **wanted}
+        if row is not None and tuple(columns) != self.names:
+            places = {name: place for place, name in enumerate(columns)}
+            self.picks = tuple(places[name] for name in self.names)
+        self.row_count = len(columns if row is None else row)
+        self._extra_count = len(columns) - self.row_count
+        self.row_types = tuple(_rendered_type(kind) for kind in columns.values())
+        return columns
+
+    def _set_costs(self, columns: Mapping[str, str]) -> None:
+        self.row_us = (stored_row_us if self.by_layout else cast_row_us)(columns.values())
+        if self._extra_count:
+            self.row_us += cast_row_us(list(columns.values())[self.row_count :])
+        self.asks_again = self.by_layout and self.row_count > MADE_AT_ONCE
+        self.made_us = cast_row_us(columns.values())
+        self.aged_row_us = self.row_us + AGED_ROW_US + len(columns) * AGED_VALUE_US
+
+    def _set_decoders(self, columns: Mapping[str, str]) -> None:
+        # What is not picked is passed over.
+        wanted = {*self.names}
+        kinds = [python_type(kind) if name in wanted else msgspec.Raw for name, kind in columns.items()]
+        row = tuple.__class_getitem__(tuple(kinds[: self.row_count]))
+        self._one = msgspec.msgpack.Decoder(row)
+        self._rows = msgspec.msgpack.Decoder(list[row | None])  # type: ignore[valid-type]
+        self._extra = msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(kinds[self.row_count :])))
+        self._named: msgspec.msgpack.Decoder[Row] | None = None
+        self._pick = None if self.picks is None else _picking(self.picks)
+        self._statuses: dict[bytes, tuple[Status, ...]] = {}
+
+    def for_keys(self, keys: Keys) -> Self:
+        """Prepare the calls for the entity that has these keys; return the selection."""
+        most = (f"?most={MOST_MADE}",) if self.asks_again else ()
+        self.calls = ReadCalls(keys, self.words, before_many=most)
+        if self.by_layout:
+            checking = copy(self)
+            checking.words = ("?current", *self.words)
+            checking.calls = ReadCalls(keys, checking.words, before_many=most)
+            self.checking = checking
+        return self
 
     @property
     def kinds(self) -> dict[str, str]:
         """The types by the features' names."""
         return dict(zip(self.names, self.types, strict=True))
 
-    def decode(self, reply: bytes) -> Row:
+    def decode(self, reply: bytes | list[bytes]) -> Row:
         """Return the row in a reply of get_features.
 
         Raises:
             msgspec.ValidationError: The reply was made under another schema.
         """
-        row: Row = self._one.decode(reply[self._head :] if self._head else reply)
+        stored: Any = reply
+        extra: Row = ()
+        if self._extra_count:
+            if type(reply) is not list or len(reply) != 2:  # noqa: PLR2004 - the row, and what is outside of it
+                raise msgspec.ValidationError("Expected a row and an array behind it")
+            stored, extra = reply[0], self._extra.decode(reply[1])
+        row: Row = self._one.decode(stored[self.head :] if self.head else stored) + extra
+        return row if self._pick is None else self._pick(row)
+
+    def decode_named(self, reply: bytes) -> Row:
+        """Return the row in an array of just the features' values; errors as in `decode`."""
+        if self._named is None:
+            self._named = msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(map(python_type, self.types))))
+        row: Row = self._named.decode(reply)
         return row
 
-    def decode_many(self, reply: bytes | list[bytes | None]) -> list[Row | None]:
+    def decode_many(self, reply: bytes | list[bytes | list[bytes] | None]) -> list[Row | None]:
         """Return the rows in a reply of get_features_batch; None for an unknown id. Errors as in `decode`."""
         if isinstance(reply, list):
             return [None if row is None else self.decode(row) for row in reply]
@@ -113,15 +224,35 @@ class Selection:
 
     def decode_fresh(self, reply: list[Any]) -> list[Fresh | None]:
         """Return the rows with ages in a reply of get_features_batch with `?metadata`; errors as in `decode`."""
-        return [entry and self._fresh_of(*entry) for entry in reply]
+        return [None if entry is None else self._fresh_of(*entry) for entry in reply]
 
-    def _fresh_of(
-        self, packed: bytes, event_time: int | None, age_ms: int | None, letters: bytes, times: list[int | None]
+    def _fresh_of(  # noqa: PLR0913, PLR0917 - what a reply has
+        self,
+        packed: bytes,
+        event_time: int | None,
+        age_ms: int | None,
+        letters: bytes,
+        times: list[int | None],
+        extra: bytes = b"",
     ) -> Fresh:
-        row = self.decode(packed)
-        if not len(letters) == len(times) == len(row) or not _STATUSES.keys() >= set(letters):
-            raise msgspec.ValidationError(f"Expected a status and a time for each of {len(row)} values")
-        return Fresh(row, event_time, age_ms, tuple(_STATUSES[letter] for letter in letters), tuple(times))
+        row = self.decode([packed, extra] if self._extra_count else packed)
+        if not len(letters) == len(times) == len(self.row_types) or not _STATUSES.keys() >= set(letters):
+            raise msgspec.ValidationError(f"Expected a status and a time for each of {len(self.row_types)} values")
+        event_times = tuple(times)
+        if self._pick is not None:
+            event_times = self._pick(event_times)
+        return Fresh(row, event_time, age_ms, self._statuses_of(letters), event_times)
+
+    def _statuses_of(self, letters: bytes) -> tuple[Status, ...]:
+        """Return the features' statuses; few rows have others than the row before."""
+        statuses = self._statuses.get(letters)
+        if statuses is None:
+            wanted = letters if self._pick is None else self._pick(letters)
+            statuses = tuple(_STATUSES[letter] for letter in wanted)
+            if len(self._statuses) >= _MOST_STATUSES:
+                self._statuses.clear()
+            self._statuses[letters] = statuses
+        return statuses
 
     def values(self, row: Row) -> dict[str, Value | None]:
         """Return the row's values by name, vectors as lists of numbers."""
@@ -136,29 +267,41 @@ class Selection:
         return self.vector_type(*row)
 
 
-def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, current: bool = False) -> Selection:
+def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, aged: bool = False) -> Selection:
     """Return the selection of `names`, or of every feature of the packed row.
 
     Args:
         schema: What declares them.
         names: The features.
         id_name: What responses call the id.
-        current: Whether the script checks the schema first, instead of trusting packed rows that match it.
+        aged: Whether statuses and times are wanted too, which cost more for each value of a reply.
 
     Raises:
         UndeclaredFeatureError: A name is not declared.
     """
+    row = schema.row
     if names is None:
-        row = schema.row
-        words = ["?current"] * current + [schema.layout]
-        return Selection(list(row), list(row.values()), words, id_name)
+        return Selection(list(row), list(row.values()), [schema.layout], id_name)
     for name in names:
         if name not in schema.features:
             hint = ": a feature of another entity is asked for by a query" if ":" in name else ""
             raise UndeclaredFeatureError(f"{name} is not declared in the schema{hint}")
-    return Selection(names, [schema.features[name] for name in names], names, id_name)
+    types = [schema.features[name] for name in names]
+    outside = [name for name in names if name not in row]
+    inside = [row[name] for name in names if name in row]
+    if by_layout_is_cheaper(row.values(), inside, aged=aged):
+        return Selection(names, types, [schema.layout, *outside], id_name, row)
+    return Selection(names, types, names, id_name)
 
 
-def _rendered_types(kinds: Sequence[str]) -> list[str]:
-    """Return the types of the values in replies: a count is an int, a sum a float."""
-    return ["int" if kind.startswith("count(") else "float" if kind.startswith("sum(") else kind for kind in kinds]
+def _picking(picks: Sequence[int]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what picks values at these positions, as a tuple."""
+    if len(picks) == 1:
+        (place,) = picks
+        return lambda values: (values[place],)
+    return itemgetter(*picks)
+
+
+def _rendered_type(kind: str) -> str:
+    """Return the type of a feature's values in replies: a count is an int, a sum a float."""
+    return "int" if kind.startswith("count(") else "float" if kind.startswith("sum(") else kind

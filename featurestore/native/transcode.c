@@ -11,16 +11,22 @@ typedef struct {
     PyObject_HEAD
     Py_ssize_t count;   /* features */
     Py_ssize_t head;    /* bytes in front of each row that stands alone */
+    Py_ssize_t *picks;  /* where each feature's value starts (find_all); NULL where a row's values are the features */
+    Py_ssize_t row_count, extra_count; /* with picks: how many values a row has, and the array behind it; 0 for none */
     char *kinds;        /* the first letter of each feature's type; `v` for a vector */
     uint32_t *lengths;  /* how many numbers each vector has */
     size_t room;        /* about how many bytes an entity takes */
-    PyObject **keys;    /* what stands before each value: `{"age":` or `,"age":` */
-    PyObject *opening;  /* `{"user_id":` */
+    PyObject **keys;    /* what stands before each value: `{"age":` or `,"age":`, in a table `[` or `,` */
+    PyObject *opening;  /* `{"user_id":`; NULL for a table, whose rows are lists of values */
+    PyObject *nothing;  /* what an unknown entity has instead of features */
+    char closing;       /* what ends the features */
     PyObject *encode;   /* msgspec.json.encode, for floats of unusual size */
 } Transcoder;
 
 /* Functions that return int return 0, or -1 when the reply does not fit or an exception is set. */
 
+#define USUALLY(condition) __builtin_expect(!!(condition), 1) /* so that all features of a row, as objects, are quick */
+#define FEW 64                      /* so many values of a row are found without memory of their own */
 #define MOST_ROOM ((size_t)1 << 24) /* made at once: unknown entities take far less than their room */
 #define PUT_LITERAL(writer, text) (memcpy((writer)->at, (text), sizeof(text) - 1), (writer)->at += sizeof(text) - 1)
 
@@ -291,61 +297,125 @@ static int transcode_row(Transcoder *self, Reader *reader, Writer *writer)
     }
     if (RESERVE(writer, 1) < 0)
         return -1;
-    *writer->at++ = '}';
+    *writer->at++ = self->closing;
     return 0;
 }
 
 /* Write one entity; its features are null where the reader is at a nil and `may_be_unknown`. */
 static int transcode_entity(Transcoder *self, PyObject *id, Reader *reader, Writer *writer, int may_be_unknown)
 {
-    Py_ssize_t size;
-    const char *text = PyUnicode_AsUTF8AndSize(id, &size);
-    if (text == NULL || put_bytes(writer, self->opening) < 0
-        || put_text(writer, (const unsigned char *)text, (size_t)size) < 0 || RESERVE(writer, 32) < 0)
-        return -1;
-    PUT_LITERAL(writer, ",\"features\":");
+    if (USUALLY(self->opening != NULL)) {
+        Py_ssize_t size;
+        const char *text = PyUnicode_AsUTF8AndSize(id, &size);
+        if (text == NULL || put_bytes(writer, self->opening) < 0
+            || put_text(writer, (const unsigned char *)text, (size_t)size) < 0 || RESERVE(writer, 32) < 0)
+            return -1;
+        PUT_LITERAL(writer, ",\"features\":");
+    }
     if (may_be_unknown && reader->at < reader->end && *reader->at == 0xc0) {
         reader->at++;
-        PUT_LITERAL(writer, "null");
+        if (put_bytes(writer, self->nothing) < 0)
+            return -1;
     } else if (transcode_row(self, reader, writer) < 0)
         return -1;
+    if (!USUALLY(self->opening != NULL))
+        return 0;
     if (RESERVE(writer, 2) < 0)
         return -1;
     *writer->at++ = '}';
     return 0;
 }
 
-/* Start at a row that stands alone, behind what is in front of it; -1 where it is no bytes or too short. */
-static int read_alone(Transcoder *self, PyObject *row, Reader *reader)
+/* Find the values of a row, and of the array behind it; starts[i + 1] is where value i ends, and one start is between
+ * the two arrays.
+ */
+static int find_all(Transcoder *self, Reader *row, Reader *extra, const unsigned char **starts)
 {
+    if (find_values(row, self->row_count, starts) < 0 || row->at != row->end)
+        return -1;
+    starts[self->row_count] = row->at;
+    if (self->extra_count == 0)
+        return 0;
+    starts += self->row_count + 1;
+    if (find_values(extra, self->extra_count, starts) < 0 || extra->at != extra->end)
+        return -1;
+    starts[self->extra_count] = extra->at;
+    return 0;
+}
+
+/* Return the array of the values that are picked of a row and of the array behind it; NULL where it is no such row. */
+static __attribute__((noinline)) PyObject *pick(Transcoder *self, Reader *row, Reader *extra)
+{
+    const unsigned char *few[FEW], **starts = few;
+    Py_ssize_t all = self->row_count + self->extra_count + 2;
+    Writer writer = {NULL, NULL, NULL};
+    if (all > FEW && (starts = PyMem_Malloc((size_t)all * sizeof *starts)) == NULL)
+        return PyErr_NoMemory();
+    int failed = find_all(self, row, extra, starts) < 0;
+    size_t size = 5;
+    for (Py_ssize_t index = 0; !failed && index < self->count; index++)
+        size += (size_t)(starts[self->picks[index] + 1] - starts[self->picks[index]]);
+    if (!failed && !(failed = start(&writer, size))) {
+        *writer.at++ = (char)0xdd;
+        for (int shift = 24; shift >= 0; shift -= 8)
+            *writer.at++ = (char)(self->count >> shift);
+        for (Py_ssize_t index = 0; index < self->count; index++) {
+            const unsigned char *from = starts[self->picks[index]];
+            size = (size_t)(starts[self->picks[index] + 1] - from);
+            memcpy(writer.at, from, size);
+            writer.at += size;
+        }
+    }
+    if (starts != few)
+        PyMem_Free(starts);
+    return writer.bytes;
+}
+
+/* Start at a row that stands alone, behind what is in front of it, or at what is picked of it; -1 where it is none. The
+ * caller lets go of what is `*held` then.
+ */
+static int read_alone(Transcoder *self, PyObject *row, Reader *reader, PyObject **held)
+{
+    Reader extra = {NULL, NULL};
+    if (self->extra_count) {
+        if (!PyList_Check(row) || PyList_GET_SIZE(row) != 2 || !PyBytes_Check(PyList_GET_ITEM(row, 1)))
+            return -1;
+        extra = reader_of(PyList_GET_ITEM(row, 1));
+        row = PyList_GET_ITEM(row, 0);
+    }
     if (!PyBytes_Check(row) || PyBytes_GET_SIZE(row) < self->head)
         return -1;
     *reader = reader_of(row);
     reader->at += self->head;
+    if (USUALLY(self->picks == NULL))
+        return 0;
+    if ((*held = pick(self, reader, &extra)) == NULL)
+        return -1;
+    *reader = reader_of(*held);
     return 0;
+}
+
+/* Return the JSON of the entity whose row stands alone, for which there is `room` at first. */
+static inline __attribute__((always_inline)) PyObject *transcode_alone(Transcoder *self, PyObject *id, PyObject *row,
+                                                                       size_t room)
+{
+    Reader reader;
+    Writer writer;
+    PyObject *held = NULL;
+    if (start(&writer, room) < 0)
+        return NULL;
+    int failed = read_alone(self, row, &reader, &held) < 0 || transcode_entity(self, id, &reader, &writer, 0)
+        || reader.at != reader.end;
+    Py_XDECREF(held);
+    return finish(&writer, failed);
 }
 
 static PyObject *Transcoder_one(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 2 || !PyUnicode_Check(arguments[0]) || !PyBytes_Check(arguments[1]))
+    if (count != 2 || !PyUnicode_Check(arguments[0]) || !(PyBytes_Check(arguments[1]) || PyList_Check(arguments[1])))
         return PyErr_Format(PyExc_TypeError, "one() wants an id and a reply");
-    Reader reader;
-    Writer writer;
-    if (start(&writer, 128 + 32 * (size_t)self->count + 2 * (size_t)PyBytes_GET_SIZE(arguments[1])) < 0)
-        return NULL;
-    int failed = read_alone(self, arguments[1], &reader) < 0 || transcode_entity(self, arguments[0], &reader, &writer, 0);
-    return finish(&writer, failed || reader.at != reader.end);
-}
-
-/* Return the JSON of the entity whose row stands alone. */
-static PyObject *transcode_alone(Transcoder *self, PyObject *id, PyObject *row)
-{
-    Reader reader;
-    Writer writer;
-    if (start(&writer, 128 + self->room) < 0)
-        return NULL;
-    int failed = read_alone(self, row, &reader) < 0 || transcode_entity(self, id, &reader, &writer, 0);
-    return finish(&writer, failed || reader.at != reader.end);
+    size_t size = self->picks == NULL && PyBytes_Check(arguments[1]) ? 2 * (size_t)PyBytes_GET_SIZE(arguments[1]) : 0;
+    return transcode_alone(self, arguments[0], arguments[1], 128 + 32 * (size_t)self->count + (size ? size : self->room));
 }
 
 static PyObject *Transcoder_each(Transcoder *self, PyObject *const *arguments, Py_ssize_t count)
@@ -369,7 +439,7 @@ static PyObject *Transcoder_each(Transcoder *self, PyObject *const *arguments, P
         Py_INCREF(id);
         Py_INCREF(row);
         if (row != Py_None)
-            entity = transcode_alone(self, id, row);
+            entity = transcode_alone(self, id, row, 128 + self->room);
         else
             Py_INCREF(entity);
         Py_DECREF(id);
@@ -406,19 +476,20 @@ static int transcode_part(Transcoder *self, PyObject *ids, Py_ssize_t *position,
     int failed = 0;
     if (PyList_Check(reply)) {
         for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(reply); index++) {
-            PyObject *row = PyList_GET_ITEM(reply, index);
+            PyObject *row = PyList_GET_ITEM(reply, index), *held = NULL;
             Py_INCREF(row);
             if (row == Py_None)
                 reader = (Reader){&nil, &nil + 1};
             else
-                failed = read_alone(self, row, &reader);
+                failed = read_alone(self, row, &reader, &held);
             failed = failed || transcode_next(self, ids, position, &reader, writer, row == Py_None) < 0
                 || reader.at != reader.end;
+            Py_XDECREF(held);
             Py_DECREF(row);
         }
         return failed ? -1 : 0;
     }
-    if (!PyBytes_Check(reply))
+    if (!PyBytes_Check(reply) || self->picks != NULL)
         return -1;
     reader = reader_of(reply);
     if (take_array(&reader, &count) < 0)
@@ -538,7 +609,9 @@ static void Transcoder_dealloc(Transcoder *self)
     PyMem_Free(self->keys);
     PyMem_Free(self->kinds);
     PyMem_Free(self->lengths);
+    PyMem_Free(self->picks);
     Py_XDECREF(self->opening);
+    Py_XDECREF(self->nothing);
     Py_XDECREF(self->encode);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -554,10 +627,68 @@ static uint32_t vector_length(const char *type)
     return strcmp(type, "]") || length > 9999 ? 0 : length;
 }
 
-static int set_features(Transcoder *self, PyObject *names, PyObject *types)
+/* Take where each feature's value is among a reply's `all`, of which `row_count` are in the row. */
+static int set_picks(Transcoder *self, PyObject *picks, Py_ssize_t all, Py_ssize_t row_count)
+{
+    if (picks == Py_None)
+        return 0;
+    if (!PyTuple_Check(picks) || PyTuple_GET_SIZE(picks) != self->count || row_count < 0 || row_count > all) {
+        PyErr_SetString(PyExc_ValueError, "want a tuple with a pick for each name, and how many values a row has");
+        return -1;
+    }
+    if ((self->picks = PyMem_Calloc((size_t)self->count, sizeof *self->picks)) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->row_count = row_count;
+    self->extra_count = all - row_count;
+    for (Py_ssize_t index = 0; index < self->count; index++) {
+        Py_ssize_t place = PyLong_AsSsize_t(PyTuple_GET_ITEM(picks, index));
+        if (place == -1 && PyErr_Occurred())
+            return -1;
+        if (place < 0 || place >= all) {
+            PyErr_Format(PyExc_ValueError, "there is no value %zd among %zd", place, all);
+            return -1;
+        }
+        self->picks[index] = place + (place >= row_count);
+    }
+    return 0;
+}
+
+/* Take a feature's type; an entity of the features takes more room by what such a value may take. */
+static int set_type(Transcoder *self, Py_ssize_t index, PyObject *type)
+{
+    const char *text = PyUnicode_AsUTF8(type);
+    if (text == NULL)
+        return -1;
+    uint32_t length = self->lengths[index] = vector_length(text);
+    if (!length && strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
+        PyErr_Format(PyExc_ValueError, "no type of this transcoder: %R", type);
+        return -1;
+    }
+    self->kinds[index] = length ? 'v' : text[0];
+    self->room += 24 + 12 * (size_t)length;
+    return 0;
+}
+
+/* Make the features null, for an unknown entity: `null`, or a table's row of nulls. */
+static PyObject *nothing_of(Transcoder *self)
+{
+    Writer writer;
+    if (self->opening != NULL)
+        return PyBytes_FromString("null");
+    if (start(&writer, 64) < 0)
+        return NULL;
+    int failed = 0;
+    for (Py_ssize_t index = 0; !failed && index < self->count; index++)
+        failed = put_bytes(&writer, self->keys[index]) < 0 || put(&writer, "null", 4) < 0;
+    return finish(&writer, failed || put(&writer, "]", 1) < 0);
+}
+
+static int set_features(Transcoder *self, PyObject *names, PyObject *types, PyObject *picks, Py_ssize_t row_count)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(names);
-    if (count < 1 || count != PyTuple_GET_SIZE(types)) {
+    if (count < 1 || (picks == Py_None && count != PyTuple_GET_SIZE(types))) {
         PyErr_SetString(PyExc_ValueError, "want a type for each name, and at least one");
         return -1;
     }
@@ -569,34 +700,33 @@ static int set_features(Transcoder *self, PyObject *names, PyObject *types)
         return -1;
     }
     self->count = count;
+    if (set_picks(self, picks, PyTuple_GET_SIZE(types), row_count) < 0)
+        return -1;
     for (Py_ssize_t index = 0; index < count; index++) {
-        PyObject *type = PyTuple_GET_ITEM(types, index);
-        const char *text = PyUnicode_AsUTF8(type);
-        if (text == NULL)
+        Py_ssize_t place = self->picks == NULL ? index : self->picks[index] - (self->picks[index] > row_count);
+        if (set_type(self, index, PyTuple_GET_ITEM(types, place)) < 0)
             return -1;
-        uint32_t length = self->lengths[index] = vector_length(text);
-        if (!length && strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
-            PyErr_Format(PyExc_ValueError, "no type of this transcoder: %R", type);
-            return -1;
-        }
-        self->kinds[index] = length ? 'v' : text[0];
-        self->room += 24 + 12 * (size_t)length;
-        self->keys[index] = key_of(index ? ',' : '{', PyTuple_GET_ITEM(names, index));
+        self->keys[index] = self->opening != NULL ? key_of(index ? ',' : '{', PyTuple_GET_ITEM(names, index))
+            : PyBytes_FromString(index ? "," : "[");
         if (self->keys[index] == NULL)
             return -1;
     }
+    self->closing = self->opening != NULL ? '}' : ']';
     if (self->room > 1 << 17)
         self->room = 1 << 17;
-    return 0;
+    return (self->nothing = nothing_of(self)) == NULL ? -1 : 0;
 }
 
 static PyObject *Transcoder_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *words[] = {"names", "types", "id_name", "head", NULL};
-    PyObject *names, *types, *id_name;
-    Py_ssize_t head = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOU|n", words, &names, &types, &id_name, &head))
+    static char *words[] = {"names", "types", "id_name", "head", "row_count", "picks", NULL};
+    PyObject *names, *types, *id_name, *picks = Py_None;
+    Py_ssize_t head = 0, row_count = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOO|nnO", words, &names, &types, &id_name, &head, &row_count,
+                                     &picks))
         return NULL;
+    if (id_name != Py_None && !PyUnicode_Check(id_name))
+        return PyErr_Format(PyExc_TypeError, "an id's name is text, or None for a table");
     if (head < 0)
         return PyErr_Format(PyExc_ValueError, "there cannot be %zd bytes in front of a row", head);
     Transcoder *self = (Transcoder *)type->tp_alloc(type, 0);
@@ -605,9 +735,9 @@ static PyObject *Transcoder_new(PyTypeObject *type, PyObject *arguments, PyObjec
     self->head = head;
     PyObject *json = PyImport_ImportModule("msgspec.json"), *name_tuple = NULL, *type_tuple = NULL;
     int failed = json == NULL || (self->encode = PyObject_GetAttrString(json, "encode")) == NULL
-        || (self->opening = key_of('{', id_name)) == NULL
+        || (id_name != Py_None && (self->opening = key_of('{', id_name)) == NULL)
         || (name_tuple = PySequence_Tuple(names)) == NULL || (type_tuple = PySequence_Tuple(types)) == NULL
-        || set_features(self, name_tuple, type_tuple) < 0;
+        || set_features(self, name_tuple, type_tuple, picks, row_count) < 0;
     Py_XDECREF(json);
     Py_XDECREF(name_tuple);
     Py_XDECREF(type_tuple);

@@ -7,7 +7,6 @@ from typing import Self
 from featurestore.contract.arguments import (
     plain_name,
 )
-from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.contract.selection import Selection, selection_of
@@ -38,14 +37,15 @@ class Catalog:
     Attributes:
         keys: The entity's keys.
         selections: Names without duplicates → their selection; None → all features of the packed row.
+        aged_selections: The same for reads with statuses and times.
     """
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
         self.selections: dict[tuple[str, ...] | None, Selection] = {}
+        self.aged_selections: dict[tuple[str, ...] | None, Selection] = {}
         self._schema: Schema | None = None
         self._schema_read_at = self._sure_until = 0.0
-        self._checking: Selection | None = None
         self._entities: dict[str, Self] = {}
 
     # Schema
@@ -54,7 +54,7 @@ class Catalog:
         """Read the schema from Redis and use it from now on; raise NoSchemaError if there is none."""
         schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
         if schema != self._schema:
-            self.selections = {}
+            self.selections, self.aged_selections = {}, {}
         self._schema, self._schema_read_at = schema, time.monotonic()
         self._sure_until = self._schema_read_at + _SCHEMA_RECHECK_S
         return schema
@@ -72,6 +72,7 @@ class Catalog:
             if entity != self.keys.entity or not features.keys() <= definition.features.keys():
                 yield from self._check_references(entity, features, definition)
         reply = yield from call(APPLY_SCHEMA, encode_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
+        self._sure_until = 0.0  # so that the next read sees the new rules
         return int(reply)
 
     def _check_members(self, members: str) -> Plan[None]:
@@ -135,31 +136,33 @@ class Catalog:
             schema = yield from self.schema()
         return schema
 
-    def select(self, features: Sequence[str] | None = None) -> Plan[Selection]:
-        """Return the selection of `features`, or of the packed row; ask Redis only if needed."""
+    def select(self, features: Sequence[str] | None = None, *, aged: bool = False) -> Plan[Selection]:
+        """Return the selection of `features`, or of the packed row; ask Redis only if needed.
+
+        Args:
+            features: The names; None for all of the packed row.
+            aged: Whether statuses and times are wanted too.
+        """
         wanted = None if features is None else tuple(dict.fromkeys(features))
-        selection = self.selections.get(wanted)
+        selections = self.aged_selections if aged else self.selections
+        selection = selections.get(wanted)
         if selection is None:
             if wanted == ():
                 raise BadArgumentsError("name at least one feature, or leave the names out for all")
             schema = yield from (self.seen_schema() if wanted is None else self.declaring(wanted))
-            selection = selection_of(schema, wanted, schema.id_name(self.keys.entity))
-            if len(self.selections) >= _MOST_SELECTIONS:
-                self.selections = {}
-            selection.calls = ReadCalls(self.keys, selection.words)
-            self.selections[wanted] = selection
-            if wanted is None:
-                checking = selection_of(schema, None, schema.id_name(self.keys.entity), current=True)
-                checking.calls = ReadCalls(self.keys, checking.words)
-                self._checking = checking
-        elif wanted is None and self.unsure and self._checking is not None:
+            selection = selection_of(schema, wanted, schema.id_name(self.keys.entity), aged=aged).for_keys(self.keys)
+            selections = self.aged_selections if aged else self.selections  # the schema may have been read just now
+            if len(selections) >= _MOST_SELECTIONS:
+                selections.clear()
+            selections[wanted] = selection
+        if selection.checking is not None and self.unsure:
             self._sure_until = time.monotonic() + _SCHEMA_RECHECK_S
-            selection = self._checking
+            selection = selection.checking
         return selection
 
     @property
     def unsure(self) -> bool:
-        """Whether the next read of all features has to check the schema, by `?current`.
+        """Whether the next read by layout has to check the schema, by `?current`.
 
         A packed row can match a schema that has since changed, so one read a second checks.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # those of inner functions would cost 2 us a read
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from featurestore.contract.arguments import (
@@ -13,22 +13,20 @@ from featurestore.contract.arguments import (
     plain_query_rows,
     plain_values,
 )
-from featurestore.contract.read_calls import ReadCalls
-from featurestore.contract.resp import Reply
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.keys import Keys
+from featurestore.store.batches import Batch, read_many
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
-from featurestore.store.reads import ReadPlans, batch_calls, batches
+from featurestore.store.reads import ReadPlans
 from featurestore.store.results import MaxAge
 from featurestore.store.table import FeatureTable
 
 T = TypeVar("T")
 
 
-Selections = list[tuple[Keys, Selection]]
-"""What is read of each entity, with the entity's keys."""
+Selections = list[Selection]
+"""What is read of each entity."""
 
 
 class QueryPlans(ReadPlans):
@@ -77,24 +75,26 @@ class QueryPlans(ReadPlans):
         def read(selections: Selections) -> Plan[QueryTable]:
             return self._query(query, selections)
 
-        return self._read_of(list(query.wanted.items()), read, "a query")
+        return self._read_of(list(query.wanted.items()), read, "a query", aged=bool(query.options))
 
     def _query(self, query: Query, selections: Selections) -> Plan[QueryTable]:
-        parts: list[tuple[str, Selection, int]] = []
-        calls: list[bytes] = []
-        for entity, (keys, selection) in zip(query.wanted, selections, strict=True):
-            read_calls = ReadCalls(keys, (*query.options, *selection.words)) if query.options else selection.calls
-            made = batch_calls(read_calls, query.ids_of(entity))
-            parts.append((entity, selection, len(made)))
-            calls += made
-        replies: Iterator[Reply] = iter((yield from batches(calls)))
+        batches = [
+            Batch(selection, query.ids_of(entity), query.options)
+            for entity, selection in zip(query.wanted, selections, strict=True)
+        ]
+        found = yield from read_many(batches)
         table = QueryTable(query)
-        for entity, selection, count in parts:
-            table.add(entity, selection, [next(replies) for _ in range(count)])
+        for entity, selection, replies in zip(query.wanted, selections, found, strict=True):
+            table.add(entity, selection, replies)
         return table
 
     def _read_of(
-        self, wanted: Sequence[tuple[str, Sequence[str]]], read: Callable[[Selections], Plan[T]], what: str
+        self,
+        wanted: Sequence[tuple[str, Sequence[str]]],
+        read: Callable[[Selections], Plan[T]],
+        what: str,
+        *,
+        aged: bool,
     ) -> Plan[T]:
         """Read features of several entities; read all their schemas again if one is outdated."""
 
@@ -102,7 +102,7 @@ class QueryPlans(ReadPlans):
             selections: Selections = []
             for entity, features in wanted:
                 plans = yield from self._entity(entity)
-                selections.append((plans.keys, (yield from plans.select(features))))
+                selections.append((yield from plans.select(features, aged=aged)))
             return selections
 
         def refresh() -> Plan[None]:
@@ -124,19 +124,13 @@ class QueryPlans(ReadPlans):
         """Return what `fetch_fresh` does for each entity's name, ids and features, in one round trip."""
 
         def read(selections: Selections) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
-            return self._fresh_of([ids for _, ids, _ in wanted], selections)
+            batches = [
+                Batch(selection, ids, ("?metadata",)) for (_, ids, _), selection in zip(wanted, selections, strict=True)
+            ]
+            found = yield from read_many(batches)
+            return [
+                (selection, [entry for reply in replies for entry in selection.decode_fresh(reply)])
+                for selection, replies in zip(selections, found, strict=True)
+            ]
 
-        return self._read_of([(entity, features) for entity, _, features in wanted], read, "a read")
-
-    def _fresh_of(
-        self, ids_of_each: Sequence[Sequence[str]], selections: Selections
-    ) -> Plan[list[tuple[Selection, list[Fresh | None]]]]:
-        made = [
-            batch_calls(ReadCalls(keys, ("?metadata", *selection.words)), ids)
-            for ids, (keys, selection) in zip(ids_of_each, selections, strict=True)
-        ]
-        replies: Iterator[Reply] = iter((yield from batches([call for calls in made for call in calls])))
-        return [
-            (selection, [entry for _ in calls for entry in selection.decode_fresh(next(replies))])
-            for (_, selection), calls in zip(selections, made, strict=True)
-        ]
+        return self._read_of([(entity, features) for entity, _, features in wanted], read, "a read", aged=True)

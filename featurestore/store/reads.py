@@ -16,14 +16,13 @@ from featurestore.contract.arguments import (
     status_with,
 )
 from featurestore.contract.columns import Table
-from featurestore.contract.read_calls import ReadCalls
-from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.words import encode_id
 from featurestore.schema.types import Row, Value
+from featurestore.store.batches import Batch, read_many, read_one
 from featurestore.store.catalog import Catalog
-from featurestore.store.plan import IDS_PER_CALL, Calls, Plan, call, checked, with_current_schema
+from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.results import Description, MaxAge
 
 T = TypeVar("T")
@@ -105,7 +104,7 @@ class ReadPlans(Catalog):
         raw_id = encode_id(entity_id)
 
         def read(selection: Selection) -> Plan[bytes | None]:
-            reply = yield from call(GET_FEATURES, selection.calls.one(raw_id))
+            reply = yield from read_one(selection, raw_id)
             return None if reply is None else selection.renderer.one(entity_id, reply)
 
         return self._read(features, read, GET_FEATURES.name)
@@ -114,7 +113,7 @@ class ReadPlans(Catalog):
         """Return a JSON list with the id and features of each id; null features for an unknown one."""
 
         def read(selection: Selection) -> Plan[bytes]:
-            replies = yield from batches(batch_calls(selection.calls, entity_ids))
+            (replies,) = yield from read_many([Batch(selection, entity_ids)])
             return selection.renderer.many(entity_ids, replies)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
@@ -123,7 +122,7 @@ class ReadPlans(Catalog):
         """Return a selection, which names the columns, and the columns with a row for each id."""
 
         def read(selection: Selection) -> Plan[tuple[Selection, Table]]:
-            replies = yield from batches(batch_calls(selection.calls, entity_ids))
+            (replies,) = yield from read_many([Batch(selection, entity_ids)])
             return selection, selection.columns.read(len(entity_ids), replies)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
@@ -133,7 +132,7 @@ class ReadPlans(Catalog):
         raw_id = encode_id(entity_id)
 
         def read(selection: Selection) -> Plan[tuple[Selection, Row | None]]:
-            reply = yield from call(GET_FEATURES, selection.calls.one(raw_id))
+            reply = yield from read_one(selection, raw_id)
             return selection, None if reply is None else selection.decode(reply)
 
         return self._read(features, read)
@@ -144,7 +143,7 @@ class ReadPlans(Catalog):
         """Return a selection, which names the columns, and a row for each id; None for an unknown one."""
 
         def read(selection: Selection) -> Plan[tuple[Selection, list[Row | None]]]:
-            replies = yield from batches(batch_calls(selection.calls, entity_ids))
+            (replies,) = yield from read_many([Batch(selection, entity_ids)])
             return selection, [row for reply in replies for row in selection.decode_many(reply)]
 
         return self._read(features, read)
@@ -153,30 +152,23 @@ class ReadPlans(Catalog):
         self, entity_ids: Sequence[str], features: Sequence[str] | None, max_age_ms: int | None
     ) -> Plan[tuple[Selection, list[Fresh | None]]]:
         """Return a selection, and for each id its row with ages and statuses; None for an unknown one."""
-        options = ["?metadata"] if max_age_ms is None else ["?metadata", f"?max_age={max_age_ms}"]
+        options = ("?metadata",) if max_age_ms is None else ("?metadata", f"?max_age={max_age_ms}")
 
         def read(selection: Selection) -> Plan[tuple[Selection, list[Fresh | None]]]:
-            read_calls = ReadCalls(self.keys, (*options, *selection.words))
-            replies = yield from batches(batch_calls(read_calls, entity_ids))
+            (replies,) = yield from read_many([Batch(selection, entity_ids, options)])
             return selection, [entry for reply in replies for entry in selection.decode_fresh(reply)]
 
-        return self._read(features, read)
+        return self._read(features, read, aged=True)
 
     def _read(
-        self, features: Sequence[str] | None, read: Callable[[Selection], Plan[T]], what: str = "a read"
+        self,
+        features: Sequence[str] | None,
+        read: Callable[[Selection], Plan[T]],
+        what: str = "a read",
+        *,
+        aged: bool = False,
     ) -> Plan[T]:
-        return with_current_schema(lambda: self.select(features), read, self.schema, what)
+        return with_current_schema(lambda: self.select(features, aged=aged), read, self.schema, what)
 
     def _wanted(self, names: list[str] | None, service: str | None) -> Plan[list[str] | None]:
         return names if service is None else (yield from self.service(str.__str__(service)))
-
-
-def batch_calls(read_calls: ReadCalls, entity_ids: Sequence[str]) -> list[bytes]:
-    """Return the calls of get_features_batch that cover the ids, in order."""
-    firsts = range(0, len(entity_ids), IDS_PER_CALL)
-    return [read_calls.many(list(entity_ids[first : first + IDS_PER_CALL])) for first in firsts]
-
-
-def batches(encoded: list[bytes]) -> Plan[list[Reply]]:
-    """Make calls of get_features_batch; return the replies, or raise the first error among them."""
-    return checked((yield Calls(GET_FEATURES_BATCH, encoded)))

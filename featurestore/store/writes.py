@@ -144,7 +144,7 @@ class Plans(QueryPlans):
             return None
         selection = yield from self.select(list(numbers))
         with reading(INCREMENT_FEATURES.name):
-            return selection.values(selection.decode(reply))
+            return selection.values(selection.decode_named(reply))
 
     def delete(self, entity_id: str, event_time: EventTime) -> Plan[bool]:
         """Remove an entity's features and its membership; return whether anything was removed."""

@@ -15,21 +15,32 @@ local function read_batch(keys, arguments)
   end
   local failure = foreign_key(keys, arguments, 1 + name_count, row_count)
   if failure then return failure end
-  local selection
-  selection, failure = read_wanted(keys[2], { unpack(arguments, 2, 1 + name_count) })
+  local wanted
+  wanted, failure = read_wanted(keys[2], { unpack(arguments, 2, 1 + name_count) })
   if failure then return failure end
   local known = redis.pcall('SMISMEMBER', keys[1], unpack(arguments, 2 + name_count))
   if known.err then return known end
-  if selection.digest or selection.metadata then
+  local answer = answer_by_names
+  if wanted.row_layout then
+    -- @include row_answer
+    answer = answer_by_layout
+  end
+  if wanted.most then
+    -- @include rationed
+    answer = rationed(answer, wanted, wanted.most)
+  end
+  if wanted.row_layout or wanted.digest or wanted.metadata then
     for position = 1, row_count do
-      known[position] = known[position] == 1 and answer_of(keys[2 + position], selection) or false
+      local row = known[position] == 1 and answer(keys[2 + position], wanted) or false
+      if row and row ~= 0 and row.err then return row end -- no string has `err`
+      known[position] = row
     end
     return known
   end
   local answers = { array_head(row_count) }
   for position = 1, row_count do
-    local answer = known[position] == 1 and answer_of(keys[2 + position], selection, answers)
-    answers[#answers + 1] = answer or NIL
+    local row = known[position] == 1 and answer(keys[2 + position], wanted, answers)
+    answers[#answers + 1] = row or NIL
   end
   return long_text(answers)
 end

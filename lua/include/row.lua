@@ -1,15 +1,21 @@
 -- @include strings
 -- @include clock
 -- @include row_format
+-- Where the array starts in a stored row of this layout, and up to when it may be served as it is, '' for ever; nil
+-- where no such row is stored.
+local function find_array(stored, layout)
+  local start = LAYOUT_BYTES + 1
+  if type(stored) ~= 'string' or sub(stored, 1, LAYOUT_BYTES) ~= layout then return nil end
+  if find(stored, ARRAY, start) then return start, '' end
+  local limit, behind = string.match(stored, '^(%d*)|[^|]*|()', start)
+  if not behind or not find(stored, ARRAY, behind) then return nil end
+  return behind, limit
+end
+
 -- The packed array in a stored row that may be served as it is, or nil when there is none of this layout.
 local function row_of_layout(stored, layout)
-  if type(stored) ~= 'string' or sub(stored, 1, LAYOUT_BYTES) ~= layout then return nil end
-  local start = LAYOUT_BYTES + 1
-  if not find(stored, ARRAY, start) then
-    local limit
-    limit, start = string.match(stored, '^(%d*)|[^|]*|()', start)
-    if not start or (limit ~= '' and now() > tonumber(limit)) or not find(stored, ARRAY, start) then return nil end
-  end
+  local start, limit = find_array(stored, layout)
+  if not start or (limit ~= '' and now() > tonumber(limit)) then return nil end
   return sub(stored, start)
 end
 

@@ -9,10 +9,11 @@
 --   wide              true if there may be numbers that are wide (wide.lua); those who read values find out
 --   numbers           the slots of floats and ints, once a row was unpacked (entity.lua)
 --   digest            what tells the caller the names, where it did not name them; nil where it did
+--   is_vector         the function that tells whether bytes are a vector, where there are vectors (vector.lua)
 local function make_selection(names, kinds, rules)
   local selection = {
     names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0, wide = false,
-    digest = nil, numbers = nil,
+    digest = nil, numbers = nil, is_vector = nil,
   }
   if rules then
     -- @include ruled
@@ -27,7 +28,9 @@ local function make_selection(names, kinds, rules)
   end
   if longer then
     -- @include kinds
+    -- @include vector
     -- @include window_kind
+    selection.is_vector = is_vector
     for _, position in ipairs(longer) do
       local of, value = 'windows', parse_window(kinds[position])
       if not value then of, value = 'vectors', vector_length(kinds[position]) end

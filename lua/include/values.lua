@@ -10,12 +10,15 @@ local function pack_values(values, selection, parts)
   if count == 0 then return head end
   if not vectors and not wide then return head .. cmsgpack.pack(unpack(values, 1, count)) end
   -- @include bytes_head
-  -- @include wide
-  local pieces, first = parts or {}, 1
+  local pieces, first, pack_alone = parts or {}, 1, nil
+  if wide then
+    -- @include wide
+    pack_alone = pack_wide
+  end
   for position = 1, count do
     local value, alone = values[position], nil
     if vectors and vectors[position] then alone = value
-    elseif wide and value ~= nil then alone = pack_wide(kinds[position], value) end
+    elseif wide and value ~= nil then alone = pack_alone(kinds[position], value) end
     if alone then
       if first < position then head = head .. cmsgpack.pack(unpack(values, first, position - 1)) end
       if alone == value then head = head .. bytes_head(#value) end

@@ -38,19 +38,27 @@ lies = pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 
 # What scripts and commands may answer
 
+AGED = [b"\x91\x01", 5, 1, b"P", [5]]
+"""A row with its metadata."""
+
 
 @pytest.mark.parametrize(
     ("script", "good", "bad"),
     [
         (
             GET_FEATURES,
-            [None, b"\x91\x01", b"abcdefgh\x91\x01", b"\xdc\x00\x01\x01"],
-            [b"", b"x", b"OK", 1, [], [b"\x91\x01"]],
+            [None, b"\x91\x01", b"abcdefgh\x91\x01", b"\xdc\x00\x01\x01", [b"abcdefgh\x91\x01", b"\x91\x01"], AGED,
+             [*AGED, b"\x91\x01"]],
+            [b"", b"x", b"OK", 1, [], [b"\x91\x01"], [b"\x91\x01", b"x"], [b"\x91\x01", None], [b"\x91\x01"] * 3,
+             AGED[:4], [*AGED, None], [*AGED, b"x"], [*AGED, b"\x91\x01", b"\x91\x01"]],
         ),
         (
             GET_FEATURES_BATCH,
-            [[None, None], [b"x", None], b"\x92\xc0\xc0", b"\xdc\x00\x02\xc0\xc0", b"\xdd\x00\x00\x00\x02\xc0\xc0"],
-            [None, 2, b"", b"OK", b"\x91\xc0", b"\xdc\x00", [], [None], [None] * 3, [b"x", 1], [b"x", [b"x"]]],
+            [[None, None], [b"x", None], b"\x92\xc0\xc0", b"\xdc\x00\x02\xc0\xc0", b"\xdd\x00\x00\x00\x02\xc0\xc0",
+             [[b"\x91\x01", b"\x90"], None], [AGED, None], [[*AGED, b"\x90"], AGED]],
+            [None, 2, b"", b"OK", b"\x91\xc0", b"\xdc\x00", [],
+             [None], [None] * 3, [b"x", 1], [b"x", [b"x"]], [b"x", 0],
+             [None, 0], [AGED, 0], [AGED, b"\x91\x01"], [AGED, [b"\x91\x01", b"\x90"]], [[b"\x91\x01"], None]],
         ),
         (
             UPSERT_FEATURES,
@@ -79,6 +87,15 @@ def test_each_script_has_replies_that_it_may_give(script: Script, good: list[Any
     for fits, replies in judged.items():
         assert [script.answers([call]).misfit([reply]) is None for reply in replies] == [fits] * len(replies)
     assert script.answers([call]).misfit([FeatureStoreError("any")]) is None
+
+
+def test_zero_stands_for_a_row_where_the_call_says_how_many_values_it_may_make() -> None:
+    call = encode_call(GET_FEATURES_BATCH, ROWS_KEYS, ("2", "?most=5", "@0123456", "a", "b"))
+    answers = GET_FEATURES_BATCH.answers([call])
+    for good in ([b"x", 0], [[b"\x91\x01", b"\x90"], 0], [AGED, 0], [None, 0], [b"x", None]):
+        assert answers.misfit([good]) is None
+    for bad in ([b"x", 1], [b"x", b"x", 0], [0, b"x", AGED], [AGED, [0]], 0):
+        assert answers.misfit([bad]) is not None
 
 
 # Calls over each transport

@@ -77,6 +77,27 @@ def _unpack(encoded: bytes) -> list[Any]:
     return [value.encode() if isinstance(value, str) else value for value in values]
 
 
+def _unpack_limit(encoded: bytes, limit: int, offset: int) -> list[Any]:
+    """Unpack values behind an offset as cmsgpack does. The first item is where they end, -1 for the end of all."""
+    values = []
+    for _ in range(limit):
+        end = offset + _size_of_scalar(encoded[offset : offset + 5])
+        value = msgspec.msgpack.decode(encoded[offset:end])
+        values.append(value.encode() if isinstance(value, str) else value)
+        offset = end
+    return [-1 if offset == len(encoded) else offset, *values]
+
+
+def _size_of_scalar(start: bytes) -> int:
+    lead = start[0]
+    if lead in range(0xA0, 0xC0):
+        return 1 + (lead & 0x1F)
+    if lead in {0xD9, 0xDA, 0xDB}:
+        width = 1 << (lead - 0xD9)
+        return 1 + width + int.from_bytes(start[1 : 1 + width])
+    return {0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}.get(lead, 1)
+
+
 def _json_of(escaped: bytes) -> bytes:
     """Return JSON as cjson writes it: text is as it is, but a slash has a backslash before it."""
     plain = json.dumps(json.loads(escaped), ensure_ascii=False, separators=(",", ":"))
@@ -89,10 +110,17 @@ def fake_server() -> fakeredis.FakeServer:
     fakeredis.FakeRedis(server=server).eval("return 1", 0)
     inside: Any = server
     runtime = inside._lua_runtime
+    returning_all = runtime.eval(
+        "function(list, count) return function(...) return unpack(list(...), 1, count(...)) end end"
+    )
     cmsgpack = runtime.table_from(
         {
             b"pack": lambda *values: b"".join(map(_pack_one, values)),
             b"unpack": lambda encoded: runtime.table_from(dict(enumerate(_unpack(encoded), 1))),
+            b"unpack_limit": returning_all(
+                lambda *words: runtime.table_from(dict(enumerate(_unpack_limit(*words), 1))),
+                lambda _encoded, limit, _offset: limit + 1,
+            ),
         }
     )
     runtime.globals()[b"cmsgpack"] = cmsgpack

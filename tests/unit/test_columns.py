@@ -14,6 +14,7 @@ from support.examples import examples
 
 from featurestore.contract import arrow, columns
 from featurestore.contract.columns import Column, ColumnReader, Table, column_of, shown_kind, table_of
+from featurestore.contract.selection import Selection
 
 KINDS = ("float", "int", "bool", "string", "float32[3]")
 ROW = (23.5, 4, True, "fashion", struct.pack("<3f", 0.5, -1, 2))
@@ -34,17 +35,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 def reader(kinds: Sequence[str], *, head: int = 0) -> ColumnReader:
     """A reader of rows that have the columns' values, in order."""
-    python = {"float": float, "int": int, "bool": bool, "string": str}
-    row = tuple.__class_getitem__(tuple(python.get(kind, bytes) | None for kind in kinds))
-    one, many = msgspec.msgpack.Decoder(row), msgspec.msgpack.Decoder(list[row | None])  # type: ignore[valid-type]
-
-    def decode_many(reply: Any) -> list[Any]:
-        if isinstance(reply, list):
-            return [None if each is None else one.decode(each[head:]) for each in reply]
-        rows: list[Any] = many.decode(reply)
-        return rows
-
-    return ColumnReader(kinds, decode_many, kinds, len(kinds), None, head)
+    names = [f"f{number}" for number in range(len(kinds))]
+    return ColumnReader(Selection(names, kinds, [HEAD.decode()] if head else names, "user_id"))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from golden.declaring import (
 
 DECLARED = ("f", "float", "i", "int", "s", "string")
 LAYOUT = layout_of(*DECLARED)
+ALWAYS = layout_of(*DECLARED, "v", "float32[2]", "w", "float32[1]", rules=("@always:w", "1"))
 SET_UP = (
     schema(*DECLARED),
     upsert("f i s", ("ann", "0.5", "7", "x"), ("bob", "1", "-1", "")),
@@ -97,6 +98,59 @@ CASES = [
         upsert("s", ("cid", "z")),
         get_batch("v", "ann", "bob", "cid", "nobody"),
         get_batch("s v s", "ann", "cid"),
+    ),
+    case(
+        "a layout and names: for each id its row, and behind it an array of the features named",
+        schema(*DECLARED, "v", "float32[2]", "w", "float32[1]", "@always:w", "1"),
+        upsert("f i s v w", ("ann", "0.5", "7", "x", floats(1, 2), floats(3))),
+        upsert("s", ("bob", "y"), ("cid", "z")),
+        upsert("w v", ("cid", floats(5), floats(0, 1)), time=T + 1),
+        *(
+            get_batch(f"{options}{ALWAYS} {names}", "ann", "bob", "nobody", "cid", "ann")
+            for options in ("", "?current ", "?max_age=1 ")
+            for names in ("v", "i v w i")
+        ),
+        with_metadata(f"{ALWAYS} v", "ann", "bob", "nobody", "cid", known=(0, 1, 3)),
+        with_metadata(f"{ALWAYS}", "ann", "bob", "nobody", "cid", known=(0, 1, 3)),
+        with_metadata(f"?max_age=1 {ALWAYS} s", "ann", "nobody", known=(0,)),
+        get_batch(f"{ALWAYS} v", "nobody", "none"),
+        store("HDEL", "user:ann:features", "@row"),
+        store("SET", "user:bob:features", "x"),
+        get_batch(f"{ALWAYS} v", "ann", "bob", "cid"),
+        get_batch(f"{ALWAYS} nothing", "ann"),
+        get_batch("@0000000 v", "ann"),
+        get_batch(f"{ALWAYS} {ALWAYS}", "ann"),
+    ),
+    case(
+        "?most: 0 stands for a row once so many values have been made, but for the first; stored rows are answered",
+        *SET_UP,
+        *(
+            get_batch(f"{options} {LAYOUT}", "ann", "nobody", "bob", "cid")
+            for options in ("?most=1", "?current ?most=1", "?most=1 ?current")
+        ),
+        store("HDEL", "user:ann:features", "@row"),
+        store("HDEL", "user:bob:features", "@row"),
+        store("HDEL", "user:cid:features", "@row"),
+        *(get_batch(f"?most={most} {LAYOUT}", "ann", "nobody", "bob", "cid") for most in (1, 3, 5, 6, 8, 9, 1000000)),
+        *(get_batch(f"?most={most}", "ann", "nobody", "bob", "cid") for most in (1, 6)),
+        get_batch(f"?current ?most=3 {LAYOUT}", "ann", "nobody", "bob", "cid"),
+        get_batch(f"?most=4 {LAYOUT} s", "ann", "nobody", "bob", "cid"),
+        call("repack_rows", keys("bob"), "bob"),
+        get_batch(f"?most=3 {LAYOUT}", "ann", "nobody", "bob", "cid"),
+        get_batch(f"?most=3 {LAYOUT}", "bob", "cid", "ann", "bob"),
+    ),
+    case(
+        "?most for services, names and metadata",
+        *SET_UP,
+        schema("@service:risk", '["s","f"]'),
+        get_batch("?most=3 ?service=risk", "ann", "nobody", "bob", "cid"),
+        get_batch("?most=4 ?service=risk", "ann", "nobody", "bob", "cid"),
+        with_metadata("?most=2 s f", "ann", "nobody", "bob", known=(0,)),
+        with_metadata("?most=2", "ann", "nobody", "bob", "cid", known=(0, 2)),
+        get_batch("?most=3 s f", "ann"),
+        get_batch("?most=0 ?service=risk", "ann"),
+        get_batch(f"?most=0 {LAYOUT}", "ann"),
+        get_batch(f"?most=1000001 {LAYOUT}", "ann"),
     ),
     case(
         "words that are refused",

@@ -1,6 +1,7 @@
 """get_features: names, layouts, services, options, metadata, and who is known."""
 
 from golden.declaring import (
+    FORGET,
     NEVER,
     Step,
     T,
@@ -20,6 +21,8 @@ from golden.declaring import (
 
 DECLARED = ("f", "float", "i", "int", "s", "string")
 LAYOUT = layout_of(*DECLARED)
+WITH_VECTOR = (*DECLARED, "v", "float32[2]")
+VECTOR_LAYOUT = layout_of(*WITH_VECTOR)
 LATER = T + 60_000
 
 
@@ -113,8 +116,8 @@ CASES = [
         *(get("ann", word) for word in ("@", "@row", "@layout", "@event_time", "@ABCDEF0", "@012345", "@01234567")),
         get("ann", "f", "@row"),
         get("ann", "f", LAYOUT),
-        get("ann", LAYOUT, "f"),
         get("ann", LAYOUT, LAYOUT),
+        get("ann", LAYOUT, "f", LAYOUT),
         get("nobody", "@row"),
     ),
     case(
@@ -152,6 +155,7 @@ CASES = [
         with_metadata("ann", "?service=risk"),
         get("ann", "?max_age=1", "?service=risk"),
         get("ann", "?service=risk", "f"),
+        get("ann", "?service=risk", LAYOUT),
         schema("@service:risk", '["s","f","i"]'),
         get("ann", "?service=risk"),
         schema("@service:risk", ""),
@@ -242,6 +246,66 @@ CASES = [
         get("ann", "a"),
         schema("@default:b", ""),
         get("ann"),
+    ),
+    case(
+        "a layout and names: the row, and behind it an array of the features named",
+        schema(*WITH_VECTOR),
+        upsert("f i s v", ("ann", "0.5", "7", "x", floats(1, -0.5))),
+        upsert("s", ("bob", "y")),
+        get("ann", VECTOR_LAYOUT, "v"),
+        get("ann", VECTOR_LAYOUT, "s", "v", "s", "i"),
+        get("bob", VECTOR_LAYOUT, "v", "f"),
+        get("nobody", VECTOR_LAYOUT, "v"),
+        get("ann", "?current", VECTOR_LAYOUT, "v"),
+        get("ann", VECTOR_LAYOUT, "?max_age=1", "v"),
+        get("ann", "?most=1", VECTOR_LAYOUT, "v"),
+        with_metadata("ann", VECTOR_LAYOUT, "v", "i"),
+        with_metadata("bob", VECTOR_LAYOUT, "v"),
+        with_metadata("ann", "?max_age=1", VECTOR_LAYOUT, "v"),
+        store("HDEL", "user:ann:features", "@row"),
+        get("ann", VECTOR_LAYOUT, "v"),
+        store("HSET", "user:ann:features", "v", b"\x00\x00\x80\x7f\x00\x00\x00\x00"),
+        get("ann", VECTOR_LAYOUT, "v"),
+        store("SET", "user:bob:features", "x"),
+        get("bob", VECTOR_LAYOUT, "v"),
+    ),
+    case(
+        "a layout and names that are refused, also where a row of the layout is stored",
+        *SET_UP,
+        get("ann", LAYOUT, "nothing"),
+        get("ann", LAYOUT, "f", ""),
+        get("ann", "@0000000", "f"),
+        get("ann", "?metadata", "@0000000", "f"),
+        get("ann", "f", LAYOUT, "i"),
+        schema("new", "bool"),
+        get("ann", LAYOUT, "f"),
+        get("ann", layout_of(*DECLARED, "new", "bool"), "new", "f"),
+        store("DEL", "user:schema"),
+        get("ann", LAYOUT, "f"),
+    ),
+    case(
+        "features of different event times: metadata of the row, and of what is named behind it",
+        schema(*WITH_VECTOR, "@default:i", "3"),
+        upsert("f i s v", ("ann", "0.5", "3", "x", floats(1, 2)), ("bob", "0.5", "4", "y", floats(3, 4))),
+        upsert("f s", ("ann", "1.5", FORGET), time=LATER),
+        upsert("v", ("bob", FORGET), time=LATER),
+        *(
+            with_metadata(entity_id, layout_of(*WITH_VECTOR, rules=("@default:i", "3")), *names)
+            for entity_id in ("ann", "bob")
+            for names in ((), ("v",), ("i", "v", "s"))
+        ),
+        get("ann", layout_of(*WITH_VECTOR, rules=("@default:i", "3")), "i"),
+    ),
+    case(
+        "?most is a number from 1 to 1000000, and not for replies without a place for each id",
+        *SET_UP,
+        schema("@service:one", '["i"]'),
+        get("ann", "?most=1", LAYOUT),
+        get("ann", "?most=1000000"),
+        get("ann", "?most=1", "?service=one"),
+        with_metadata("ann", "?most=1", "f"),
+        get("ann", "?most=1", "f"),
+        *(get("ann", f"?most={number}", LAYOUT) for number in ("", "0", "1000001", "-1", "01", "1e3")),
     ),
     case(
         "an entity is unknown once its newest event time is older than the schema's ttl",
