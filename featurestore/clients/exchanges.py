@@ -36,7 +36,7 @@ from featurestore.errors import (
     UndeclaredFeatureError,
     UnknownEntityError,
 )
-from featurestore.keys import ENTITY_NAME
+from featurestore.keys import ENTITY_NAME, MAX_ID_BYTES
 from featurestore.schema.types import Status, Value
 from featurestore.schema.values import shown
 from featurestore.store.results import Description, Health, MaxAge, Outcome
@@ -216,7 +216,7 @@ def describe(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[Des
 
 def get_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> Exchange[FeatureTable]:
     """Return the call that reads many entities' features."""
-    ids, names = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)], wanted.names
+    ids, names = _checked_ids(entity_ids), wanted.names
 
     def read(response: Response) -> FeatureTable:
         check(response)
@@ -230,7 +230,7 @@ def get_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> E
 
 def describe_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> Exchange[list[Description | None]]:
     """Return the call that reads many entities' features with their age."""
-    ids = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)]
+    ids = _checked_ids(entity_ids)
 
     def read(response: Response) -> list[Description | None]:
         check(response)
@@ -277,6 +277,14 @@ def _columns(response: Response, ids: list[str]) -> FeatureTable:
         return FeatureTable.of_arrow(ids, arrow.read_batch(response.body))
     except (ValueError, BadArgumentsError) as error:
         raise response.unforeseen(error) from error
+
+
+def _checked_ids(entity_ids: Iterable[str]) -> list[str]:
+    """Return ids as a list of texts; errors as in `plain_id`. Nearly all are short and of ASCII."""
+    return [
+        entity_id if entity_id.isascii() and 0 < len(entity_id) <= MAX_ID_BYTES else plain_id(entity_id)
+        for entity_id in plain_ids(entity_ids)
+    ]
 
 
 def _batch(
