@@ -12,7 +12,7 @@ from featurestore.contract.words import EVENT_TIME
 from featurestore.schema.values import shown
 
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_TIMES = (EVENT_TIME, "event_time")
+_TIMES = (EVENT_TIME, arrow.TIME_COLUMN)
 _BYTES_A_VALUE = 4
 """What a value counts for at least: bits and nulls are many in few bytes, and each is a value to write."""
 _RECORD_BATCH_COMPRESSION = 3  # the field of a RecordBatch in Arrow's Message.fbs

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from featurestore.contract.columns import Column
-from featurestore.errors import ConfigurationError
+from featurestore.errors import BadArgumentsError, ConfigurationError
 from featurestore.schema.types import vector_length
 
 MEDIA_ARROW = "application/vnd.apache.arrow.stream"
@@ -20,6 +20,8 @@ EXTRA = "pip install '.[arrow]' in a checkout"
 
 ID, KNOWN, EVENT_TIME, AGE = "@id", "@known", "@event_time", "@age_ms"
 """Columns beside the features. No feature's name has an @."""
+TIME_COLUMN = "event_time"
+"""What the event times of rows that are written may also be called."""
 STATUS, TIME = "@status", "@event_time"
 """What stands behind a feature's name in the names of the columns of its statuses and event times."""
 
@@ -105,6 +107,43 @@ def array_of(rows: int, column: Column) -> Any:
     kind = type_of(kind)
     numbers = from_buffers(kind.value_type, rows * kind.list_size, [None, own[1]], 0)
     return from_buffers(kind, rows, own[:1], nulls, children=[numbers])
+
+
+def stream_of_table(rows: Any, time: int | str | None) -> tuple[bytes, int]:
+    """Return the stream of a table or data frame of whatever library, as the server takes rows, and how many these are.
+
+    Text of dictionaries and views becomes plain text; the column `@known` of what was read is left out.
+
+    Args:
+        rows: It has Arrow's C stream interface.
+        time: The event time of all rows.
+
+    Raises:
+        BadArgumentsError: It is no table, or has event times already.
+    """
+    pa = library()
+    try:
+        table = pa.table(rows)
+        plain = [(field.name, _plain_type(pa, field.type)) for field in table.schema]
+        table = table.cast(pa.schema(plain))
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise BadArgumentsError(f"rows is no table: {error}") from error
+    if KNOWN in table.column_names:
+        table = table.drop_columns([KNOWN])
+    if time is not None:
+        if {EVENT_TIME, TIME_COLUMN} & {*table.column_names}:
+            raise BadArgumentsError("the table has event times of its own")
+        table = table.append_column(EVENT_TIME, pa.array([time] * len(table)))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes(), len(table)
+
+
+def _plain_type(pa: Any, kind: Any) -> Any:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.large_utf8() if pa.types.is_string_view(kind) else kind
 
 
 def read_batch(stream: bytes) -> Any:

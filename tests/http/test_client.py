@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from support.http import serving
@@ -342,6 +343,41 @@ def test_many_upserts_have_an_outcome_each(client: Any) -> None:
     assert client.upsert_many(rows[5:6], event_time=4_000, overwrite=True) == [Outcome("applied")]
     assert client.upsert_many(rows[2:3]) == [Outcome("rejected", "BADTYPE", "age cannot be nan")]
     assert client.get("m1", ["age"]) == {"age": 2.0}
+
+
+def test_tables_are_written_as_columns(client: Any) -> None:
+    one, two = (f"{type(client).__name__}{number}" for number in (1, 2))
+    columns = {
+        "id": [one, two, one],
+        "age": [1.5, None, 2.5],
+        "city": pa.array(["x", None, "y"]).dictionary_encode(),
+    }
+    told = client.upsert_many(pa.table(columns))
+    assert told == [Outcome("created"), Outcome("created"), Outcome("applied")]
+    assert client.get_many([one, two], ["age", "city"]).to_dict() == [
+        {"age": 2.5, "city": "y"}, {"age": None, "city": None}]  # fmt: skip
+    frame = pd.DataFrame({"age": [7.5, 8.5]}, index=pd.Index([one, two], name="user_id"))
+    assert [each.verdict for each in client.upsert_many(frame, event_time=datetime(2001, 5, 1, tzinfo=UTC))] == [
+        "stale"
+    ] * 2
+    older = client.upsert_many(frame, event_time="2001-05-01T12:00:00Z", overwrite=True)
+    assert [each.verdict for each in older] == ["applied"] * 2
+    table = client.get_many([one, two], ["age", "n"])
+    assert [each.verdict for each in client.upsert_many(table)] == ["applied"] * 2
+    assert client.get_many([one, two], ["age", "n"]) == table
+    wrong = client.upsert_many(
+        pa.table({"id": [one, two], "n": [1, 2.5], "city": pa.array(["x", "y"], pa.string_view())})
+    )
+    assert [each.code for each in wrong] == [None, "BADTYPE"]
+    assert client.upsert_many(pa.table({"item_id": ["i1"], "price": [1]}), entity="item")[0].code is None
+    for rows, message in (
+        (pa.table({"age": [1.5]}), "no column is called user_id or id"),
+        (pa.table({"id": ["a"], "age": [b"x"]}), "column 'age' is binary"),
+    ):
+        with pytest.raises(BadArgumentsError, match=message):
+            client.upsert_many(rows)
+    with pytest.raises(BadArgumentsError, match="the table has event times of its own"):
+        client.upsert_many(pa.table({"id": ["a"], "event_time": [1]}), event_time=7)
 
 
 def test_increments_answer_the_sums(client: Any) -> None:
