@@ -297,7 +297,7 @@ static PyObject *Columns_fill(Columns *self, PyObject *const *arguments, Py_ssiz
     if (count != 2 || !PyLong_Check(arguments[0]) || !PyList_Check(arguments[1]))
         return PyErr_Format(PyExc_TypeError, "fill() wants how many ids there are, and a list of replies");
     Py_ssize_t rows = PyLong_AsSsize_t(arguments[0]);
-    if (rows < 0)
+    if (rows < 0 || rows >= INT32_MAX)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "there cannot be %zd ids", rows);
     PyObject *replies = arguments[1], *table_made = NULL;
     Table table = {.columns = self, .rows = rows, .known = bits(rows)};

@@ -218,12 +218,11 @@ def test_the_extension_refuses_what_is_none_of_its_arguments() -> None:
     for arguments in wrong:
         with pytest.raises(TypeError):
             filler.fill(*arguments)
-    with pytest.raises(ValueError, match="there cannot be -1 ids"):
-        filler.fill(-1, [])
+    for count in (-1, 2**31, 2**62):
+        with pytest.raises(ValueError, match="there cannot be"):
+            filler.fill(count, [])
     with pytest.raises(OverflowError):
         filler.fill(2**80, [])
-    with pytest.raises(MemoryError):
-        filler.fill(2**62, [])
     replies: list[Any] = [7, None, "", [7], [b""], b"", [[]]]
     for reply in replies:
         with pytest.raises(ValueError, match="no rows of these features"):
