@@ -23,6 +23,7 @@ import falcon
 
 from featurestore.api import problems
 from featurestore.api.counters import Meter
+from featurestore.api.formats import accepts_json
 from featurestore.contract.json_rows import Renderer
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
@@ -77,7 +78,12 @@ class FastReads:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         path: str = environ["PATH_INFO"]
-        if environ["QUERY_STRING"] or not path.startswith(_PREFIX) or environ["REQUEST_METHOD"] != "GET":
+        if (
+            environ["QUERY_STRING"]
+            or not path.startswith(_PREFIX)
+            or environ["REQUEST_METHOD"] != "GET"
+            or not accepts_json(environ.get("HTTP_ACCEPT"))
+        ):
             return self._app(environ, start_response)
         entity_id = path[_ID_AT:]
         if not entity_id.isascii():

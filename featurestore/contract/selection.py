@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import msgspec
 
+from featurestore.contract.columns import ColumnReader
 from featurestore.contract.costs import rows_per_call
 from featurestore.contract.json_rows import Renderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
@@ -80,6 +81,7 @@ class Selection:
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
             features' own names.
         renderer: Turns replies into JSON; the id is called `id_name` there.
+        columns: Turns replies into columns.
         calls: Makes the calls; set by `for_keys`.
         asks_again: Whether replies may lack rows that would have to be made: a zero stands in their places.
         checking: The same features by calls that make sure of the schema; None by names, where every call does.
@@ -98,6 +100,7 @@ class Selection:
         "by_layout",
         "calls",
         "checking",
+        "columns",
         "head",
         "ids_per_call",
         "made_us",
@@ -142,6 +145,7 @@ class Selection:
             gc=False,
         )
         self.renderer = Renderer(self, id_name)
+        self.columns = ColumnReader(self)
 
     def _set_columns(self, row: Mapping[str, str] | None) -> dict[str, str]:
         """Find where in a reply the features are; return all of its values' names with their types, in order."""

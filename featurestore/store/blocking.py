@@ -11,6 +11,7 @@ from featurestore.contract.arguments import (
     plain_names,
     plain_timeout,
 )
+from featurestore.contract.columns import Table
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.schema.definition import Definition
@@ -149,6 +150,22 @@ class FeatureStore(BlockingDriver):
         The ids are plain text already. The other arguments and the errors are those of `get_many`.
         """
         return self._run(self._plans.get_many_json(entity_ids, plain_names(features, None)))
+
+    def fetch_many(
+        self, entity_ids: list[str], features: Iterable[str] | None = None
+    ) -> tuple[Selection, list[Row | None]]:
+        """Return a selection, which names the columns, and a row for each id; None for an unknown one.
+
+        Arguments are those of `get_many_json`.
+        """
+        return self._run(self._plans.fetch_many(entity_ids, plain_names(features, None)))
+
+    def fetch_columns(self, entity_ids: list[str], features: Iterable[str] | None = None) -> tuple[Selection, Table]:
+        """Return a selection, which names the columns, and the columns as buffers, with a row for each id.
+
+        Arguments are those of `get_many_json`.
+        """
+        return self._run(self._plans.fetch_columns(entity_ids, plain_names(features, None)))
 
     def fetch_fresh(
         self, entity_ids: Iterable[str], features: Iterable[str] | None = None, *, max_age_ms: int | None = None
