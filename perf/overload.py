@@ -2,12 +2,14 @@
 
 (a) Batches of 1,000 ids with 200 of 500 features by name, alone and beside GETs. (b) Batches of 1,000 ids with 10
 features each by more and more clients. (c) GETs beside 256 of these clients. (d) Four times what the server can do, for
-half a minute, by an open loop (perf/open_loop.py): batches and GETs, then with writes too. Each part has a server of
-its own, which is loaded a little first. Clients of (a) to (c) send the next request when the last is answered, so a
-refused one comes back at once. Takes three minutes by its defaults.
+half a minute, by an open loop (perf/open_loop.py): batches and GETs, then with writes too. (e) Wide rows to ingest, and
+direct clients that ask for much at once. Each part has a server of its own, which is loaded a little first. Clients of
+(a) to (c) send the next request when the last is answered, so a refused one comes back at once. Takes three minutes by
+its defaults.
 """
 
 import argparse
+import asyncio
 import contextlib
 import http.client
 import json
@@ -17,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 import numpy as np
 from checkouts import children
@@ -26,7 +29,7 @@ from memory import Memory
 from open_loop import KEY, Answers, Kind, batches, gets, ingests, percentiles, run, seconds_to_normal, user, with_probe
 from servers import Run, feature_store, load, redis_server
 
-from featurestore import Definition, FeatureStore, Keys
+from featurestore import AsyncFeatureStore, Definition, FeatureStore, Keys
 
 WIDE = {f"feature_{number:03d}": "float" for number in range(500)}
 WIDE_USERS, WIDE_IDS, WIDE_NAMES = 2000, 1000, 200
@@ -34,6 +37,7 @@ IDS = 1000  # of a batch
 CLIENTS = (8, 64, 256, 2000)
 TIMES = 4  # what can be done, in (d)
 ROWS = 100  # of a request that writes
+WIDE_WRITTEN = 450  # features of wide rows that are written
 
 
 class Setting:
@@ -69,7 +73,7 @@ class Setting:
 def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="abcd", help="which of them")
+    parser.add_argument("--parts", default="abcde", help="which of them")
     parser.add_argument("--seconds", type=int, default=5, help="of each run of wrk")
     parser.add_argument("--long", type=float, default=30, help="seconds of (d)")
     parser.add_argument("--users", type=int, default=100_000)
@@ -82,7 +86,13 @@ def main() -> None:
     with redis_server() as redis_port, Figures("overload", "Overload", options) as figures:
         setting = Setting(f"redis://127.0.0.1:{redis_port}/0", options, figures)
         fill(setting.url, options.users)
-        parts: dict[str, Callable[[Setting], None]] = {"a": wide, "b": crowds, "c": beside, "d": far_too_much}
+        parts: dict[str, Callable[[Setting], None]] = {
+            "a": wide,
+            "b": crowds,
+            "c": beside,
+            "d": far_too_much,
+            "e": much_at_once,
+        }
         for name in options.parts:
             parts[name](setting)
 
@@ -161,6 +171,42 @@ def far_too_much(setting: Setting) -> None:
         setting.figures.add(f"GETs are as before the {what}", when,
                             wanted="within 1 s", reached=back is not None and back <= 1)  # fmt: skip
         tell_memory(setting, memory, f"the {what}")
+
+
+def much_at_once(setting: Setting) -> None:
+    """(e) Wide rows in one request, and many ids by clients that ask Redis themselves."""
+    fill_wide(setting.url)
+    with setting.server():
+        seen: Counter[int] = Counter()
+        for first in range(5):
+            features = dict.fromkeys([*WIDE][:WIDE_WRITTEN], first + 0.5)
+            rows = [json.dumps({"id": user(row), "features": features}) for row in range(ROWS)]
+            fields = {"Content-Type": "application/x-ndjson", "X-API-Key": KEY}
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", setting.port, timeout=10)) as connection:
+                connection.request("POST", "/entities/wide/features/ingest", "\n".join(rows), fields)
+                response = connection.getresponse()
+                outcomes = response.read().decode()
+                seen[response.status] += 1
+                assert response.status != HTTPStatus.OK or outcomes.count("\n") in {ROWS - 1, ROWS}, outcomes
+        setting.figures.add(f"{ROWS} rows x {WIDE_WRITTEN} features to ingest, five times", statuses(seen),
+                            wanted="all 200", reached=set(seen) == {200})  # fmt: skip
+    for tasks, ids in ((10, 500), (10, 1000)):
+        failed = asyncio.run(direct(setting.url, tasks, ids))
+        setting.figures.add(f"{tasks} concurrent get_many of {ids:,} ids by AsyncFeatureStore, five times",
+                            f"{len(failed)} of {5 * tasks} failed{': ' + failed[0] if failed else ''}",
+                            wanted="none fails", reached=not failed)  # fmt: skip
+
+
+async def direct(url: str, tasks: int, ids: int) -> list[str]:
+    """Return the failures of so many concurrent reads by a store with its default time-out, five times."""
+    failures = []
+    async with AsyncFeatureStore.connect(url) as store:
+        await store.get("user00001")
+        for _ in range(5):
+            reads = (store.get_many([user(number) for number in range(ids)]) for _ in range(tasks))
+            found = await asyncio.gather(*reads, return_exceptions=True)
+            failures += [repr(each) for each in found if isinstance(each, BaseException)]
+    return failures
 
 
 def shares(setting: Setting, *, writes: bool) -> list[Kind]:
