@@ -24,7 +24,7 @@ with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
                 extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
                 optional=True,
             )
-            for name in ("rows", "sockets", "transcode")
+            for name in ("columns", "rows", "sockets", "transcode")
         ],
         options={"build": {"build_base": folder}},
     )

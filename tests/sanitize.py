@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "sanitized"
 TESTS = (
+    "tests/unit/test_columns.py",
     "tests/unit/test_json_rows.py",
     "tests/unit/test_read_calls.py",
     "tests/unit/test_sockets.py",
@@ -22,11 +23,11 @@ TESTS = (
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 RUN = """
 import os, pathlib, sys, pytest
-from featurestore.native import rows, sockets, transcode
+from featurestore.native import columns, rows, sockets, transcode
 
 del os.environ["LD_PRELOAD"]  # what the tests start, servers say, does without
 folder = pathlib.Path(sys.argv[1])
-assert all(pathlib.Path(each.__file__).is_relative_to(folder) for each in (rows, sockets, transcode))
+assert all(pathlib.Path(each.__file__).is_relative_to(folder) for each in (columns, rows, sockets, transcode))
 sys.exit(pytest.main(sys.argv[2:]))
 """
 

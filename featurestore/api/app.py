@@ -1,13 +1,13 @@
 """The Falcon app over a store. Each resource decodes with msgspec, asks the store, and encodes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import falcon
 import msgspec
 from falcon import Request, Response
 
-from featurestore.api import feast, problems
+from featurestore.api import feast, formats, problems
 from featurestore.api.access import Access
 from featurestore.api.bodies import (
     alias_decoder,
@@ -18,15 +18,18 @@ from featurestore.api.bodies import (
     refuse_undecodable,
 )
 from featurestore.api.counters import Board, Meter
+from featurestore.api.formats import ARROW, JSON, Format
 from featurestore.api.prometheus import Measuring, MetricsResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract.arguments import passed_values, status_with
-from featurestore.contract.json_rows import encodable_value, encode
+from featurestore.contract.json_rows import encode
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError
 from featurestore.keys import SCHEMAS
 from featurestore.schema.times import parse_duration
+from featurestore.schema.types import Status
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.query_table import QueryTable
 
 _JSON = falcon.MEDIA_JSON
 _READ_PARAMETERS = frozenset({"features", "service", "metadata", "max_age"})
@@ -81,18 +84,25 @@ class EntityReader:
         """Answer with all features, or those of `?features=a,b` or `?service=name`; README has the other options."""
         entity_id = entity_id or req.path.rpartition("/")[2]  # an id such as `batch`
         refuse_undecodable(req)
+        written_as = formats.accepted(req)
         store = store_of(self._store, entity)
         names, freshness = _wanted(req, store), _freshness(req)
-        if freshness is None:
-            body: bytes | None = store.get_json(entity_id, names)
-        else:
+        body: bytes | None = None
+        if freshness is not None:
             metadata, max_age_ms = freshness
             selection, (fresh,) = store.fetch_fresh([entity_id], names, max_age_ms=max_age_ms)
-            body = encode(described(store.id_name(), entity_id, selection, fresh, metadata=metadata)) if fresh else None
+            if fresh:
+                answer = described(written_as, store.id_name(), entity_id, selection, fresh, metadata=metadata)
+                body = written_as.encode(answer)
+        elif written_as is JSON:
+            body = store.get_json(entity_id, names)
+        else:
+            selection, (row,) = store.fetch_many([entity_id], names)
+            if row is not None:
+                body = written_as.encode(formats.entity(written_as, store.id_name(), entity_id, selection, row))
         if body is None:
             raise UnknownIdError(store.keys.entity, entity_id)
-        resp.content_type = _JSON
-        resp.data = body
+        formats.answer(resp, written_as, body)
 
     on_head = on_get
 
@@ -117,29 +127,21 @@ class BatchResource(EntityReader):
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Answer with a list in the order asked."""
         check_parameters(req, ())
+        written_as = formats.accepted(req, columns=True)
         store = store_of(self._store, entity)
         aliases = [f"{name}s" for name in id_names(store, self._store)]
         decoder = alias_decoder(BatchRequest, "ids", *aliases)
         request, ids = decode_body(decoder, read_body(req, self._max_body_bytes))
         self._check_count(len(ids), "ids", aliases[0])
         names = _named(request, store.service)
-        resp.content_type = _JSON
-        if not (request.metadata or request.passed) and request.max_age is None:
-            resp.data = store.get_many_json(ids, names)
-            return
-        max_age_ms = _span(request.max_age, "$.max_age")
-        selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)
-        passed = passed_values(request.passed or {}, selection.kinds)
-        resp.data = encode(
-            [
-                described(store.id_name(), entity_id, selection, fresh, metadata=request.metadata, passed=passed)
-                for entity_id, fresh in zip(ids, entries, strict=True)
-            ]
-        )
+        plain = not (request.metadata or request.passed) and request.max_age is None
+        body = _batch(written_as, store, ids, names) if plain else _fresh_batch(written_as, store, ids, names, request)
+        formats.answer(resp, written_as, body)
 
     def on_post_query(self, req: Request, resp: Response) -> None:
         """Answer with a row of values for each row of ids, of any entities, in one round trip to Redis."""
         check_parameters(req, ())
+        written_as = formats.accepted(req, columns=True)
         request = decode_body(self._query, read_body(req, self._max_body_bytes))
         self._check_count(len(request.rows), "rows", "rows")
         refuse_repeated(request.features or ())
@@ -151,15 +153,11 @@ class BatchResource(EntityReader):
         max_age_ms = _span(request.max_age, "$.max_age")
         table = self._store.query_table(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
         table.put(request.passed or {})
-        rows = [[encodable_value(value) for value in row] for row in table.rows]
-        answer: dict[str, Any] = {"names": names, "rows": rows}
-        if request.metadata:
-            answer["metadata"] = [
-                {"entities": entities, "statuses": statuses}
-                for entities, statuses in zip(table.entities, table.statuses, strict=True)
-            ]
-        resp.content_type = _JSON
-        resp.data = encode(answer)
+        if written_as is ARROW:
+            body = formats.query_stream(request.rows, names, table)
+        else:
+            body = written_as.encode(_query_answer(written_as, names, table, metadata=request.metadata))
+        formats.answer(resp, written_as, body)
 
     def _check_count(self, count: int, noun: str, field: str) -> None:
         if count > self._max_batch:
@@ -263,7 +261,54 @@ def create_app(
     return app
 
 
+def _batch(written_as: Format, store: FeatureStore, ids: list[str], names: list[str] | None) -> bytes:
+    """Return the answer to a batch of features alone."""
+    if written_as is JSON:
+        return store.get_many_json(ids, names)
+    if written_as is ARROW:
+        selection, table = store.fetch_columns(ids, names)
+        return formats.batch_stream(store.id_name(), ids, selection, table)
+    selection, rows = store.fetch_many(ids, names)
+    id_name = store.id_name()
+    return written_as.encode(
+        [formats.entity(written_as, id_name, each, selection, row) for each, row in zip(ids, rows, strict=True)]
+    )
+
+
+def _fresh_batch(
+    written_as: Format, store: FeatureStore, ids: list[str], names: list[str] | None, request: BatchRequest
+) -> bytes:
+    """Return the answer to a batch with metadata, passed values or a `max_age`."""
+    max_age_ms = _span(request.max_age, "$.max_age")
+    selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)
+    passed, metadata, id_name = passed_values(request.passed or {}, selection.kinds), request.metadata, store.id_name()
+    if written_as is ARROW:
+        statuses = (lambda fresh: list(_statuses(selection, fresh, passed).values())) if metadata else None
+        return formats.fresh_stream(id_name, ids, selection, entries, passed, statuses)
+    return written_as.encode(
+        [
+            described(written_as, id_name, entity_id, selection, fresh, metadata=metadata, passed=passed)
+            for entity_id, fresh in zip(ids, entries, strict=True)
+        ]
+    )
+
+
+def _query_answer(written_as: Format, names: Sequence[str], table: QueryTable, *, metadata: bool) -> dict[str, Any]:
+    """Return the answer to a query as objects and lists."""
+    answer: dict[str, Any] = {
+        "names": names,
+        "rows": [[written_as.value(value) for value in row] for row in table.rows],
+    }
+    if metadata:
+        answer["metadata"] = [
+            {"entities": entities, "statuses": statuses}
+            for entities, statuses in zip(table.entities, table.statuses, strict=True)
+        ]
+    return answer
+
+
 def described(  # noqa: PLR0913 - what a response is made of
+    written_as: Format,
     id_name: str,
     entity_id: str,
     selection: Selection,
@@ -277,17 +322,21 @@ def described(  # noqa: PLR0913 - what a response is made of
         return {id_name: entity_id, "features": None}
     passed = passed or {}
     values = {
-        name: encodable_value(passed.get(name, value))
+        name: written_as.value(passed.get(name, value))
         for name, value in zip(selection.names, fresh.values, strict=True)
     }
     answer: dict[str, Any] = {id_name: entity_id, "features": values}
     if metadata:
-        statuses = {
-            name: status_with(passed, name, status)
-            for name, status in zip(selection.names, fresh.statuses, strict=True)
-        }
+        statuses = _statuses(selection, fresh, passed)
         answer["metadata"] = {"event_time": fresh.event_time, "age_ms": fresh.age_ms, "statuses": statuses}
     return answer
+
+
+def _statuses(selection: Selection, fresh: Fresh, passed: Mapping[str, Any]) -> dict[str, Status]:
+    """Return the statuses of a row's values when `passed` ones replace stored ones."""
+    return {
+        name: status_with(passed, name, status) for name, status in zip(selection.names, fresh.statuses, strict=True)
+    }
 
 
 def _named(request: BatchRequest | QueryRequest, names_of: Callable[[str], list[str]]) -> list[str] | None:

@@ -9,6 +9,8 @@ import falcon
 import msgspec
 from falcon import Request
 
+from featurestore.contract import arrow
+
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoders raise for malformed JSON, JSON of another shape, or too deep nesting."""
 
@@ -150,6 +152,11 @@ def _too_large(most: int) -> falcon.HTTPContentTooLarge:
     return falcon.HTTPContentTooLarge(description=f"the body may have at most {most} bytes")
 
 
+def media_type_of(req: Request) -> str:
+    """Return the media type of the body, without parameters; empty if none is told."""
+    return (req.content_type or "").partition(";")[0].strip().lower()
+
+
 def read_lines(req: Request, most: int) -> list[bytes]:
     """Return the lines of an NDJSON body; errors as in `read_body`.
 
@@ -159,7 +166,7 @@ def read_lines(req: Request, most: int) -> list[bytes]:
     Raises:
         falcon.HTTPUnsupportedMediaType: It is another kind of body.
     """
-    kind = (req.content_type or "").partition(";")[0].strip().lower()
+    kind = media_type_of(req)
     if kind and kind not in NDJSON_TYPES and kind not in _UNTOLD_TYPES:
         raise _no_ndjson(f"the body is {kind[:_NAME_SHOWN]}")
     body = read_body(req, most).removeprefix(_BYTE_ORDER_MARK)
@@ -174,6 +181,8 @@ def read_lines(req: Request, most: int) -> list[bytes]:
 
 def _no_ndjson(what: str) -> falcon.HTTPUnsupportedMediaType:
     types = ", ".join(NDJSON_TYPES)
+    if arrow.is_there():
+        types = f"{types}, {arrow.MEDIA_ARROW}"
     description = f"{what}: rows are taken as NDJSON, an object a line, as it is or as gzip ({types})"
     return falcon.HTTPUnsupportedMediaType(
         description=description, headers={"Accept": types, "Accept-Encoding": "gzip"}

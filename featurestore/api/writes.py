@@ -1,6 +1,6 @@
-"""Writes over HTTP: a partial upsert, increments and events of one entity, its deletion, and many rows as NDJSON."""
+"""Writes over HTTP: a partial upsert, increments and events of one entity, its deletion, and many rows at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import falcon
@@ -8,11 +8,21 @@ import msgspec
 from falcon import Request, Response
 
 from featurestore.api.access import Access
-from featurestore.api.bodies import MALFORMED, alias_decoder, decode_body, read_body, read_lines, refuse_undecodable
+from featurestore.api.arrow_rows import read_rows
+from featurestore.api.bodies import (
+    MALFORMED,
+    alias_decoder,
+    decode_body,
+    media_type_of,
+    read_body,
+    read_lines,
+    refuse_undecodable,
+)
 from featurestore.api.counters import Meter
 from featurestore.api.problems import RowRefusedError
+from featurestore.contract import arrow
 from featurestore.contract.json_rows import encodable_value, encode
-from featurestore.contract.upsert_calls import RejectedRow
+from featurestore.contract.upsert_calls import RejectedRow, UpsertResult
 from featurestore.contract.words import EVENT_ID, EVENT_TIME, VERDICTS, to_time
 from featurestore.errors import NoSchemaError, UnknownEntityError, UnknownIdError
 from featurestore.schema.times import time_of
@@ -153,19 +163,27 @@ class EntityWriter:
 
 
 class Ingest:
-    """`POST /features/ingest`: NDJSON in, an outcome for each line out."""
+    """`POST /features/ingest`: NDJSON or a stream of Arrow in, an outcome for each line or row out."""
 
     def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int, meter: Meter) -> None:
         self._store, self._access, self._max_body_bytes, self._meter = store, access, max_body_bytes, meter
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
-        """Write every line that can be written, and answer with an outcome for each, as NDJSON in the same order."""
+        """Write every row that can be written, and answer with an outcome for each, as NDJSON in the same order."""
         self._access.require_write(req)
         store = store_of(self._store, entity)
         mode = req.get_param("mode", default="newest")
         if mode not in {"newest", "overwrite"}:
             raise falcon.HTTPUnprocessableEntity(description=f"mode is newest or overwrite, not {mode}")
-        decode_line = alias_decoder(IngestRow, "id", *id_names(store, self._store)).decode
+        names = id_names(store, self._store)
+        if media_type_of(req) == arrow.MEDIA_ARROW:
+            table = read_rows(
+                read_body(req, self._max_body_bytes), list(dict.fromkeys((*names, "id"))), self._max_body_bytes
+            )
+            result = store.upsert_table(table.columns, table.rows, overwrite=mode == "overwrite")
+            self._answer(resp, range(1, len(table.rows) + 1), result, {})
+            return
+        decode_line = alias_decoder(IngestRow, "id", *names).decode
         outcomes: dict[int, dict[str, Any]] = {}
         lines: list[int] = []
         rows: list[tuple[str, dict[str, Any]]] = []
@@ -184,6 +202,12 @@ class Ingest:
             lines.append(number)
             rows.append((entity_id, {**row.features, **time}))
         result = store.upsert(rows, overwrite=mode == "overwrite")
+        self._answer(resp, lines, result, outcomes)
+
+    def _answer(
+        self, resp: Response, lines: Sequence[int], result: UpsertResult, outcomes: dict[int, dict[str, Any]]
+    ) -> None:
+        """Answer with the outcomes of rows, by their numbers, and of the lines that were no rows."""
         self._meter.count_rows(result.verdicts + "R" * len(outcomes))
         for number, verdict in zip(lines, result.verdicts, strict=True):
             outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}

@@ -53,7 +53,8 @@ class AsyncCaller(Caller):
                     except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                         self._judge(error, exchange, tries)
                     else:
-                        return exchange.read(Response(response.status_code, response.content))
+                        media_type = response.headers.get("content-type", "")
+                        return exchange.read(Response(response.status_code, response.content, media_type))
         except TimeoutError as error:
             self._judge(error, exchange, 0)
         known: T = exchange.known

@@ -63,7 +63,7 @@ class BlockingCaller(Caller):
             except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                 self._judge(error, exchange, tries)
             else:
-                return exchange.read(Response(response.status_code, body))
+                return exchange.read(Response(response.status_code, body, response.headers.get("content-type", "")))
         known: T = exchange.known
         return known
 

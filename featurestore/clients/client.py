@@ -6,9 +6,10 @@ A read whose connection breaks is sent once more. A write is not, since it may h
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from featurestore.clients import exchanges
+from featurestore.clients import exchanges, write_exchanges
 from featurestore.clients.blocking_caller import BlockingCaller
 from featurestore.clients.exchanges import Wanted
+from featurestore.clients.write_exchanges import Tabular
 from featurestore.contract.arguments import EventTime, Rows
 from featurestore.schema.types import Value
 from featurestore.store.results import Description, Health, MaxAge, Outcome
@@ -190,11 +191,11 @@ class Client(BlockingCaller):
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the event time is unusable.
         """
-        return self._send(exchanges.upsert(entity_id, features, event_time, entity, overwrite=overwrite), timeout)
+        return self._send(write_exchanges.upsert(entity_id, features, event_time, entity, overwrite=overwrite), timeout)
 
     def upsert_many(
         self,
-        rows: Rows,
+        rows: Rows | Tabular,
         *,
         event_time: EventTime = None,
         overwrite: bool = False,
@@ -204,7 +205,10 @@ class Client(BlockingCaller):
         """Write features of many entities by one request; each row stands or falls by itself.
 
         Args:
-            rows: Pairs of id and features; under `@event_time` a row may have a time of its own.
+            rows: Pairs of id and features; under `@event_time` a row may have a time of its own. Or, with the extra
+                `arrow`, a table or data frame that has Arrow's C stream interface: a column of ids, called as the
+                server calls them or `id`, one for each feature, and event times in `@event_time` or `event_time`. A
+                null there removes the feature, as None does.
             event_time: As in `upsert`, for the rows that have none.
             overwrite: As in `upsert`.
             entity: See the class.
@@ -214,10 +218,10 @@ class Client(BlockingCaller):
             What became of each row, in their order.
 
         Raises:
-            BadArgumentsError: The event time is unusable, or the rows are longer than the server takes at once
-                (its FEATURESTORE_MAX_BODY_BYTES).
+            BadArgumentsError: The event time is unusable, the rows are longer than the server takes at once (its
+                FEATURESTORE_MAX_BODY_BYTES), or a table has no column of ids, or one of a type that no feature has.
         """
-        return self._send(exchanges.upsert_many(rows, event_time, entity, overwrite=overwrite), timeout)
+        return self._send(write_exchanges.upsert_many(rows, event_time, entity, overwrite=overwrite), timeout)
 
     def increment(
         self,
@@ -235,7 +239,7 @@ class Client(BlockingCaller):
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the time is unusable, or an amount does not fit the feature's type.
         """
-        return self._send(exchanges.increment(entity_id, amounts, event_time, entity), timeout)
+        return self._send(write_exchanges.increment(entity_id, amounts, event_time, entity), timeout)
 
     def record(  # noqa: PLR0913 - all but the first two by name
         self,
@@ -265,11 +269,11 @@ class Client(BlockingCaller):
             UndeclaredFeatureError: The schema has no sliding window.
             BadArgumentsError: The id or the event time is unusable.
         """
-        return self._send(exchanges.record(entity_id, event, event_time, event_id, entity), timeout)
+        return self._send(write_exchanges.record(entity_id, event, event_time, event_id, entity), timeout)
 
     def delete(self, entity_id: str, *, entity: str | None = None, timeout: float | None = None) -> bool:
         """Remove an entity; return whether there was one."""
-        return self._send(exchanges.delete(entity_id, entity), timeout)
+        return self._send(write_exchanges.delete(entity_id, entity), timeout)
 
     def health(self, *, timeout: float | None = None) -> Health:
         """Return whether the server can serve, and the reason where it cannot."""

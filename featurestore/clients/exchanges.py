@@ -1,4 +1,4 @@
-"""The calls of the HTTP clients, without any I/O: the request to send, and how to read its response."""
+"""The calls of the HTTP clients, without any I/O: the request to send, and how to read its response. Here are reads."""
 
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -7,45 +7,35 @@ from urllib.parse import quote
 
 import msgspec
 
-from featurestore.clients.plain import numbers_body, row_body
 from featurestore.clients.responses import Response, check, tells_of_no_such_entity
+from featurestore.contract import arrow
 from featurestore.contract.arguments import (
-    EventTime,
-    Rows,
     label_of,
-    listed_rows,
-    pair_of,
-    plain_event_id,
     plain_id,
     plain_ids,
-    plain_mapping,
     plain_max_age,
     plain_name,
     plain_names,
     plain_query_rows,
-    plain_time,
     plain_values,
 )
-from featurestore.contract.words import EVENT_ID, to_time
 from featurestore.errors import (
     BadArgumentsError,
-    BadTimeError,
-    BadValueError,
     FeatureStoreError,
     UndeclaredFeatureError,
     UnknownEntityError,
 )
-from featurestore.keys import ENTITY_NAME
+from featurestore.keys import ENTITY_NAME, MAX_ID_BYTES
 from featurestore.schema.types import Status, Value
 from featurestore.schema.values import shown
-from featurestore.store.results import Description, Health, MaxAge, Outcome
+from featurestore.store.results import Description, Health, MaxAge
 from featurestore.store.table import FeatureTable, TableRow
 
 T = TypeVar("T")
 
-_JSON, _NDJSON = "application/json", "application/x-ndjson"
-_ROUTES = frozenset({"batch", "ingest", "query"})
-_encode = msgspec.json.encode
+_JSON = "application/json"
+encode = msgspec.json.encode
+"""A body as JSON."""
 
 
 class Exchange(msgspec.Struct, Generic[T], frozen=True):
@@ -57,6 +47,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
         read: From the response to the call's result; raises the exception that an error status stands for.
         body: The request's body, where it has one.
         media_type: The body's type.
+        accept: What the response may be, where that is not JSON alone.
         repeats: Whether it may be sent again after its connection broke. A read may. A write may have taken place.
         known: The result, where it is known without a request.
     """
@@ -66,6 +57,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
     read: Callable[[Response], T]
     body: bytes | None = None
     media_type: str = _JSON
+    accept: str | None = None
     repeats: bool = False
     known: Any = None
 
@@ -76,8 +68,9 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that describe the body."""
-        return {} if self.body is None else {"content-type": self.media_type}
+        """The headers that describe the body, and what is accepted."""
+        headers = {} if self.body is None else {"content-type": self.media_type}
+        return headers if self.accept is None else {**headers, "accept": self.accept}
 
 
 class _Entity(msgspec.Struct):
@@ -108,17 +101,12 @@ class _Table(msgspec.Struct):
     rows: list[list[Value | None]]
 
 
-class _Verdict(msgspec.Struct):
-    verdict: str
-
-
-_entity = msgspec.json.Decoder(_Entity)
+ENTITY = msgspec.json.Decoder(_Entity)
+"""Decodes the features of one entity."""
 _entities = msgspec.json.Decoder(list[_Entity])
 _described = msgspec.json.Decoder(_Described)
 _all_described = msgspec.json.Decoder(list[_Described])
 _table = msgspec.json.Decoder(_Table)
-_verdict = msgspec.json.Decoder(_Verdict)
-_outcome = msgspec.json.Decoder(Outcome)
 _health = msgspec.json.Decoder(Health)
 
 
@@ -195,7 +183,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 def get(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[TableRow]:
     """Return the call that reads one entity's features; None for an unknown id."""
-    return Exchange("GET", _path(entity_id, entity) + wanted.query(), _read_entity, repeats=True)
+    return Exchange("GET", path_of(entity_id, entity) + wanted.query(), _read_entity, repeats=True)
 
 
 def describe(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[Description | None]:
@@ -207,24 +195,26 @@ def describe(entity_id: str, wanted: Wanted, entity: str | None) -> Exchange[Des
         check(response)
         return response.decode(_described).description
 
-    return Exchange("GET", _path(entity_id, entity) + wanted.query(), read, repeats=True)
+    return Exchange("GET", path_of(entity_id, entity) + wanted.query(), read, repeats=True)
 
 
 def get_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> Exchange[FeatureTable]:
     """Return the call that reads many entities' features."""
-    ids, names = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)], wanted.names
+    ids, names = _checked_ids(entity_ids), wanted.names
 
     def read(response: Response) -> FeatureTable:
         check(response)
+        if _is_arrow(response):
+            return _columns(response, ids)
         return FeatureTable.of(ids, [row.features for row in response.decode(_entities)], names)
 
     known = None if ids else FeatureTable.of((), (), names)
-    return Exchange("POST", *_batch(ids, wanted, entity, read), repeats=True, known=known)
+    return Exchange("POST", *_batch(ids, wanted, entity, read), accept=_of_tables(), repeats=True, known=known)
 
 
 def describe_many(entity_ids: Iterable[str], wanted: Wanted, entity: str | None) -> Exchange[list[Description | None]]:
     """Return the call that reads many entities' features with their age."""
-    ids = [plain_id(entity_id) for entity_id in plain_ids(entity_ids)]
+    ids = _checked_ids(entity_ids)
 
     def read(response: Response) -> list[Description | None]:
         check(response)
@@ -243,28 +233,55 @@ def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
 
     def read(response: Response) -> FeatureTable:
         check(response)
+        if _is_arrow(response):
+            return _columns(response, labels)
         table = response.decode(_table)
         try:
             return FeatureTable(labels, [dict(zip(table.names, row, strict=True)) for row in table.rows], table.names)
         except ValueError as error:
             raise FeatureStoreError(f"the server answered rows of another length than names: {error}") from error
 
-    body = _encode({"rows": plain_rows, **wanted.body()})
+    body = encode({"rows": plain_rows, **wanted.body()})
     known = None if plain_rows else FeatureTable((), (), names or ())
-    return Exchange("POST", "/features/query", read, body, repeats=True, known=known)
+    return Exchange("POST", "/features/query", read, body, accept=_of_tables(), repeats=True, known=known)
+
+
+def _of_tables() -> str | None:
+    """Return what answers that are tables may be: columns if pyarrow is there, else JSON. A server may lack it, too."""
+    return f"{arrow.MEDIA_ARROW}, {_JSON};q=0.5" if arrow.is_usable() else None
+
+
+def _is_arrow(response: Response) -> bool:
+    return response.media_type.partition(";")[0].strip().lower() == arrow.MEDIA_ARROW
+
+
+def _columns(response: Response, ids: list[str]) -> FeatureTable:
+    """Return the table in a response of Arrow."""
+    try:
+        return FeatureTable.of_arrow(ids, arrow.read_batch(response.body))
+    except (ValueError, BadArgumentsError) as error:
+        raise response.unforeseen(error) from error
+
+
+def _checked_ids(entity_ids: Iterable[str]) -> list[str]:
+    """Return ids as a list of texts; errors as in `plain_id`. Nearly all are short and of ASCII."""
+    return [
+        entity_id if entity_id.isascii() and 0 < len(entity_id) <= MAX_ID_BYTES else plain_id(entity_id)
+        for entity_id in plain_ids(entity_ids)
+    ]
 
 
 def _batch(
     ids: list[str], wanted: Wanted, entity: str | None, read: Callable[[Response], T]
 ) -> tuple[str, Callable[[Response], T], bytes]:
-    return f"{_prefix(entity)}/features/batch", read, _encode({"ids": ids, **wanted.body()})
+    return f"{prefix_of(entity)}/features/batch", read, encode({"ids": ids, **wanted.body()})
 
 
 def _read_entity(response: Response) -> TableRow:
     if tells_of_no_such_entity(response):
         return None
     check(response)
-    return response.decode(_entity).features
+    return response.decode(ENTITY).features
 
 
 def health() -> Exchange[Health]:
@@ -279,104 +296,6 @@ def health() -> Exchange[Health]:
     return Exchange("GET", "/health", read, repeats=True)
 
 
-# Writing
-
-
-def upsert(
-    entity_id: str, features: Mapping[str, Any], event_time: EventTime, entity: str | None, *, overwrite: bool
-) -> Exchange[str]:
-    """Return the call that writes one entity's features."""
-    body = row_body(features, event_time)
-    if overwrite:
-        body["mode"] = "overwrite"
-    return Exchange("PUT", _writable_path(entity_id, entity), _read_verdict, _encode(body))
-
-
-def upsert_many(rows: Rows, event_time: EventTime, entity: str | None, *, overwrite: bool) -> Exchange[list[Outcome]]:
-    """Return the call that writes many entities' features."""
-    to_time(plain_time(event_time))
-    lines: list[bytes] = []
-    outcomes: list[Outcome | None] = []
-    for row in listed_rows(rows, "pairs of id and features"):
-        line = _line(row, event_time)
-        if isinstance(line, bytes):
-            lines.append(line)
-        outcomes.append(None if isinstance(line, bytes) else line)
-
-    def read(response: Response) -> list[Outcome]:
-        check(response)
-        answered = [Response(response.status, line).decode(_outcome) for line in response.body.splitlines()]
-        if len(answered) != len(lines):
-            raise FeatureStoreError(f"the server answered {len(answered)} outcomes to {len(lines)} rows")
-        replies = iter(answered)
-        return [outcome or next(replies) for outcome in outcomes]
-
-    target = f"{_prefix(entity)}/features/ingest{'?mode=overwrite' if overwrite else ''}"
-    return Exchange("POST", target, read, b"\n".join(lines), _NDJSON, known=None if lines else outcomes)
-
-
-def _line(row: Any, event_time: EventTime) -> bytes | Outcome:
-    """Return the line that writes a row, or the outcome of a row that cannot be sent."""
-    try:
-        entity_id, features = pair_of(row)
-        body = row_body(features, event_time)
-    except (BadArgumentsError, BadTimeError, BadValueError) as error:
-        return Outcome("rejected", error.code, str(error))
-    try:
-        return _encode({"id": plain_id(entity_id), **body})
-    except BadArgumentsError as error:
-        return Outcome("rejected", "BADID", str(error))
-
-
-def increment(
-    entity_id: str, amounts: Mapping[str, float], event_time: EventTime, entity: str | None
-) -> Exchange[dict[str, Value | None] | None]:
-    """Return the call that adds to counters; None where the entity was deleted later, or is too old."""
-    body = numbers_body("incr", amounts, event_time)
-    if not body["incr"]:
-        raise BadArgumentsError("name at least one feature to add to")
-
-    def read(response: Response) -> dict[str, Value | None] | None:
-        if response.status == HTTPStatus.CONFLICT:
-            return None
-        check(response)
-        return response.decode(_entity).features
-
-    return Exchange("POST", _writable_path(entity_id, entity), read, _encode(body))
-
-
-def record(
-    entity_id: str, event: Mapping[str, float], event_time: EventTime, event_id: str | None, entity: str | None
-) -> Exchange[str]:
-    """Return the call that counts an event in an entity's sliding windows; with an id it may be sent again."""
-    body = numbers_body("event", event, event_time)
-    among = dict(plain_mapping(event, "an event")).get(EVENT_ID)
-    identity = plain_event_id(event_id if among is None else among)
-    if identity is not None:
-        body["event_id"] = identity
-    path = _writable_path(entity_id, entity)
-    return Exchange("POST", path, _read_verdict, _encode(body), repeats=identity is not None)
-
-
-def delete(entity_id: str, entity: str | None) -> Exchange[bool]:
-    """Return the call that removes an entity; False when there was none."""
-
-    def read(response: Response) -> bool:
-        if tells_of_no_such_entity(response):
-            return False
-        check(response)
-        return True
-
-    return Exchange("DELETE", _writable_path(entity_id, entity), read)
-
-
-def _read_verdict(response: Response) -> str:
-    if response.status == HTTPStatus.CONFLICT:
-        return "stale"
-    check(response)
-    return response.decode(_verdict).verdict
-
-
 # Requests
 
 
@@ -385,7 +304,8 @@ def _quoted(text: str) -> str:
     return quote(text, safe="").replace(".", "%2E")
 
 
-def _prefix(entity: str | None) -> str:
+def prefix_of(entity: str | None) -> str:
+    """Return what stands before `/features` in the paths of an entity."""
     if entity is None:
         return ""
     name = plain_name(entity, "an entity's name")
@@ -394,12 +314,6 @@ def _prefix(entity: str | None) -> str:
     return f"/entities/{_quoted(name)}"
 
 
-def _path(entity_id: str, entity: str | None) -> str:
-    return f"{_prefix(entity)}/features/{_quoted(plain_id(entity_id))}"
-
-
-def _writable_path(entity_id: str, entity: str | None) -> str:
-    plain = plain_id(entity_id)
-    if plain in _ROUTES:
-        raise BadArgumentsError(f"the id {plain} can be written by upsert_many alone: its path is a route's")
-    return _path(plain, entity)
+def path_of(entity_id: str, entity: str | None) -> str:
+    """Return the path of an entity's features."""
+    return f"{prefix_of(entity)}/features/{_quoted(plain_id(entity_id))}"

@@ -15,16 +15,17 @@ def row_body(features: object, event_time: object) -> dict[str, Any]:
         BadValueError: JSON has nothing that stands for a value.
     """
     values = plain_values(features, "features")
-    return {"features": values, **_time_body(features, event_time)}
+    return {"features": values, **time_body(features, event_time)}
 
 
 def numbers_body(member: str, numbers: object, event_time: object) -> dict[str, Any]:
     """Return the body of a `POST` with amounts or with an event's numbers; errors as in `row_body`."""
     values = plain_numbers(numbers, "the numbers")
-    return {member: values, **_time_body(numbers, event_time)}
+    return {member: values, **time_body(numbers, event_time)}
 
 
-def _time_body(values: object, event_time: object) -> dict[str, str | int]:
+def time_body(values: object, event_time: object) -> dict[str, str | int]:
+    """Return the event time as a member of a body, if there is one; errors as in `row_body`."""
     time = time_among(dict(plain_mapping(values, "features")), event_time)
     text = to_time(time)
     return {"event_time": text if isinstance(time, str) else int(text)} if text else {}

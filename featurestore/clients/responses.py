@@ -35,10 +35,12 @@ class Response(msgspec.Struct, frozen=True):
     Attributes:
         status: The status code.
         body: The body.
+        media_type: The body's type, with its parameters.
     """
 
     status: int
     body: bytes
+    media_type: str = ""
 
     def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
         """Return what the body holds.
@@ -49,7 +51,11 @@ class Response(msgspec.Struct, frozen=True):
         try:
             return decoder.decode(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise FeatureStoreError(f"this is no answer of a feature server: {error}: {self.body[:80]!r}") from error
+            raise self.unforeseen(error) from error
+
+    def unforeseen(self, error: object) -> FeatureStoreError:
+        """Return the exception that says what is wrong with the body."""
+        return FeatureStoreError(f"this is no answer of a feature server: {error}: {self.body[:80]!r}")
 
 
 _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import msgspec
 
+from featurestore.contract.columns import ColumnReader
+from featurestore.contract.costs import rows_per_call
 from featurestore.contract.json_rows import Renderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.read_costs import (
@@ -73,11 +75,13 @@ class Selection:
         by_layout: Whether replies have the packed row.
         row_us: About what a row takes of Redis's time, in µs, where packed rows serve.
         made_us: The same where they do not.
+        ids_per_call: How many rows a call may have that takes so long.
         aged_row_us: The same with statuses and times.
         vectors: The positions of vectors. Rows hold them as bytes; `values` and `encodable` convert those.
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
             features' own names.
         renderer: Turns replies into JSON; the id is called `id_name` there.
+        columns: Turns replies into columns.
         calls: Makes the calls; set by `for_keys`.
         asks_again: Whether replies may lack rows that would have to be made: a zero stands in their places.
         checking: The same features by calls that make sure of the schema; None by names, where every call does.
@@ -96,7 +100,9 @@ class Selection:
         "by_layout",
         "calls",
         "checking",
+        "columns",
         "head",
+        "ids_per_call",
         "made_us",
         "names",
         "picks",
@@ -139,6 +145,7 @@ class Selection:
             gc=False,
         )
         self.renderer = Renderer(self, id_name)
+        self.columns = ColumnReader(self)
 
     def _set_columns(self, row: Mapping[str, str] | None) -> dict[str, str]:
         """Find where in a reply the features are; return all of its values' names with their types, in order."""
@@ -158,6 +165,7 @@ class Selection:
         if self._extra_count:
             self.row_us += cast_row_us(list(columns.values())[self.row_count :])
         self.asks_again = self.by_layout and self.row_count > MADE_AT_ONCE
+        self.ids_per_call = rows_per_call(self.row_us)
         self.made_us = cast_row_us(columns.values())
         self.aged_row_us = self.row_us + AGED_ROW_US + len(columns) * AGED_VALUE_US
 

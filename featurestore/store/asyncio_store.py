@@ -12,6 +12,7 @@ from featurestore.contract.arguments import (
     plain_names,
     plain_timeout,
 )
+from featurestore.contract.columns import Table
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.schema.definition import Definition
@@ -151,6 +152,24 @@ class AsyncFeatureStore(AsyncDriver):
         """
         return await self._run(self._plans.get_many_json(entity_ids, plain_names(features, None)))
 
+    async def fetch_many(
+        self, entity_ids: list[str], features: Iterable[str] | None = None
+    ) -> tuple[Selection, list[Row | None]]:
+        """Return a selection, which names the columns, and a row for each id; None for an unknown one.
+
+        Arguments are those of `get_many_json`.
+        """
+        return await self._run(self._plans.fetch_many(entity_ids, plain_names(features, None)))
+
+    async def fetch_columns(
+        self, entity_ids: list[str], features: Iterable[str] | None = None
+    ) -> tuple[Selection, Table]:
+        """Return a selection, which names the columns, and the columns as buffers, with a row for each id.
+
+        Arguments are those of `get_many_json`.
+        """
+        return await self._run(self._plans.fetch_columns(entity_ids, plain_names(features, None)))
+
     async def fetch_fresh(
         self, entity_ids: Iterable[str], features: Iterable[str] | None = None, *, max_age_ms: int | None = None
     ) -> tuple[Selection, list[Fresh | None]]:
@@ -183,9 +202,17 @@ class AsyncFeatureStore(AsyncDriver):
         """The selection of all features; None if Redis would have to be asked."""
         return self._plans.selections.get(None)
 
+    def selection_known(self, features: tuple[str, ...]) -> Selection | None:
+        """Return the selection of these features, each named once; None if Redis may have to be asked."""
+        return self._plans.selections.get(features)
+
+    def service_known(self, name: str) -> tuple[str, ...] | None:
+        """Return the features of a service, each once, as `service` does; None if Redis would have to be asked."""
+        return self._plans.service_seen(name)
+
     @property
     def unsure(self) -> bool:
-        """Whether the next read of all features has to make sure of the schema, as `get_json` does."""
+        """Whether the next read by layout has to make sure of the schema, as `get_json` does."""
         return self._plans.unsure
 
     async def query(  # noqa: PLR0913 - what a read may ask for

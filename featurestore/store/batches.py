@@ -15,9 +15,6 @@ from featurestore.errors import BadReplyError
 from featurestore.store.plan import Calls, Plan, checked
 from featurestore.transport.turns import Take
 
-_NOT_YET = 0
-"""What get_features_batch answers in place of a row that it would have to make, where it has made as many as it may."""
-
 
 class Batch(msgspec.Struct, frozen=True):
     """Entities of which the same features are read.
@@ -139,7 +136,7 @@ def _cut(batch: Batch, ids: list[str], row_us: float) -> Iterator[_Part]:
 
 
 def _lacks(reply: Any) -> bool:
-    """Return whether rows are missing in a reply, to be asked for again."""
+    """Return whether rows are missing in a reply, to be asked for again: a zero is in the place of each."""
     return type(reply) is list and int in map(type, reply)
 
 

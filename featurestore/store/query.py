@@ -64,7 +64,7 @@ class QueryPlans(ReadPlans):
         table = yield from self.query_table(plain_rows, names, max_age_ms, metadata=False)
         table.put(given)
         found = [listed_vectors(dict(zip(names, row, strict=True))) for row in table.rows]
-        return FeatureTable(map(label_of, plain_rows), found, names)
+        return FeatureTable(map(label_of, plain_rows), found, names, dict(zip(names, table.types, strict=True)))
 
     def query_table(
         self, rows: Sequence[Mapping[str, str]], names: Sequence[str], max_age_ms: int | None, *, metadata: bool

@@ -72,6 +72,7 @@ class QueryTable:
         types: The features' types.
         statuses: For each row the values' statuses; MISSING if the id is unknown or the row has none.
         entities: For each row entity → event time and age; None if the entity is unknown.
+        known: Entity → whether each row has an id of it that is known.
     """
 
     def __init__(self, query: Query) -> None:
@@ -83,6 +84,7 @@ class QueryTable:
         self.types = [""] * width
         self.rows: list[list[Any]] = [[None] * width for _ in query.rows]
         self.statuses: list[list[Status]] = [["MISSING"] * width for _ in query.rows] if query.metadata else []
+        self.known = {entity: [False] * len(query.rows) for entity in query.wanted}
         self.entities: list[dict[str, Any]] = [dict.fromkeys(row) for row in query.rows] if query.metadata else []
 
     def add(self, entity: str, selection: Selection, replies: Sequence[Any]) -> None:
@@ -97,6 +99,7 @@ class QueryTable:
         for number, entry in zip(numbers, found, strict=True):
             if entry is None:
                 continue
+            self.known[entity][number] = True
             values = entry
             if isinstance(entry, Fresh):
                 values = entry.values

@@ -15,6 +15,7 @@ from featurestore.contract.arguments import (
     plain_values,
     status_with,
 )
+from featurestore.contract.columns import Table
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.words import encode_id
@@ -113,6 +114,15 @@ class ReadPlans(Catalog):
 
         def read(selection: Selection) -> Plan[bytes]:
             return read_json(selection, entity_ids)
+
+        return self._read(features, read, GET_FEATURES_BATCH.name)
+
+    def fetch_columns(self, entity_ids: list[str], features: Sequence[str] | None) -> Plan[tuple[Selection, Table]]:
+        """Return a selection, which names the columns, and the columns with a row for each id."""
+
+        def read(selection: Selection) -> Plan[tuple[Selection, Table]]:
+            (replies,) = yield from read_many([Batch(selection, entity_ids)])
+            return selection, selection.columns.read(len(entity_ids), replies)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
 

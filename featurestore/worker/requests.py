@@ -21,6 +21,15 @@ _LONGEST_NAME_KEPT = 64
 _FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _ONCE = {*_FRAMING, "CONTENT_TYPE", "HTTP_HOST"}
 _UNUSUAL = {*_FRAMING, "HTTP_UPGRADE"}
+_ACCEPTS = {
+    None,
+    "*/*",
+    "application/json",
+    "application/json, */*",
+    "application/json, application/*+json",
+    "application/json, text/plain, */*",
+}
+"""What clients accept who want nothing but JSON. A GET of anybody else is not plain: the app looks at the field."""
 _LONGEST_FIELDS_KEPT = 4096
 _LONGEST_HEAD_KEPT = 2048
 _CR = 0x0D
@@ -230,7 +239,12 @@ class RequestReader:
         if length:
             if len(head) <= _LONGEST_HEAD_KEPT:
                 self._known = KnownHead(head, environ.copy(), length)
-        elif self._usual is None and environ.keys().isdisjoint(_UNUSUAL) and is_plain_line(line):
+        elif (
+            self._usual is None
+            and environ.keys().isdisjoint(_UNUSUAL)
+            and environ.get("HTTP_ACCEPT") in _ACCEPTS
+            and is_plain_line(line)
+        ):
             fields = head[len(line) :]
             self._usual = fields if len(fields) <= _LONGEST_FIELDS_KEPT else None
 

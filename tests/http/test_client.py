@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from support.http import serving
 from support.servers import Server, free_port
@@ -44,6 +46,8 @@ from featurestore import (
     UnknownEntityError,
     read_definition,
 )
+from featurestore.contract import arrow
+from featurestore.contract.columns import bools, column_of
 from featurestore.errors import BadTimeError, OverloadedError
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "premium": "bool", "city": "string", "e": "float32[2]"}
@@ -191,6 +195,60 @@ def test_several_entities_side_by_side(client: Any) -> None:
     assert client.query(rows, ["item:price", "city"])[0] == {"item:price": 9.5, "city": "Rome"}
 
 
+def test_tables_come_as_columns_with_the_types_of_the_schema(client: Any) -> None:
+    client.upsert_many([("c1", {"age": 1.5, "e": [0.5, 1]}), ("c2", {"premium": True})])
+    names = ["e", "age", "n", "premium", "city"]
+    table = client.get_many(["c1", "nope", "c2"], names)
+    assert table.types == {name: FEATURES[name] for name in names}
+    np.testing.assert_array_equal(table.column("e"), [[0.5, 1.0], [np.nan, np.nan], [np.nan, np.nan]])
+    assert table.column("e").dtype == "float32"
+    assert [str(kind) for kind in table.to_pandas().dtypes] == ["object", "float64", "Int64", "boolean", "object"]
+    read = pa.table(table)
+    assert read.schema.names == ["user_id", "@known", *names]
+    assert read["@known"].to_pylist() == [True, False, True]
+    side_by_side = client.query([{"user": "c1", "item": "nope"}], ["n", "item:price", "e"])
+    assert side_by_side.types == {"n": "int", "item:price": "float", "e": "float32[2]"}
+    assert side_by_side.to_arrow().schema.names[:4] == ["user:@id", "user:@known", "item:@id", "item:@known"]
+    windows = client.get_many(["nope"], entity="shop")
+    assert windows.types == {"clicks": "int", "spent": "float"}
+    assert windows.to_arrow().schema.names[:2] == ["shop_id", "@known"]
+
+
+def test_without_the_library_tables_come_as_json(
+    connect: Callable[..., Any], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(url, api_key=KEY, timeout=10)
+    client.upsert_many([("j1", {"age": 1.5, "e": [0.5, 1]}), ("j2", {"n": 3})])
+    names, rows = ["e", "age", "n"], [{"user": "j1"}, {"user": "j2"}]
+    tables = []
+    for usable in (True, False):
+        monkeypatch.setattr(arrow, "is_usable", lambda usable=usable: usable)
+        tables.append((client.get_many(["j1", "nope", "j2"], names), client.query(rows, names)))
+    (columns, columns_of_query), (plain, plain_of_query) = tables
+    assert (plain.types, plain_of_query.types) == ({}, {})
+    assert (columns, columns_of_query) == (plain, plain_of_query)
+    np.testing.assert_array_equal(columns.to_numpy(["n", "age"]), plain.to_numpy(["n", "age"]))
+
+
+def test_an_answer_of_json_is_read_too_and_damaged_columns_are_told(connect: Callable[..., Any]) -> None:
+    asked: list[str] = []
+
+    def note(request: httpx.Request) -> httpx.Response:  # as a server does that has no columns
+        asked.append(request.headers["accept"])
+        return httpx.Response(200, json=[{"user_id": "a", "features": {"age": 1.5}}])
+
+    table = connect("http://x", transport=httpx.MockTransport(note)).get_many(["a"], ["age"])
+    assert (table.to_dict(), table.types) == ([{"age": 1.5}], {})
+    assert asked == [f"{arrow.MEDIA_ARROW}, application/json;q=0.5"]
+    two = arrow.stream_of(2, ["user_id", "@known", "age"], [column_of("string", "ab"), bools([True] * 2),
+                                                           column_of("float", [1.0, 2.0])])  # fmt: skip
+    for body in (b"", two[:-60], b"[]", two):
+        answer = httpx.Response(200, content=body, headers={"content-type": arrow.MEDIA_ARROW})
+        client = connect("http://x", transport=httpx.MockTransport(lambda _, answer=answer: answer))
+        with pytest.raises(FeatureStoreError, match="this is no answer of a feature server"):
+            client.get_many(["a"], ["age"])
+
+
 def test_no_ids_are_an_empty_table_without_a_request(connect: Callable[..., Any]) -> None:
     nowhere = connect(f"http://127.0.0.1:{free_port()}")
     assert nowhere.get_many([], ["age"]).to_numpy().shape == (0, 1)
@@ -285,6 +343,41 @@ def test_many_upserts_have_an_outcome_each(client: Any) -> None:
     assert client.upsert_many(rows[5:6], event_time=4_000, overwrite=True) == [Outcome("applied")]
     assert client.upsert_many(rows[2:3]) == [Outcome("rejected", "BADTYPE", "age cannot be nan")]
     assert client.get("m1", ["age"]) == {"age": 2.0}
+
+
+def test_tables_are_written_as_columns(client: Any) -> None:
+    one, two = (f"{type(client).__name__}{number}" for number in (1, 2))
+    columns = {
+        "id": [one, two, one],
+        "age": [1.5, None, 2.5],
+        "city": pa.array(["x", None, "y"]).dictionary_encode(),
+    }
+    told = client.upsert_many(pa.table(columns))
+    assert told == [Outcome("created"), Outcome("created"), Outcome("applied")]
+    assert client.get_many([one, two], ["age", "city"]).to_dict() == [
+        {"age": 2.5, "city": "y"}, {"age": None, "city": None}]  # fmt: skip
+    frame = pd.DataFrame({"age": [7.5, 8.5]}, index=pd.Index([one, two], name="user_id"))
+    assert [each.verdict for each in client.upsert_many(frame, event_time=datetime(2001, 5, 1, tzinfo=UTC))] == [
+        "stale"
+    ] * 2
+    older = client.upsert_many(frame, event_time="2001-05-01T12:00:00Z", overwrite=True)
+    assert [each.verdict for each in older] == ["applied"] * 2
+    table = client.get_many([one, two], ["age", "n"])
+    assert [each.verdict for each in client.upsert_many(table)] == ["applied"] * 2
+    assert client.get_many([one, two], ["age", "n"]) == table
+    wrong = client.upsert_many(
+        pa.table({"id": [one, two], "n": [1, 2.5], "city": pa.array(["x", "y"], pa.string_view())})
+    )
+    assert [each.code for each in wrong] == [None, "BADTYPE"]
+    assert client.upsert_many(pa.table({"item_id": ["i1"], "price": [1]}), entity="item")[0].code is None
+    for rows, message in (
+        (pa.table({"age": [1.5]}), "no column is called user_id or id"),
+        (pa.table({"id": ["a"], "age": [b"x"]}), "column 'age' is binary"),
+    ):
+        with pytest.raises(BadArgumentsError, match=message):
+            client.upsert_many(rows)
+    with pytest.raises(BadArgumentsError, match="the table has event times of its own"):
+        client.upsert_many(pa.table({"id": ["a"], "event_time": [1]}), event_time=7)
 
 
 def test_increments_answer_the_sums(client: Any) -> None:
@@ -682,5 +775,5 @@ def test_the_examples_of_the_documentation_print_what_they_say(
         code = code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
         exec(code.replace("redis://127.0.0.1:6379/0", valkey.url), {})
     said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert len(said) == 20
+    assert len(said) == 27
     assert capsys.readouterr().out.splitlines() == said

@@ -27,7 +27,7 @@ ALLOWED = {
     "worker": {"native"},
     "api": {"contract", "schema", "store", "transport", "worker.interface"},
     "serving": {"api", "native", "schema", "store", "transport", "worker"},
-    "clients": {"contract.arguments", "contract.words", "schema", "store.results", "store.table"},
+    "clients": {"contract.arguments", "contract.arrow", "contract.words", "schema", "store.results", "store.table"},
     "ingest": {"contract", "store", "transport"},
     "cli": {"contract", "native", "schema", "serving", "store"},
     "__main__": {"cli"},
