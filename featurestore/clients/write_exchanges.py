@@ -80,7 +80,7 @@ def upsert_many(
 
 
 def _is_table(rows: Any) -> bool:
-    """Return whether it is a table or data frame with Arrow's C stream interface; a column, which has it too, is none."""
+    """Return whether it is a table or data frame with Arrow's C stream interface, which columns may have too."""
     tabular = isinstance(rows, FeatureTable) or hasattr(rows, "columns") or hasattr(rows, "schema")
     return tabular and hasattr(rows, "__arrow_c_stream__")
 
