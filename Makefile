@@ -87,13 +87,18 @@ lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian pa
 twins: $(VENV)/.test $(VENV)/.lint  ## Make the asyncio store and client from their blocking twins.
 	$(BIN)/python tests/generate_twins.py
 
-perf: $(VENV)/.test $(VENV)/.perf  ## Measure against peers, in under 10 minutes (needs wrk; webdis and redis-benchmark are used where installed).
+perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md, in under 20 minutes (CONTRIBUTING.md has what it needs).
 	$(BIN)/python perf/compare.py
+	$(BIN)/python perf/shapes.py --out docs/performance
+	$(BIN)/python perf/overload.py --out docs/performance
+	$(BIN)/python perf/far.py --out docs/performance
+	$(BIN)/python perf/vectors.py --out docs/performance
+	$(BIN)/python perf/matrices.py --out docs/performance
+	$(BIN)/python perf/call_costs.py --out docs/performance
 	$(BIN)/python perf/redis_time.py
 	$(BIN)/python perf/script_time.py
 	$(BIN)/python perf/ingest.py
 	$(BIN)/python perf/ingest_floor.py
-	$(BIN)/python perf/vectors.py
 	$(BIN)/python perf/soak.py
 
 release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as callers in other languages ship them.
@@ -107,5 +112,5 @@ release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as
 	rm -r dist/wheel dist/$(SCRIPTS)
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(FEAST) .servers build dist *.egg-info featurestore/native/*.so .coverage .coverage.*
+	rm -rf $(VENV) $(FEAST) .servers build dist perf/tools/build *.egg-info featurestore/native/*.so .coverage .coverage.*
 	cd lua/ports/node && rm -rf node_modules dist src/scripts.json LICENSE *.tgz

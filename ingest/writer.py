@@ -2,11 +2,12 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from featurestore.contract.costs import replace_us, rows_per_call, upsert_us
 from featurestore.contract.resp import Reply, encode_call
 from featurestore.contract.row_calls import RowCalls, row_calls_for
 from featurestore.contract.scripts import UPSERT_FEATURES
@@ -20,11 +21,8 @@ from featurestore.transport.blocking import SyncTransport
 
 _logger = logging.getLogger("featurestore.ingest")
 
-ROWS_PER_CALL = 400
-"""Rows in one call of replace_rows: at most 2 ms of Redis's time, which a reader may have to wait for."""
-
-ROWS_PER_UPSERT = 200
-"""Rows in one call of upsert_features, which take twice as long."""
+MOST_ROWS = 400
+"""Most rows in one call, however little they take of Redis's time."""
 
 CALLS_IN_FLIGHT = 4
 """While Redis works on these, Python makes the next."""
@@ -61,7 +59,7 @@ class BulkWriter:
         keys, schema = self.store.keys, self.store.schema()
         upsert = Upsert(keys, schema.features, columns, event_time)
         row_calls = row_calls_for(keys, schema, columns, to_time(event_time))
-        writing = _Writing(upsert, row_calls)
+        writing = _Writing(upsert, row_calls, *rows_in_calls(columns, schema.features))
         for reply in self._transport.stream(writing.calls(rows), in_flight=CALLS_IN_FLIGHT):
             writing.settle(reply)
         return upsert.finish()
@@ -69,6 +67,19 @@ class BulkWriter:
     def close(self) -> None:
         """Give the connections back."""
         self.store.close()
+
+
+def rows_in_calls(columns: Sequence[str], features: Mapping[str, str]) -> tuple[int, int]:
+    """Return how many rows are in a call of replace_rows, and how many in one of upsert_features.
+
+    Args:
+        columns: What the rows give.
+        features: The features of the entity, with their types.
+    """
+    return (
+        rows_per_call(replace_us(features), MOST_ROWS),
+        rows_per_call(upsert_us(columns, features), MOST_ROWS),
+    )
 
 
 _Row = tuple[int, Sequence[Any]]
@@ -80,22 +91,29 @@ class _Writing:
 
     Rows that are left wait for a call of upsert_features. A part of the table that is not for replace_rows is sent when
     no row waits any more, so that an entity's rows keep their order.
+
+    Args:
+        upsert: Makes the calls of upsert_features.
+        row_calls: Makes those of replace_rows, where there are any.
+        in_replace: How many rows are in a call of replace_rows.
+        in_upsert: How many are in one of upsert_features.
     """
 
-    def __init__(self, upsert: Upsert, row_calls: RowCalls | None) -> None:
+    def __init__(self, upsert: Upsert, row_calls: RowCalls | None, in_replace: int, in_upsert: int) -> None:
         self._upsert, self._row_calls = upsert, row_calls
+        self._in_replace, self._in_upsert = in_replace, in_upsert
         self._sent: deque[UpsertCall | list[_Row]] = deque()
         self._left: list[_Row] = []
 
     def calls(self, rows: Iterable[Sequence[Any]]) -> Iterator[bytes | None]:
         """Yield the calls for `rows`, encoded; None to have all replies settled first."""
         source = enumerate(rows)
-        while part := list(islice(source, ROWS_PER_CALL)):
+        while part := list(islice(source, self._in_replace)):
             encoded = self._row_calls and self._row_calls.encode([row for _, row in part])
             if encoded:
                 self._sent.append(part)
                 yield encoded
-                yield from self._upserted(self._left, ROWS_PER_UPSERT)
+                yield from self._upserted(self._left, self._in_upsert)
             else:
                 yield from self._rest()
                 yield from self._upserted(part, 1)
@@ -128,8 +146,8 @@ class _Writing:
     def _upserted(self, rows: list[_Row], least: int) -> Iterator[bytes]:
         """Take calls of upsert_features off `rows` and yield them, as long as there are so many rows."""
         while len(rows) >= least:
-            part = rows[:ROWS_PER_UPSERT]
-            del rows[:ROWS_PER_UPSERT]
+            part = rows[: self._in_upsert]
+            del rows[: self._in_upsert]
             call = self._upsert.call([row for _, row in part], [position for position, _ in part])
             if call.positions:
                 self._sent.append(call)

@@ -11,7 +11,7 @@ import statistics
 from pathlib import Path
 
 from compare import fill
-from servers import feature_store, load, redis_server
+from servers import feature_store, load, python_of, redis_server
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -32,8 +32,9 @@ def main() -> None:
         checkouts = [checkout.resolve() for checkout in arguments.checkouts]
         os.chdir("/")  # or the servers would find what is here first
         for checkout in checkouts:
-            python = str(checkout / ".venv" / "bin" / "python")
-            port, master = stack.enter_context(feature_store(url, "featurestore", arguments.workers, python))
+            port, master = stack.enter_context(
+                feature_store(url, "featurestore", arguments.workers, python_of(checkout))
+            )
             servers[checkout] = port, children(master)
         for kind, connections in (("uniform", 64), ("batch", 16)):
             found: dict[Path, list[tuple[float, float]]] = {checkout: [] for checkout in servers}

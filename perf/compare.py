@@ -1,26 +1,46 @@
 """Measure the HTTP server against what people would use instead: same machine, same Redis, same data, one run.
 
-Peers: a FastAPI and redis.asyncio service (perf/peers/), webdis on plain HGETALL, and redis-benchmark on the same
-EVALSHA with one command in flight a connection, the ceiling of any client that pays a round trip a request.
-Needs wrk; webdis and redis-benchmark are left out where they are not installed. Writes JSON, a table and plots.
+Peers: nginx with LuaJIT in front of Redis (perf/peers/nginx), which is what an engineer who wants speed would write; a
+FastAPI and redis.asyncio service (perf/peers/); webdis on plain HGETALL. nginx with a constant of the same size is the
+floor that HTTP sets on the machine, and redis-benchmark on the same EVALSHA, with one command in flight a connection,
+the ceiling of any client that pays a round trip a request. The peers' answers are compared with ours first.
+Needs wrk; Debian's packages of the others (nginx-light, libnginx-mod-http-lua, lua-nginx-redis and lua-cjson; webdis;
+redis-tools) are left out where they are not installed. Writes JSON, a table and plots. Takes five minutes.
 """
 
 import argparse
 import contextlib
+import datetime as dt
+import http.client
 import json
+import math
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import redis
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from featurestore.ingest.writer import BulkWriter
-from servers import Run, fastapi, feature_store, load, redis_benchmark, redis_server, webdis
+from figures import commit, machine
+from plots import plot
+from servers import (
+    Run,
+    fastapi,
+    feature_store,
+    load,
+    nginx_binary,
+    nginx_constant,
+    nginx_has_lua,
+    nginx_lua,
+    redis_benchmark,
+    redis_server,
+    webdis,
+)
 
 from featurestore import Definition, FeatureStore, read_definition
 from featurestore.contract.scripts import GET_FEATURES
@@ -48,7 +68,7 @@ def main() -> None:
     def measure(server: str, port: int, kind: str, connections: int, path: str | None = None) -> None:
         runs.append(load(server, port, kind, connections, seconds=arguments.seconds, users=users, path=path))
         run = runs[-1]
-        print(f"{server:13} {kind:8} {connections:4} connections {run.rate:10,.0f}/s   p50 {run.p50 / 1000:8.2f}  "
+        print(f"{server:14} {kind:8} {connections:4} connections {run.rate:10,.0f}/s   p50 {run.p50 / 1000:8.2f}  "
               f"p90 {run.p90 / 1000:8.2f}  p99 {run.p99 / 1000:8.2f}  p99.9 {run.p999 / 1000:8.2f} ms  "
               f"failed {run.failed}", flush=True)  # fmt: skip
 
@@ -65,18 +85,24 @@ def main() -> None:
             for worker_class in OURS:
                 ports[worker_class] = (stack.enter_context(feature_store(url, worker_class, workers))[0], None)
             ports["fastapi"] = (stack.enter_context(fastapi(plain, workers)), None)
+            if nginx_has_lua():
+                ports["nginx lua"] = (stack.enter_context(nginx_lua(redis_port, PLAIN_DB, workers)), None)
+            check_alike({server: port for server, (port, _) in ports.items()}, users)
             if shutil.which("webdis"):
                 port = stack.enter_context(webdis(redis_port, PLAIN_DB, workers))
                 ports["webdis"] = (port, "/HGETALL/user:%s:features")
+            batches = [server for server, (_, path) in ports.items() if path is None]
+            if nginx_binary():
+                body = ask(ports["featurestore"][0], "/features/" + user_id(1))
+                ports["nginx constant"] = (stack.enter_context(nginx_constant(body, workers)), None)
             # In turn, several times: the machine's speed drifts, and all servers should have their share of it.
             for connections in CONNECTIONS:
                 for _ in range(arguments.rounds):
                     for server, (port, path) in ports.items():
                         measure(server, port, "uniform", connections, path)
             for _ in range(arguments.rounds):
-                for server, (port, path) in ports.items():
-                    if path is None:
-                        measure(server, port, "batch", 16)
+                for server in batches:
+                    measure(server, ports[server][0], "batch", 16)
             for kind, connections in (("zipf", 64), ("miss", 64), ("mixed", 64), ("uniform", 10)):
                 measure("featurestore", ports["featurestore"][0], kind, connections)
         if shutil.which("redis-benchmark"):
@@ -92,6 +118,40 @@ def main() -> None:
             runs[-1].kind = "batch of 100 x 50 features"
             print(f"100 users x 50 features at 10 connections: p99 {runs[-1].p99 / 1000:.2f} ms")
     report(arguments.out, settings, medians(runs), ceilings)
+
+
+def check_alike(ports: dict[str, int], users: int) -> None:
+    """Exit unless all servers answer a read and a batch as ours does, but for digits that JSON libraries leave away."""
+    some = [user_id(number) for number in range(0, users, max(1, users // 100))][:100]
+    ours = ports["featurestore"]
+    for server, port in ports.items():
+        for path, body in (("/features/" + some[-1], None), ("/features/batch", {"user_ids": [*some, "nobody"]})):
+            expected, found = (json.loads(ask(each, path, body)) for each in (ours, port))
+            assert alike(expected, found), f"{server} answers {found}, not {expected}"
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are the same, but for the last digits of numbers."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-12)
+    return bool(one == other)
+
+
+def ask(port: int, path: str, body: Any = None) -> bytes:
+    """Return the answer to one request."""
+    content = None if body is None else json.dumps(body).encode()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET" if content is None else "POST", path, content, {"Content-Type": "application/json"})
+        return connection.getresponse().read()
+
+
+def user_id(number: int) -> str:
+    """Return the id of a simulated user."""
+    return f"user{number:05d}"
 
 
 def medians(runs: list[Run]) -> list[Run]:
@@ -136,12 +196,12 @@ def fill_wide(url: str) -> None:
 def describe(url: str, arguments: argparse.Namespace) -> dict[str, object]:
     """Return the settings of the run."""
     info = redis.Redis.from_url(url).info("server")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
+        "date": f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}",
         "processors": os.cpu_count(),
         "python": platform.python_version(),
-        "redis": info["redis_version"],
+        "redis": f"Redis {info['redis_version']}",
         "users": arguments.users,
         "features": len(COLUMNS),
         "workers": arguments.workers,
@@ -166,54 +226,40 @@ def report(folder: Path, settings: dict[str, object], runs: list[Run], ceilings:
     lines += [
         f"| redis-benchmark, EVALSHA | uniform | {count} | {rate:,.0f} | | | | | |" for count, rate in ceilings.items()
     ]
-    (folder / "table.md").write_text("\n".join(lines) + "\n")
-    plot(folder, [run for run in runs if run.kind == "uniform" and run.connections in CONNECTIONS])
-    ratios(runs, ceilings)
+    (folder / "table.md").write_text("\n".join([*ratios(runs, ceilings), "", *lines]) + "\n")
+    caption = (f"{machine()}, which also runs {settings['redis']} and wrk\n{settings['workers']} workers; "
+               f"{settings['date']}, {settings['commit']}")  # fmt: skip
+    gets = [run for run in runs if run.kind == "uniform" and run.connections in CONNECTIONS]
+    plot(folder, gets, CONNECTIONS, caption)
 
 
-def plot(folder: Path, runs: list[Run]) -> None:
-    """Draw throughput by connections, and latency percentiles at 64 connections."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    servers = list(dict.fromkeys(run.server for run in runs))
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for server in servers:
-        mine = [run for run in runs if run.server == server]
-        axes.plot([run.connections for run in mine], [run.rate for run in mine], marker="o", label=server)
-    axes.set(xscale="log", xlabel="connections", ylabel="requests a second", title="GET of one user, 10 features")
-    axes.set_xticks(CONNECTIONS, [str(count) for count in CONNECTIONS])
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(folder / "throughput.png", dpi=110)
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for server in servers:
-        for run in runs:
-            if run.server == server and run.connections == 64:  # noqa: PLR2004
-                values = [value / 1000 for value in (run.p50, run.p90, run.p99, run.p999)]
-                axes.plot(["p50", "p90", "p99", "p99.9"], values, marker="o", label=server)
-    axes.set(yscale="log", ylabel="ms", title="Latency of a GET at 64 connections")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(folder / "latency.png", dpi=110)
-
-
-def ratios(runs: list[Run], ceilings: dict[str, float]) -> None:
-    """Print how the server compares."""
+def ratios(runs: list[Run], ceilings: dict[str, float]) -> list[str]:
+    """Return the lines of a table that tells how the server compares, and print them."""
     found = {(run.server, run.kind, run.connections): run for run in runs}
-    ours, peer = found["featurestore", "uniform", 64], found["fastapi", "uniform", 64]
-    print(f"GET at 64 connections: {ours.rate / peer.rate:.2f} of fastapi; p99 {ours.p99 / peer.p99:.3f} of fastapi")
-    if ("webdis", "uniform", 64) in found:
-        print(f"GET at 64 connections: {ours.rate / found['webdis', 'uniform', 64].rate:.2f} of webdis on HGETALL")
+    lines = []
+
+    def against(peer: str, kind: str, connections: int, wanted: float | None = None) -> None:
+        if (peer, kind, connections) not in found:
+            return
+        ours, theirs = found["featurestore", kind, connections], found[peer, kind, connections]
+        ratio = ours.rate / theirs.rate
+        verdict = "" if wanted is None else f"at least {wanted}: {'reached' if ratio >= wanted else 'not reached'}"
+        lines.append(
+            f"| {kind} at {connections} connections | {peer} | {ratio:.2f} | {ours.p99 / theirs.p99:.2f} | {verdict} |"
+        )
+
+    against("nginx lua", "uniform", 64, 2.0)
+    against("nginx constant", "uniform", 64, 0.7)
+    against("nginx lua", "batch", 16, 4.0)
+    for peer in ("fastapi", "webdis"):
+        against(peer, "uniform", 64)
+    against("fastapi", "batch", 16)
     if "64" in ceilings:
-        print(f"GET at 64 connections: {ours.rate / ceilings['64']:.2f} of redis-benchmark on the same EVALSHA")
-    one, other = found["featurestore", "uniform", 1], found["fastapi", "uniform", 1]
-    print(f"GET at 1 connection: median {one.p50 / 1000:.3f} ms, {one.p50 / other.p50:.2f} of fastapi")
-    batch, theirs = found["featurestore", "batch", 16], found["fastapi", "batch", 16]
-    print(f"batch of 100 at 16 connections: {batch.rate / theirs.rate:.2f} of fastapi")
+        ratio = found["featurestore", "uniform", 64].rate / ceilings["64"]
+        lines.append(f"| uniform at 64 connections | redis-benchmark, EVALSHA | {ratio:.2f} | | |")
+    head = ["| featurestore | to | requests/s, ratio | p99, ratio | wanted |", "|---|---|---:|---:|---|"]
+    print("\n".join([*head, *lines]))
+    return [*head, *lines]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Compare batches of 100 users with an embedding each: float32 vectors here, JSON text in a FastAPI service.
+"""Measure batches of 100 users with an embedding each: as JSON, as Arrow, and JSON text in a FastAPI service.
 
-Both have the same numbers, in one Redis. Loaded in turn over several rounds; prints the median of each figure, the
-ratio, and what a batch costs in processor time: of Redis for the script alone, and of the workers.
+All have the same numbers, in one Redis. Loaded in turn over several rounds; tells the median of each figure, the
+ratios, and what a batch costs in processor time: of Redis for the script alone, and of the workers. perf/matrices.py
+measures what the client makes of the answers. Takes a minute by its defaults.
 """
 
 import argparse
 import contextlib
+import http.client
 import json
 import statistics
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import numpy as np
 import redis
 from checkouts import children, spent
-from servers import Run, fastapi, feature_store, load, redis_server
+from figures import Figures, add_out
+from servers import fastapi, feature_store, load, redis_server
 
 from featurestore import Definition, FeatureStore
 
@@ -21,8 +24,11 @@ PLAIN_DB = 1  # of the peer: the same users, with JSON text
 ROWS = 500  # a write
 
 
+ARROW = "application/vnd.apache.arrow.stream"
+
+
 def main() -> None:
-    """Fill, load both in turn and print."""
+    """Fill, load all in turn and tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
@@ -30,40 +36,60 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128, help="numbers in a vector")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
+    add_out(parser)
+    options = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(redis_server())
-        url, plain = (f"redis://127.0.0.1:{port}/{database}" for database in (0, PLAIN_DB))
-        vectors = np.random.default_rng(7).normal(0, 0.1, (arguments.users, arguments.length)).astype("<f4")
+        figures = stack.enter_context(Figures("vectors", "Vectors", options))
+        redis_port = stack.enter_context(redis_server())
+        url, plain = (f"redis://127.0.0.1:{redis_port}/{database}" for database in (0, PLAIN_DB))
+        vectors = np.random.default_rng(7).normal(0, 0.1, (options.users, options.length)).astype("<f4")
         fill(url, vectors)
         fill_plainly(plain, vectors)
-        ours, master = stack.enter_context(feature_store(url, "featurestore", arguments.workers))
-        theirs = stack.enter_context(fastapi(plain, arguments.workers))
+        port, master = stack.enter_context(feature_store(url, "featurestore", options.workers))
+        theirs = stack.enter_context(fastapi(plain, options.workers))
         client = stack.enter_context(redis.Redis.from_url(url))
-        workers = children(master)
-        runs: dict[str, list[Run]] = {"featurestore": [], "fastapi": []}
-        costs: list[tuple[float, float]] = []
-        for _ in range(arguments.rounds):
-            for server, server_port in (("featurestore", ours), ("fastapi", theirs)):
+        ways: dict[str, tuple[int, str | None]] = {
+            "JSON": (port, None),
+            "Arrow": (port, ARROW),
+            "FastAPI": (theirs, None),
+        }
+        if not answers_arrow(port):
+            print("the server does not answer with Arrow: is pyarrow installed?")
+            del ways["Arrow"]
+        found: dict[str, list[tuple[float, ...]]] = {way: [] for way in ways}
+        for _ in range(options.rounds):
+            for way, (server, accept) in ways.items():
                 client.config_resetstat()
-                before = spent(workers)
-                run = load(server, server_port, "vectors", arguments.connections, seconds=arguments.seconds,
-                           users=arguments.users)  # fmt: skip
-                assert run.failed == 0
-                runs[server].append(run)
-                if server == "featurestore":
-                    in_redis: Any = client.info("commandstats")["cmdstat_evalsha"]["usec"]
-                    costs.append((in_redis / run.requests, (spent(workers) - before) / run.requests * 1e6))
-    print(f"batches of 100 users with {arguments.length} numbers each, {arguments.connections} connections:")
-    for server, found in runs.items():
-        rate, p50, p99 = (
-            statistics.median(column) for column in zip(*((run.rate, run.p50, run.p99) for run in found), strict=True)
-        )
-        print(f"{server:13} {rate:8,.0f}/s   p50 {p50 / 1000:8.2f}  p99 {p99 / 1000:8.2f} ms")
-    redis_us, worker_us = (statistics.median(column) for column in zip(*costs, strict=True))
-    print(f"featurestore: {redis_us:.0f} us of Redis's thread in the script, {worker_us:.0f} us of a worker, a batch")
-    rates = {server: statistics.median(run.rate for run in found) for server, found in runs.items()}
-    print(f"ratio: {rates['featurestore'] / rates['fastapi']:.1f}")
+                before = spent(children(master))
+                run = load(way, server, "batch", options.connections, seconds=options.seconds, users=options.users,
+                           rest=',"features":["embedding"]', accept=accept)  # fmt: skip
+                assert run.failed == 0, run
+                stats: Any = client.info("commandstats")
+                in_redis = sum(stats.get(f"cmdstat_{name}", {"usec": 0})["usec"] for name in ("evalsha", "evalsha_ro"))
+                in_workers = (spent(children(master)) - before) * 1e6
+                found[way].append((run.rate, run.p50, run.p99, in_redis / run.requests, in_workers / run.requests))
+        rates = {}
+        what = f"100 users with {options.length} numbers each, {options.connections} connections"
+        for way, runs in found.items():
+            rates[way], p50, p99, in_redis, in_workers = (
+                statistics.median(column) for column in zip(*runs, strict=True)
+            )
+            cost = f", {in_redis:.0f} µs of Redis in the script, {in_workers:.0f} µs of a worker" if in_redis else ""
+            figures.add(f"{what}, {way}", f"{rates[way]:,.0f}/s, p50 {p50 / 1000:.2f}, p99 {p99 / 1000:.2f} ms{cost}")
+        figures.add("JSON here to FastAPI", f"{rates['JSON'] / rates['FastAPI']:.1f}")
+        if "Arrow" in rates:
+            ratio = rates["Arrow"] / rates["JSON"]
+            figures.add("Arrow to JSON here", f"{ratio:.1f}", wanted="at least 4", reached=ratio >= 4)  # noqa: PLR2004
+
+
+def answers_arrow(port: int) -> bool:
+    """Return whether the server answers a batch as Arrow."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        body = json.dumps({"user_ids": ["user00001"], "features": ["embedding"]})
+        connection.request("POST", "/features/batch", body, {"Content-Type": "application/json", "Accept": ARROW})
+        response = connection.getresponse()
+        response.read()
+        return response.status == 200 and response.headers.get_content_type() == ARROW  # noqa: PLR2004
 
 
 def fill(url: str, vectors: np.ndarray[Any, Any]) -> None:

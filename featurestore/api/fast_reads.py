@@ -1,6 +1,7 @@
 """The way of `GET /features/{entity_id}` from the worker to Redis and back.
 
-Nearly all requests are this one, so it goes past the framework: no routing, no request and response objects.
+Nearly all requests are this one, so it goes past the framework: no routing, no request and response objects. So does
+`?features=` or `?service=` behind it, where the names are plain.
 
 - `GatheredReads.begin` takes the path of a plain GET from the worker, in the event loop, and keeps it for `_send`.
 - `_send` makes one call of a script of all that were gathered in a turn of the loop.
@@ -12,6 +13,7 @@ own workers. All other requests go to the Falcon app.
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
@@ -33,6 +35,7 @@ from featurestore.store.blocking import FeatureStore
 from featurestore.store.plan import IDS_PER_CALL
 from featurestore.transport.interface import Submitting
 from featurestore.transport.pipeline import Failure, Waiter
+from featurestore.transport.round_trip import RoundTrip
 from featurestore.worker.interface import Answer, FastApp, Respond, StartResponse
 
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -41,8 +44,19 @@ _PREFIX = "/features/"
 _ID_AT = len(_PREFIX)
 _LONGEST_PATH = _ID_AT + MAX_ID_BYTES
 _ROUTE = "/features/{entity_id:path}"
-_MOST_UNDER_WAY = 3
+_UNDER_WAY = 3
 """With so many calls under way, reads wait until one is answered: larger calls cost less for each read."""
+
+_NEAR_S, _APART_S = 0.0002, 0.00005
+"""Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
+are on the road, and to wait for them would cost more than larger calls save."""
+
+_WITH_BODY = frozenset({"POST", "PUT"})
+_VALUE = re.compile(r"[A-Za-z0-9_.,~-]*[A-Za-z0-9_.~-][A-Za-z0-9_.,~-]*")
+"""Names with commas between them, of which there is at least one."""
+
+_MOST_NAMED = 256
+"""So many sets of features that were asked for are kept."""
 
 _HEADERS = [("content-type", falcon.MEDIA_JSON)]
 _logger = logging.getLogger("featurestore")
@@ -109,9 +123,10 @@ class _Reads:
         began: When the first of them came.
     """
 
-    __slots__ = ("_responds", "began", "ids", "renderer")
+    __slots__ = ("_responds", "began", "ids", "renderer", "sent")
 
     renderer: Renderer
+    sent: float
 
     def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
         self.ids, self._responds, self.began = ids, responds, began
@@ -137,12 +152,37 @@ def _respond(responds: list[Respond], answers: list[Answer | None]) -> None:
             _logger.exception("a connection failed to take the answer to its request")
 
 
+class _Gathering:
+    """Reads of the same features that have come, and are not yet sent.
+
+    Args:
+        features: Each once; None for all of the packed row.
+
+    Attributes:
+        ids: Whose features are wanted.
+        responds: Take the answers, in the order of the ids.
+        began: When the first of them came.
+        most: How many of them a call may have.
+        send: Sends one call for them.
+    """
+
+    __slots__ = ("began", "features", "ids", "most", "responds", "send")
+
+    send: Callable[[], None]
+
+    def __init__(self, features: tuple[str, ...] | None) -> None:
+        self.features, self.most, self.began = features, IDS_PER_CALL, 0.0
+        self.ids: list[str] = []
+        self.responds: list[Respond] = []
+
+
 class GatheredReads(FastReads, FastApp):
-    """The app of our own worker: reads of all features that arrive together are one call, and no greenlet waits for it.
+    """The app of our own worker: reads of the same features that arrive together are one call, and no greenlet waits.
 
     The more reads arrive in a turn of the event loop, the less each costs Redis and this process: a single one is a
     get_features, several are one get_features_batch. While a few calls are under way, further reads wait until one of
-    them is answered or given up. So a read takes two time-outs at most, one until it is sent and one for its reply.
+    them is answered or given up. How many a few are follows from how far Redis is. So a read takes two time-outs at
+    most, one until it is sent and one for its reply.
 
     Timeouts are answered here. Every other failure gives the reads back: lost scripts, another schema, a broken
     connection, an impossible reply. Once a second one read is given back on purpose, to check the schema.
@@ -166,46 +206,118 @@ class GatheredReads(FastReads, FastApp):
         super().__init__(store, app, meter)
         self._transport, self._run_soon = transport, run_soon
         self._under_way: set[_Reads] = set()
-        self._ids: list[str] = []
-        self._responds: list[Respond] = []
-        self._began = 0.0  # when the first of `_ids` came
+        self._round_trip = RoundTrip()
+        self._most_under_way = _UNDER_WAY
+        self._all = self._gathering(None)
+        self._named: dict[tuple[str, ...], _Gathering] = {}
+        self._queries: dict[str, tuple[str, ...]] = {}
+        self._waiting: dict[_Gathering, None] = {}
+
+    def _gathering(self, features: tuple[str, ...] | None) -> "_Gathering":
+        made = _Gathering(features)
+        made.send = partial(self._send, made)
+        return made
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request; refuse one that has a body before it is looked at, while big requests would be late."""
+        if environ["REQUEST_METHOD"] in _WITH_BODY:
+            refusal = self._transport.overload()
+            if refusal is not None:
+                status, headers, body = problems.answer_to(refusal)
+                self._refused.add(status, 0.0)
+                start_response(status, headers)
+                return [body]
+        return super().__call__(environ, start_response)
 
     def begin(self, path: str, respond: Respond) -> bool:
         """Begin to answer a plain GET if its path is an entity's; see `FastApp.begin`."""
+        gathering = self._all
+        if "?" in path:
+            path, _, query = path.partition("?")
+            named = self._gathering_of(query)
+            if named is None:
+                return False
+            gathering = named
         if not _ID_AT < len(path) <= _LONGEST_PATH or not path.startswith(_PREFIX):
             return False
-        ids = self._ids
-        if len(ids) == IDS_PER_CALL:
-            self._send()
-            ids = self._ids
+        ids = gathering.ids
+        if len(ids) >= gathering.most:
+            self._send(gathering)
+            ids = gathering.ids
         if not ids:
-            self._run_soon(self._send)
-            self._began = perf_counter()
+            self._run_soon(gathering.send)
+            gathering.began = perf_counter()
         ids.append(path[_ID_AT:])
-        self._responds.append(respond)
+        gathering.responds.append(respond)
         return True
+
+    def _gathering_of(self, query: str) -> "_Gathering | None":
+        """Return where reads with this query gather; None where the worker is to make WSGI calls of them."""
+        features = self._features_of(query)
+        if features is None:
+            return None
+        gathering = self._named.get(features)
+        if gathering is None and self._store.selection_known(features) is not None:
+            if len(self._named) >= _MOST_NAMED:
+                self._named.clear()
+            gathering = self._named[features] = self._gathering(features)
+        return gathering
+
+    def _features_of(self, query: str) -> tuple[str, ...] | None:
+        """Return the features, each once, that `features=a,b` or `service=name` asks for; None for another query."""
+        features = self._queries.get(query)
+        if features is not None:
+            return features
+        word, _, value = query.partition("=")
+        if word == "service":
+            return self._store.service_known(value)
+        if word != "features" or not _VALUE.fullmatch(value):
+            return None
+        features = tuple(dict.fromkeys(name for name in value.split(",") if name))
+        if len(self._queries) >= _MOST_NAMED:
+            self._queries.clear()
+        self._queries[query] = features
+        return features
 
     def count_refusal(self, status: str) -> None:
         """Count a request that the worker has refused."""
         self._refused.add(status, 0.0)
 
-    def _send(self) -> None:
+    def _send(self, gathering: "_Gathering") -> None:
         """Send one call for the reads gathered so far."""
-        if not self._ids or (len(self._under_way) >= _MOST_UNDER_WAY and len(self._ids) < IDS_PER_CALL):
+        ids = gathering.ids
+        if not ids:
             return
-        reads = _Reads(self._ids, self._responds, self._began)
-        self._ids, self._responds = [], []
+        if len(self._under_way) >= self._most_under_way and len(ids) < gathering.most:
+            self._waiting[gathering] = None
+            return
+        reads = _Reads(ids, gathering.responds, gathering.began)
+        gathering.ids, gathering.responds = [], []
         sent = False
         try:
-            if self._store.unsure:
-                reads.give_back_first()
-            selection = self._store.known_selection
-            sent = bool(reads.ids) and selection is not None and self._submit(selection, reads)
+            features = gathering.features
+            selection = self._store.known_selection if features is None else self._store.selection_known(features)
+            if selection is not None:
+                gathering.most = selection.ids_per_call
+                if selection.checking is not None and self._store.unsure:
+                    reads.give_back_first()
+                sent = bool(reads.ids) and self._submit(selection, reads)
         except Exception:
             _logger.exception("reads that came together were not sent together")
         if not sent:
             self._under_way.discard(reads)
             reads.answer(None)
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let as many calls be sent of those that wait as may be under way now."""
+        free = self._most_under_way - len(self._under_way)
+        while self._waiting and free > 0:
+            gathering = next(iter(self._waiting))
+            del self._waiting[gathering]
+            if gathering.ids:
+                self._run_soon(gathering.send)
+                free -= 1
 
     def _submit(self, selection: Selection, reads: _Reads) -> bool:
         """Send the call for `reads`; return whether it was taken on."""
@@ -215,13 +327,15 @@ class GatheredReads(FastReads, FastApp):
         else:
             script, encoded = GET_FEATURES_BATCH, selection.calls.many(ids)
         self._under_way.add(reads)
+        reads.sent = perf_counter()
         return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
 
     def _settle(self, reads: _Reads, waiter: Waiter) -> None:
         """Hand out the answers in the call's outcome, and let the next call be sent."""
         self._under_way.discard(reads)
-        if self._ids:
-            self._run_soon(self._send)
+        self._note_round_trip(reads.sent)
+        if self._waiting:
+            self._wake()
         answers = None
         try:
             answers = self._answers(reads, waiter.outcome)
@@ -234,6 +348,12 @@ class GatheredReads(FastReads, FastApp):
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
+
+    def _note_round_trip(self, sent: float) -> None:
+        """Set how many calls may be under way, by the round trip of one that is over."""
+        self._round_trip.note(sent, perf_counter())
+        farther = self._round_trip.least - _NEAR_S
+        self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 
     def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
         """Return the answers in the outcome; None if the reads are to be given back."""

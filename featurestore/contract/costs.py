@@ -3,6 +3,10 @@
 `perf/call_costs.py` measures the constants. They are for sizing, so they lie on the dear side of what it shows.
 """
 
+from collections.abc import Iterable, Mapping
+
+from featurestore.schema.types import vector_length
+
 MOST_ROWS = 100
 """Most ids or rows in one call, however little they take."""
 
@@ -18,13 +22,64 @@ STORED_VALUE_US = 0.012
 CAST_VALUE_US = 0.8
 """To fetch the field of one value and to cast its text, where the packed row does not serve."""
 
-WRITTEN_ROW_US = 4.0
-"""To write an entity."""
+WRITTEN_ROW_US, WRITTEN_VALUE_US = 4.0, 0.6
+"""To write a whole row by an upsert: once, and for each value."""
 
-WRITTEN_VALUE_US = 0.8
-"""For each value written."""
+MERGED_ROW_US, MERGED_VALUE_US = 10.0, 0.7
+"""To write a row that lacks features beside what is stored: once, and for each feature of the entity."""
+
+REPLACED_ROW_US, REPLACED_VALUE_US = 1.5, 0.3
+"""To write a row that the caller has made: once, and for each value."""
+
+EVENT_US, WINDOW_US = 8.0, 6.0
+"""To count an event: once, and for each window of the schema, beside what a merge takes for each feature."""
+
+REPACKED_ROW_US, REPACKED_VALUE_US = 8.0, 1.4
+"""To build a packed row: once, and for each feature."""
+
+MEMBER_US = 0.8
+"""To look whether a known id has a hash."""
 
 
-def rows_per_call(row_us: float) -> int:
-    """Return how many rows that take `row_us` each may be in one call, at least one."""
-    return max(1, min(MOST_ROWS, int(MOST_US / row_us)))
+_NUMBERS_PER_VALUE = 32
+"""So many numbers of a vector take as long as one other value."""
+
+
+def weight(kinds: Iterable[str]) -> float:
+    """Return how many scalar values take as long as values of these types."""
+    return sum(1 + (vector_length(kind) or 0) / _NUMBERS_PER_VALUE for kind in kinds)
+
+
+def upsert_us(columns: Iterable[str], features: Mapping[str, str]) -> float:
+    """Return how long an upsert takes for a row.
+
+    Args:
+        columns: The features that it gives; others are ignored.
+        features: All features of the entity, with their types.
+    """
+    given = weight(features[name] for name in columns if name in features)
+    all_of_it = weight(features.values())
+    if given < all_of_it:
+        return MERGED_ROW_US + MERGED_VALUE_US * (all_of_it + given)
+    return WRITTEN_ROW_US + WRITTEN_VALUE_US * all_of_it
+
+
+def replace_us(features: Mapping[str, str]) -> float:
+    """Return how long replace_rows takes for a row of these features."""
+    return REPLACED_ROW_US + REPLACED_VALUE_US * len(features)
+
+
+def event_us(features: Mapping[str, str]) -> float:
+    """Return how long an event takes that is counted in all windows among these features."""
+    windows = sum(kind.startswith(("count(", "sum(")) for kind in features.values())
+    return EVENT_US + WINDOW_US * windows + MERGED_VALUE_US * weight(features.values())
+
+
+def repack_us(features: Mapping[str, str]) -> float:
+    """Return how long the packed row of an entity takes to build."""
+    return REPACKED_ROW_US + REPACKED_VALUE_US * weight(features.values())
+
+
+def rows_per_call(row_us: float, most: int = MOST_ROWS) -> int:
+    """Return how many rows that take `row_us` each may be in one call: at least one, and `most` at most."""
+    return max(1, min(most, int(MOST_US / row_us)))

@@ -8,6 +8,7 @@ from typing import Any, Self
 import msgspec
 
 from featurestore.contract.columns import ColumnReader
+from featurestore.contract.costs import rows_per_call
 from featurestore.contract.json_rows import Renderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.read_costs import (
@@ -74,6 +75,7 @@ class Selection:
         by_layout: Whether replies have the packed row.
         row_us: About what a row takes of Redis's time, in µs, where packed rows serve.
         made_us: The same where they do not.
+        ids_per_call: How many rows a call may have that takes so long.
         aged_row_us: The same with statuses and times.
         vectors: The positions of vectors. Rows hold them as bytes; `values` and `encodable` convert those.
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
@@ -100,6 +102,7 @@ class Selection:
         "checking",
         "columns",
         "head",
+        "ids_per_call",
         "made_us",
         "names",
         "picks",
@@ -162,6 +165,7 @@ class Selection:
         if self._extra_count:
             self.row_us += cast_row_us(list(columns.values())[self.row_count :])
         self.asks_again = self.by_layout and self.row_count > MADE_AT_ONCE
+        self.ids_per_call = rows_per_call(self.row_us)
         self.made_us = cast_row_us(columns.values())
         self.aged_row_us = self.row_us + AGED_ROW_US + len(columns) * AGED_VALUE_US
 

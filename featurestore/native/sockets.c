@@ -15,11 +15,11 @@ static const char method[] = "GET ", version[] = " HTTP/1.1";
 #define METHOD_BYTES (sizeof method - 1)
 #define VERSION_BYTES (sizeof version - 1)
 
-/* Whether a path may have this byte and still be plain: letters, digits and "_.~/-". */
+/* Whether a path, or the query behind it, may have this byte and still be plain: letters, digits and "_.~/-,?=". */
 static int is_plain(unsigned char byte)
 {
-    return (byte >= 'a' && byte <= 'z') || (byte >= '-' && byte <= '9') || (byte >= 'A' && byte <= 'Z')
-        || byte == '_' || byte == '~';
+    return (byte >= 'a' && byte <= 'z') || (byte >= ',' && byte <= '9') || (byte >= 'A' && byte <= 'Z')
+        || byte == '_' || byte == '~' || byte == '?' || byte == '=';
 }
 
 /* Set where the path starts and how long it is, if `data` is one plain GET that ends in `usual`; else return 0. */

@@ -90,7 +90,9 @@ class AsyncDriver:
             while True:
                 step = plan.send(answer)
                 if isinstance(step, Calls):
-                    answer = await transport.run_many_encoded(step.script, step.encoded, deadline=deadline)
+                    answer = await transport.run_many_encoded(
+                        step.script, step.encoded, each_us=step.each_us, takes=step.takes, deadline=deadline
+                    )
                 else:
                     answer = await transport.command(*step.words, deadline=deadline)
         except StopIteration as done:

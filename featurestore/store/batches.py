@@ -1,6 +1,7 @@
 """How a selection is read: the steps that its calls make, cut so that none holds Redis for long."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,9 +13,7 @@ from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
 from featurestore.errors import BadReplyError
 from featurestore.store.plan import Calls, Plan, checked
-
-_NOT_YET = 0
-"""What get_features_batch answers in place of a row that it would have to make, where it has made as many as it may."""
+from featurestore.transport.turns import Take
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -36,6 +35,12 @@ class Batch(msgspec.Struct, frozen=True):
         return self.selection.aged_row_us if self.options else self.selection.row_us
 
 
+class _Json(msgspec.Struct, frozen=True):
+    """The JSON of the entities in a reply."""
+
+    text: bytes
+
+
 class _Part(msgspec.Struct):
     """The ids of one call, and about what it takes of Redis's time."""
 
@@ -44,10 +49,43 @@ class _Part(msgspec.Struct):
     us: float
 
 
+class _Encoded(Sequence[bytes]):
+    """The calls of parts, each encoded when it is looked at: many are not sent at once, and some are never sent."""
+
+    def __init__(self, parts: list[_Part]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, index: Any) -> Any:
+        part = self._parts[index]
+        return part.calls.many(part.ids)
+
+
 def read_one(selection: Selection, raw_id: bytes) -> Plan[Reply]:
     """Return the reply of get_features for an id of 1 to 256 bytes; raise an error reply."""
     (reply,) = checked((yield Calls(GET_FEATURES, [selection.calls.one(raw_id)], selection.row_us)))
     return reply
+
+
+def read_json(selection: Selection, ids: Sequence[str]) -> Plan[bytes]:
+    """Return the JSON of a list of entities, of which each piece is made as soon as its reply is there."""
+    batch = Batch(selection, ids)
+    parts = list(_cut(batch, list(ids), batch.row_us))
+    render = selection.renderer.many
+
+    def take(ids: list[str], reply: Any) -> Any:
+        return reply if _lacks(reply) else _Json(render(ids, [reply]))
+
+    found = yield from _read(parts, [partial(take, part.ids) for part in parts])
+    if selection.asks_again:
+        yield from _ask_again(batch, found)
+    pieces = [
+        each.text if isinstance(each, _Json) else render(part.ids, [each])
+        for part, each in zip(parts, found, strict=True)
+    ]
+    return pieces[0] if len(pieces) == 1 else b"[%b]" % b",".join([memoryview(piece)[1:-1] for piece in pieces])
 
 
 def read_many(batches: Sequence[Batch]) -> Plan[list[list[Any]]]:
@@ -71,7 +109,7 @@ def _ask_again(batch: Batch, replies: list[Any]) -> Plan[None]:
     left = [
         (number, place)
         for number, reply in enumerate(replies)
-        if type(reply) is list and int in map(type, reply)
+        if _lacks(reply)
         for place, row in enumerate(reply)
         if type(row) is int
     ]
@@ -97,8 +135,12 @@ def _cut(batch: Batch, ids: list[str], row_us: float) -> Iterator[_Part]:
         yield _Part(calls, some, row_us * len(some))
 
 
-def _read(parts: list[_Part]) -> Plan[list[Reply]]:
-    """Make a call of each part, in one write; return the replies, or raise the first error among them."""
-    encoded = [part.calls.many(part.ids) for part in parts]
+def _lacks(reply: Any) -> bool:
+    """Return whether rows are missing in a reply, to be asked for again: a zero is in the place of each."""
+    return type(reply) is list and int in map(type, reply)
+
+
+def _read(parts: list[_Part], takes: Sequence[Take] | None = None) -> Plan[list[Any]]:
+    """Make a call of each part; return the replies, or what `takes` makes of each. Raise the first error among them."""
     each_us = sum(part.us for part in parts) / max(1, len(parts))
-    return checked((yield Calls(GET_FEATURES_BATCH, encoded, each_us)))
+    return checked((yield Calls(GET_FEATURES_BATCH, _Encoded(parts), each_us, takes)))

@@ -199,9 +199,17 @@ class FeatureStore(BlockingDriver):
         """The selection of all features; None if Redis would have to be asked."""
         return self._plans.selections.get(None)
 
+    def selection_known(self, features: tuple[str, ...]) -> Selection | None:
+        """Return the selection of these features, each named once; None if Redis may have to be asked."""
+        return self._plans.selections.get(features)
+
+    def service_known(self, name: str) -> tuple[str, ...] | None:
+        """Return the features of a service, each once, as `service` does; None if Redis would have to be asked."""
+        return self._plans.service_seen(name)
+
     @property
     def unsure(self) -> bool:
-        """Whether the next read of all features has to make sure of the schema, as `get_json` does."""
+        """Whether the next read by layout has to make sure of the schema, as `get_json` does."""
         return self._plans.unsure
 
     def query(  # noqa: PLR0913 - what a read may ask for

@@ -93,7 +93,9 @@ class BlockingDriver:
             while True:
                 step = plan.send(answer)
                 if isinstance(step, Calls):
-                    answer = transport.run_many_encoded(step.script, step.encoded)
+                    answer = transport.run_many_encoded(
+                        step.script, step.encoded, each_us=step.each_us, takes=step.takes
+                    )
                 else:
                     answer = transport.command(*step.words)
         except StopIteration as done:

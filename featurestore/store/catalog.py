@@ -121,6 +121,13 @@ class Catalog:
             raise UndeclaredFeatureError(f"no service {name} is declared in the schema of {self.keys.entity}")
         return schema.services[name]
 
+    def service_seen(self, name: str) -> tuple[str, ...] | None:
+        """Return the features of a service, each once, by the schema as last seen; None if it is to be read again."""
+        if self._schema is None or self._may_be_outdated() or name not in self._schema.services:
+            return None
+        prefix = f"{self.keys.entity}:"
+        return tuple(dict.fromkeys(each.removeprefix(prefix) for each in self._schema.services[name]))
+
     def lists(self, service: str) -> bool:
         """Return whether the schema as last seen has that service."""
         return self._schema is not None and service in self._schema.services

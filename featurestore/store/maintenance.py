@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from featurestore.contract.costs import MEMBER_US, repack_us, rows_per_call
 from featurestore.contract.resp import Word
 from featurestore.contract.scripts import REPACK_ROWS, SWEEP_MEMBERS
 from featurestore.store.blocking import FeatureStore
-from featurestore.store.plan import IDS_PER_CALL
 
 _SCAN_COUNT = 500
 
@@ -42,7 +42,7 @@ class SweepProgress(msgspec.Struct, frozen=True):
 def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgress]:
     """Build the packed rows that are missing or of an older layout, and yield the progress after each step.
 
-    Each step is one script call over at most 100 ids, so that other calls are served in between. A row that is
+    Each step is one script call that takes Redis about 1 ms, so that other calls are served in between. A row that is
     written meanwhile is left as it is.
 
     Args:
@@ -50,7 +50,7 @@ def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgres
         pause: Seconds to wait after each step.
     """
     total, seen, built = store.count(), 0, 0
-    for part in _steps(store, pause):
+    for part in _steps(store, pause, repack_us(store.schema().features)):
         keys: list[Word] = [store.keys.members, store.keys.schema, *map(store.keys.features_of_raw, part)]
         built += store.transport.run(REPACK_ROWS, keys, part)
         seen += len(part)
@@ -58,25 +58,25 @@ def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgres
 
 
 def sweep(store: FeatureStore, *, pause: float = 0.0) -> Iterator[SweepProgress]:
-    """Take ids without a hash out of the set of known ids, and yield the progress after each step of at most 100 ids.
+    """Take ids without a hash out of the set of known ids, and yield the progress after each step of up to 500 ids.
 
     Args:
         store: The entity's store.
         pause: Seconds to wait after each step.
     """
     seen, removed = 0, 0
-    for part in _steps(store, pause):
+    for part in _steps(store, pause, MEMBER_US):
         keys: list[Word] = [store.keys.members, store.keys.schema, *map(store.keys.features_of_raw, part)]
         removed += store.transport.run(SWEEP_MEMBERS, keys, part)
         seen += len(part)
         yield SweepProgress(seen, removed)
 
 
-def _steps(store: FeatureStore, pause: float) -> Iterator[list[bytes]]:
-    """Yield all known ids, at most 100 at a time, and wait `pause` seconds after each step."""
-    cursor = b""
+def _steps(store: FeatureStore, pause: float, id_us: float) -> Iterator[list[bytes]]:
+    """Yield all known ids, as many at a time as one call may have, and wait `pause` seconds after each step."""
+    cursor, in_call = b"", rows_per_call(id_us, _SCAN_COUNT)
     while cursor != b"0":
         cursor, ids = store.transport.command("SSCAN", store.keys.members, cursor or "0", "COUNT", _SCAN_COUNT)
-        for first in range(0, len(ids), IDS_PER_CALL):
-            yield ids[first : first + IDS_PER_CALL]
+        for first in range(0, len(ids), in_call):
+            yield ids[first : first + in_call]
             time.sleep(pause)

@@ -3,7 +3,7 @@
 `FeatureStore` and `AsyncFeatureStore` drive the same plans, each over a transport of its kind.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,13 +30,15 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         script: What is called.
-        encoded: The calls.
+        encoded: The calls. Each may be encoded when it is looked at, which is when it is sent.
         each_us: About how long each takes of Redis's time (`contract/costs.py`).
+        takes: For each call a function of its reply; see `Transport.run_many_encoded`.
     """
 
     script: Script
-    encoded: list[bytes]
+    encoded: Sequence[bytes]
     each_us: float = 0.0
+    takes: Sequence[Callable[[Any], Any]] | None = None
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
@@ -85,8 +87,8 @@ def with_current_schema(
 
 
 def checked(replies: list[Reply | FeatureStoreError]) -> list[Reply]:
-    """Return the replies; raise the first error among them."""
+    """Return the replies, or what was made of them; raise the first error among them."""
     for reply in replies:
-        if isinstance(reply, FeatureStoreError):
+        if isinstance(reply, Exception):
             raise reply
     return replies

@@ -20,7 +20,7 @@ from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.words import encode_id
 from featurestore.schema.types import Row, Value
-from featurestore.store.batches import Batch, read_many, read_one
+from featurestore.store.batches import Batch, read_json, read_many, read_one
 from featurestore.store.catalog import Catalog
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.results import Description, MaxAge
@@ -113,8 +113,7 @@ class ReadPlans(Catalog):
         """Return a JSON list with the id and features of each id; null features for an unknown one."""
 
         def read(selection: Selection) -> Plan[bytes]:
-            (replies,) = yield from read_many([Batch(selection, entity_ids)])
-            return selection.renderer.many(entity_ids, replies)
+            return read_json(selection, entity_ids)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
 

@@ -19,6 +19,7 @@ from featurestore.contract.arguments import (
     plain_time,
     time_among,
 )
+from featurestore.contract.costs import event_us, rows_per_call, upsert_us
 from featurestore.contract.replies import reading
 from featurestore.contract.resp import Word, encode_call
 from featurestore.contract.scripts import (
@@ -36,11 +37,11 @@ from featurestore.contract.words import EVENT_ID, EVENT_TIME, LEAVE, encode_id, 
 from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, UnsuitableValueError
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
-from featurestore.store.plan import IDS_PER_CALL, Calls, Command, Plan, call
+from featurestore.store.plan import Calls, Command, Plan, call
 from featurestore.store.query import QueryPlans
 
 ROWS_PER_WRITE = 2000
-"""Most rows whose calls leave together in one write."""
+"""Most rows whose calls are made before the first is sent."""
 
 _PLAIN_TIMES = frozenset({int, str, type(None)})
 
@@ -79,14 +80,16 @@ class Plans(QueryPlans):
         return self._upsert(names, table, plain_time(event_time), overwrite=overwrite)
 
     def _upsert(self, columns: Sequence[str], table: Given, time: Any, *, overwrite: bool) -> Plan[UpsertResult]:
-        upsert = yield from self._begin(columns, time, overwrite=overwrite)
-        return (yield from _write(UPSERT_FEATURES, upsert, table))
+        upsert, row_us = yield from self._begin(columns, time, overwrite=overwrite)
+        return (yield from _write(UPSERT_FEATURES, upsert, table, row_us))
 
-    def _begin(self, columns: Sequence[str], time: Any, *, overwrite: bool) -> Plan[Upsert]:
-        """Return an upsert of rows with these columns, with a verdict for each."""
-        declared = yield from self.declared([name for name in columns if name != EVENT_TIME])
+    def _begin(self, columns: Sequence[str], time: Any, *, overwrite: bool) -> Plan[tuple[Upsert, float]]:
+        """Return an upsert of rows with these columns, with a verdict for each, and what a row takes of Redis."""
+        names = [name for name in columns if name != EVENT_TIME]
+        declared = yield from self.declared(names)
         options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
-        return Upsert(self.keys, declared, columns, time, options=options, verdicts=True)
+        upsert = Upsert(self.keys, declared, columns, time, options=options, verdicts=True)
+        return upsert, upsert_us(names, declared)
 
     def put(
         self, entity_id: str, features: Mapping[str, Any], event_time: EventTime, *, overwrite: bool
@@ -97,7 +100,7 @@ class Plans(QueryPlans):
         the entity is unknown by then.
         """
         columns, table = _table(Given([(entity_id, features)], range(1)))
-        upsert = yield from self._begin(columns, event_time, overwrite=overwrite)
+        upsert, row_us = yield from self._begin(columns, event_time, overwrite=overwrite)
         write = upsert.call(table.rows, table.positions)
         if not write.positions:
             return upsert.finish(), None, None
@@ -106,7 +109,7 @@ class Plans(QueryPlans):
         if features:
             selection = yield from self.select(list(features))
             calls.append(selection.calls.one(encode_id(entity_id)))
-        written, *rest = yield Calls(WRITE_AND_READ, calls)
+        written, *rest = yield Calls(WRITE_AND_READ, calls, row_us / len(calls))
         with reading(UPSERT_FEATURES.name):
             upsert.settle(write, written)
         result = upsert.finish()
@@ -123,7 +126,8 @@ class Plans(QueryPlans):
         columns, table = _table(_given(listed_rows(events, "pairs of id and event"), None, _plain_event))
         fields = {**dict.fromkeys(columns, "float"), EVENT_ID: "string"}
         upsert = Upsert(self.keys, fields, columns, plain_time(event_time), verdicts=True)
-        return _write(RECORD_EVENTS, upsert, table)
+        row_us = event_us((yield from self.seen_schema()).features)
+        return (yield from _write(RECORD_EVENTS, upsert, table, row_us))
 
     def increment(
         self, entity_id: str, amounts: Mapping[str, float], event_time: EventTime
@@ -158,17 +162,18 @@ class Plans(QueryPlans):
         return int((yield Command(("SCARD", self.keys.members))))
 
 
-def _write(script: Script, upsert: Upsert, table: Given) -> Plan[UpsertResult]:
+def _write(script: Script, upsert: Upsert, table: Given, row_us: float) -> Plan[UpsertResult]:
+    """Write rows that take `row_us` of Redis's time each."""
     rows, positions = table.rows, table.positions
     upsert.result.rejected += table.rejected
-    for first in range(0, len(rows), ROWS_PER_WRITE):
-        parts = (
-            slice(start, min(start + IDS_PER_CALL, first + ROWS_PER_WRITE))
-            for start in range(first, min(first + ROWS_PER_WRITE, len(rows)), IDS_PER_CALL)
-        )
-        calls = [upsert.call(rows[part], positions[part]) for part in parts]
+    in_call = rows_per_call(row_us)
+    together = max(ROWS_PER_WRITE // in_call, 1) * in_call
+    for first in range(0, len(rows), together):
+        starts = range(first, min(first + together, len(rows)), in_call)
+        calls = [upsert.call(rows[at : at + in_call], positions[at : at + in_call]) for at in starts]
         sent = [call for call in calls if call.positions]
-        replies = yield Calls(script, [encode_call(script, call.keys, call.arguments) for call in sent])
+        encoded = [encode_call(script, call.keys, call.arguments) for call in sent]
+        replies = yield Calls(script, encoded, row_us * in_call)
         with reading(script.name):
             for each, reply in zip(sent, replies, strict=True):
                 upsert.settle(each, reply)

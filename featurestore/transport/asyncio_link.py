@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 from time import monotonic
+from typing import Any
 
 from featurestore.contract.replies import Expected
 from featurestore.contract.resp import Reply
@@ -11,6 +12,8 @@ from featurestore.errors import DeadlineExceededError
 from featurestore.transport.dial import Stream
 from featurestore.transport.link import BLOCKED, DUE, IDLE, Link
 from featurestore.transport.pipeline import Failure, Pipeline, PipelineState, Resume, Waiter
+from featurestore.transport.repeats import Exchange, Replies
+from featurestore.transport.turns import BigRequest
 
 _FULL_READ_BYTES = 16_384  # a read this long may have left some behind; a TLS record is not longer
 _ENDED = PipelineState.ENDED
@@ -60,7 +63,7 @@ class AsyncioLink(Link, asyncio.Protocol):
         """
         allowed = None if deadline is None else deadline - monotonic()
         if allowed is not None and allowed <= 0 and self.pipeline.state is not _ENDED:
-            return Failure(DeadlineExceededError("the time was over before the call was sent"), unsent=True)
+            return _too_late()
         answered: asyncio.Future[Waiter] = self._loop.create_future()
         waiter = self.submit(encoded, expected, _resume(answered), count, allowed)
         if waiter is None:
@@ -70,6 +73,29 @@ class AsyncioLink(Link, asyncio.Protocol):
         finally:
             waiter.resume = None
         return waiter.outcome
+
+    async def exchange_in_turns(
+        self, exchange: Exchange, answers: Callable[[list[bytes]], Expected], deadline: float | None = None
+    ) -> Replies | Failure:
+        """Send the calls of a big request a few at a time, and wait until all are answered; see `exchange`.
+
+        Raises:
+            OverloadedError: It would not be answered in time.
+        """
+        allowed = None if deadline is None else deadline - monotonic()
+        if allowed is not None and allowed <= 0 and self.pipeline.state is not _ENDED:
+            return _too_late()
+        answered: asyncio.Future[BigRequest] = self._loop.create_future()
+        calls = exchange.encoded
+        request = self.submit_in_turns(calls, answers, exchange.each_us, _resume(answered), allowed, exchange.takes)
+        if request is None:
+            return self.pipeline.refusal(len(calls))
+        try:
+            await answered
+        finally:
+            request.resume = None
+        outcome: Replies | Failure = request.outcome
+        return outcome
 
     # What the event loop calls
 
@@ -124,10 +150,7 @@ class AsyncioLink(Link, asyncio.Protocol):
         While a read brings all that it can hold, more may have arrived: that gets its turn too, for a time-out at most.
         """
         arriving = self._more_to_read and self._reads != reads_before
-        now = monotonic()
-        overdue = self.pipeline.expire(now, patience=self.pipeline.timeout if arriving else 0.0)
-        self._set_timer(self.pipeline.look_at)
-        self._deliver(overdue)
+        self._expire(monotonic(), patience=self.pipeline.timeout if arriving else 0.0)
 
     def _close(self) -> None:
         self._set_timer(inf)
@@ -137,10 +160,14 @@ class AsyncioLink(Link, asyncio.Protocol):
         self._loop.call_exception_handler({"message": f"{resume} failed", "exception": error})
 
 
-def _resume(answered: "asyncio.Future[Waiter]") -> Resume:
+def _too_late() -> Failure:
+    return Failure(DeadlineExceededError("the time was over before the call was sent"), unsent=True)
+
+
+def _resume(answered: "asyncio.Future[Any]") -> Callable[[Any], None]:
     """Return what ends the wait, unless the task was cancelled."""
 
-    def resume(waiter: Waiter) -> None:
+    def resume(waiter: Any) -> None:
         if not answered.done():
             answered.set_result(waiter)
 

@@ -13,6 +13,7 @@ from featurestore.transport.dial import Stream, StreamDialler
 from featurestore.transport.pipeline import Failure
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Exchanges, Replies, calls_of, command_of, only
+from featurestore.transport.turns import Take
 
 
 class AsyncTransport(Sharing[AsyncioLink]):
@@ -60,12 +61,20 @@ class AsyncTransport(Sharing[AsyncioLink]):
         """Call `script` once; see `Transport.run`."""
         return only(await self.run_many_encoded(script, [encode_call(script, keys, arguments)], deadline=deadline))
 
-    async def run_many_encoded(self, script: Script, encoded: list[bytes], *, deadline: float | None = None) -> Replies:
-        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
+    async def run_many_encoded(
+        self,
+        script: Script,
+        encoded: Sequence[bytes],
+        *,
+        each_us: float = 0.0,
+        takes: Sequence[Take] | None = None,
+        deadline: float | None = None,
+    ) -> Replies:
+        """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return await self._drive(calls_of(script, encoded), deadline)
+        return await self._drive(calls_of(script, encoded, each_us, takes), deadline)
 
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:
         """Run one plain command; see `Transport.command`."""
@@ -100,10 +109,16 @@ class AsyncTransport(Sharing[AsyncioLink]):
             link = await self._open(deadline)
         if exchange.load:
             link.load_scripts()
-        count = len(exchange.encoded)
-        outcome = await link.exchange(b"".join(exchange.encoded), exchange.expected, count, deadline)
+        outcome: Reply | Replies | Failure
+        if exchange.answers and exchange.big:
+            outcome = await link.exchange_in_turns(exchange, exchange.answers, deadline)
+        else:
+            count = len(exchange.encoded)
+            outcome = await link.exchange(b"".join(exchange.encoded), exchange.expected, count, deadline)
+            if not isinstance(outcome, Failure):
+                outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error
-        return self._replies(outcome, count)
+        return self._replies(outcome)
 
     async def _open(self, deadline: float | None) -> AsyncioLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.

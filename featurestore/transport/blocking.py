@@ -24,6 +24,7 @@ from featurestore.transport.repeats import (
     only,
     repaired,
 )
+from featurestore.transport.turns import Take
 
 
 class SyncTransport:
@@ -75,11 +76,17 @@ class SyncTransport:
         """Call `script` once; see `Transport.run_encoded`."""
         return only(self.run_many_encoded(script, [encoded]))
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
+    def run_many_encoded(
+        self,
+        script: Script,
+        encoded: Sequence[bytes],
+        *,
+        each_us: float = 0.0,  # noqa: ARG002 - it matters where a connection is shared
+        takes: Sequence[Take] | None = None,
+    ) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
-        if self._converted:
-            encoded = list(map(self._converted, encoded))
-        return drive(calls_of(script, encoded), self._exchange)
+        calls = list(map(self._converted, encoded)) if self._converted else list(encoded)
+        return drive(calls_of(script, calls, takes=takes), self._exchange)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
@@ -136,7 +143,7 @@ def _exchange_on(
     """Send in one write, then read one reply for each command."""
     time_left(deadline)  # while nothing is sent
     loading = door.load_commands() if exchange.load else []
-    connection.send(b"".join(loading + exchange.encoded))
+    connection.send(b"".join([*loading, *exchange.encoded]))
     try:
         loaded = [connection.read(deadline) for _ in loading]
         replies = [connection.read(deadline) for _ in exchange.encoded]
@@ -149,7 +156,7 @@ def _exchange_on(
     exchange.load_error = next((reply for reply in loaded if isinstance(reply, FeatureStoreError)), None)
     if is_refused_write(replies):
         connection.close()
-    return replies
+    return exchange.taken(replies)
 
 
 def _misfit(connection: PooledConnection, misfit: str) -> Failure:
@@ -164,7 +171,9 @@ def _settle(connection: PooledConnection, waiting: deque[bytes], door: Door) -> 
     if is_unknown(replies[0]):
         replies += [connection.read() for _ in range(len(waiting) - 1)]
         in_order = any(map(keeps_order, waiting))
-        exchanges = repaired(_EachItsOwn, waiting, replies, repeatable=False, in_order=in_order)
+        calls = list(waiting)
+        first = Exchange(calls, _EachItsOwn(calls), _EachItsOwn)
+        exchanges = repaired(first, replies, repeatable=False, in_order=in_order)
         replies = drive(exchanges, partial(_exchange_on, connection, door))
     for reply in replies:
         misfit = answer_to(waiting.popleft()).misfit([reply])

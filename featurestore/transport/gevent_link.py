@@ -12,6 +12,7 @@ from featurestore.contract.replies import Expected
 from featurestore.contract.resp import Reply
 from featurestore.transport.link import BLOCKED, IDLE, Link
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, PipelineState, Resume
+from featurestore.transport.repeats import Exchange, Replies
 
 _READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
 _TLS_RECORD_BYTES = 16_384
@@ -78,9 +79,7 @@ class GeventLink(Link):
         Raises:
             OverloadedError: Too many calls wait already.
         """
-        current = getcurrent()
-        if current is self._hub:
-            raise RuntimeError("a callback of the event loop cannot wait for Redis: spawn a greenlet")
+        current = self._waiting_greenlet()
         waiter = self.submit(encoded, expected, current.switch, count)
         if waiter is None:
             return self.pipeline.refusal(count)
@@ -91,10 +90,34 @@ class GeventLink(Link):
             waiter.resume = None  # whatever happens, nobody may switch here for this call again
         return waiter.outcome
 
+    def exchange_in_turns(self, exchange: Exchange, answers: Callable[[list[bytes]], Expected]) -> Replies | Failure:
+        """Send the calls of a big request a few at a time, and give way until all are answered; see `exchange`.
+
+        Raises:
+            OverloadedError: It would not be answered in time.
+        """
+        current, calls = self._waiting_greenlet(), exchange.encoded
+        request = self.submit_in_turns(calls, answers, exchange.each_us, current.switch, None, exchange.takes)
+        if request is None:
+            return self.pipeline.refusal(len(calls))
+        try:
+            while request.outcome is PENDING:
+                self._switch_to_hub()
+        finally:
+            request.resume = None
+        outcome: Replies | Failure = request.outcome
+        return outcome
+
     def forget(self) -> None:
         """Close this process's side of the connection without telling anyone, as a forked child must."""
         self.pipeline.forget()
         self._close()
+
+    def _waiting_greenlet(self) -> Any:
+        current = getcurrent()
+        if current is self._hub:
+            raise RuntimeError("a callback of the event loop cannot wait for Redis: spawn a greenlet")
+        return current
 
     def _flush(self) -> None:
         """Send what has gathered; go on when the socket is writable again where it does not take it all."""
@@ -166,9 +189,7 @@ class GeventLink(Link):
         self._receive()  # what has arrived is not late, however long this process was busy
         if self.pipeline.state is _ENDED:
             return
-        overdue = self.pipeline.expire(monotonic())
-        self._set_timer(self.pipeline.look_at)
-        self._deliver(overdue)
+        self._expire(monotonic())
 
     def _close(self) -> None:
         for watcher in (self._readable, self._writable, self._timer):

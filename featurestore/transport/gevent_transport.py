@@ -18,6 +18,7 @@ from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
 from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Replies, calls_of, command_of, drive, only
+from featurestore.transport.turns import Take
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies
@@ -79,7 +80,8 @@ class GeventTransport(Sharing[GeventLink]):
         calls = [encoded]
         outcome = (self._link or self._open()).exchange(encoded, script.answers(calls))
         if isinstance(outcome, _TROUBLE):
-            outcome = only(drive(calls_of(script, calls), self._exchange, self._replies(outcome, 1)))
+            first = outcome if isinstance(outcome, Failure) else [outcome]
+            outcome = only(drive(calls_of(script, calls), self._exchange, self._replies(first)))
         return outcome
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
@@ -95,12 +97,18 @@ class GeventTransport(Sharing[GeventLink]):
             self.calls += 1
         return waiter
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> Replies:
-        """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
+    def overload(self) -> FeatureStoreError | None:
+        """Return why any further big request would be refused now; None if it would not."""
+        return self._link.turns.overload() if self._link else None
+
+    def run_many_encoded(
+        self, script: Script, encoded: Sequence[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+    ) -> Replies:
+        """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return drive(calls_of(script, encoded), self._exchange)
+        return drive(calls_of(script, encoded, each_us, takes), self._exchange)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""
@@ -117,10 +125,16 @@ class GeventTransport(Sharing[GeventLink]):
         link = self._link or self._open()
         if exchange.load:
             link.load_scripts()
-        count = len(exchange.encoded)
-        outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count)
+        outcome: Reply | Replies | Failure
+        if exchange.answers and exchange.big:
+            outcome = link.exchange_in_turns(exchange, exchange.answers)
+        else:
+            count = len(exchange.encoded)
+            outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count)
+            if not isinstance(outcome, Failure):
+                outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error
-        return self._replies(outcome, count)
+        return self._replies(outcome)
 
     def _open(self) -> GeventLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.

@@ -7,6 +7,8 @@ from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
 from featurestore.transport.pipeline import Resume, Waiter
+from featurestore.transport.repeats import Replies
+from featurestore.transport.turns import Take
 
 
 class Transport(Protocol):
@@ -25,11 +27,24 @@ class Transport(Protocol):
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
-        """Do what `run_encoded` does for each of `encoded`, all in one write, and return the replies in their order.
+    def run_many_encoded(
+        self, script: Script, encoded: Sequence[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+    ) -> Replies:
+        """Do what `run_encoded` does for each of `encoded`, and return the replies in their order.
 
-        An error reply to one call stands in its place as an exception; the others are unaffected. Only failures of
-        the link itself are raised.
+        All leave in one write, unless they take Redis long and the connection is shared: then they are sent a few at a
+        time. An error reply to one call stands in its place as an exception; the others are unaffected. Only failures
+        of the link itself are raised.
+
+        Args:
+            script: What is called.
+            encoded: The calls. Each may be encoded when it is looked at, which is when it is sent.
+            each_us: About how long each takes of Redis's time.
+            takes: For each call a function of its reply, whose result, or exception, stands in the reply's place. It is
+                called as soon as the reply is there.
+
+        Raises:
+            OverloadedError: The connection is shared, and the calls would not be answered in time.
         """
 
     def command(self, *words: Word) -> Reply:
@@ -49,6 +64,9 @@ class Timed(Protocol):
 
 class Submitting(Protocol):
     """A transport that takes a call and a callback, so that no greenlet waits. `GeventTransport` is one."""
+
+    def overload(self) -> FeatureStoreError | None:
+        """Return why any further big request would be refused now; None if it would not."""
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""

@@ -2,7 +2,7 @@
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from featurestore.contract.replies import Expected
 from featurestore.errors import UnavailableError
 from featurestore.transport.pipeline import Pipeline, PipelineState, Resume, Waiter
+from featurestore.transport.turns import BigRequest, Take, Turns
 
-_ENDED = PipelineState.ENDED
+_ACTIVE, _ENDED = PipelineState.ACTIVE, PipelineState.ENDED
 
 
 class Sending(enum.Enum):
@@ -35,11 +36,13 @@ class Link(ABC):
 
     Attributes:
         pipeline: The link's own.
+        turns: The big requests, whose calls are sent a few at a time.
         writes: Number of writes so far.
     """
 
     def __init__(self, pipeline: Pipeline, call_soon: Callable[..., object], on_lost: Callable[[Any], object]) -> None:
         self.pipeline = pipeline
+        self.turns = Turns(pipeline, pipeline.timeout)
         self.writes = 0
         self._call_soon, self._on_lost = call_soon, on_lost
         self._sending: Sending = IDLE
@@ -59,10 +62,39 @@ class Link(ABC):
             count: Number of commands.
             allowed: Seconds that the replies may take, if not the time-out.
         """
-        waiter = self.pipeline.submit(encoded, expected, resume, monotonic(), count, allowed)
+        now = monotonic()
+        self.turns.small_at = now
+        waiter = self.pipeline.submit(encoded, expected, resume, now, count, allowed)
         if waiter is not None and (self._sending is IDLE or waiter.deadline < self._timer_at):
             self._arrange(waiter.deadline)
         return waiter
+
+    def submit_in_turns(  # noqa: PLR0913, PLR0917 - as in `Turns.admit`
+        self,
+        calls: Sequence[bytes],
+        answers: Callable[[list[bytes]], Expected],
+        each_us: float,
+        resume: Callable[[BigRequest], object],
+        allowed: float | None = None,
+        takes: Sequence[Take] | None = None,
+    ) -> BigRequest | None:
+        """Send calls a few at a time; `resume` is called once there is an outcome, see `Turns.admit`.
+
+        Return None if no call can be taken on now.
+
+        Raises:
+            OverloadedError: The request would not be answered in time.
+        """
+        pipeline = self.pipeline
+        count = pipeline.in_flight + self.turns.waiting + len(calls)
+        if pipeline.state is not _ACTIVE or count > pipeline.max_in_flight:
+            return None
+        now = monotonic()
+        request = self.turns.admit(calls, answers, each_us, resume, now, allowed, takes)
+        self._send_next(now)
+        if request.until < self._timer_at:
+            self._set_timer(request.until)
+        return request
 
     def load_scripts(self) -> None:
         """Load every script, ahead of whatever is sent next, unless that is under way already."""
@@ -84,6 +116,28 @@ class Link(ABC):
             if failed:
                 self._call_soon(self._wake, failed)  # not at once: the caller may be a greenlet that waits itself
 
+    def _send_next(self, now: float) -> None:
+        """Queue the calls of big requests whose turn it is."""
+        deadline = self.turns.send(now, self._settle)
+        if deadline < inf:
+            self._arrange(deadline)
+
+    def _settle(self, request: BigRequest, waiter: Waiter) -> None:
+        """Take the outcome of a call of a big request; only in the event loop."""
+        now = monotonic()
+        if self.turns.settle(request, waiter, now):
+            self._wake([request])
+        if self.turns.waiting:
+            self._send_next(now)
+
+    def _expire(self, now: float, *, patience: float = 0.0) -> None:
+        """Give up what is overdue, or the connection when its oldest call is hopeless."""
+        overdue: list[Waiter | BigRequest] = [*self.pipeline.expire(now, patience=patience)]
+        if self.turns.look_at <= now:
+            overdue += self.turns.expire(now)
+        self._set_timer(min(self.pipeline.look_at, self.turns.look_at))
+        self._deliver(overdue)
+
     def _arrange(self, deadline: float) -> None:
         """Make the event loop send what is queued, and watch the clock."""
         if self._sending is IDLE:
@@ -92,18 +146,22 @@ class Link(ABC):
         if deadline < self._timer_at:  # also if only calls that were given up are waited for
             self._set_timer(deadline)
 
-    def _deliver(self, finished: list[Waiter]) -> None:
+    def _deliver(self, finished: Sequence[Waiter | BigRequest]) -> None:
         """Close if the pipeline has ended, then resume the finished waiters; only in the event loop.
 
         Closing comes first, so that a call that is repeated does not find this link in the transport.
         """
-        if self.pipeline.state is _ENDED:
+        pipeline = self.pipeline
+        if pipeline.state is _ENDED:
             self._close()
             self._on_lost(self)
+            failed = self.turns.end(pipeline.ending, final=pipeline.final)
+            if failed:
+                self._call_soon(self._wake, failed)
         if finished:
             self._wake(finished)
 
-    def _wake(self, waiters: Iterable[Waiter]) -> None:
+    def _wake(self, waiters: Iterable[Any]) -> None:
         """Call `resume` of each waiter, at most once; only in the event loop."""
         for waiter in waiters:
             resume, waiter.resume = waiter.resume, None

@@ -72,6 +72,7 @@ class Waiter(msgspec.Struct, eq=False):
         expected: Checks the replies.
         deadline: When the caller gives up.
         allowed: Seconds from the call to its deadline.
+        patient: Whether the deadline moves while anything arrives.
         start: Position of the call's first byte among all bytes ever queued.
         count: Number of replies.
         replies: The replies so far, if there are several.
@@ -86,6 +87,7 @@ class Waiter(msgspec.Struct, eq=False):
     count: int
     replies: list[Reply] | None
     outcome: Any = PENDING
+    patient: bool = False
 
 
 class Pipeline:
@@ -106,6 +108,7 @@ class Pipeline:
         state: What may still happen.
         ending: Why the connection has ended, if it has.
         final: Whether it has ended because its transport was closed.
+        max_in_flight: Most calls that may wait at once.
         in_flight: Calls sent or to be sent whose reply has not been read, given up ones included.
         proved: Whether Redis has answered on this connection.
         load_error: Why the scripts could not be loaded; None if they were.
@@ -124,13 +127,15 @@ class Pipeline:
         self.load_error: FeatureStoreError | None = None
         self.look_at = inf
         self.timeout = timeout
-        self._max_in_flight, self._on_served, self._door = max_in_flight, on_served, door
+        self.max_in_flight, self._on_served, self._door = max_in_flight, on_served, door
         reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
         self._feed, self._next_reply = reader.feed, reader.gets
         self._waiters: deque[Waiter] = deque()
         self._loading: Waiter | None = None
         self._outbox: list[bytes] = []
         self._rest: bytes | memoryview = b""
+        self._reads = self._reads_seen = 0
+        self._heard_at = -inf
         self._touched = 0  # bytes that the kernel, or the TLS library above it, has ever been given
         self.final = self._served = False
         self._deadlines_in_order = True
@@ -145,6 +150,8 @@ class Pipeline:
         now: float,
         count: int = 1,
         allowed: float | None = None,
+        *,
+        patient: bool = False,
     ) -> Waiter | None:
         """Queue `count` encoded commands. Return None if they are not taken on; `refusal` then says why.
 
@@ -155,8 +162,9 @@ class Pipeline:
             now: The time.
             count: Number of commands.
             allowed: Seconds that the replies may take, if not the time-out.
+            patient: Whether the deadline moves while anything arrives, because other calls are ahead of this one.
         """
-        if self.state is not _ACTIVE or self.in_flight + count > self._max_in_flight:
+        if self.state is not _ACTIVE or self.in_flight + count > self.max_in_flight:
             return None
         self.in_flight += count
         if allowed is None:
@@ -164,6 +172,8 @@ class Pipeline:
         else:
             self._deadlines_in_order = False
         waiter = Waiter(resume, expected, now + allowed, allowed, self.queued, count, None if count == 1 else [])
+        if patient:
+            waiter.patient, self._deadlines_in_order = True, False
         self._waiters.append(waiter)
         self._outbox.append(encoded)
         self.queued += len(encoded)
@@ -179,7 +189,7 @@ class Pipeline:
             reason = "the transport was closed" if self.final else "the connection to Redis was lost"
             return Failure(UnavailableError(reason), lost=not self.final, unsent=True)
         raise OverloadedError(
-            f"{self.in_flight} calls wait for Redis and {count} more are too many: at most {self._max_in_flight}"
+            f"{self.in_flight} calls wait for Redis and {count} more are too many: at most {self.max_in_flight}"
         )
 
     def load_scripts(self, now: float) -> Waiter | None:
@@ -228,6 +238,7 @@ class Pipeline:
 
     def receive(self, data: bytes) -> list[Waiter]:  # noqa: C901 - one function: calls are dear on the way of a GET
         """Take bytes from Redis; return the waiters that have an outcome now: all, if the bytes end the connection."""
+        self._reads += 1
         finished: list[Waiter] = []
         waiters, touched, next_reply = self._waiters, self._touched, self._next_reply
         misfit: str | None = None
@@ -278,7 +289,8 @@ class Pipeline:
     def expire(self, now: float, *, patience: float = 0.0) -> list[Waiter]:
         """Return the waiters that are overdue. If the oldest call is hopeless, end the connection and return all.
 
-        The replies to overdue calls keep their places in the order, and are dropped when they come.
+        The replies to overdue calls keep their places in the order, and are dropped when they come. As long as anything
+        arrives, the connection is not given up: Redis is busy, and another connection would not make it quicker.
 
         Args:
             now: The time.
@@ -288,14 +300,19 @@ class Pipeline:
         if not waiters:
             self.look_at = inf
             return []
-        self.look_at = waiters[0].deadline + self.timeout * _DEAD_AFTER_TIMEOUTS
+        silence = self.timeout * _DEAD_AFTER_TIMEOUTS
+        if self._reads != self._reads_seen:
+            self._reads_seen, self._heard_at = self._reads, now
+        moved = self._heard_at + self.timeout
+        self.look_at = max(waiters[0].deadline, self._heard_at) + silence
         if now >= self.look_at:
-            silent = self.timeout * (1 + _DEAD_AFTER_TIMEOUTS)
-            return self.end(UnavailableError(f"Redis has not answered for {silent * 1000:g} ms"))
+            silent = (self.timeout + silence) * 1000
+            return self.end(UnavailableError(f"Redis has not answered for {silent:g} ms"), repeatable=False)
         overdue: list[Waiter] = []
         for waiter in waiters:
-            if waiter.deadline > now - patience:
-                self.look_at = min(self.look_at, waiter.deadline)
+            deadline = max(waiter.deadline, moved) if waiter.patient else waiter.deadline
+            if deadline > now - patience:
+                self.look_at = min(self.look_at, deadline)
                 if self._deadlines_in_order:
                     break
             elif waiter.resume is not None:
@@ -313,14 +330,22 @@ class Pipeline:
             if not self._waiters:
                 self.end(UnavailableError("the connection to Redis was given up"))
 
-    def end(self, reason: UnavailableError, *, final: bool = False) -> list[Waiter]:
-        """End, and return all waiters, each with a failure; `final` means that their calls must not be repeated."""
+    def end(self, reason: UnavailableError, *, final: bool = False, repeatable: bool = True) -> list[Waiter]:
+        """End, and return all waiters, each with a failure.
+
+        Args:
+            reason: Why.
+            final: Whether the transport was closed, so that no call is repeated.
+            repeatable: Whether calls that were sent may be repeated on another connection. Those that Redis did not
+                answer in time may not: they would come on top of what keeps it busy.
+        """
         if self.state is _ENDED:
             return []
         failed = [waiter for waiter in self._waiters if waiter.resume is not None]
         for waiter in failed:
             unsent = waiter.start >= self._touched
-            waiter.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=unsent)
+            lost = not final and (repeatable or unsent)
+            waiter.outcome = Failure(type(reason)(*reason.args), lost=lost, unsent=unsent)
         self.ending, self.final = reason, final
         self.forget()
         return failed

@@ -6,7 +6,6 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from featurestore.contract.doors import DOORS, Door
-from featurestore.contract.resp import Reply
 from featurestore.errors import AccessDeniedError, BadReplyError, FeatureStoreError, UnavailableError
 from featurestore.settings import CallBy
 from featurestore.transport.dial import address_of, connect_error
@@ -144,14 +143,11 @@ class Sharing(Generic[LinkT]):
         self._back_off(refusal)
         return refusal
 
-    def _replies(self, outcome: Reply | Failure, count: int) -> Replies | Failure:
-        """Return what came of `count` commands on a link as a list; give up the link of a server that is a replica."""
-        if isinstance(outcome, Failure):
-            return outcome
-        replies: Replies = outcome if count > 1 else [outcome]
-        if is_refused_write(replies):
+    def _replies(self, outcome: Replies | Failure) -> Replies | Failure:
+        """Return what came of commands on a link; give up the link of a server that is a replica."""
+        if not isinstance(outcome, Failure) and is_refused_write(outcome):
             self._retire()
-        return replies
+        return outcome
 
     def _let_go(self) -> list[LinkT]:
         """End every connection, and let the next call connect at once; return them."""

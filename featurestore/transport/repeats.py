@@ -13,6 +13,7 @@ from featurestore.contract.resp import Reply, Word, encode_command
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, RedisError
 from featurestore.transport.pipeline import Failure
+from featurestore.transport.turns import SMALL_US, Take, taken
 
 Replies = list[Reply | FeatureStoreError]
 """A reply to each of several commands, with error replies as exceptions in their places."""
@@ -24,14 +25,29 @@ class Exchange(msgspec.Struct, eq=False):
     Attributes:
         encoded: The commands as RESP, with one reply each.
         expected: Checks the replies.
+        answers: Returns what may be the replies to some of them; only for calls.
+        each_us: About how long each takes of Redis's time.
+        takes: For each what is made of its reply as soon as it is there; None where replies stay as they are.
         load: Whether to load every script ahead of them.
         load_error: Set by the sender: why the scripts could not be loaded; None if they were, or were not to be.
     """
 
-    encoded: list[bytes]
+    encoded: Sequence[bytes]
     expected: Expected
+    answers: Callable[[list[bytes]], Expected] | None = None
+    each_us: float = 0.0
+    takes: Sequence[Take] | None = None
     load: bool = False
     load_error: FeatureStoreError | None = None
+
+    @property
+    def big(self) -> bool:
+        """Whether its calls are sent a few at a time."""
+        return self.answers is not None and self.each_us * len(self.encoded) > SMALL_US
+
+    def taken(self, replies: Replies) -> Replies:
+        """Return what is made of the replies, where they arrived together."""
+        return replies if self.takes is None else list(map(taken, self.takes, replies))
 
 
 Exchanges = Generator[Exchange, Replies | Failure, Replies]
@@ -59,16 +75,27 @@ def drive(
         return replies
 
 
-def calls_of(script: Script, encoded: list[bytes]) -> Exchanges:
-    """Call a script; repeat calls on a new connection if that is safe, and calls that Redis did not know."""
+def calls_of(
+    script: Script, encoded: Sequence[bytes], each_us: float = 0.0, takes: Sequence[Take] | None = None
+) -> Exchanges:
+    """Call a script; repeat calls on a new connection if that is safe, and calls that Redis did not know.
+
+    Args:
+        script: What is called.
+        encoded: The calls.
+        each_us: About how long each takes of Redis's time.
+        takes: See `Exchange`.
+    """
     if not encoded:
         return []
-    replies = yield from once_or_twice(Exchange(encoded, script.answers(encoded)), repeatable=not script.writes)
+    answers = script.answers
+    if each_us * len(encoded) <= SMALL_US:
+        encoded = list(encoded)
+    exchange = Exchange(encoded, answers(encoded), answers, each_us, takes)
+    replies = yield from once_or_twice(exchange, repeatable=not script.writes)
     if not any(isinstance(reply, RedisError) for reply in replies):
         return replies
-    return (
-        yield from repaired(script.answers, encoded, replies, repeatable=not script.writes, in_order=script.in_order)
-    )
+    return (yield from repaired(exchange, replies, repeatable=not script.writes, in_order=script.in_order))
 
 
 def command_of(words: tuple[Word, ...]) -> Exchanges:
@@ -95,30 +122,23 @@ def once_or_twice(exchange: Exchange, *, repeatable: bool) -> Exchanges:
     return outcome
 
 
-def repaired(
-    answers: Callable[[list[bytes]], Expected],
-    encoded: Sequence[bytes],
-    replies: Replies,
-    *,
-    repeatable: bool,
-    in_order: bool,
-) -> Exchanges:
+def repaired(first: Exchange, replies: Replies, *, repeatable: bool, in_order: bool) -> Exchanges:
     """Load the scripts and repeat the calls that Redis did not know (`is_unknown`); put the new replies in place.
 
     Such a call did not take place, so repeating it is safe for writes too. If the scripts cannot be loaded, the reply
     says why.
 
     Args:
-        answers: Returns what may be the replies to calls.
-        encoded: The calls that were made.
+        first: The calls that were made.
         replies: The replies to them.
         repeatable: See `once_or_twice`.
         in_order: Whether the calls behind such a call depend on it; see `Script.in_order`.
     """
     unknown = to_repeat([is_unknown(reply) for reply in replies], in_order=in_order)
-    if unknown:
-        calls = [encoded[index] for index in unknown]
-        exchange = Exchange(calls, answers(calls), load=True)
+    if unknown and first.answers:
+        calls = [first.encoded[index] for index in unknown]
+        takes = first.takes and [first.takes[index] for index in unknown]
+        exchange = Exchange(calls, first.answers(calls), first.answers, first.each_us, takes, load=True)
         again = yield from once_or_twice(exchange, repeatable=repeatable)
         for index, reply in zip(unknown, again, strict=True):
             lost = exchange.load_error and is_unknown(reply)

@@ -88,8 +88,8 @@ class ConnectionServer(Server, Protocol):
     send_timeout: float
     idle_timeout: float
 
-    def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
-        """Let the app answer `request`; return whether the connection goes on."""
+    def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
+        """Let the app answer `request`; return how many seconds to read nothing, None if the connection ends."""
 
     def finish(self, answer: Answer) -> tuple[bytes, ...]:
         """Return the response to a request that `begin` took, in pieces."""
@@ -174,8 +174,12 @@ class Connection:
         reader, server = self._reader, self._server
         had_begun, answered = reader.begun, False
         while (request := reader.next()) is not None:
-            if not server.answer(request, self.send):
+            pause = server.answer(request, self.send)
+            if pause is None:
                 return False
+            if pause:
+                request = None  # what is not needed any more takes no memory meanwhile
+                gevent.sleep(pause)
             answered = True
         if reader.refusal:
             self._refuse(reader.refusal)

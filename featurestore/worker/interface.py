@@ -25,8 +25,8 @@ StartResponse = Callable[..., Any]
 class FastApp(Protocol):
     """A WSGI app that can also answer plain GETs in the event loop, so that no greenlet waits for each.
 
-    A plain GET has a path of plain characters, no query, no body, and exactly the header fields of an earlier request
-    on its connection.
+    A plain GET has a path of plain characters, perhaps a query of such, no body, and exactly the header fields of an
+    earlier request on its connection.
     """
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -34,6 +34,8 @@ class FastApp(Protocol):
 
     def begin(self, path: str, respond: Respond) -> bool:
         """Begin to answer a plain GET, without waiting. `respond` is called in the hub, at once or later.
+
+        `path` has the query, if there is one.
 
         Return False if the worker is to make a WSGI call of the request; then `respond` is not called.
         """

@@ -11,11 +11,11 @@ from typing import Any
 
 _READ_BYTES = 4096
 _TLS_READ_BYTES = 65_536  # more than a TLS record holds: nothing stays behind where no event would tell of it
-_PLAIN_LINE = re.compile(rb"GET (/[A-Za-z0-9_.~/-]*) HTTP/1\.1")
+_PLAIN_LINE = re.compile(rb"GET (/[A-Za-z0-9_.~/,?=-]*) HTTP/1\.1")
 
 
 def plain_path(data: bytes, usual: bytes | None, longest_line: int) -> str | None:
-    """Return the path when `data` is one GET of a plain path with certain header fields, else None.
+    """Return path and query when `data` is one GET of a plain path with certain header fields, else None.
 
     Args:
         data: What a client sent.

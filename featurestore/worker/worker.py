@@ -24,6 +24,7 @@ from featurestore.worker.capacity import clients_within, limit_of_files, scarcit
 from featurestore.worker.connection import ClientGoneError, Connection
 from featurestore.worker.framing import Framing, Limits
 from featurestore.worker.interface import Answer, Begin, FastApp, Headers
+from featurestore.worker.pacing import Pacer
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request
 from featurestore.worker.responses import Response, head_of, whole
@@ -33,6 +34,7 @@ _MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as the
 _TRIM_EVERY_S = 5.0
 _TELL_EVERY_S = 10.0
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LATER = "503"
 _MOST_FIELDS = 32_768
 _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
@@ -77,6 +79,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.budget = Budget(max(settings.max_buffered_bytes, limits.head + limits.body))
         self._no_room = Tally("no new client can be taken (%d attempts): %s")
         self._turned_away = Tally("%d requests were refused: %s")
+        self._pacer = Pacer()
         self._trimmed = 0.0
         self._fit_clients()
         self.idle_timeout = cfg.keepalive
@@ -140,17 +143,18 @@ class Worker(GeventWorker):  # type: ignore[misc]
             with contextlib.suppress(OSError):
                 client.close()
 
-    def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
-        """Have the app answer `request`; return whether the connection may go on."""
+    def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
+        """Have the app answer `request`; return how many seconds to read nothing, None if the connection ends."""
         self._count()
+        began = monotonic()
         response = Response(self, send, request)
         if not self.idle_timeout:
             response.close = True
         if not self._logs_access:
-            return self._answer(request, response, send)
+            return self._pause(response, began) if self._answer(request, response, send) else None
         started = datetime.now()  # noqa: DTZ005 - as gunicorn's log wants it
         try:
-            return self._answer(request, response, send)
+            return self._pause(response, began) if self._answer(request, response, send) else None
         finally:
             took: timedelta = datetime.now() - started  # noqa: DTZ005 - likewise
             response.status = response.status or "500"  # the client went before the app had begun to answer
@@ -212,6 +216,13 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 self._fail(request, response, send)
             return False
         return not response.close
+
+    def _pause(self, response: Response, began: float) -> float:
+        """Return how many seconds a client waits that was told to come later, where there are many of them."""
+        if not response.status.startswith(_LATER):
+            return 0.0
+        now = monotonic()
+        return self._pacer.pause(now, now - began)
 
     def _fail(self, request: Request, response: Response, send: Callable[[bytes], None]) -> None:
         """Answer for an app that raised before it had answered."""

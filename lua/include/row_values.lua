@@ -19,7 +19,7 @@ local function untold_slots(values, whole, serving)
       local time, most = times[names[slot]] or base, most_age(limits and limits[slot], serving.max_age)
       local may_be_stale = time and most and now() - time > most
       if default == nil then is_told = not (serving.letters and may_be_stale)
-      else is_told = value ~= nil and not serving.letters and not may_be_stale end
+      else is_told = not serving.letters and not may_be_stale end
     elseif kinds[slot] == 'int' and (value >= 2^53 or value <= -2^53) then is_told = false end
     if not is_told then slots[#slots + 1] = slot end
   end

@@ -1,23 +1,29 @@
 """The bulk writer: which way rows go, and that the outcome is the upsert's."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from featurestore.ingest.writer import ROWS_PER_CALL, ROWS_PER_UPSERT, BulkWriter
+from featurestore.ingest.writer import BulkWriter, rows_in_calls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.servers import EVERYDAY, Server, real, wait_until
+from support.ways import asking
 from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, calls_of, empty, expires_at
 
 from featurestore import (
     Definition,
+    FeatureStore,
     UnavailableError,
     UpsertResult,
     WriteRefusedError,
 )
 from featurestore.contract import row_calls
+
+ROWS_PER_CALL, ROWS_PER_UPSERT = rows_in_calls(COLUMNS, FEATURES)
+UPSERTS_PER_CALL = math.ceil(ROWS_PER_CALL / ROWS_PER_UPSERT)
 
 built = pytest.mark.skipif(row_calls.writer_type is None, reason="the extension was not built")
 
@@ -58,7 +64,10 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
         ids = sorted(store.transport.command("SMEMBERS", "all_users"))
         if event_time is None:  # else it matters whether two calls are of one ms
             names = [each.decode() for each in ids]
-            return (store.get_many(names), store.get_many(names, list(FEATURES))) if names else None
+            if not names:
+                return None
+            with asking(by_layout=False):
+                return store.get_many(names), FeatureStore(store.transport).get_many(names, list(FEATURES))
         fields = [store.transport.command("HGETALL", store.keys.features_of_raw(each)) for each in ids]
         return ids, [dict(zip(each[::2], each[1::2], strict=True)) for each in fields]
 
@@ -67,8 +76,7 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
         empty(store)
         outcomes: list[Any] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("featurestore.ingest.writer.ROWS_PER_CALL", per_call)
-            patch.setattr("featurestore.ingest.writer.ROWS_PER_UPSERT", per_call)
+            patch.setattr("featurestore.ingest.writer.rows_in_calls", lambda *_: (per_call, per_call))
             given_time = None if event_time == "own" else event_time
             for step in steps:
                 if isinstance(step, tuple):
@@ -130,7 +138,7 @@ def test_without_the_extension_all_rows_go_through_the_upsert(
         rejected = [(row.row, row.code) for row in result.rejected]
         calls = calls_of(store)["evalsha"]
         outcomes.append((result.written, result.skipped, rejected, store.get_many(names), store.count()))
-    assert calls == len(table) // ROWS_PER_UPSERT + 1  # of the bulk writer
+    assert calls == 2 * UPSERTS_PER_CALL + 1  # of the bulk writer
     assert outcomes[0] == outcomes[1]
     written, skipped, rejected, rows, members = outcomes[0]
     assert (written, skipped, members) == (count + 1, 0, count)
@@ -146,7 +154,7 @@ def test_rows_that_are_not_plain_go_through_the_upsert(loading: BulkWriter) -> N
     table[ROWS_PER_CALL] = ("u0", "x" * 1025, *PLAIN[1:])
     store.transport.command("CONFIG", "RESETSTAT")
     assert loading.write(COLUMNS, table).written == count
-    assert calls_of(store)["evalsha"] == 2 + ROWS_PER_CALL // ROWS_PER_UPSERT  # a call of them, in pieces
+    assert calls_of(store)["evalsha"] == 2 + UPSERTS_PER_CALL  # a call of them, in pieces
     assert store.get("u0", ["s", "f"]) == {"s": "x" * 1025, "f": 1.5}
     assert store.count() == count - 1
 
@@ -210,10 +218,11 @@ def test_a_schema_that_changes_meanwhile_stops_nothing(loading: BulkWriter) -> N
 
     assert loading.write(COLUMNS, table()).written == 4 * ROWS_PER_CALL
     assert loading.store.count() == 4 * ROWS_PER_CALL
-    table_of_all = [(f"v{index}", *PLAIN, 1) for index in range(ROWS_PER_CALL)]
+    in_call, _ = rows_in_calls(COLUMNS, {**FEATURES, "later": "int"})
+    table_of_all = [(f"v{index}", *PLAIN, 1) for index in range(in_call)]
     loading.store.transport.command("CONFIG", "RESETSTAT")
     loading.store.schema()
-    assert loading.write((*COLUMNS, "later"), table_of_all).written == ROWS_PER_CALL
+    assert loading.write((*COLUMNS, "later"), table_of_all).written == in_call
     assert calls_of(loading.store)["evalsha"] == 1  # of replace_rows again: upserts would be in pieces
 
 
@@ -256,7 +265,7 @@ def test_an_untimed_row_has_the_time_of_its_writing_by_redis_clock(loading: Bulk
         yield ("v", *PLAIN)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featurestore.ingest.writer.ROWS_PER_CALL", 1)
+        patch.setattr("featurestore.ingest.writer.rows_in_calls", lambda *_: (1, 1))
         before = time.time() * 1000
         loading.write(COLUMNS, late())
     first, second = (each.event_time for each in loading.store.describe_many(["u", "v"]) if each)

@@ -163,9 +163,9 @@ def test_a_request_leaves_nothing_behind_for_the_next(
     sent: list[list[bytes]] = []
     run = transport.run_many_encoded
 
-    def noted(script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
-        sent.append(encoded)
-        return run(script, encoded)
+    def noted(script: Script, encoded: Sequence[bytes], **options: Any) -> list[Reply | FeatureStoreError]:
+        sent.append(list(encoded))
+        return run(script, encoded, **options)
 
     monkeypatch.setattr(transport, "run_many_encoded", noted)
     answers = [online(client, "n", ["u"]) for _ in range(20)]

@@ -82,9 +82,9 @@ class Counting:
     def __init__(self, transport: Transport) -> None:
         self._transport, self.sent = transport, list[str]()
 
-    def run_many_encoded(self, script: Any, encoded: list[bytes]) -> Any:
+    def run_many_encoded(self, script: Any, encoded: list[bytes], **options: Any) -> Any:
         self.sent.append(script.name)
-        return self._transport.run_many_encoded(script, encoded)
+        return self._transport.run_many_encoded(script, encoded, **options)
 
     def command(self, *words: Any) -> Any:
         self.sent.append(words[0])

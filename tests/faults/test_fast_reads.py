@@ -134,6 +134,78 @@ def test_a_path_that_is_not_of_an_id_is_not_taken(reader: Reader, path: str) -> 
     assert not reader.app.begin(path, lambda _: pytest.fail("taken"))
 
 
+NAMED = "?features=score"
+
+
+def test_reads_of_named_features_that_arrive_together_are_one_call(reader: Reader) -> None:
+    assert not reader.app.begin(f"/features/u1{NAMED}", lambda _: pytest.fail("taken"))  # nobody has asked for that yet
+    assert reader.store.get_json("u1", ["score"])
+    calls, writes = reader.calls()
+    answers = reader.read("u2", f"u3{NAMED}", "u4", f"u5{NAMED}", f"nobody{NAMED}", "u6?features=,score,,score")
+    assert reader.calls() == (calls + 2, writes + 1)
+    assert [body_of(answers[place]) for place in (0, 2)] == [expected(2), expected(4)]
+    for place, number in ((1, 3), (3, 5), (5, 6)):
+        assert body_of(answers[place]) == {"user_id": f"u{number}", "features": {"score": number / 4}}
+    assert answers[4] is not None
+    assert answers[4][0] == "404 Not Found"
+    (alone,) = reader.read(f"u7{NAMED}")
+    assert alone is not None
+    assert alone[2] == reader.store.get_json("u7", ["score"])
+
+
+def test_reads_of_a_service_follow_its_features(reader: Reader) -> None:
+    services = {"one": ["user:age", "age"], "other": ["age", "item:x"]}
+    reader.store.apply(Definition(FEATURES, services=services))  # type: ignore[arg-type]
+    reader.store.schema()
+    assert reader.store.get("u1", service="one") == {"age": 1}
+    calls, _ = reader.calls()
+    (answer,) = reader.read("u9?service=one")
+    assert reader.calls()[0] == calls + 1
+    assert body_of(answer) == {"user_id": "u9", "features": {"age": 9}}
+    for query in ("service=two", "service=other", "service="):
+        assert not reader.app.begin(f"/features/u1?{query}", lambda _: pytest.fail("taken"))
+    reader.store._plans._schema_read_at -= 2
+    assert not reader.app.begin("/features/u1?service=one", lambda _: pytest.fail("taken"))  # it may be another now
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "features", "features=", "features=,", "features=nope", "features=age&x", "features=a=b", "features=age?",
+     "metadata=true", "x=age", "features=%61ge"],
+)  # fmt: skip
+def test_other_queries_are_not_taken(reader: Reader, query: str) -> None:
+    reader.store.get("u1", ["age"])
+    assert not reader.app.begin(f"/features/u1?{query}", lambda _: pytest.fail("taken"))
+    assert not reader.app.begin(f"/schema/u1?{query}", lambda _: pytest.fail("taken"))
+
+
+def test_reads_of_many_selections_wait_their_turn_and_are_all_answered(reader: Reader) -> None:
+    names = [f"x{number}" for number in range(12)]
+    reader.store.apply(Definition({**FEATURES, **dict.fromkeys(names, "int")}))
+    reader.store.schema()
+    for name in names:
+        reader.store.get_json("u1", [name, "age"])
+    calls, _ = reader.calls()
+    answers = reader.read(*[f"u{number}?features={name},age" for name in names for number in range(3)])
+    assert [body_of(answer)["features"]["age"] for answer in answers] == [0, 1, 2] * len(names)
+    assert reader.calls()[0] == calls + len(names)
+    assert not reader.app._waiting
+    reader.store.transport.command("SCRIPT", "FLUSH")
+    assert reader.read(*[f"u1?features={name},age" for name in names]) == [None] * len(names)
+    assert not reader.app._under_way
+    assert not reader.app._waiting
+
+
+def test_once_a_second_a_read_of_named_features_is_given_back(reader: Reader) -> None:
+    reader.store.get_json("u1", ["score"])
+    reader.store._plans._sure_until = 0.0
+    first, *others = reader.read(f"u1{NAMED}", f"u2{NAMED}", f"u3{NAMED}")
+    assert (first, None in others) == (None, False)
+    assert reader.store.get_json("u1", ["score"])
+    assert not reader.store.unsure
+    assert None not in reader.read(f"u1{NAMED}", f"u2{NAMED}")
+
+
 def test_lost_scripts_and_another_schema_give_the_reads_back(reader: Reader) -> None:
     reader.store.transport.command("SCRIPT", "FLUSH")
     assert reader.read("u1", "u2") == [None, None]

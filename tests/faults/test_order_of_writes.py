@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from featurestore.ingest.writer import ROWS_PER_CALL, BulkWriter
+from featurestore.ingest.writer import BulkWriter, rows_in_calls
 from support.servers import Server
 
 from featurestore import Definition, WriteRefusedError
@@ -70,8 +70,9 @@ def test_rows_behind_a_call_that_was_refused_follow_the_rows_of_that_call(
             yield reply if number else WriteRefusedError("OOM command not allowed when used memory > 'maxmemory'")
 
     monkeypatch.setattr(writer._transport, "stream", refusing_once)
-    others = [(f"u{number}", number) for number in range(2 * ROWS_PER_CALL - 2)]
-    rows = [*others[: ROWS_PER_CALL - 1], ("ann", 1), ("ann", 2), *others[ROWS_PER_CALL - 1 :]]
+    in_call, _ = rows_in_calls(["n"], {"n": "int"})
+    others = [(f"u{number}", number) for number in range(2 * in_call - 2)]
+    rows = [*others[: in_call - 1], ("ann", 1), ("ann", 2), *others[in_call - 1 :]]
     result = writer.write(["n"], rows)
     assert (result.written, result.rejected) == (len(rows), [])
     assert writer.store.get("ann") == {"n": 2}

@@ -1,6 +1,6 @@
 """Feast's wire contract, against a real server, in process; tests/feast_client asks with Feast's own client."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import falcon.testing
@@ -23,9 +23,11 @@ class CountingTransport(SyncTransport):
 
     round_trips = 0
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(
+        self, script: Script, encoded: Sequence[bytes], **options: Any
+    ) -> list[Reply | FeatureStoreError]:
         self.round_trips += 1
-        return super().run_many_encoded(script, encoded)
+        return super().run_many_encoded(script, encoded, **options)
 
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         self.round_trips += 1

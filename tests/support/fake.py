@@ -15,6 +15,7 @@ from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import SCRIPTS, WRITE_AND_READ, Script
 from featurestore.errors import FeatureStoreError, error_from_reply
 from featurestore.transport.dial import reply_text
+from featurestore.transport.turns import Take, taken
 
 
 def _pack_one(value: Any) -> bytes:
@@ -166,14 +167,21 @@ class FakeTransport:
         assert script in {called, WRITE_AND_READ}
         return self.run(called, words[: int(count)], words[int(count) :])
 
-    def run_many_encoded(self, script: Script, encoded: list[bytes]) -> list[Reply | FeatureStoreError]:
+    def run_many_encoded(
+        self,
+        script: Script,
+        encoded: Sequence[bytes],
+        *,
+        each_us: float = 0.0,  # noqa: ARG002 - nothing is sent
+        takes: Sequence[Take] | None = None,
+    ) -> list[Reply | FeatureStoreError]:
         replies: list[Reply | FeatureStoreError] = []
         for call in encoded:
             try:
                 replies.append(self.run_encoded(script, call))
             except FeatureStoreError as error:
                 replies.append(error)
-        return replies
+        return replies if takes is None else list(map(taken, takes, replies))
 
     def _run_many(
         self, script: Script, calls: Sequence[tuple[Sequence[Word], Sequence[Word]]]

@@ -76,7 +76,7 @@ class Connection(RuleBasedStateMachine):
         self.unanswered: list[Call] = []  # by the server
         self.unread = b""  # by the pipeline
         self.read = 0  # replies
-        self.final = False
+        self.final = self.silent = False
 
     def _on_served(self) -> None:
         self.served += 1
@@ -174,6 +174,7 @@ class Connection(RuleBasedStateMachine):
         waiting = [call.waiter for call in self.calls if call.waiter.resume is not None]
         late = [waiter for waiter in waiting if waiter.deadline <= self.now - patience]
         overdue = self.pipeline.expire(self.now, patience=patience)
+        self.silent = self.ended  # calls that Redis did not answer in time are not repeated
         if not self.ended:
             assert overdue == late
             assert all(isinstance(waiter.outcome.error, DeadlineExceededError) for waiter in overdue)
@@ -201,7 +202,8 @@ class Connection(RuleBasedStateMachine):
             assert call.outcome is PENDING or call.outcome is outcome
             if isinstance(outcome, Failure):
                 if not isinstance(outcome.error, DeadlineExceededError):
-                    assert (outcome.lost, outcome.unsent) == (not self.final, call.start >= self.shown)
+                    unsent = call.start >= self.shown
+                    assert (outcome.lost, outcome.unsent) == (not self.final and (unsent or not self.silent), unsent)
             elif done:
                 assert outcome == (call.replies if call.waiter.count > 1 else call.replies[0])
 
@@ -299,6 +301,37 @@ def test_a_connection_whose_oldest_call_is_hopeless_ends() -> None:
     assert pipeline.look_at == 40.0
     assert pipeline.expire(40.0) == [late]
     assert "has not answered for 40000 ms" in str(late.outcome.error)
+
+
+def test_a_connection_on_which_anything_arrives_does_not_end() -> None:
+    pipeline = made()
+    waiter = submit(pipeline, count=2)
+    pipeline.to_send()
+    assert pipeline.expire(10.0) == [waiter]
+    waiter.resume = None
+    for seconds, data in ((20.0, b":0\r\n"), (45.0, b":"), (70.0, b"1")):
+        assert pipeline.receive(data) == []
+        assert pipeline.expire(seconds) == []
+        assert pipeline.look_at == seconds + 30.0
+    assert pipeline.expire(99.9) == []
+    assert state_of(pipeline) is PipelineState.ACTIVE
+    pipeline.expire(100.0)
+    assert state_of(pipeline) is PipelineState.ENDED
+
+
+def test_a_patient_call_is_given_up_when_nothing_arrives() -> None:
+    pipeline = made()
+    others = submit(pipeline, count=2)
+    waiter = pipeline.submit(b"x", Numbers(2, 1), resume, 0.0, patient=True)
+    pipeline.to_send()
+    assert waiter is not None
+    assert pipeline.receive(b":0\r\n") == []
+    assert pipeline.expire(10.0) == [others]
+    others.resume = None
+    assert pipeline.look_at == 20.0
+    assert pipeline.expire(19.9) == []
+    assert pipeline.expire(20.0) == [waiter]
+    assert isinstance(waiter.outcome.error, DeadlineExceededError)
 
 
 def test_a_retiring_pipeline_ends_with_the_last_reply() -> None:

@@ -22,7 +22,7 @@ WAYS = (
 Pair = tuple[socket.socket, socket.socket]
 
 pieces = st.sampled_from(
-    [b"GET ", b"GET", b" HTTP/1.1", b"HTTP/1.0", b"/", b"a~", b"-._", b"?", b"%61", FIELDS, b"\r\n"]
+    [b"GET ", b"GET", b" HTTP/1.1", b"HTTP/1.0", b"/", b"a~", b"-._", b"?a=b,c", b"&", b"%61", FIELDS, b"\r\n"]
 )
 requests = st.one_of(
     st.lists(st.one_of(pieces, st.binary(max_size=3)), max_size=8).map(b"".join),

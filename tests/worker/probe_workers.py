@@ -14,6 +14,6 @@ class Impatient(Worker):
 class Frank(Worker):
     request_timeout = 2.0
 
-    def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
+    def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
         request.environ["probe.held"] = str(self.budget.held)
         return super().answer(request, send)

@@ -30,7 +30,8 @@ def test_the_first_request_is_parsed_and_plain_ones_like_it_are_begun(silent: Gu
             ("/begin", b"text/begun", b"200 OK"),
             ("/begin/unknown", b"text/begun", b"404 Not Found"),
             ("/x", b"application/json", b"200 OK"),
-            ("/begin?", b"application/json", b"200 OK"),
+            ("/begin?a=b,c", b"text/begun", b"200 OK"),
+            ("/begin?a=b&c", b"application/json", b"200 OK"),
             ("/begin/%61", b"application/json", b"200 OK"),
             ("/begin/a", b"text/begun", b"200 OK"),
         ]:

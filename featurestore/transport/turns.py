@@ -1,0 +1,298 @@
+"""When the calls of big requests are sent on a connection: a few at a time, each request in its turn.
+
+Redis answers the calls of a connection in order. Were all calls of a big request sent at once, a small one behind them
+would wait for all of them, and a call that nobody waits for any more could not be taken back. So what is sent is
+bounded by the time that Redis needs for it, and the rest waits here. A request that could not be answered in time is
+refused at once.
+
+Like the pipeline this does no I/O. The link passes all times, by a clock of its choice.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+from typing import Any
+
+import msgspec
+
+from featurestore.contract.replies import Expected
+from featurestore.errors import DeadlineExceededError, FeatureStoreError, OverloadedError, UnavailableError
+from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
+
+SMALL_US = 30.0
+"""µs of Redis's time up to which a request is small: it is sent at once, past those that wait for their turn."""
+
+ON_THE_WIRE_US = 1000.0
+"""µs of Redis's time that calls of big requests may take that are sent and not answered; more where Redis is far, by
+what is on the road.
+
+So long a small request may have to wait behind them. It keeps Redis busy while this process does other things.
+"""
+
+BESIDE_SMALL_US = 250.0
+"""The same while small requests are sent: the less is ahead of them here and in Redis, the sooner they are answered."""
+
+_LATELY_S = 0.01
+_NEAR_S, _FARTHEST_S = 0.0005, 0.02
+
+TURN_US = 1000.0
+"""µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
+
+_MEASURED_S = 0.02
+_CAUGHT_UP = 1.1
+_LEAST_RATE, _MOST_RATE = 0.01, 10.0
+_S_PER_US = 1e-6
+_NOTHING_US = 1e-3  # what rounding leaves
+
+
+Take = Callable[[Any], Any]
+"""Makes of a reply what its caller wants."""
+
+
+def taken(take: Take, reply: Any) -> Any:
+    """Return what `take` makes of a reply, or the exception that it raises; an error reply stays as it is."""
+    if isinstance(reply, FeatureStoreError):
+        return reply
+    try:
+        return take(reply)
+    except Exception as error:  # noqa: BLE001 - it is the caller's, who looks at the reply later
+        return error
+
+
+class BigRequest(msgspec.Struct, eq=False):
+    """Calls that are sent a few at a time.
+
+    Attributes:
+        calls: The encoded calls. Each is looked at when it is sent, so that they may be encoded then.
+        answers: Returns what may be the replies to calls.
+        each_us: About how long each call takes of Redis's time.
+        resume: The link calls it with this request once there is an outcome; None once nobody waits.
+        takes: For each call what is made of its reply as soon as it is there; None where replies stay as they are.
+        until: When the caller gives up, unless replies arrive until then.
+        allowed: Seconds from the request to its deadline; without one, each reply moves the deadline.
+        replies: The replies so far.
+        sent: How many calls have been sent.
+        turn_us: How much of Redis's time was sent in this turn.
+        outcome: `PENDING`, then a `Failure`, or the list of replies.
+    """
+
+    calls: Sequence[bytes]
+    answers: Callable[[list[bytes]], Expected]
+    each_us: float
+    resume: Callable[["BigRequest"], object] | None
+    takes: Sequence[Take] | None
+    until: float
+    allowed: float | None
+    replies: list[Any]
+    sent: int = 0
+    turn_us: float = 0.0
+    outcome: Any = PENDING
+
+    @property
+    def left_us(self) -> float:
+        """About how long the calls that were not sent take of Redis's time."""
+        return (len(self.calls) - self.sent) * self.each_us
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody waits for what is not sent yet."""
+        return self.resume is None or self.outcome is not PENDING
+
+
+class Turns:
+    """The big requests of one connection.
+
+    Args:
+        pipeline: The connection's.
+        timeout: Seconds that a reply may take. A request that would wait for others longer than that, beside twice the
+            time it takes itself, is refused.
+
+    Attributes:
+        waiting: Calls that are not sent yet.
+        small_at: When a small request was last sent; the link sets it.
+        rate: How much of Redis's time is worked off in one second of the clock, as measured while requests wait.
+        look_at: When to call `expire` next, as its last call found.
+    """
+
+    def __init__(self, pipeline: Pipeline, timeout: float) -> None:
+        self.waiting = 0
+        self.small_at = -inf
+        self.rate = 1.0
+        self.look_at = inf
+        self._pipeline, self._timeout = pipeline, timeout
+        self._queue: deque[BigRequest] = deque()  # those with calls that are not sent
+        self._on_the_wire_us = 0.0
+        self._turn_of_each_us = 0.0  # what those that wait may take before it is a new request's turn
+        self._measured_from, self._done_us = inf, 0.0
+        self._round_trip = inf  # the least that was seen, which says how far Redis is
+        self._alone: Waiter | None = None  # a call that was sent when no other was on the wire
+
+    def admit(  # noqa: PLR0913, PLR0917 - a request, and what is known of it
+        self,
+        calls: Sequence[bytes],
+        answers: Callable[[list[bytes]], Expected],
+        each_us: float,
+        resume: Callable[[BigRequest], object],
+        now: float,
+        allowed: float | None = None,
+        takes: Sequence[Take] | None = None,
+    ) -> BigRequest:
+        """Take on a request; `send` sends its calls.
+
+        Args:
+            calls: The encoded calls.
+            answers: Returns what may be the replies to calls.
+            each_us: About how long each takes of Redis's time.
+            resume: What the request keeps for the link.
+            now: The time.
+            allowed: Seconds that the caller waits at most; without it, as long as replies arrive.
+            takes: See `BigRequest`.
+
+        Raises:
+            OverloadedError: It would not be answered in time.
+        """
+        own = len(calls) * each_us
+        wait = self.expected_wait(own)
+        own_s = own * _S_PER_US / self.rate
+        if wait > (self._timeout + 2 * own_s if allowed is None else allowed):
+            raise _refusal(wait)
+        until = now + (self._timeout + 2 * (wait + own_s) if allowed is None else allowed)
+        request = BigRequest(calls, answers, each_us, resume, takes, until, allowed, [])
+        self._queue.append(request)
+        self._turn_of_each_us += min(own, TURN_US)
+        self.waiting += len(calls)
+        self.look_at = min(self.look_at, until)
+        return request
+
+    def overload(self) -> OverloadedError | None:
+        """Return why a further big request would be refused, whatever its size; None if it would not."""
+        wait = self.expected_wait(0.0)
+        return _refusal(wait) if wait > self._timeout + TURN_US * _S_PER_US else None
+
+    def expected_wait(self, own_us: float) -> float:
+        """Return how many seconds a request that takes `own_us` would wait for others.
+
+        Each other request takes its turns meanwhile, but no more of them than this one needs.
+        """
+        ahead = self._turn_of_each_us
+        if own_us > TURN_US:
+            ahead = sum(min(request.left_us, own_us) for request in self._queue)
+        return (self._on_the_wire_us + ahead) * _S_PER_US / self.rate
+
+    def send(self, now: float, settle: Callable[[BigRequest, Waiter], object]) -> float:
+        """Hand calls to the pipeline as far as may be sent now; return the first deadline among them, inf for none.
+
+        Args:
+            now: The time.
+            settle: What the waiter of each call resumes, with its request in front.
+        """
+        queue, pipeline, deadline, most = self._queue, self._pipeline, inf, self._most_on_the_wire(now)
+        while queue and self._on_the_wire_us < most:
+            request = queue[0]
+            if request.unwanted:
+                queue.popleft()
+                self.waiting -= len(request.calls) - request.sent
+                self._turn_of_each_us -= min(request.left_us, TURN_US)
+                continue
+            if request.turn_us >= TURN_US and len(queue) > 1:
+                request.turn_us = 0.0
+                queue.rotate(-1)
+                continue
+            call = request.calls[request.sent]
+            left, patient = (None, True) if request.allowed is None else (request.until - now, False)
+            resume = partial(settle, request)
+            waiter = pipeline.submit(call, request.answers([call]), resume, now, 1, left, patient=patient)
+            if waiter is None:
+                break
+            if self._on_the_wire_us == 0:
+                self._alone = waiter
+            deadline = min(deadline, waiter.deadline)
+            before = request.left_us
+            request.sent += 1
+            self._turn_of_each_us -= min(before, TURN_US) - min(before - request.each_us, TURN_US)
+            self.waiting -= 1
+            self._on_the_wire_us += request.each_us
+            request.turn_us += request.each_us
+            if request.sent == len(request.calls):
+                queue.popleft()
+        if not queue:
+            self._turn_of_each_us = 0.0  # without what rounding leaves
+            if self._measured_from < inf and self.rate < 1.0:
+                self.rate = min(1.0, self.rate * _CAUGHT_UP)  # nothing is measured now, and it was enough
+            self._measured_from = inf
+        elif self._measured_from == inf:
+            self._measured_from, self._done_us = now, 0.0
+        return deadline
+
+    def _most_on_the_wire(self, now: float) -> float:
+        """Return how many µs of Redis's time may be on the wire."""
+        most = BESIDE_SMALL_US if now - self.small_at < _LATELY_S else ON_THE_WIRE_US
+        if _NEAR_S < self._round_trip <= _FARTHEST_S:
+            most += self._round_trip / _S_PER_US
+        return most
+
+    def settle(self, request: BigRequest, waiter: Waiter, now: float) -> bool:
+        """Take the outcome of a call; return whether the request has one now."""
+        left = self._on_the_wire_us - request.each_us
+        self._on_the_wire_us = left if left > _NOTHING_US else 0.0
+        outcome = waiter.outcome
+        if isinstance(outcome, Failure):
+            if request.outcome is not PENDING:
+                return False
+            unsent = outcome.unsent and not request.replies
+            request.outcome = Failure(outcome.error, lost=outcome.lost, unsent=unsent)
+            return True
+        if waiter is self._alone:
+            self._round_trip = min(self._round_trip, now - waiter.deadline + waiter.allowed)
+        self._measure(request.each_us, now)
+        if request.outcome is not PENDING:
+            return False
+        replies = request.replies
+        replies.append(outcome if request.takes is None else taken(request.takes[len(replies)], outcome))
+        if len(replies) == len(request.calls):
+            request.outcome = replies
+            return True
+        if request.allowed is None:
+            request.until = max(request.until, now + self._timeout)
+        return False
+
+    def _measure(self, done_us: float, now: float) -> None:
+        """Find out how quickly work is done, while there is more of it than may be sent."""
+        self._done_us += done_us
+        took = now - self._measured_from
+        if took >= _MEASURED_S:
+            rate = min(max(self._done_us * _S_PER_US / took, self.rate / 2, _LEAST_RATE), _MOST_RATE)
+            self.rate += (rate - self.rate) / 2
+            self._measured_from, self._done_us = now, 0.0
+
+    def expire(self, now: float) -> list[BigRequest]:
+        """Return the requests that have waited too long. Of those, no further call is sent."""
+        overdue: list[BigRequest] = []
+        self.look_at = inf
+        for request in self._queue:
+            if request.unwanted:
+                continue
+            if request.until > now:
+                self.look_at = min(self.look_at, request.until)
+                continue
+            error: FeatureStoreError = DeadlineExceededError("Redis did not answer all calls of the request in time")
+            if request.sent == 0:
+                error = OverloadedError("the request has waited too long for its turn, and was not sent")
+            request.outcome = Failure(error, unsent=request.sent == 0)
+            overdue.append(request)
+        return overdue
+
+    def end(self, reason: UnavailableError, *, final: bool) -> list[BigRequest]:
+        """Return the requests that wait for their turn, failed like the connection. Others fail with their calls."""
+        failed = [request for request in self._queue if not request.unwanted]
+        for request in failed:
+            request.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=request.sent == 0)
+        self._queue.clear()
+        self.waiting, self._turn_of_each_us = 0, 0.0
+        self.look_at = inf
+        return failed
+
+
+def _refusal(wait: float) -> OverloadedError:
+    return OverloadedError(f"the requests that wait for Redis take {wait * 1000:.0f} ms more: this one would be late")

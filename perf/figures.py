@@ -1,0 +1,65 @@
+"""What a program measured, line by line: printed at once, and written as a page of docs/performance."""
+
+import argparse
+import datetime as dt
+import os
+import platform
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+FOLDER = Path(__file__).parent.parent / "docs" / "performance"
+
+
+def machine() -> str:
+    """Return the machine's processors in words."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+    return f"{os.cpu_count()} processors ({model}), Linux {platform.release()}"
+
+
+def commit() -> str:
+    """Return the checkout's commit, with a mark where files differ from it."""
+    command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--abbrev=9"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+class Figures:
+    """The lines of one program's page. They are printed as they come, and written at the end of the block.
+
+    Args:
+        name: Of the page.
+        title: Its heading: what is measured.
+        options: Of the program; `out` is the folder of the page, None if none is wanted.
+    """
+
+    def __init__(self, name: str, title: str, options: argparse.Namespace) -> None:
+        self._options, self._name, self._title = options, name, title
+        self._lines: list[str] = []
+
+    def add(self, what: str, figure: str, *, wanted: str = "", reached: bool | None = None) -> None:
+        """Tell one figure, and whether it is what is wanted."""
+        verdict = "" if reached is None else f"{wanted}: {'reached' if reached else 'not reached'}"
+        print(f"{what}: {figure}{f'   [{verdict}]' if verdict else ''}", flush=True)
+        self._lines.append(f"| {what} | {figure} | {verdict} |")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None and self._options.out is not None:
+            options = ", ".join(f"{name} {value}" for name, value in vars(self._options).items()
+                                if name != "out" and value not in (None, []))  # fmt: skip
+            source = (f"By `perf/{self._name}.py` ({options}) at {commit()}, {dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, "
+                      f"{machine()}.")  # fmt: skip
+            head = [f"# {self._title}", "", source, "", "| what | measured | wanted |", "|---|---|---|"]
+            self._options.out.mkdir(parents=True, exist_ok=True)
+            (self._options.out / f"{self._name}.md").write_text("\n".join([*head, *self._lines]) + "\n")
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Let a program be told where its page goes."""
+    parser.add_argument("--out", type=Path, help="a folder for the page of figures, such as docs/performance")

@@ -1,0 +1,321 @@
+"""When the calls of big requests are sent, and which requests are refused."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.examples import examples
+
+from featurestore.errors import DeadlineExceededError, OverloadedError, UnavailableError
+from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
+from featurestore.transport.turns import BESIDE_SMALL_US, ON_THE_WIRE_US, TURN_US, BigRequest, Turns
+
+TIMEOUT = 0.05
+
+
+class Anything:
+    """Expects any reply."""
+
+    def misfit(self, replies: Sequence[Any]) -> str | None:
+        return None if replies else "nothing"
+
+
+def answers(_calls: list[bytes]) -> Anything:
+    return Anything()
+
+
+class Line:
+    """A connection: what a link and a server would do with its turns."""
+
+    def __init__(self, **options: Any) -> None:
+        self.pipeline = Pipeline(**{"timeout": TIMEOUT, "max_in_flight": 4096, "on_served": lambda: None, **options})
+        self.turns = Turns(self.pipeline, TIMEOUT)
+        self.now = 0.0
+        self.sent: list[bytes] = []
+        self.finished: list[BigRequest] = []
+
+    def admit(self, name: str, count: int, each_us: float, allowed: float | None = None) -> BigRequest:
+        calls = [f"{name}{number}".encode() for number in range(count)]
+        request = self.turns.admit(calls, answers, each_us, self.finished.append, self.now, allowed)
+        self.send()
+        return request
+
+    def fill(self, name: str, count: int, each_us: float, allowed: float | None = None) -> int:
+        """Admit requests until one is refused; return how many were not."""
+        for admitted in range(100):
+            try:
+                self.admit(name, count, each_us, allowed)
+            except OverloadedError as error:
+                self.refusal = str(error)
+                return admitted
+        raise AssertionError("none was refused")
+
+    def send(self) -> None:
+        self.turns.send(self.now, self.settle)
+
+    def settle(self, request: BigRequest, waiter: Waiter) -> None:
+        if self.turns.settle(request, waiter, self.now) and request.resume:
+            resume, request.resume = request.resume, None
+            resume(request)
+
+    def flush(self) -> list[bytes]:
+        """Return the calls that leave now."""
+        found = re.findall(rb"[a-z]\d+", bytes(self.pipeline.to_send()))
+        self.sent += found
+        return found
+
+    def reply(self, count: int = 1, took: float = 0.0) -> None:
+        self.now += took
+        for waiter in self.pipeline.receive(b":1\r\n" * count):
+            assert waiter.resume
+            resume, waiter.resume = waiter.resume, None
+            resume(waiter)
+        self.send()
+
+
+def test_so_much_is_sent_as_keeps_redis_busy_for_a_moment() -> None:
+    line = Line()
+    line.admit("a", 30, 100.0)
+    assert len(line.flush()) == ON_THE_WIRE_US / 100
+    line.reply(3)
+    assert line.flush() == [b"a10", b"a11", b"a12"]
+
+
+def test_less_is_sent_while_small_requests_are() -> None:
+    line = Line()
+    line.turns.small_at = 0.0
+    line.admit("a", 30, 50.0)
+    assert len(line.flush()) == BESIDE_SMALL_US / 50
+    line.reply(1, took=1.0)
+    assert len(line.flush()) == (ON_THE_WIRE_US - BESIDE_SMALL_US) / 50 + 1
+
+
+def test_more_is_sent_where_redis_is_far() -> None:
+    line = Line()
+    line.admit("a", 1, 100.0)
+    line.flush()
+    line.reply(took=0.00195)
+    line.admit("b", 60, 100.0)
+    assert len(line.flush()) == (ON_THE_WIRE_US + 2000) / 100
+    line.reply(30, took=0.005)  # they have waited for each other
+    assert len(line.flush()) == 30
+
+
+def test_a_call_that_takes_longer_than_the_whole_window_is_sent_alone() -> None:
+    line = Line()
+    line.admit("a", 2, 5 * ON_THE_WIRE_US)
+    assert line.flush() == [b"a0"]
+    line.reply()
+    assert line.flush() == [b"a1"]
+
+
+def test_requests_take_turns() -> None:
+    line = Line()
+    line.admit("a", 40, TURN_US / 4)
+    line.admit("b", 2, TURN_US / 4)
+    for _ in range(20):
+        line.flush()
+        line.reply()
+    assert line.sent[:10] == [b"a0", b"a1", b"a2", b"a3", b"b0", b"b1", b"a4", b"a5", b"a6", b"a7"]
+
+
+def test_replies_come_back_in_the_order_of_the_calls() -> None:
+    line = Line()
+    first, second = line.admit("a", 3, 400.0), line.admit("b", 1, 400.0)
+    for _ in range(4):
+        line.flush()
+        line.reply()
+    assert [first.outcome, second.outcome] == [[1, 1, 1], [1]]
+    assert line.finished == [first, second]
+    assert (line.turns.waiting, line.pipeline.in_flight) == (0, 0)
+
+
+def test_what_cannot_be_in_time_is_refused_at_once() -> None:
+    line = Line()
+    assert 80 < line.fill("a", 10, 60.0) < 90  # 50 ms, and twice their own 0.6
+    assert re.search(r"take 5[0-2] ms", line.refusal)
+
+
+def test_overload_is_known_before_a_request_is_read() -> None:
+    line = Line()
+    assert line.turns.overload() is None
+    line.fill("a", 10, 60.0)
+    assert isinstance(line.turns.overload(), OverloadedError)
+
+
+def test_what_is_made_of_replies_is_made_as_they_come() -> None:
+    line = Line()
+
+    def fail(_reply: int) -> int:
+        raise ValueError("no")
+
+    takes = [lambda reply: reply + 1, fail, lambda reply: reply + 2]
+    request = line.turns.admit([b"a0", b"a1", b"a2"], answers, 1000.0, line.finished.append, 0.0, None, takes)
+    line.send()
+    line.flush()
+    line.reply()
+    assert request.replies == [2]
+    for _ in range(2):
+        line.flush()
+        line.reply()
+    first, second, third = request.outcome
+    assert (first, type(second), third) == (2, ValueError, 3)
+
+
+def test_a_giant_does_not_keep_others_out() -> None:
+    line = Line()
+    line.admit("a", 200, 1000.0)
+    line.admit("b", 10, 60.0)
+    assert line.turns.expected_wait(600.0) < 0.004
+
+
+def test_a_few_giants_are_admitted_and_more_are_not() -> None:
+    line = Line()
+    assert line.fill("a", 200, 1000.0) == 3
+
+
+def test_the_rate_is_measured_while_requests_wait() -> None:
+    line = Line()
+    line.admit("a", 100, 500.0)
+    for _ in range(80):
+        line.flush()
+        line.reply(took=0.001)  # twice as long as they were thought to take
+    assert line.turns.rate == pytest.approx(0.5, abs=0.05)
+    assert 20 < line.fill("b", 1, 1000.0) < 30  # 50 ms, and twice their own 2
+
+
+def test_an_idle_connection_tells_nothing_of_the_rate() -> None:
+    line = Line()
+    for _ in range(20):
+        line.admit("a", 1, 500.0)
+        line.flush()
+        line.reply(took=0.02)
+    assert line.turns.rate == 1.0
+
+
+def test_calls_whose_caller_has_gone_are_not_sent() -> None:
+    line = Line()
+    gone = line.admit("a", 20, 500.0)
+    line.admit("b", 1, 500.0)
+    line.flush()
+    gone.resume = None
+    line.reply(2)
+    assert line.flush() == [b"b0"]
+    assert line.turns.waiting == 0
+    line.reply()
+    assert line.finished[0].outcome == [1]
+
+
+def test_a_request_that_waited_too_long_is_told_that_nothing_was_sent() -> None:
+    line = Line()
+    line.admit("a", 30, 1000.0)
+    waits = line.admit("b", 1, 1000.0)
+    line.flush()
+    assert line.turns.expire(1.0)[-1] is waits
+    assert isinstance(waits.outcome.error, OverloadedError)
+    assert (waits.outcome.unsent, waits.outcome.lost) == (True, False)
+
+
+def test_replies_move_the_deadline() -> None:
+    line = Line()
+    slow = line.admit("a", 30, 1000.0)
+    for _ in range(29):
+        line.flush()
+        line.reply(took=0.045)
+        assert line.turns.expire(line.now) == []
+    line.flush()
+    line.reply()
+    assert slow.outcome == [1] * 30
+
+
+def test_a_deadline_of_the_callers_own_does_not_move() -> None:
+    line = Line()
+    request = line.admit("a", 30, 1000.0, allowed=0.1)
+    for _ in range(2):
+        line.flush()
+        line.reply(took=0.045)
+        assert line.turns.expire(line.now) == []
+    line.now = 0.11
+    assert line.turns.expire(line.now) == [request]
+    assert isinstance(request.outcome.error, DeadlineExceededError)
+    assert not request.outcome.unsent
+    assert line.fill("b", 200, 1000.0, allowed=1.0) < 10
+
+
+@pytest.mark.parametrize(("replies", "unsent"), [(0, True), (1, False)])
+def test_a_request_fails_with_its_connection(replies: int, unsent: bool) -> None:  # noqa: FBT001 - a parameter
+    line = Line()
+    first, second = line.admit("a", 3, 1000.0), line.admit("b", 1, 1000.0)
+    if replies:
+        line.flush()
+        line.reply(replies)
+    for waiter in line.pipeline.end(UnavailableError("broken")):
+        assert waiter.resume
+        waiter.resume(waiter)
+    line.turns.end(line.pipeline.ending, final=False)
+    assert (first.outcome.lost, first.outcome.unsent) == (True, unsent)
+    assert (second.outcome.lost, second.outcome.unsent) == (True, True)
+    assert line.turns.waiting == 0
+
+
+class Crowd(RuleBasedStateMachine):
+    """Requests of all sizes, callers that go, replies at any pace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = Line(max_in_flight=60)
+        self.requests: list[BigRequest] = []
+
+    @rule(count=st.integers(1, 12), each_us=st.floats(1, 3000), allowed=st.none() | st.floats(0.001, 1))
+    def admit(self, count: int, each_us: float, allowed: float | None) -> None:
+        try:
+            self.requests.append(self.line.admit("a", count, each_us, allowed))
+        except OverloadedError:
+            assert self.line.pipeline.in_flight
+
+    @rule(place=st.integers(0, 9))
+    def go(self, place: int) -> None:
+        waiting = [request for request in self.requests if request.resume]
+        if waiting:
+            waiting[place % len(waiting)].resume = None
+
+    @rule(most=st.integers(1, 5), took=st.floats(0, 0.02))
+    def answer(self, most: int, took: float) -> None:
+        self.line.flush()
+        self.line.reply(min(most, self.line.pipeline.in_flight), took)
+
+    @rule(took=st.floats(0, 0.1))
+    def expire(self, took: float) -> None:
+        self.line.now += took
+        for request in self.line.turns.expire(self.line.now):
+            assert isinstance(request.outcome, Failure)
+            assert request.until <= self.line.now
+            request.resume = None
+
+    @invariant()
+    def calls_are_counted(self) -> None:
+        turns = self.line.turns
+        queued = [request for request in self.requests if request.sent < len(request.calls)]
+        wanted = sum(len(request.calls) - request.sent for request in queued if not request.unwanted)
+        assert turns.waiting >= wanted
+        assert turns.waiting == 0 or self.line.pipeline.in_flight > 0
+
+    @invariant()
+    def the_wait_is_what_those_that_wait_need(self) -> None:
+        turns = self.line.turns
+        ahead = sum(min(request.left_us, TURN_US) for request in turns._queue) + turns._on_the_wire_us
+        assert turns.expected_wait(0.0) == pytest.approx(ahead * 1e-6 / turns.rate, abs=1e-9)
+
+    @invariant()
+    def everyone_is_answered_whole(self) -> None:
+        for request in self.requests:
+            if request.outcome is not PENDING and not isinstance(request.outcome, Failure):
+                assert len(request.outcome) == len(request.calls) == request.sent
+
+
+TestCrowd = Crowd.TestCase
+TestCrowd.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
