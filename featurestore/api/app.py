@@ -21,6 +21,7 @@ from featurestore.api.counters import Board, Meter
 from featurestore.api.formats import ARROW, JSON, Format
 from featurestore.api.prometheus import Measuring, MetricsResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
+from featurestore.contract import arrow
 from featurestore.contract.arguments import passed_values, status_with
 from featurestore.contract.json_rows import encode
 from featurestore.contract.selection import Fresh, Selection
@@ -236,6 +237,7 @@ def create_app(
         access: Who may write; nobody when left out.
         meter: What counts requests and rows; one of its own when left out.
     """
+    arrow.is_there()  # imported now, so that no request waits for it
     access = access or Access()
     meter = meter or Meter(Board())
     app = falcon.App(middleware=[Measuring(meter)])
