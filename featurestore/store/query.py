@@ -15,7 +15,7 @@ from featurestore.contract.arguments import (
 )
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.store.batches import Batch, read_many
+from featurestore.store.batches import Batch
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
 from featurestore.store.reads import ReadPlans
@@ -82,7 +82,7 @@ class QueryPlans(ReadPlans):
             Batch(selection, query.ids_of(entity), query.options)
             for entity, selection in zip(query.wanted, selections, strict=True)
         ]
-        found = yield from read_many(batches)
+        found = yield from self._read_many(batches)
         table = QueryTable(query)
         for entity, selection, replies in zip(query.wanted, selections, found, strict=True):
             table.add(entity, selection, replies)
@@ -127,7 +127,7 @@ class QueryPlans(ReadPlans):
             batches = [
                 Batch(selection, ids, ("?metadata",)) for (_, ids, _), selection in zip(wanted, selections, strict=True)
             ]
-            found = yield from read_many(batches)
+            found = yield from self._read_many(batches)
             return [
                 (selection, [entry for reply in replies for entry in selection.decode_fresh(reply)])
                 for selection, replies in zip(selections, found, strict=True)
