@@ -18,7 +18,7 @@ def reader_after(data: bytes, *, line: int = 100) -> RequestReader:
     return after
 
 
-@pytest.mark.parametrize("path", ["/features/user2", "/", "/a.b~c-d_e/../F", "/features/" + "x" * 70])
+@pytest.mark.parametrize("path", ["/features/user2", "/", "/a.b~c-d_e/../F", "/a?b=c,d", "/features/" + "x" * 70])
 def test_a_plain_path_is_taken(path: str) -> None:
     assert plain_path_of(reader_after(FIRST), b"GET " + path.encode() + b" HTTP/1.1" + FIELDS) == path
 
@@ -39,7 +39,7 @@ def test_a_plain_path_is_taken(path: str) -> None:
         b"GET a HTTP/1.1" + FIELDS,
         b"HEAD /a HTTP/1.1" + FIELDS,
         b"POST /a HTTP/1.1" + FIELDS,
-        b"GET /a?b=c HTTP/1.1" + FIELDS,
+        b"GET /a?b=c&d HTTP/1.1" + FIELDS,
         b"GET /a#b HTTP/1.1" + FIELDS,
         b"GET /%61 HTTP/1.1" + FIELDS,
         b"GET /\xc3\xa9 HTTP/1.1" + FIELDS,
