@@ -163,11 +163,13 @@ def far_too_much(setting: Setting) -> None:
     """(d) An open loop at four times what the server can do."""
     for writes in (False, True):
         with setting.server(), Memory(setting.workers) as memory:
-            kinds = shares(setting, writes=writes)
+            kinds, alone = shares(setting, writes=writes)
             answers = run(setting.port, with_probe(kinds, setting.options.users))
         what = "reads and writes" if writes else "reads"
         for name, each in answers.items():
             setting.figures.add(f"{what} at {TIMES} times what can be done: {name}", told(each))
+        done = sum(answers[name].good() / rate for name, rate in alone.items())
+        setting.figures.add(f"work done of these {what}, 1 being what can be done", f"{done:.2f}")
         lag = np.concatenate([each.lag for each in answers.values()])
         setting.figures.add(f"the sender of the {what} was late by", percentiles(lag))
         back = seconds_to_normal(answers)
@@ -213,8 +215,8 @@ async def direct(url: str, tasks: int, ids: int) -> list[str]:
     return failures
 
 
-def shares(setting: Setting, *, writes: bool) -> list[Kind]:
-    """Return kinds of requests that together are four times what the server can do, by the rate of each alone."""
+def shares(setting: Setting, *, writes: bool) -> tuple[list[Kind], dict[str, float]]:
+    """Return kinds of requests that together are four times what the server can do, and how many of each it can."""
     parts = {"batch": 0.6, "GET": 0.1, "ingest": 0.3} if writes else {"batch": 0.9, "GET": 0.1}
     seconds, users = setting.options.long, setting.options.users
     alone = {"batch": setting.load("batch", 8).good, "GET": setting.load("uniform", 16).good}
@@ -224,8 +226,9 @@ def shares(setting: Setting, *, writes: bool) -> list[Kind]:
         alone["ingest"] = ingested(setting, messages["ingest"])
     print("alone, a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in alone.items()))
     settle(setting.port)
-    return [Kind(name, messages[name], TIMES * share * alone[name], seconds, connections=1500)
-            for name, share in parts.items()]  # fmt: skip
+    kinds = [Kind(name, messages[name], TIMES * share * alone[name], seconds, connections=1500)
+             for name, share in parts.items()]  # fmt: skip
+    return kinds, alone
 
 
 def ingested(setting: Setting, messages: list[bytes], seconds: float = 2) -> float:
