@@ -28,7 +28,7 @@ def store(valkey: Server) -> Iterator[FeatureStore]:
 
 @pytest.fixture
 def server(valkey: Server, store: FeatureStore, tmp_path: Path) -> Iterator[HttpServer]:
-    with serving(valkey.url, tmp_path, max_cells="1000", timeout_ms="1000") as running:
+    with serving(valkey.url, tmp_path, max_cells="1000", timeout_ms="5000", connect_timeout_ms="5000") as running:
         yield running
 
 
