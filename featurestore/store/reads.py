@@ -113,7 +113,7 @@ class ReadPlans(Catalog):
         """Return a JSON list with the id and features of each id; null features for an unknown one."""
 
         def read(selection: Selection) -> Plan[bytes]:
-            return read_json(selection, entity_ids)
+            return read_json(selection, entity_ids, selection.renderer.many)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
 
