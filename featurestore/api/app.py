@@ -21,6 +21,7 @@ from featurestore.api.counters import Board, Meter
 from featurestore.api.formats import ARROW, JSON, Format
 from featurestore.api.prometheus import Measuring, MetricsResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
+from featurestore.contract import arrow
 from featurestore.contract.arguments import passed_values, status_with
 from featurestore.contract.json_rows import encode
 from featurestore.contract.selection import Fresh, Selection
@@ -97,9 +98,10 @@ class EntityReader:
         elif written_as is JSON:
             body = store.get_json(entity_id, names)
         else:
-            selection, (row,) = store.fetch_many([entity_id], names)
-            if row is not None:
-                body = written_as.encode(formats.entity(written_as, store.id_name(), entity_id, selection, row))
+            selection, rows = store.fetch_many([entity_id], names)
+            if rows[0] is not None:
+                (found,) = formats.entities(written_as, store.id_name(), [entity_id], selection, rows)
+                body = written_as.encode(found)
         if body is None:
             raise UnknownIdError(store.keys.entity, entity_id)
         formats.answer(resp, written_as, body)
@@ -239,6 +241,7 @@ def create_app(
         access: Who may write; nobody when left out.
         meter: What counts requests and rows; one of its own when left out.
     """
+    arrow.is_there()  # imported now, so that no request waits for it
     access = access or Access()
     meter = meter or Meter(Board())
     app = falcon.App(middleware=[Measuring(meter)])
@@ -272,10 +275,7 @@ def _batch(written_as: Format, store: FeatureStore, ids: list[str], names: list[
         selection, table = store.fetch_columns(ids, names)
         return formats.batch_stream(store.id_name(), ids, selection, table)
     selection, rows = store.fetch_many(ids, names)
-    id_name = store.id_name()
-    return written_as.encode(
-        [formats.entity(written_as, id_name, each, selection, row) for each, row in zip(ids, rows, strict=True)]
-    )
+    return written_as.encode(formats.entities(written_as, store.id_name(), ids, selection, rows))
 
 
 def _fresh_batch(

@@ -10,7 +10,7 @@ from falcon import Request, Response, mediatypes
 
 from featurestore.contract import arrow
 from featurestore.contract.columns import Column, Table, bools, column_of, shown_kind, table_of
-from featurestore.contract.json_rows import encodable_value, encode
+from featurestore.contract.json_rows import encodable_value, encode, entity_type
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.vector_msgpack import packed_value
 from featurestore.schema.types import Row
@@ -95,11 +95,17 @@ def answer(resp: Response, written_as: Format, body: bytes) -> None:
 # Objects
 
 
-def entity(written_as: Format, id_name: str, entity_id: str, selection: Selection, row: Row | None) -> dict[str, Any]:
-    """Return an entity as answers without metadata have it; the features are null for an unknown id."""
-    if row is None:
-        return {id_name: entity_id, "features": None}
-    return {id_name: entity_id, "features": dict(zip(selection.names, map(written_as.value, row), strict=True))}
+def entities(
+    written_as: Format, id_name: str, ids: Sequence[str], selection: Selection, rows: Sequence[Row | None]
+) -> list[Any]:
+    """Return entities as answers without metadata have them; the features are null for an unknown id."""
+    entity, features, value = _entity_type(id_name), selection.vector_type, written_as.value
+    if selection.vectors:
+        rows = [None if row is None else tuple(map(value, row)) for row in rows]
+    return [entity(each, None if row is None else features(*row)) for each, row in zip(ids, rows, strict=True)]
+
+
+_entity_type = lru_cache(maxsize=1024)(entity_type)
 
 
 # Streams of Arrow

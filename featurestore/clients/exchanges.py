@@ -248,7 +248,7 @@ def query(rows: Iterable[Mapping[str, str]], wanted: Wanted) -> Exchange[Feature
 
 def _of_tables() -> str | None:
     """Return what answers that are tables may be: columns if pyarrow is there, else JSON. A server may lack it, too."""
-    return f"{arrow.MEDIA_ARROW}, {_JSON};q=0.5" if arrow.is_usable() else None
+    return f"{arrow.MEDIA_ARROW}, {_JSON};q=0.5" if arrow.is_there() else None
 
 
 def _is_arrow(response: Response) -> bool:

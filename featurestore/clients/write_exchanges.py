@@ -24,6 +24,7 @@ from featurestore.contract.words import EVENT_ID, to_time
 from featurestore.errors import BadArgumentsError, BadTimeError, BadValueError, FeatureStoreError
 from featurestore.schema.types import Value
 from featurestore.store.results import Outcome
+from featurestore.store.table import FeatureTable
 
 _NDJSON = "application/x-ndjson"
 _ROUTES = frozenset({"batch", "ingest", "query"})
@@ -60,7 +61,7 @@ def upsert_many(
     """Return the call that writes many entities' features."""
     to_time(plain_time(event_time))
     target = f"{prefix_of(entity)}/features/ingest{'?mode=overwrite' if overwrite else ''}"
-    if hasattr(rows, "__arrow_c_stream__"):
+    if _is_table(rows):
         body, count = arrow.stream_of_table(rows, time_body({}, event_time).get("event_time"))
         return Exchange("POST", target, lambda response: _outcomes(response, count), body, arrow.MEDIA_ARROW)
     lines: list[bytes] = []
@@ -76,6 +77,12 @@ def upsert_many(
         return [outcome or next(replies) for outcome in outcomes]
 
     return Exchange("POST", target, read, b"\n".join(lines), _NDJSON, known=None if lines else outcomes)
+
+
+def _is_table(rows: Any) -> bool:
+    """Return whether it is a table or data frame with Arrow's C stream interface, which columns may have too."""
+    tabular = isinstance(rows, FeatureTable) or hasattr(rows, "columns") or hasattr(rows, "schema")
+    return tabular and hasattr(rows, "__arrow_c_stream__")
 
 
 def _outcomes(response: Response, count: int) -> list[Outcome]:

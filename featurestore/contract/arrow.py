@@ -1,13 +1,12 @@
 """Columns as a stream of Apache Arrow: one schema, one record batch. pyarrow frames it.
 
-pyarrow is an extra, and is imported when it is first needed: it takes 40 MB and a tenth of a second.
+pyarrow is an extra, and is imported when it is first asked for: it takes 40 MB and a tenth of a second.
 """
 
 import sys
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from featurestore.contract.columns import Column
@@ -31,32 +30,31 @@ TIME_KIND = "time"
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of a stream
 
 
-@cache
 def is_there() -> bool:
-    """Return whether pyarrow is installed, without importing it, and the machine little-endian as the buffers are."""
-    return sys.byteorder == "little" and find_spec("pyarrow") is not None
+    """Return whether pyarrow is installed; it is imported then."""
+    return _library() is not None
 
 
-@cache
-def is_usable() -> bool:
-    """Return whether pyarrow can be imported; it is then."""
-    try:
-        library()
-    except (ImportError, ConfigurationError):
-        return False
-    return True
-
-
-@cache
 def library() -> Any:
     """Return the module `pyarrow`.
 
     Raises:
         ConfigurationError: It is not installed.
     """
-    if not is_there():
+    found = _library()
+    if found is None:
         raise ConfigurationError(f"Arrow needs pyarrow: {EXTRA}")
-    import_module("pyarrow.ipc")
+    return found
+
+
+@cache
+def _library() -> Any:
+    if sys.byteorder != "little":  # as the buffers are
+        return None
+    try:
+        import_module("pyarrow.ipc")
+    except ImportError:
+        return None
     return import_module("pyarrow")
 
 
@@ -81,32 +79,29 @@ def kind_of(kind: Any) -> str | None:
     return names.get(kind)
 
 
-@lru_cache(maxsize=1024)
-def _schema(fields: tuple[tuple[str, str], ...]) -> tuple[Any, bytes]:
+@lru_cache(maxsize=256)
+def _schema(names: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[Any, bytes]:
     """Return the schema of columns with these names and kinds, and the message that begins their stream."""
-    pa = library()
-    schema = pa.schema([(name, type_of(kind)) for name, kind in fields])
+    schema = library().schema([(name, type_of(kind)) for name, kind in zip(names, kinds, strict=True)])
     return schema, schema.serialize().to_pybytes()
 
 
 def stream_of(rows: int, names: Sequence[str], columns: Sequence[Column]) -> bytes:
     """Return the stream of columns of so many rows."""
-    schema, beginning = _schema(tuple(zip(names, [column.kind for column in columns], strict=True)))
+    schema, beginning = _schema(tuple(names), tuple([column.kind for column in columns]))
     batch = library().RecordBatch.from_arrays([array_of(rows, column) for column in columns], schema=schema)
     return b"".join((beginning, batch.serialize(), _END))
 
 
 def array_of(rows: int, column: Column) -> Any:
     """Return a column of so many rows as an array of pyarrow, over the same memory."""
-    pa = library()
     kind, nulls, buffers = column
-    from_buffers, buffer = pa.Array.from_buffers, pa.py_buffer
-    own = [None if each is None else buffer(each) for each in buffers]
+    pa, arrow_type = library(), type_of(kind)
+    own = [each if each is None else pa.py_buffer(each) for each in buffers]
     if not kind.startswith("float32["):
-        return from_buffers(type_of(kind), rows, own, nulls)
-    kind = type_of(kind)
-    numbers = from_buffers(kind.value_type, rows * kind.list_size, [None, own[1]], 0)
-    return from_buffers(kind, rows, own[:1], nulls, children=[numbers])
+        return pa.Array.from_buffers(arrow_type, rows, own, nulls)
+    numbers = pa.Array.from_buffers(arrow_type.value_type, rows * arrow_type.list_size, [None, own[1]], 0)
+    return pa.Array.from_buffers(arrow_type, rows, own[:1], nulls, children=[numbers])
 
 
 def stream_of_table(rows: Any, time: int | str | None) -> tuple[bytes, int]:

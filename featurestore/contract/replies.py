@@ -150,7 +150,10 @@ def _is_row(packed: bytes) -> bool:
 
 def _is_named(row: Any) -> bool:
     """Return whether it is a row with the array of the features that were named behind its layout."""
-    return type(row) is list and len(row) == 2 and all(type(each) is bytes and _is_row(each) for each in row)  # noqa: PLR2004
+    if type(row) is not list or len(row) != 2:  # noqa: PLR2004 - both
+        return False
+    packed, named = row
+    return type(packed) is type(named) is bytes and bool(_ROW.match(packed) and _ROW.match(named))
 
 
 def _is_aged(row: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import msgspec
 
 from featurestore.contract.columns import ColumnReader
-from featurestore.contract.costs import rows_per_call
+from featurestore.contract.costs import rows_per_call, weight
 from featurestore.contract.json_rows import Renderer, TableRenderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.read_costs import (
@@ -77,6 +77,7 @@ class Selection:
         made_us: The same where they do not.
         ids_per_call: How many rows a call may have that takes so long.
         aged_row_us: The same with statuses and times.
+        weight: How many values a row has; numbers of vectors count for less (`costs.weight`).
         vectors: The positions of vectors. Rows hold them as bytes; `values` and `encodable` convert those.
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
             features' own names.
@@ -115,6 +116,7 @@ class Selection:
         "types",
         "vector_type",
         "vectors",
+        "weight",
         "words",
     )
 
@@ -137,6 +139,7 @@ class Selection:
         self.by_layout, self.head = bool(layout), len(layout)
         columns = self._set_columns(row)
         self._set_costs(columns)
+        self.weight = weight(self.types)
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
         self._set_decoders(columns)
         fields = [f"feature_{index}" for index in range(len(self.names))]

@@ -16,7 +16,7 @@ from featurestore.contract.arguments import (
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.store.batches import Batch, read_json, read_many
+from featurestore.store.batches import Batch, read_json
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
 from featurestore.store.reads import ReadPlans
@@ -87,7 +87,9 @@ class QueryPlans(ReadPlans):
 
         def read(selections: Selections) -> Plan[bytes]:
             (selection,) = selections
-            return read_json(selection, query.ids_of(entity), selection.table_renderer.many)
+            ids = query.ids_of(entity)
+            self._check_values([Batch(selection, ids)])
+            return read_json(selection, ids, selection.table_renderer.many)
 
         entity, *others = query.wanted
         if others or len(set(query.refs)) < len(names) or not all(entity in row for row in rows):
@@ -102,7 +104,7 @@ class QueryPlans(ReadPlans):
             Batch(selection, query.ids_of(entity), query.options)
             for entity, selection in zip(query.wanted, selections, strict=True)
         ]
-        found = yield from read_many(batches)
+        found = yield from self._read_many(batches)
         table = QueryTable(query)
         for entity, selection, replies in zip(query.wanted, selections, found, strict=True):
             table.add(entity, selection, replies)
@@ -147,7 +149,7 @@ class QueryPlans(ReadPlans):
             batches = [
                 Batch(selection, ids, ("?metadata",)) for (_, ids, _), selection in zip(wanted, selections, strict=True)
             ]
-            found = yield from read_many(batches)
+            found = yield from self._read_many(batches)
             return [
                 (selection, [entry for reply in replies for entry in selection.decode_fresh(reply)])
                 for selection, replies in zip(selections, found, strict=True)

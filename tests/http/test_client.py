@@ -222,7 +222,7 @@ def test_without_the_library_tables_come_as_json(
     names, rows = ["e", "age", "n"], [{"user": "j1"}, {"user": "j2"}]
     tables = []
     for usable in (True, False):
-        monkeypatch.setattr(arrow, "is_usable", lambda usable=usable: usable)
+        monkeypatch.setattr(arrow, "is_there", lambda usable=usable: usable)
         tables.append((client.get_many(["j1", "nope", "j2"], names), client.query(rows, names)))
     (columns, columns_of_query), (plain, plain_of_query) = tables
     assert (plain.types, plain_of_query.types) == ({}, {})

@@ -66,12 +66,21 @@ def test_anything_else_is_parsed(data: bytes) -> None:
         b"POST /a HTTP/1.1\r\nHost: h\r\n\r\n",
         b"GET /a HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n",
         b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: application/msgpack\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: application/json;q=0, */*\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nAccept: application/msgpack\r\n\r\n",
         b"GET /a HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 400 + b"\r\nY: " + b"y" * 4000 + b"\r\n\r\n",
     ],
 )
 def test_fields_that_mean_more_are_not_remembered(first: bytes) -> None:
     fields = first[first.index(b"\r\n") :]
     assert plain_path_of(reader_after(first), b"GET /b HTTP/1.1" + fields) is None
+
+
+@pytest.mark.parametrize("accept", [b"*/*", b"application/json", b"application/json, text/plain, */*"])
+def test_who_wants_json_is_plain(accept: bytes) -> None:
+    fields = b"\r\nHost: h\r\naccept:  " + accept + b" \r\n\r\n"
+    assert plain_path_of(reader_after(b"GET /a HTTP/1.1" + fields), b"GET /b HTTP/1.1" + fields) == "/b"
 
 
 def test_fields_are_remembered_from_the_first_plain_get() -> None:

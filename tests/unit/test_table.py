@@ -92,6 +92,16 @@ def test_results_of_the_direct_store_become_a_matrix() -> None:
     np.testing.assert_array_equal(table.to_numpy(), [[2.0, 1.5], [NAN, NAN], [2.0, 1.5]])
 
 
+def test_a_query_of_the_direct_store_knows_the_types() -> None:
+    store = FeatureStore(FakeTransport())
+    store.apply(Definition(features={"age": "float", "n": "int", "clicks": "count(10m)"}))
+    table = store.query([{"user": "nope"}], ["n", "user:age", "clicks"])
+    assert table.types == {"n": "int", "user:age": "float", "clicks": "int"}
+    assert [str(kind) for kind in table.to_pandas().dtypes] == ["Int64", "float64", "Int64"]
+    plain = FeatureTable.of(["nope"], store.get_many(["nope"], ["n"]), ["n"], store.schema().features)
+    assert str(plain.to_pandas()["n"].dtype) == "Int64"
+
+
 def test_a_data_frame_keeps_types_where_values_are_missing() -> None:
     pytest.importorskip("pandas")
     frame = TABLE.to_pandas()
@@ -307,8 +317,7 @@ def test_a_query_has_the_columns_without_those_of_its_ids() -> None:
 
 
 def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrow.library.cache_clear()
-    monkeypatch.setattr(arrow, "is_there", lambda: False)
+    monkeypatch.setattr(arrow, "_library", lambda: None)
     with pytest.raises(ConfigurationError, match=r"pip install '\.\[arrow\]'"):
         TABLE.to_arrow()
     monkeypatch.undo()
