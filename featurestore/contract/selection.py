@@ -9,7 +9,7 @@ import msgspec
 
 from featurestore.contract.columns import ColumnReader
 from featurestore.contract.costs import rows_per_call, weight
-from featurestore.contract.json_rows import Renderer, encodable_value
+from featurestore.contract.json_rows import Renderer, TableRenderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.read_costs import (
     AGED_ROW_US,
@@ -82,6 +82,7 @@ class Selection:
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
             features' own names.
         renderer: Turns replies into JSON; the id is called `id_name` there.
+        table_renderer: Turns replies into JSON without ids, a list a row.
         columns: Turns replies into columns.
         calls: Makes the calls; set by `for_keys`.
         asks_again: Whether replies may lack rows that would have to be made: a zero stands in their places.
@@ -111,6 +112,7 @@ class Selection:
         "row_count",
         "row_types",
         "row_us",
+        "table_renderer",
         "types",
         "vector_type",
         "vectors",
@@ -147,7 +149,7 @@ class Selection:
             rename=dict(zip(fields, self.names, strict=True)),
             gc=False,
         )
-        self.renderer = Renderer(self, id_name)
+        self.renderer, self.table_renderer = Renderer(self, id_name), TableRenderer(self)
         self.columns = ColumnReader(self)
 
     def _set_columns(self, row: Mapping[str, str] | None) -> dict[str, str]:

@@ -13,9 +13,10 @@ from featurestore.contract.arguments import (
     plain_query_rows,
     plain_values,
 )
+from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.store.batches import Batch
+from featurestore.store.batches import Batch, read_json
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
 from featurestore.store.reads import ReadPlans
@@ -76,6 +77,27 @@ class QueryPlans(ReadPlans):
             return self._query(query, selections)
 
         return self._read_of(list(query.wanted.items()), read, "a query", aged=bool(query.options))
+
+    def query_json(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> Plan[bytes]:
+        """Return features of several entities side by side, as the JSON of a response without metadata.
+
+        Where they are of one entity, the replies become JSON without being read.
+        """
+        query = Query(self.keys.entity, rows, names, metadata=False, max_age_ms=None)
+
+        def read(selections: Selections) -> Plan[bytes]:
+            (selection,) = selections
+            ids = query.ids_of(entity)
+            self._check_values([Batch(selection, ids)])
+            return read_json(selection, ids, selection.table_renderer.many)
+
+        entity, *others = query.wanted
+        if others or len(set(query.refs)) < len(names) or not all(entity in row for row in rows):
+            table = yield from self.query_table(rows, names, None, metadata=False)
+            listed = encode([[encodable_value(value) for value in row] for row in table.rows])
+        else:
+            listed = yield from self._read_of(list(query.wanted.items()), read, "a query", aged=False)
+        return b'{"names":%b,"rows":%b}' % (encode(names), listed)
 
     def _query(self, query: Query, selections: Selections) -> Plan[QueryTable]:
         batches = [

@@ -115,7 +115,7 @@ class ReadPlans(Catalog):
 
         def read(selection: Selection) -> Plan[bytes]:
             self._check_values([Batch(selection, entity_ids)])
-            return read_json(selection, entity_ids)
+            return read_json(selection, entity_ids, selection.renderer.many)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
 
