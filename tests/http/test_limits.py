@@ -21,7 +21,7 @@ IDS = [f"u{number}" for number in range(1000)]
 @pytest.fixture
 def store(valkey: Server) -> Iterator[FeatureStore]:
     with FeatureStore(SyncTransport(valkey.url, timeout=10, connect_timeout=10)) as opened:
-        opened.apply(Definition(features={**WIDE, "e": "float32[64]"}))  # type: ignore[arg-type]
+        opened.apply(Definition(features={**WIDE, "e": "float32[64]"}))
         opened.upsert((name, dict.fromkeys(WIDE, number / 7)) for number, name in enumerate(IDS))
         yield opened
 
@@ -59,7 +59,7 @@ def test_as_many_as_the_limit_says_are_answered(server: HttpServer, body: Any) -
 
 def test_the_limit_holds_for_other_entities_too(server: HttpServer, store: FeatureStore, valkey: Server) -> None:
     with FeatureStore(SyncTransport(valkey.url, timeout=10, connect_timeout=10), Keys("item")) as items:
-        items.apply(Definition(dict.fromkeys(("a", "b", "c"), "int"), entity="item"))  # type: ignore[arg-type]
+        items.apply(Definition(dict.fromkeys(("a", "b", "c"), "int"), entity="item"))
     assert server.request("POST", "/entities/item/features/batch", {"ids": IDS[:333]}).status == 200
     assert server.request("POST", "/entities/item/features/batch", {"ids": IDS[:334]}).status == 422
 
