@@ -152,17 +152,23 @@ class BatchResource(EntityReader):
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
         for entity in {name.rpartition(":")[0] for name in names} - {""}:
             store_of(self._store, entity)
+        formats.answer(resp, written_as, self._queried(written_as, request, names))
+
+    def _queried(self, written_as: Format, request: QueryRequest, names: list[str]) -> bytes:
+        """Return the answer to a query of these features."""
+        plain = not (request.metadata or request.passed) and request.max_age is None
+        if plain and written_as is ARROW:
+            found = self._store.query_columns(request.rows, names)
+            if found is not None:
+                return formats.query_stream(request.rows, names, *found)
+        if plain and written_as is JSON:
+            return self._store.query_json(request.rows, names)
         max_age_ms = _span(request.max_age, "$.max_age")
-        if written_as is JSON and not (request.metadata or request.passed) and max_age_ms is None:
-            formats.answer(resp, written_as, self._store.query_json(request.rows, names))
-            return
         table = self._store.query_table(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
         table.put(request.passed or {})
         if written_as is ARROW:
-            body = formats.query_stream(request.rows, names, table)
-        else:
-            body = written_as.encode(_query_answer(written_as, names, table, metadata=request.metadata))
-        formats.answer(resp, written_as, body)
+            return formats.query_table_stream(request.rows, names, table)
+        return written_as.encode(_query_answer(written_as, names, table, metadata=request.metadata))
 
     def _check_count(self, count: int, noun: str, field: str) -> None:
         if count > self._max_batch:

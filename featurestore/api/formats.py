@@ -158,27 +158,44 @@ def _times(values: Any) -> Column:
     return column_of("int", values)._replace(kind=arrow.TIME_KIND)
 
 
-def query_stream(rows: Sequence[Mapping[str, str]], names: Sequence[str], table: QueryTable) -> bytes:
+def query_stream(
+    rows: Sequence[Mapping[str, str]],
+    names: Sequence[str],
+    known: Mapping[str, Column],
+    features: Sequence[Column],
+    behind: Mapping[str, Column] | None = None,
+) -> bytes:
     """Return the stream of a query: for each entity its ids and whether they are known, and a column for each feature.
+
+    Args:
+        rows: For each row the id of each entity.
+        names: The features, as they were asked for.
+        known: For each entity, whether a row has an id of it that is known.
+        features: The values.
+        behind: Columns behind them.
+    """
+    columns: dict[str, Column] = {}
+    for name, of_rows in known.items():
+        columns[f"{name}:{arrow.ID}"] = column_of("string", (row.get(name) for row in rows))
+        columns[f"{name}:{arrow.KNOWN}"] = of_rows
+    columns.update(zip(names, features, strict=True))
+    columns.update(behind or {})
+    return arrow.stream_of(len(rows), list(columns), list(columns.values()))
+
+
+def query_table_stream(rows: Sequence[Mapping[str, str]], names: Sequence[str], table: QueryTable) -> bytes:
+    """Return the stream of a query, from the rows that were found.
 
     With metadata, behind the features are the event time and the age of each entity, and the status of each feature.
     """
-    shown: list[str] = []
-    columns: list[Column] = []
-    for name, known in table.known.items():
-        shown += [f"{name}:{arrow.ID}", f"{name}:{arrow.KNOWN}"]
-        columns += [column_of("string", (row.get(name) for row in rows)), bools(known)]
-    shown += names
-    columns += table_of(list(map(shown_kind, table.types)), [tuple(row) for row in table.rows]).columns
+    known = {name: bools(of_rows) for name, of_rows in table.known.items()}
+    features = table_of(list(map(shown_kind, table.types)), [tuple(row) for row in table.rows]).columns
+    behind: dict[str, Column] = {}
     if table.statuses:
-        for name in table.known:
+        for name in known:
             told = [entities.get(name) or {} for entities in table.entities]
-            shown += [f"{name}:{arrow.EVENT_TIME}", f"{name}:{arrow.AGE}"]
-            columns += [
-                _times(each.get("event_time") for each in told),
-                column_of("int", (each.get("age_ms") for each in told)),
-            ]
+            behind[f"{name}:{arrow.EVENT_TIME}"] = _times(each.get("event_time") for each in told)
+            behind[f"{name}:{arrow.AGE}"] = column_of("int", (each.get("age_ms") for each in told))
         for place, name in enumerate(names):
-            shown.append(name + arrow.STATUS)
-            columns.append(column_of("string", (each[place] for each in table.statuses)))
-    return arrow.stream_of(len(rows), shown, columns)
+            behind[name + arrow.STATUS] = column_of("string", (each[place] for each in table.statuses))
+    return query_stream(rows, names, known, features, behind)

@@ -11,7 +11,7 @@ from featurestore.contract.arguments import (
     plain_names,
     plain_timeout,
 )
-from featurestore.contract.columns import Table
+from featurestore.contract.columns import Column, Table
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.schema.definition import Definition
@@ -269,6 +269,15 @@ class FeatureStore(BlockingDriver):
         Arguments are those of `query_table`.
         """
         return self._run(self._plans.query_json(rows, names))
+
+    def query_columns(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str]
+    ) -> tuple[dict[str, Column], list[Column]] | None:
+        """Return what `query` does as buffers: for each entity which ids are known, and a column for each of `names`.
+
+        None if a row lacks the id of an entity. Arguments are those of `query_table`.
+        """
+        return self._run(self._plans.query_columns(rows, names))
 
     # Writing
 

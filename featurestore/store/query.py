@@ -13,6 +13,7 @@ from featurestore.contract.arguments import (
     plain_query_rows,
     plain_values,
 )
+from featurestore.contract.columns import Column
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
@@ -98,6 +99,29 @@ class QueryPlans(ReadPlans):
         else:
             listed = yield from self._read_of(list(query.wanted.items()), read, "a query", aged=False)
         return b'{"names":%b,"rows":%b}' % (encode(names), listed)
+
+    def query_columns(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str]
+    ) -> Plan[tuple[dict[str, Column], list[Column]] | None]:
+        """Return for each entity which ids are known, and the features' columns; None if a row lacks an entity's id."""
+        query = Query(self.keys.entity, rows, names, metadata=False, max_age_ms=None)
+        if any(len(row) < len(query.wanted) for row in rows):
+            return None
+
+        def read(selections: Selections) -> Plan[tuple[dict[str, Column], list[Column]]]:
+            found = yield from self._read_many(
+                [Batch(each, query.ids_of(entity)) for entity, each in zip(query.wanted, selections, strict=True)]
+            )
+            known: dict[str, Column] = {}
+            columns: dict[str, Column] = {}
+            for entity, selection, replies in zip(query.wanted, selections, found, strict=True):
+                table = selection.columns.read(len(rows), replies)
+                known[entity] = table.known
+                for name, column in zip(selection.names, table.columns, strict=True):
+                    columns[f"{entity}:{name}"] = column
+            return known, [columns[ref] for ref in query.refs]
+
+        return (yield from self._read_of(list(query.wanted.items()), read, "a query", aged=False))
 
     def _query(self, query: Query, selections: Selections) -> Plan[QueryTable]:
         batches = [

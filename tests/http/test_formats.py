@@ -160,6 +160,21 @@ def test_a_query_as_arrow_has_the_ids_of_each_entity(client: falcon.testing.Test
     assert found["user:@event_time"].to_pylist() == [time, time, None, None]
 
 
+def test_a_query_whose_rows_have_all_ids_is_filled_like_a_batch(client: falcon.testing.TestClient) -> None:
+    rows = [{"user": each, "item": item} for each, item in zip(IDS, ["i1", "x", "i1", "i1", "y"], strict=True)]
+    names = ["city", "item:price", *[f"user:{name}" for name in NAMES], "n"]
+    found = table(post(client, "query", ARROW, rows=rows, features=names))
+    answer = post(client, "query", JSON, rows=rows, features=names).json
+    assert found.schema.names == ["user:@id", "user:@known", "item:@id", "item:@known", *names]
+    assert found["user:@id"].to_pylist() == IDS
+    assert found["user:@known"].to_pylist() == [True, False, True, True, True]
+    assert found["item:@known"].to_pylist() == [True, False, True, True, False]
+    for place, name in enumerate(names):
+        assert found[name].to_pylist() == [row[place] for row in answer["rows"]]
+    assert post(client, "query", ARROW, rows=[{"shop": "s"}], features=["age"]).status_code == 422
+    assert post(client, "query", ARROW, rows=[{"user": ""}], features=["age"]).json["code"] == "BADID"
+
+
 # msgpack
 
 
