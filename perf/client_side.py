@@ -1,4 +1,7 @@
-"""Time a client from the request to an array, and print the median in µs and the sum of an array as JSON.
+"""Time a client from the request to an array, and print what it took as JSON.
+
+`us` is the median, `own_us` the client's processor time of a request, and `least_us` that of a read of one entity: what
+its HTTP library takes of any.
 
 perf/matrices.py runs it by the Python of the checkout that it measures, so it imports nothing of this folder.
 """
@@ -29,16 +32,22 @@ def main() -> None:
 
     sets = [[f"user{(first + row * 7) % options.users:05d}" for row in range(options.ids)] for first in range(50)]
     make = {"matrix": matrix, "vectors": vectors}[options.array]
-    took = []
+    took, used = [], 0.0
     with Client(f"http://127.0.0.1:{options.port}", timeout=10) as client:
         for number in range(-20, options.requests):
-            started = time.perf_counter()
+            started, before = time.perf_counter(), time.process_time()
             array = make(client, sets[number % len(sets)])
             if number >= 0:
                 took.append((time.perf_counter() - started) * 1e6)
+                used += (time.process_time() - before) * 1e6
+        before = time.process_time()
+        for _ in range(options.requests):
+            assert client.get(sets[0][0]) is not None
+        least = (time.process_time() - before) * 1e6
     pyarrow = not options.json and importlib.util.find_spec("pyarrow") is not None
-    print(json.dumps({"us": statistics.median(took), "sum": float(array.sum()), "shape": array.shape,
-                      "dtype": str(array.dtype), "pyarrow": pyarrow}))  # fmt: skip
+    found: dict[str, Any] = {"us": statistics.median(took), "own_us": used / len(took), "least_us": least / len(took)}
+    found |= {"sum": float(array.sum()), "shape": array.shape, "dtype": str(array.dtype), "pyarrow": pyarrow}
+    print(json.dumps(found))
 
 
 def matrix(client: Any, ids: Iterable[str]) -> Any:

@@ -56,18 +56,20 @@ def main() -> None:
                             runs[name].append(
                                 load(name, server, kind, connections, seconds=arguments.seconds, users=arguments.users)
                             )
+                    first = statistics.median(run.rate for run in next(iter(runs.values())))
                     for name, found in runs.items():
-                        tell(figures, name, away, ping, found)
+                        tell(figures, name, away, ping, found, first=first)
 
 
-def tell(figures: Figures, name: str, away: float, ping: float, runs: list[Run]) -> None:
-    """Tell the figures of one kind of load."""
+def tell(figures: Figures, name: str, away: float, ping: float, runs: list[Run], *, first: float) -> None:
+    """Tell the figures of one kind of load, and its rate as a ratio to that of the first checkout."""
     rate, p50, p99 = (statistics.median(column) for column in zip(*((r.rate, r.p50, r.p99) for r in runs), strict=True))
     kind, connections, failed = runs[0].kind, runs[0].connections, sum(run.failed for run in runs)
     request = "GET" if kind == "uniform" else "batch of 100"
     what = f"{away:g} ms away, {request} at {connections} connections{f', {name}' if name else ''}"
     more = p50 / 1000 - ping
-    figure = (f"{rate:,.0f}/s, p50 {p50 / 1000:.3f} (PING {ping:.3f} + {more:.3f}), p99 {p99 / 1000:.3f} ms"
+    ratio = f" ({rate / first:.2f} of the first checkout's)" if name else ""
+    figure = (f"{rate:,.0f}/s{ratio}, p50 {p50 / 1000:.3f} (PING {ping:.3f} + {more:.3f}), p99 {p99 / 1000:.3f} ms"
               f"{f', {failed} failed' if failed else ''}")  # fmt: skip
     if (away, kind, connections) == WANTED[:3]:
         figures.add(what, figure, wanted=f"at most {WANTED[3]} ms more than a PING", reached=more <= WANTED[3])

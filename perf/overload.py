@@ -2,12 +2,14 @@
 
 (a) Batches of 1,000 ids with 200 of 500 features by name, alone and beside GETs. (b) Batches of 1,000 ids with 10
 features each by more and more clients. (c) GETs beside 256 of these clients. (d) Four times what the server can do, for
-half a minute, by an open loop (perf/open_loop.py): batches and GETs, then with writes too. Each part has a server of
-its own, which is loaded a little first. Clients of (a) to (c) send the next request when the last is answered, so a
-refused one comes back at once. Takes three minutes by its defaults.
+half a minute, by an open loop (perf/open_loop.py): batches and GETs, then with writes too. (e) Wide rows to ingest, and
+direct clients that ask for much at once. Each part has a server of its own, which is loaded a little first. Clients of
+(a) to (c) send the next request when the last is answered, so a refused one comes back at once. Takes three minutes by
+its defaults.
 """
 
 import argparse
+import asyncio
 import contextlib
 import http.client
 import json
@@ -17,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 import numpy as np
 from checkouts import children
@@ -26,7 +29,7 @@ from memory import Memory
 from open_loop import KEY, Answers, Kind, batches, gets, ingests, percentiles, run, seconds_to_normal, user, with_probe
 from servers import Run, feature_store, load, redis_server
 
-from featurestore import Definition, FeatureStore, Keys
+from featurestore import AsyncFeatureStore, Definition, FeatureStore, Keys
 
 WIDE = {f"feature_{number:03d}": "float" for number in range(500)}
 WIDE_USERS, WIDE_IDS, WIDE_NAMES = 2000, 1000, 200
@@ -34,6 +37,8 @@ IDS = 1000  # of a batch
 CLIENTS = (8, 64, 256, 2000)
 TIMES = 4  # what can be done, in (d)
 ROWS = 100  # of a request that writes
+WIDE_WRITTEN = 450  # features of wide rows that are written
+SETTLE_S, QUICK_S = 5.0, 0.01  # how long to wait for a GET that takes no longer
 
 
 class Setting:
@@ -69,7 +74,7 @@ class Setting:
 def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="abcd", help="which of them")
+    parser.add_argument("--parts", default="abcde", help="which of them")
     parser.add_argument("--seconds", type=int, default=5, help="of each run of wrk")
     parser.add_argument("--long", type=float, default=30, help="seconds of (d)")
     parser.add_argument("--users", type=int, default=100_000)
@@ -82,7 +87,13 @@ def main() -> None:
     with redis_server() as redis_port, Figures("overload", "Overload", options) as figures:
         setting = Setting(f"redis://127.0.0.1:{redis_port}/0", options, figures)
         fill(setting.url, options.users)
-        parts: dict[str, Callable[[Setting], None]] = {"a": wide, "b": crowds, "c": beside, "d": far_too_much}
+        parts: dict[str, Callable[[Setting], None]] = {
+            "a": wide,
+            "b": crowds,
+            "c": beside,
+            "d": far_too_much,
+            "e": much_at_once,
+        }
         for name in options.parts:
             parts[name](setting)
 
@@ -119,11 +130,11 @@ def crowds(setting: Setting) -> None:
         rates = []
         for clients in CLIENTS:
             found = setting.load("batch", clients)
-            settle(setting.port)
+            settled = settle(setting.port)
             rates.append(found.good)
             ratio = rates[-1] / rates[0]
-            setting.figures.add(f"batches of {IDS:,} x 10 at {clients:,} connections",
-                                f"{tell(found)}; {ratio:.2f} of that at {CLIENTS[0]}",
+            figure = f"{tell(found)}; {ratio:.2f} of that at {CLIENTS[0]}; GETs quick again after {settled:.1f} s"
+            setting.figures.add(f"batches of {IDS:,} x 10 at {clients:,} connections", figure,
                                 wanted="at least 0.8", reached=ratio >= 0.8)  # fmt: skip  # noqa: PLR2004
     tell_memory(setting, memory, "these batches")
 
@@ -137,11 +148,14 @@ def beside(setting: Setting) -> None:
             time.sleep(1)  # until the crowd is there
             both = setting.load("uniform", 16)
             batch = crowd.result()
+        settled = settle(setting.port)
     ratio = both.good / alone.good
     setting.figures.add("GETs at 16 connections alone", tell(alone))
     setting.figures.add("GETs at 16 connections beside 256 clients with batches",
                         f"{tell(both)}; {ratio:.2f} of that alone; the batches: {tell(batch)}",
                         wanted="at least 0.25", reached=ratio >= 0.25)  # fmt: skip  # noqa: PLR2004
+    setting.figures.add("GETs are quick again after these batches", f"{settled:.1f} s",
+                        wanted="within 1 s", reached=settled <= 1)  # fmt: skip
     tell_memory(setting, memory, "these requests")
 
 
@@ -149,11 +163,13 @@ def far_too_much(setting: Setting) -> None:
     """(d) An open loop at four times what the server can do."""
     for writes in (False, True):
         with setting.server(), Memory(setting.workers) as memory:
-            kinds = shares(setting, writes=writes)
+            kinds, alone = shares(setting, writes=writes)
             answers = run(setting.port, with_probe(kinds, setting.options.users))
         what = "reads and writes" if writes else "reads"
         for name, each in answers.items():
             setting.figures.add(f"{what} at {TIMES} times what can be done: {name}", told(each))
+        done = sum(answers[name].good() / rate for name, rate in alone.items())
+        setting.figures.add(f"work done of these {what}, 1 being what can be done", f"{done:.2f}")
         lag = np.concatenate([each.lag for each in answers.values()])
         setting.figures.add(f"the sender of the {what} was late by", percentiles(lag))
         back = seconds_to_normal(answers)
@@ -163,8 +179,44 @@ def far_too_much(setting: Setting) -> None:
         tell_memory(setting, memory, f"the {what}")
 
 
-def shares(setting: Setting, *, writes: bool) -> list[Kind]:
-    """Return kinds of requests that together are four times what the server can do, by the rate of each alone."""
+def much_at_once(setting: Setting) -> None:
+    """(e) Wide rows in one request, and many ids by clients that ask Redis themselves."""
+    fill_wide(setting.url)
+    with setting.server():
+        seen: Counter[int] = Counter()
+        for first in range(5):
+            features = dict.fromkeys([*WIDE][:WIDE_WRITTEN], first + 0.5)
+            rows = [json.dumps({"id": user(row), "features": features}) for row in range(ROWS)]
+            fields = {"Content-Type": "application/x-ndjson", "X-API-Key": KEY}
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", setting.port, timeout=10)) as connection:
+                connection.request("POST", "/entities/wide/features/ingest", "\n".join(rows), fields)
+                response = connection.getresponse()
+                outcomes = response.read().decode()
+                seen[response.status] += 1
+                assert response.status != HTTPStatus.OK or outcomes.count("\n") in {ROWS - 1, ROWS}, outcomes
+        setting.figures.add(f"{ROWS} rows x {WIDE_WRITTEN} features to ingest, five times", statuses(seen),
+                            wanted="all 200", reached=set(seen) == {200})  # fmt: skip
+    for tasks, ids in ((10, 500), (10, 1000)):
+        failed = asyncio.run(direct(setting.url, tasks, ids))
+        setting.figures.add(f"{tasks} concurrent get_many of {ids:,} ids by AsyncFeatureStore, five times",
+                            f"{len(failed)} of {5 * tasks} failed{': ' + failed[0] if failed else ''}",
+                            wanted="none fails", reached=not failed)  # fmt: skip
+
+
+async def direct(url: str, tasks: int, ids: int) -> list[str]:
+    """Return the failures of so many concurrent reads by a store with its default time-out, five times."""
+    failures = []
+    async with AsyncFeatureStore.connect(url) as store:
+        await store.get("user00001")
+        for _ in range(5):
+            reads = (store.get_many([user(number) for number in range(ids)]) for _ in range(tasks))
+            found = await asyncio.gather(*reads, return_exceptions=True)
+            failures += [repr(each) for each in found if isinstance(each, BaseException)]
+    return failures
+
+
+def shares(setting: Setting, *, writes: bool) -> tuple[list[Kind], dict[str, float]]:
+    """Return kinds of requests that together are four times what the server can do, and how many of each it can."""
     parts = {"batch": 0.6, "GET": 0.1, "ingest": 0.3} if writes else {"batch": 0.9, "GET": 0.1}
     seconds, users = setting.options.long, setting.options.users
     alone = {"batch": setting.load("batch", 8).good, "GET": setting.load("uniform", 16).good}
@@ -174,8 +226,9 @@ def shares(setting: Setting, *, writes: bool) -> list[Kind]:
         alone["ingest"] = ingested(setting, messages["ingest"])
     print("alone, a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in alone.items()))
     settle(setting.port)
-    return [Kind(name, messages[name], TIMES * share * alone[name], seconds, connections=1500)
-            for name, share in parts.items()]  # fmt: skip
+    kinds = [Kind(name, messages[name], TIMES * share * alone[name], seconds, connections=1500)
+             for name, share in parts.items()]  # fmt: skip
+    return kinds, alone
 
 
 def ingested(setting: Setting, messages: list[bytes], seconds: float = 2) -> float:
@@ -210,19 +263,20 @@ def fill_wide(url: str) -> None:
             assert store.upsert_table(tuple(WIDE), rows).written == len(rows)
 
 
-def settle(port: int) -> None:
-    """Return when the server answers GETs quickly again, or after five seconds."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
+def settle(port: int) -> float:
+    """Return after how many seconds the server answers GETs quickly again, five at most."""
+    began = time.monotonic()
+    while time.monotonic() - began < SETTLE_S:
         with (
             contextlib.suppress(OSError),
             contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=1)) as one,
         ):
-            started = time.perf_counter()
+            started = time.monotonic()
             one.request("GET", "/features/user00001")
-            if one.getresponse().status == 200 and time.perf_counter() - started < 0.01:  # noqa: PLR2004
-                return
-        time.sleep(0.05)
+            if one.getresponse().status == HTTPStatus.OK and time.monotonic() - started < QUICK_S:
+                return started - began
+        time.sleep(0.02)
+    return SETTLE_S
 
 
 def tell(found: Run) -> str:

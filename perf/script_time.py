@@ -1,12 +1,13 @@
 """What each script costs Redis's one thread, by INFO commandstats: the table of docs/direct.md.
 
-Users have the 10 features of the package's schema; each call is for others of 20,000, so that their data are in no
-cache. Calls are sent one at a time, in turn by EVALSHA and by FCALL. Of the rounds the medians count: of the times by
-EVALSHA, and of what FCALL took of the same round's.
+Users have the 10 features of the package's schema, places these and a vector of 128. Each call is for others of 20,000,
+so that their data are in no cache. Calls are sent one at a time, in turn by EVALSHA and by FCALL. Of the rounds the
+medians count: of the times by EVALSHA, and of what FCALL took of the same round's.
 """
 
 import argparse
 import itertools
+import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -35,7 +36,8 @@ from featurestore.contract.scripts import (
     Script,
 )
 
-MEMBERS, SCHEMA = "all_users", "user:schema"
+SCHEMA = "user:schema"
+VECTOR = 128
 ROWS = 100
 Calls = Iterator[bytes]
 
@@ -51,11 +53,13 @@ class Users:
         """Return the next rows."""
         return list(itertools.islice(self._turns, count))
 
-    def calls(self, script: Script, count: int, words: Callable[[list[Sequence[Any]]], list[Word]]) -> Calls:
-        """Yield calls for the next users, without an end."""
+    def calls(
+        self, script: Script, count: int, words: Callable[[list[Sequence[Any]]], list[Word]], entity: str = "user"
+    ) -> Calls:
+        """Yield calls for the next users, or what else has their ids, without an end."""
         while True:
             rows = self.some(count)
-            keys = [MEMBERS, SCHEMA, *(f"user:{row[0]}:features" for row in rows)]
+            keys = [f"all_{entity}s", f"{entity}:schema", *(f"{entity}:{row[0]}:features" for row in rows)]
             yield encode_call(script, keys, words(rows))
 
 
@@ -69,8 +73,8 @@ def ids_of(rows: list[Sequence[Any]]) -> list[Any]:
     return [row[0] for row in rows]
 
 
-def measured(users: Users, store: FeatureStore, writer: Any) -> dict[str, tuple[Calls, int]]:
-    """Return the calls of each line of the table, and how many rows one has."""
+def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dict[str, tuple[Calls, int]]:
+    """Return the calls of each line of the table, and how many rows one has; `places` is the layout of places."""
     layout, names = store.schema().layout, list(COLUMNS)
     plain = (encode_command(("HGETALL", f"plain:{users.some(1)[0][0]}")) for _ in itertools.count())
 
@@ -103,10 +107,16 @@ def measured(users: Users, store: FeatureStore, writer: Any) -> dict[str, tuple[
         "plain `HGETALL`, for comparison": (plain, one),
         "`get_features` by layout": (users.calls(GET_FEATURES, 1, lambda rows: [*ids_of(rows), layout]), one),
         "`get_features` by 10 names": (users.calls(GET_FEATURES, 1, lambda rows: [*ids_of(rows), *names]), one),
-        "`get_features` with `?metadata`": (
-            users.calls(GET_FEATURES, 1, lambda rows: [*ids_of(rows), "?metadata"]), one),
+        "`get_features` by layout with `?metadata`": (
+            users.calls(GET_FEATURES, 1, lambda rows: [*ids_of(rows), "?metadata", layout]), one),
+        "`get_features` by layout, and a vector of 128": (
+            users.calls(GET_FEATURES, 1, lambda rows: [*ids_of(rows), places, "embedding"], "place"), one),
         "`get_features_batch` by layout, an entity": (
             users.calls(GET_FEATURES_BATCH, ROWS, lambda rows: [1, layout, *ids_of(rows)]), many),
+        "`get_features_batch` by layout, and a vector of 128, an entity": (
+            users.calls(GET_FEATURES_BATCH, ROWS, lambda rows: [2, places, "embedding", *ids_of(rows)], "place"), many),
+        "`get_features_batch` by layout with `?metadata`, an entity": (
+            users.calls(GET_FEATURES_BATCH, ROWS, lambda rows: [2, "?metadata", layout, *ids_of(rows)]), many),
         "`get_features_batch` by 10 names, an entity": (
             users.calls(GET_FEATURES_BATCH, ROWS, lambda rows: [10, *names, *ids_of(rows)]), many),
         "`describe_entity`": (same(DESCRIBE_ENTITY), one),
@@ -124,6 +134,19 @@ def measured(users: Users, store: FeatureStore, writer: Any) -> dict[str, tuple[
     }  # fmt: skip
 
 
+def declare_places(places: FeatureStore, users: Users) -> str:
+    """Store a place for each user, with what the user has and a vector; return the layout of places."""
+    features = {**read_definition().features, "embedding": f"float32[{VECTOR}]"}
+    places.apply(Definition(features, entity="place"))
+    draw = random.Random(7)
+    vectors = [[draw.gauss(0, 1) for _ in range(VECTOR)] for _ in range(100)]
+    rows = (
+        (row[0], {**dict(zip(COLUMNS, row[1:], strict=True)), "embedding": draw.choice(vectors)}) for row in users.rows
+    )
+    places.upsert(rows)
+    return places.schema().layout
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,12 +162,14 @@ def main() -> None:
             store.apply(read_definition())
             with FeatureStore.connect(url, timeout=5, keys=Keys.of("item")) as items:
                 items.apply(Definition({"often": "count(1h)", "spent": "sum(amount, 1h)"}, entity="item"))
+            with FeatureStore.connect(url, timeout=5, keys=Keys.of("place")) as stored:
+                places = declare_places(stored, users)
             writer = BulkWriter(url)
             writer.write(COLUMNS, users.rows)
             writer.close()
             for row in users.rows:
                 client.hset(f"plain:{row[0]}", mapping=dict(zip(COLUMNS, map(text_of, row[1:]), strict=True)))
-            lines = measured(users, store, row_calls_for(store.keys, store.schema(), list(COLUMNS), ""))
+            lines = measured(users, store, places, row_calls_for(store.keys, store.schema(), list(COLUMNS), ""))
             client.function_load(function_library(), replace=True)
 
             def used(name: str, convert: Callable[[bytes], bytes], command: str) -> float:

@@ -161,6 +161,8 @@ class BatchResource(EntityReader):
             found = self._store.query_columns(request.rows, names)
             if found is not None:
                 return formats.query_stream(request.rows, names, *found)
+        if plain and written_as is JSON:
+            return self._store.query_json(request.rows, names)
         max_age_ms = _span(request.max_age, "$.max_age")
         table = self._store.query_table(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
         table.put(request.passed or {})

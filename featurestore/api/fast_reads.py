@@ -24,6 +24,7 @@ import falcon
 from featurestore.api import problems
 from featurestore.api.counters import Meter
 from featurestore.api.formats import accepts_json
+from featurestore.contract.costs import MOST_ROWS
 from featurestore.contract.json_rows import Renderer
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
@@ -32,7 +33,6 @@ from featurestore.contract.words import encode_id
 from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.store.blocking import FeatureStore
-from featurestore.store.plan import IDS_PER_CALL
 from featurestore.transport.interface import Submitting
 from featurestore.transport.pipeline import Failure, Waiter
 from featurestore.transport.round_trip import RoundTrip
@@ -171,7 +171,7 @@ class _Gathering:
     send: Callable[[], None]
 
     def __init__(self, features: tuple[str, ...] | None) -> None:
-        self.features, self.most, self.began = features, IDS_PER_CALL, 0.0
+        self.features, self.most, self.began = features, MOST_ROWS, 0.0
         self.ids: list[str] = []
         self.responds: list[Respond] = []
 

@@ -67,12 +67,7 @@ class Renderer:
         self._decode, self._decode_many = selection.decode, selection.decode_many
         self._encodable = selection.encodable
         self._entity = entity_type(id_name)
-        self._transcoder = None
-        types = selection.row_types
-        if transcoder_type is not None and selection.names and all(kind.startswith(_TRANSCODED) for kind in types):
-            self._transcoder = transcoder_type(
-                selection.names, types, id_name, selection.head, selection.row_count, selection.picks
-            )
+        self._transcoder = _transcoder_of(selection, id_name)
 
     def one(self, entity_id: str, reply: StoredRow) -> bytes:
         """Return an entity's JSON from the reply of get_features.
@@ -120,6 +115,46 @@ class Renderer:
                 for entity_id, row in zip(entity_ids, rows, strict=True)
             ]
         )
+
+
+class TableRenderer:
+    """Makes JSON of the replies for one selection of features: for each entity a list of values, as queries answer.
+
+    Args:
+        selection: The features, and how their values are found in replies.
+    """
+
+    __slots__ = ("_decode_many", "_nothing", "_transcoder")
+
+    def __init__(self, selection: "Rows") -> None:
+        self._decode_many = selection.decode_many
+        self._nothing = [None] * len(selection.names)
+        self._transcoder = _transcoder_of(selection, None)
+
+    def many(self, entity_ids: list[str], replies: list[Any]) -> bytes:
+        """Return the JSON of a list of rows from the replies that cover the ids; errors as in `Renderer.one`.
+
+        The row of an unknown id has nulls.
+        """
+        if self._transcoder is not None:
+            try:
+                written: bytes = self._transcoder.many(entity_ids, replies)
+            except (TypeError, ValueError):
+                pass
+            else:
+                return written
+        rows = [row for reply in replies for row in self._decode_many(reply)]
+        if len(rows) != len(entity_ids):
+            raise ValueError("the replies are not of so many entities")
+        return encode([self._nothing if row is None else list(map(encodable_value, row)) for row in rows])
+
+
+def _transcoder_of(selection: "Rows", id_name: str | None) -> Any:
+    """Return what transcodes the selection's replies; None where the extension is missing or does not know a type."""
+    types = selection.row_types
+    if transcoder_type is None or not selection.names or not all(kind.startswith(_TRANSCODED) for kind in types):
+        return None
+    return transcoder_type(selection.names, types, id_name, selection.head, selection.row_count, selection.picks)
 
 
 def encodable_value(value: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any, Self
 import msgspec
 
 from featurestore.contract.columns import ColumnReader
-from featurestore.contract.costs import rows_per_call
-from featurestore.contract.json_rows import Renderer, encodable_value
+from featurestore.contract.costs import rows_per_call, weight
+from featurestore.contract.json_rows import Renderer, TableRenderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.read_costs import (
     AGED_ROW_US,
@@ -77,10 +77,12 @@ class Selection:
         made_us: The same where they do not.
         ids_per_call: How many rows a call may have that takes so long.
         aged_row_us: The same with statuses and times.
+        weight: How many values a row has; numbers of vectors count for less (`costs.weight`).
         vectors: The positions of vectors. Rows hold them as bytes; `values` and `encodable` convert those.
         vector_type: A struct type with a field for each feature, in order. It encodes to a JSON object under the
             features' own names.
         renderer: Turns replies into JSON; the id is called `id_name` there.
+        table_renderer: Turns replies into JSON without ids, a list a row.
         columns: Turns replies into columns.
         calls: Makes the calls; set by `for_keys`.
         asks_again: Whether replies may lack rows that would have to be made: a zero stands in their places.
@@ -110,9 +112,11 @@ class Selection:
         "row_count",
         "row_types",
         "row_us",
+        "table_renderer",
         "types",
         "vector_type",
         "vectors",
+        "weight",
         "words",
     )
 
@@ -135,6 +139,7 @@ class Selection:
         self.by_layout, self.head = bool(layout), len(layout)
         columns = self._set_columns(row)
         self._set_costs(columns)
+        self.weight = weight(self.types)
         self.vectors = tuple(index for index, kind in enumerate(types) if vector_length(kind))
         self._set_decoders(columns)
         fields = [f"feature_{index}" for index in range(len(self.names))]
@@ -144,7 +149,7 @@ class Selection:
             rename=dict(zip(fields, self.names, strict=True)),
             gc=False,
         )
-        self.renderer = Renderer(self, id_name)
+        self.renderer, self.table_renderer = Renderer(self, id_name), TableRenderer(self)
         self.columns = ColumnReader(self)
 
     def _set_columns(self, row: Mapping[str, str] | None) -> dict[str, str]:

@@ -10,10 +10,12 @@ from featurestore.api.counters import meter
 from featurestore.api.fast_reads import App, FastReads, GatheredReads
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
+from featurestore.keys import Keys
 from featurestore.serving.master import log_as_gunicorn_does
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.functions import check_server
+from featurestore.store.writes import Plans
 from featurestore.transport.blocking import SyncTransport
 
 
@@ -43,7 +45,8 @@ def _build_app(settings: Settings) -> FastReads:
                 connect_timeout=connect_timeout,
                 max_connections=settings.threads,
                 call=settings.call,
-            )
+            ),
+            plans=_plans(settings),
         )
         return FastReads(store, _app_over(store, settings), meter())
     import gevent  # noqa: PLC0415
@@ -57,12 +60,16 @@ def _build_app(settings: Settings) -> FastReads:
         max_in_flight=settings.max_in_flight,
         call=settings.call,
     )
-    store = FeatureStore(transport)
+    store = FeatureStore(transport, plans=_plans(settings))
 
     def run_soon(call: Callable[[], None]) -> None:
         gevent.get_hub().loop.run_callback(call)  # the hub of the process that serves, which may be a fork of this one
 
     return GatheredReads(store, _app_over(store, settings), meter(), transport, run_soon)
+
+
+def _plans(settings: Settings) -> Plans:
+    return Plans(Keys(), settings.max_cells)
 
 
 def _app_over(store: FeatureStore, settings: Settings) -> App:

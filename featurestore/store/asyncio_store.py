@@ -266,6 +266,13 @@ class AsyncFeatureStore(AsyncDriver):
         """
         return await self._run(self._plans.query_table(rows, names, max_age_ms, metadata=metadata))
 
+    async def query_json(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> bytes:
+        """Return what `query` does as JSON: an object with the names, and a list of values for each row.
+
+        Arguments are those of `query_table`.
+        """
+        return await self._run(self._plans.query_json(rows, names))
+
     async def query_columns(
         self, rows: Sequence[Mapping[str, str]], names: Sequence[str]
     ) -> tuple[dict[str, Column], list[Column]] | None:

@@ -1,6 +1,6 @@
 """How a selection is read: the steps that its calls make, cut so that none holds Redis for long."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,11 +69,16 @@ def read_one(selection: Selection, raw_id: bytes) -> Plan[Reply]:
     return reply
 
 
-def read_json(selection: Selection, ids: Sequence[str]) -> Plan[bytes]:
-    """Return the JSON of a list of entities, of which each piece is made as soon as its reply is there."""
+def read_json(selection: Selection, ids: Sequence[str], render: Callable[[list[str], list[Any]], bytes]) -> Plan[bytes]:
+    """Return the JSON of a list of entities, of which each piece is made as soon as its reply is there.
+
+    Args:
+        selection: The features.
+        ids: Whose features are wanted.
+        render: Makes a list in JSON of ids and the replies that cover them.
+    """
     batch = Batch(selection, ids)
     parts = list(_cut(batch, list(ids), batch.row_us))
-    render = selection.renderer.many
 
     def take(ids: list[str], reply: Any) -> Any:
         return reply if _lacks(reply) else _Json(render(ids, [reply]))

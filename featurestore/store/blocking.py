@@ -263,6 +263,13 @@ class FeatureStore(BlockingDriver):
         """
         return self._run(self._plans.query_table(rows, names, max_age_ms, metadata=metadata))
 
+    def query_json(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> bytes:
+        """Return what `query` does as JSON: an object with the names, and a list of values for each row.
+
+        Arguments are those of `query_table`.
+        """
+        return self._run(self._plans.query_json(rows, names))
+
     def query_columns(
         self, rows: Sequence[Mapping[str, str]], names: Sequence[str]
     ) -> tuple[dict[str, Column], list[Column]] | None:

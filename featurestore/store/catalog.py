@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Self
 
 from featurestore.contract.arguments import (
@@ -33,6 +34,8 @@ class Catalog:
 
     Args:
         keys: The entity's keys.
+        most_values: Most values that one read may ask for, over all entities and features; numbers of vectors count
+            for less (`costs.weight`).
 
     Attributes:
         keys: The entity's keys.
@@ -40,8 +43,9 @@ class Catalog:
         aged_selections: The same for reads with statuses and times.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, most_values: float = inf) -> None:
         self.keys = keys
+        self._most_values = most_values
         self.selections: dict[tuple[str, ...] | None, Selection] = {}
         self.aged_selections: dict[tuple[str, ...] | None, Selection] = {}
         self._schema: Schema | None = None
@@ -189,7 +193,7 @@ class Catalog:
         if known is None:
             if not ENTITY_NAME.fullmatch(name):
                 raise UnknownEntityError(f"{shown(name)} is no entity's name")
-            known = type(self)(Keys(name))
+            known = type(self)(Keys(name), self._most_values)
             try:
                 members = (yield from known.schema()).members
             except NoSchemaError as error:

@@ -13,9 +13,6 @@ from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, SchemaChangedError, UndeclaredFeatureError
 
-IDS_PER_CALL = 100
-"""Most ids or rows in one script call: about 0.5 ms during which Redis's one thread serves nobody else."""
-
 OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, UnicodeDecodeError)
 """Errors of a read when Redis's schema is not the one last seen; DecodeErrors also come of a damaged row."""
 

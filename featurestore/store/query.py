@@ -14,9 +14,10 @@ from featurestore.contract.arguments import (
     plain_values,
 )
 from featurestore.contract.columns import Column
+from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.store.batches import Batch, read_many
+from featurestore.store.batches import Batch, read_json
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
 from featurestore.store.reads import ReadPlans
@@ -78,6 +79,27 @@ class QueryPlans(ReadPlans):
 
         return self._read_of(list(query.wanted.items()), read, "a query", aged=bool(query.options))
 
+    def query_json(self, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> Plan[bytes]:
+        """Return features of several entities side by side, as the JSON of a response without metadata.
+
+        Where they are of one entity, the replies become JSON without being read.
+        """
+        query = Query(self.keys.entity, rows, names, metadata=False, max_age_ms=None)
+
+        def read(selections: Selections) -> Plan[bytes]:
+            (selection,) = selections
+            ids = query.ids_of(entity)
+            self._check_values([Batch(selection, ids)])
+            return read_json(selection, ids, selection.table_renderer.many)
+
+        entity, *others = query.wanted
+        if others or len(set(query.refs)) < len(names) or not all(entity in row for row in rows):
+            table = yield from self.query_table(rows, names, None, metadata=False)
+            listed = encode([[encodable_value(value) for value in row] for row in table.rows])
+        else:
+            listed = yield from self._read_of(list(query.wanted.items()), read, "a query", aged=False)
+        return b'{"names":%b,"rows":%b}' % (encode(names), listed)
+
     def query_columns(
         self, rows: Sequence[Mapping[str, str]], names: Sequence[str]
     ) -> Plan[tuple[dict[str, Column], list[Column]] | None]:
@@ -87,7 +109,7 @@ class QueryPlans(ReadPlans):
             return None
 
         def read(selections: Selections) -> Plan[tuple[dict[str, Column], list[Column]]]:
-            found = yield from read_many(
+            found = yield from self._read_many(
                 [Batch(each, query.ids_of(entity)) for entity, each in zip(query.wanted, selections, strict=True)]
             )
             known: dict[str, Column] = {}
@@ -106,7 +128,7 @@ class QueryPlans(ReadPlans):
             Batch(selection, query.ids_of(entity), query.options)
             for entity, selection in zip(query.wanted, selections, strict=True)
         ]
-        found = yield from read_many(batches)
+        found = yield from self._read_many(batches)
         table = QueryTable(query)
         for entity, selection, replies in zip(query.wanted, selections, found, strict=True):
             table.add(entity, selection, replies)
@@ -151,7 +173,7 @@ class QueryPlans(ReadPlans):
             batches = [
                 Batch(selection, ids, ("?metadata",)) for (_, ids, _), selection in zip(wanted, selections, strict=True)
             ]
-            found = yield from read_many(batches)
+            found = yield from self._read_many(batches)
             return [
                 (selection, [entry for reply in replies for entry in selection.decode_fresh(reply)])
                 for selection, replies in zip(selections, found, strict=True)

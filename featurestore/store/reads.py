@@ -19,6 +19,7 @@ from featurestore.contract.columns import Table
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.words import encode_id
+from featurestore.errors import BadArgumentsError
 from featurestore.schema.types import Row, Value
 from featurestore.store.batches import Batch, read_json, read_many, read_one
 from featurestore.store.catalog import Catalog
@@ -113,7 +114,8 @@ class ReadPlans(Catalog):
         """Return a JSON list with the id and features of each id; null features for an unknown one."""
 
         def read(selection: Selection) -> Plan[bytes]:
-            return read_json(selection, entity_ids)
+            self._check_values([Batch(selection, entity_ids)])
+            return read_json(selection, entity_ids, selection.renderer.many)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
 
@@ -121,7 +123,7 @@ class ReadPlans(Catalog):
         """Return a selection, which names the columns, and the columns with a row for each id."""
 
         def read(selection: Selection) -> Plan[tuple[Selection, Table]]:
-            (replies,) = yield from read_many([Batch(selection, entity_ids)])
+            (replies,) = yield from self._read_many([Batch(selection, entity_ids)])
             return selection, selection.columns.read(len(entity_ids), replies)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
@@ -142,7 +144,7 @@ class ReadPlans(Catalog):
         """Return a selection, which names the columns, and a row for each id; None for an unknown one."""
 
         def read(selection: Selection) -> Plan[tuple[Selection, list[Row | None]]]:
-            (replies,) = yield from read_many([Batch(selection, entity_ids)])
+            (replies,) = yield from self._read_many([Batch(selection, entity_ids)])
             return selection, [row for reply in replies for row in selection.decode_many(reply)]
 
         return self._read(features, read)
@@ -154,10 +156,28 @@ class ReadPlans(Catalog):
         options = ("?metadata",) if max_age_ms is None else ("?metadata", f"?max_age={max_age_ms}")
 
         def read(selection: Selection) -> Plan[tuple[Selection, list[Fresh | None]]]:
-            (replies,) = yield from read_many([Batch(selection, entity_ids, options)])
+            (replies,) = yield from self._read_many([Batch(selection, entity_ids, options)])
             return selection, [entry for reply in replies for entry in selection.decode_fresh(reply)]
 
         return self._read(features, read, aged=True)
+
+    def _read_many(self, batches: Sequence[Batch]) -> Plan[list[list[Any]]]:
+        """Do what `read_many` does, unless that is more than may be asked for."""
+        self._check_values(batches)
+        return read_many(batches)
+
+    def _check_values(self, batches: Sequence[Batch]) -> None:
+        """Refuse what would take too much memory and time.
+
+        Raises:
+            BadArgumentsError: The batches ask for too many values.
+        """
+        values = sum(len(batch.ids) * batch.selection.weight for batch in batches)
+        if values > self._most_values:
+            raise BadArgumentsError(
+                f"{values:,.0f} values are asked for, at most {self._most_values:,.0f} at once "
+                "(FEATURESTORE_MAX_CELLS): ask for fewer ids or features"
+            )
 
     def _read(
         self,

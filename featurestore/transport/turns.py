@@ -69,8 +69,8 @@ class BigRequest(msgspec.Struct, eq=False):
         each_us: About how long each call takes of Redis's time.
         resume: The link calls it with this request once there is an outcome; None once nobody waits.
         takes: For each call what is made of its reply as soon as it is there; None where replies stay as they are.
-        until: When the caller gives up, unless replies arrive until then.
-        allowed: Seconds from the request to its deadline; without one, each reply moves the deadline.
+        until: When the caller gives up, unless the request has begun and Redis answers.
+        allowed: Seconds from the request to its deadline; without one, replies move the deadline.
         replies: The replies so far.
         sent: How many calls have been sent.
         turn_us: How much of Redis's time was sent in this turn.
@@ -125,6 +125,7 @@ class Turns:
         self._on_the_wire_us = 0.0
         self._turn_of_each_us = 0.0  # what those that wait may take before it is a new request's turn
         self._measured_from, self._done_us = inf, 0.0
+        self._heard_at = -inf
         self._round_trip = inf  # the least that was seen, which says how far Redis is
         self._alone: Waiter | None = None  # a call that was sent when no other was on the wire
 
@@ -245,6 +246,7 @@ class Turns:
             return True
         if waiter is self._alone:
             self._round_trip = min(self._round_trip, now - waiter.deadline + waiter.allowed)
+        self._heard_at = now
         self._measure(request.each_us, now)
         if request.outcome is not PENDING:
             return False
@@ -253,8 +255,6 @@ class Turns:
         if len(replies) == len(request.calls):
             request.outcome = replies
             return True
-        if request.allowed is None:
-            request.until = max(request.until, now + self._timeout)
         return False
 
     def _measure(self, done_us: float, now: float) -> None:
@@ -273,8 +273,11 @@ class Turns:
         for request in self._queue:
             if request.unwanted:
                 continue
-            if request.until > now:
-                self.look_at = min(self.look_at, request.until)
+            until = request.until
+            if request.sent and request.allowed is None:  # it has begun, and goes on as long as Redis answers
+                until = max(until, self._heard_at + self._timeout)
+            if until > now:
+                self.look_at = min(self.look_at, until)
                 continue
             error: FeatureStoreError = DeadlineExceededError("Redis did not answer all calls of the request in time")
             if request.sent == 0:

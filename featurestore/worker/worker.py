@@ -146,15 +146,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
         """Have the app answer `request`; return how many seconds to read nothing, None if the connection ends."""
         self._count()
-        began = monotonic()
         response = Response(self, send, request)
         if not self.idle_timeout:
             response.close = True
         if not self._logs_access:
-            return self._pause(response, began) if self._answer(request, response, send) else None
+            return self._pause(response) if self._answer(request, response, send) else None
         started = datetime.now()  # noqa: DTZ005 - as gunicorn's log wants it
         try:
-            return self._pause(response, began) if self._answer(request, response, send) else None
+            return self._pause(response) if self._answer(request, response, send) else None
         finally:
             took: timedelta = datetime.now() - started  # noqa: DTZ005 - likewise
             response.status = response.status or "500"  # the client went before the app had begun to answer
@@ -217,12 +216,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             return False
         return not response.close
 
-    def _pause(self, response: Response, began: float) -> float:
+    def _pause(self, response: Response) -> float:
         """Return how many seconds a client waits that was told to come later, where there are many of them."""
-        if not response.status.startswith(_LATER):
-            return 0.0
-        now = monotonic()
-        return self._pacer.pause(now, now - began)
+        return self._pacer.pause(monotonic()) if response.status.startswith(_LATER) else 0.0
 
     def _fail(self, request: Request, response: Response, send: Callable[[bytes], None]) -> None:
         """Answer for an app that raised before it had answered."""

@@ -5,19 +5,21 @@
 -- be handed on as it is. `layout` is theirs, and `most` as rationed has it, nil for any number. Return the reply, or an
 -- error reply.
 local function make_rows(keys, layout, reply, positions, most)
-  local answer, wanted = answer_by_layout, nil
+  local by_row, by_fields, wanted = answer_by_layout, answer_by_fields, nil
   for _, position in ipairs(positions) do
-    local row = row_of_layout(reply[position], layout)
+    local key, stored = keys[2 + position], reply[position]
+    local row = row_of_layout(stored, layout)
     if not row and not wanted then
       local failure
       wanted, failure = read_wanted(keys[2], { layout })
       if failure then return failure end
       if most then
         -- @include rationed
-        answer = rationed(answer, wanted, most)
+        by_row, by_fields = rationed(most, by_row, by_fields)
       end
     end
-    row = row and layout .. row or answer(keys[2 + position], wanted) or false
+    if row then row = layout .. row
+    else row = (find_array(stored, layout) and by_row or by_fields)(key, wanted) or false end
     if row and row ~= 0 and row.err then return row end -- no string has `err`
     reply[position] = row
   end

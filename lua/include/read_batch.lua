@@ -27,7 +27,7 @@ local function read_batch(keys, arguments)
   end
   if wanted.most then
     -- @include rationed
-    answer = rationed(answer, wanted, wanted.most)
+    answer = rationed(wanted.most, answer)
   end
   if wanted.row_layout or wanted.digest or wanted.metadata then
     for position = 1, row_count do

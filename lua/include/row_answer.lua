@@ -23,17 +23,23 @@ local function row_from(packed, start, layout)
   return start == LAYOUT_BYTES + 1 and packed or layout .. sub(packed, start)
 end
 
--- The packed row as it is served now, and how many values were made for it: it is what is stored where no value is
--- another one now. Or nil, nil and an error reply, where the schema is damaged.
-local function make_row(key, wanted, packed, start, serving)
-  local layout, values, before = wanted.row_layout, nil, nil
+-- All features of the row, as a selection, which is read once for a call. Or nil and an error reply: the schema is
+-- damaged.
+local function whole_of(wanted)
   if not wanted.whole then
     local whole, failure = read_layout(wanted.schema)
-    if failure then return nil, nil, failure end
-    whole.timed = nil -- the times are read already
+    if failure then return nil, failure end
+    whole.timed = wanted.timed
     wanted.whole = whole
   end
-  local whole = wanted.whole
+  return wanted.whole
+end
+
+-- The packed row as it is served now, and how many values were made for it: it is what is stored where no value is
+-- another one now. `start` is where the array starts in the row `packed` that is stored, nil where it is not of the
+-- layout.
+local function make_row(key, wanted, packed, start, serving)
+  local whole, layout, values, before = wanted.whole, wanted.row_layout, nil, nil
   if start then values, before = values_in_row(key, packed, start, whole, serving) end
   if not values then
     values = cast_fields(key, whole)
@@ -48,22 +54,46 @@ local function make_row(key, wanted, packed, start, serving)
   return layout .. pack_values(values, whole), made
 end
 
+-- Whether the entity at a key is none, nothing having been read of it: no hash is stored there.
+local function is_none(key) return redis.call('TYPE', key).ok ~= 'hash' end
+
+-- The answer for a known entity to a read of the packed row alone, where no row of the layout is stored; as
+-- answer_by_names.
+local function answer_by_fields(key, wanted)
+  local whole, failure = whole_of(wanted)
+  if failure then return failure, 0 end
+  local values, event_time, packed = cast_fields(key, whole)
+  if not event_time and not next(values) and is_none(key) then return nil, 0 end
+  if whole.timed or whole.windows then
+    local base = stored_time(event_time)
+    if is_expired(wanted, base) then return nil, #whole.names end
+    serve(values, whole, begin_serving(wanted, base, times_in_row(packed)))
+  end
+  return wanted.row_layout .. pack_values(values, whole), #whole.names
+end
+
 -- The answer for a known entity to a read of the packed row, and of features that are named behind the layout; as
 -- answer_by_names.
 local function answer_by_layout(key, wanted)
-  local count = #wanted.names
+  local layout, count = wanted.row_layout, #wanted.names
   local named, event_time, packed = cast_fields(key, wanted)
-  if not packed and not event_time and not next(named) and redis.call('TYPE', key).ok ~= 'hash' then return nil, 0 end
+  local start, limit = find_array(packed, layout)
+  local may_serve = start and not wanted.metadata and (limit == '' or now() <= tonumber(limit))
+  if may_serve and not wanted.timed and not wanted.windows then -- the usual case: nothing depends on times
+    local row = row_from(packed, start, layout)
+    if count == 0 then return row, 0 end
+    return { row, pack_values(named, wanted) }, count
+  end
+  if not packed and not event_time and not next(named) and is_none(key) then return nil, 0 end
   local base = stored_time(event_time)
   if is_expired(wanted, base) then return nil, count end
   local serving = begin_serving(wanted, base, times_in_row(wanted.timed and packed))
-  local start, limit = find_array(packed, wanted.row_layout)
-  local row, made, failure
-  if start and not wanted.metadata and (limit == '' or now() <= tonumber(limit)) and are_young(serving) then
-    row, made = row_from(packed, start, wanted.row_layout), 0
+  local row, made
+  if may_serve and are_young(serving) then row, made = row_from(packed, start, layout), 0
   else
-    row, made, failure = make_row(key, wanted, packed, start, serving)
+    local _, failure = whole_of(wanted)
     if failure then return failure, 0 end
+    row, made = make_row(key, wanted, packed, start, serving)
   end
   if count == 0 then return reply_of(row, serving), made end
   serve(named, wanted, serving)

@@ -3,6 +3,7 @@
 --   names, kinds      by position
 --   limits, defaults  by position: how old a value may be, in ms; the value that is served if there is none
 --   windows, vectors  by position: the window (window_kind.lua); the vector's length. nil if there are none
+--   heads             by position: what stands before a vector in msgpack
 --   ttl, ttl_ended    of the entity: its ttl in ms, 0 for none; true if it once had one
 --   timed             true if event times matter
 --   plain             true if a packed row has just the stored values
@@ -13,7 +14,7 @@
 local function make_selection(names, kinds, rules)
   local selection = {
     names = names, kinds = kinds, plain = not rules, timed = rules and true, ttl = 0, wide = false,
-    digest = nil, numbers = nil, is_vector = nil,
+    digest = nil, numbers = nil,
   }
   if rules then
     -- @include ruled
@@ -27,17 +28,21 @@ local function make_selection(names, kinds, rules)
     end
   end
   if longer then
+    -- @include bytes_head
     -- @include kinds
     -- @include vector
     -- @include window_kind
-    selection.is_vector = is_vector
+    selection.is_vector, selection.plain = is_vector, false
     for _, position in ipairs(longer) do
-      local of, value = 'windows', parse_window(kinds[position])
-      if not value then of, value = 'vectors', vector_length(kinds[position]) end
-      selection[of] = selection[of] or {}
-      selection[of][position] = value
-      if of == 'windows' then selection.wide = true end -- sums may be
-      selection.plain = false
+      local length = vector_length(kinds[position])
+      if length then
+        selection.vectors, selection.heads = selection.vectors or {}, selection.heads or {}
+        selection.vectors[position], selection.heads[position] = length, bytes_head(4 * length)
+      else
+        selection.windows = selection.windows or {}
+        selection.windows[position] = parse_window(kinds[position])
+        selection.wide = true -- sums may be
+      end
     end
   end
   return selection

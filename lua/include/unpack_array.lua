@@ -6,10 +6,9 @@ local function last_values(count, behind, ...)
 end
 
 -- The values of an array with vectors among them, which cmsgpack does not know; `start` is behind its head.
-local function unpack_with_vectors(packed, start, vectors, count)
-  -- @include bytes_head
+local function unpack_with_vectors(packed, start, whole)
   local NIL_BYTE = 192
-  local values, slot = {}, 1
+  local vectors, heads, count, values, slot = whole.vectors, whole.heads, #whole.kinds, {}, 1
   while slot <= count do
     if not vectors[slot] then
       local last = slot
@@ -19,12 +18,10 @@ local function unpack_with_vectors(packed, start, vectors, count)
       slot, start = last + 1, run[1] == -1 and #packed + 1 or run[1] + 1
     elseif byte(packed, start) == NIL_BYTE then slot, start = slot + 1, start + 1
     else
-      local size = 4 * vectors[slot]
-      local head = bytes_head(size)
-      local behind = start + #head + size
-      if sub(packed, start, start + #head - 1) ~= head then return nil end
-      values[slot] = sub(packed, start + #head, behind - 1)
-      slot, start = slot + 1, behind
+      local first = start + #heads[slot]
+      if sub(packed, start, first - 1) ~= heads[slot] then return nil end
+      start = first + 4 * vectors[slot]
+      values[slot], slot = sub(packed, first, start - 1), slot + 1
     end
   end
   return start == #packed + 1 and values or nil
@@ -37,6 +34,6 @@ local function unpack_array(packed, start, whole)
   local head = array_head(count)
   local first = start + #head
   if sub(packed, start, first - 1) ~= head then return nil end
-  if whole.vectors then return unpack_with_vectors(packed, first, whole.vectors, count) end
+  if whole.vectors then return unpack_with_vectors(packed, first, whole) end
   return last_values(count, cmsgpack.unpack_limit(packed, count, first - 1))
 end

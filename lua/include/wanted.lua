@@ -79,21 +79,21 @@ local function read_wanted(key, words)
   local names, options, layout, digest, failure = {}, {}, nil, nil, nil
   for position = 1, #words do
     local word = words[position]
-    if byte(word) ~= QUESTION_MARK then names[#names + 1] = word
-    else failure = failure or take_option(word, options) end
+    if byte(word) == QUESTION_MARK then failure = failure or take_option(word, options)
+    elseif byte(word) == AT_SIGN and #names == 0 and not layout and word ~= '@event_time' then layout = word
+    else names[#names + 1] = word end
   end
   if failure then return nil, failure end
-  local service, by_name = options.service, false
+  local service, by_name = options.service, not layout and #names > 0
   if service then
-    if #names > 0 then return nil, redis.error_reply('BADARGS name the features or a service, not both') end
+    if layout or by_name then
+      return nil, redis.error_reply('BADARGS name the features or a service, not both')
+    end
     names, digest, failure = read_service(key, service)
-  elseif #names == 0 then layout = ''
-  else
+  elseif layout then
     -- @include layout_word
-    layout, failure = layout_named(names[1])
-    if layout then table.remove(names, 1) end
-    by_name = not layout
-  end
+    layout, failure = layout_named(layout)
+  elseif not by_name then layout = '' end
   if failure then return nil, failure end
   if options.most and by_name and not options.metadata then
     return nil, redis.error_reply('BADARGS ?most is for replies with a place for each id: by layout, of a service, or'

@@ -1,6 +1,7 @@
 """docs/direct.md: its tables are those of the scripts, its example runs, and its users can do what it says."""
 
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from itertools import cycle
@@ -76,7 +77,7 @@ def test_the_table_of_costs_has_a_line_for_each_script_and_those_that_its_progra
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", " ".join(lines))) == set(SCRIPT)
 
 
-def test_the_client_in_ten_lines_reads(
+def test_the_client_of_the_page_reads(
     servers: dict[str, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = servers["valkey9"]
@@ -87,14 +88,20 @@ def test_the_client_in_ten_lines_reads(
     monkeypatch.chdir(tmp_path)
     with FeatureStore.connect(server.url, timeout=5) as store:
         store.transport.command("FLUSHALL")
-        store.apply(Definition({"age": "float", "country": "string"}))
-        store.upsert([("ann", {"age": 31.5, "country": "DE"})])
+        store.apply(Definition({"age": "float", "country": "string", "embedding": "float32[2]"}))
+        store.upsert([("ann", {"age": 31.5, "country": "DE", "embedding": [1, 2]}), ("bob", {"age": 7})])
         (example,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
         assert "port=6379" in example
         names: dict[str, Any] = {}
         exec(example.replace("6379", str(server.port)), names)
         assert names["get"]("ann") == {"age": 31.5, "country": "DE"}
-        assert names["get"]("nobody") is None
+        assert names["get"]("nobody") is names["get"]("nobody", "embedding") is None
+        assert names["get"]("ann", "embedding", "age") == {
+            "age": 31.5,
+            "country": "DE",
+            "embedding": struct.pack("<2f", 1, 2),
+        }
+        assert names["get"]("bob", "embedding") == {"age": 7, "country": None, "embedding": None}
         names["client"].close()
         store.transport.command("FLUSHALL")
 

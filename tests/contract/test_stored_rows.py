@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -161,13 +161,13 @@ def let_pass(transport: Transport, entity_id: str, span: int, kinds: dict[str, s
         transport.command("PEXPIRE", key(entity_id), left - span)
 
 
-def reads(world: World, layout: str) -> Iterator[list[Word]]:
+def reads(world: World, layout: str) -> Iterator[Sequence[Word]]:
     """Yield the words of each kind of read."""
     for options in ([], ["?metadata"], [f"?max_age={world.max_age}"], ["?metadata", f"?max_age={world.max_age}"]):
         yield from ([*options, layout], options, [*options, layout, *world.named], [*options, "?current", layout])
 
 
-def answers(transport: Transport, words: list[Word]) -> list[Any]:
+def answers(transport: Transport, words: Sequence[Word]) -> list[Any]:
     """Return what single reads and a batch answer, without ages."""
     keys = [key(entity_id) for entity_id in IDS]
     batch = transport.run(GET_FEATURES_BATCH, [*SHARED, *keys], [len(words), *words, *IDS])
@@ -179,7 +179,7 @@ def answers(transport: Transport, words: list[Word]) -> list[Any]:
     return [*single, *batch]
 
 
-def by_fields(transport: Transport, words: list[Word]) -> list[Any]:
+def by_fields(transport: Transport, words: Sequence[Word]) -> list[Any]:
     """Return what is answered where stored rows are of another layout, so that all is made of the fields."""
     rows = {entity_id: transport.command("HGET", key(entity_id), "@row") for entity_id in IDS}
     stored = {entity_id: row for entity_id, row in rows.items() if row and row != b"deleted"}

@@ -254,6 +254,21 @@ def test_other_entities_and_queries_across_them(client: falcon.testing.TestClien
     assert missing.json["detail"] == "no entity nope has a schema"
 
 
+def test_a_query_of_one_entity_answers_as_one_of_several_does(client: falcon.testing.TestClient) -> None:
+    for number in range(3):
+        put(client, f"/features/u{number}", features={"age": number + 0.5, "e": [0.5, -number]})
+    rows: list[dict[str, str]] = [{"user": f"u{number % 4}"} for number in range(5)]
+    for names in (["age"], ["e", "user:age", "n"], ["user:n", "n", "age"]):
+        alone = client.simulate_post("/features/query", json={"rows": rows, "features": names})
+        assert alone.json["names"] == names
+        beside = {"rows": [{**row, "item": "i"} for row in rows], "features": [*names, "item:price"]}
+        several = client.simulate_post("/features/query", json=beside).json["rows"]
+        assert alone.json["rows"] == [row[:-1] for row in several]
+        assert alone.text == msgspec.json.encode({"names": names, "rows": alone.json["rows"]}).decode()
+    gap = client.simulate_post("/features/query", json={"rows": [{"user": "u1"}, {}], "features": ["age"]})
+    assert gap.json == {"names": ["age"], "rows": [[1.5], [None]]}
+
+
 def test_a_query_tells_age_and_status_of_each_value(client: falcon.testing.TestClient) -> None:
     put(client, "/features/u1", features={"age": 1.5}, event_time=1000)
     ahead = int(time.time() * 1000) + 3_600_000

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 
 from featurestore.contract import json_rows
+from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.read_costs import by_layout_is_cheaper
 from featurestore.contract.selection import Selection, selection_of
 from featurestore.errors import UndeclaredFeatureError
@@ -121,6 +122,25 @@ def test_what_is_picked_is_what_a_reply_by_names_has(case: Case) -> None:
             if row is not None:
                 assert selection.renderer.one(entity_id, row) == one
         assert selection.decode_many(rows) == named.decode_many(by_names)
+
+
+@given(cases())
+@settings(max_examples=examples(300), deadline=None)
+def test_tables_have_a_list_of_values_for_each_entity(case: Case) -> None:
+    ids = [f"u{number}" for number in range(len(case.table))]
+    expected = encode(
+        [
+            [None] * len(case.wanted) if values is None else list(map(encodable_value, values))
+            for values in case.expected()
+        ]
+    )
+    rows = [None if values is None else case.stored(values) for values in case.table]
+    named = Selection(*case.columns(), case.columns()[0], "user_id")
+    by_names = msgspec.msgpack.encode(case.expected())
+    for selection, reply in ((case.selection(), rows), (without_the_extension(case), rows), (named, by_names)):
+        assert selection.table_renderer.many(ids, [reply]) == expected
+        with pytest.raises(ValueError, match=r"entities|row"):
+            selection.table_renderer.many([*ids, "x"], [reply])
 
 
 @given(cases(), st.data())

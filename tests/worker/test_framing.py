@@ -46,15 +46,15 @@ def outcome(pieces: list[bytes], limits: Limits = LIMITS, *, short: bool = False
     for piece in pieces:
         path = plain_path_of(ours, piece) if short else None
         if path is not None:
-            environ = {"PATH_INFO": path, "QUERY_STRING": "", "REQUEST_METHOD": "GET"}
+            environ = {"RAW_URI": path, "REQUEST_METHOD": "GET"}
             requests.append((environ, b"", True, True))
             continue
         for each in taken(ours, piece):
             body = each.environ.pop("wsgi.input").read()
             del each.environ["featurestore.hold"]  # the reader's own
             environ = each.environ
-            if short and environ.items() >= {"QUERY_STRING": "", "REQUEST_METHOD": "GET"}.items():
-                environ = {name: environ[name] for name in ("PATH_INFO", "QUERY_STRING", "REQUEST_METHOD")}
+            if short and environ["REQUEST_METHOD"] == "GET":
+                environ = {name: environ[name] for name in ("RAW_URI", "REQUEST_METHOD")}
             requests.append((environ, body, each.keep_alive, each.http11))
     refusal = (ours.refusal.status, str(ours.refusal)) if ours.refusal else None
     return Outcome(requests, refusal, ours.begun, is_fresh(ours))
@@ -181,8 +181,8 @@ def test_requests_that_are_not_parsed_are_what_they_would_be_if_they_were(
     whole = outcome([data], short=True)
     assert outcome(parts, short=True) == whole
     assert outcome(cut(data, places), short=True) == whole
-    assert [environ["PATH_INFO"] for environ, *_ in whole.requests] == [
-        environ["PATH_INFO"] for environ, *_ in outcome([data]).requests
+    assert [environ["RAW_URI"] for environ, *_ in whole.requests] == [
+        environ["RAW_URI"] for environ, *_ in outcome([data]).requests
     ]
 
 

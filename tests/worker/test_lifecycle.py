@@ -258,8 +258,8 @@ class Agreeable:
     framing, budget = Framing(Limits(4094, 100, 8190, 1_048_576)), Budget(1 << 26)
     request_timeout = send_timeout = idle_timeout = 10.0
 
-    def answer(self, _request: object, _send: object) -> bool:
-        return True
+    def answer(self, _request: object, _send: object) -> float:
+        return 0.0
 
 
 def test_a_tls_client_that_never_pauses_does_not_keep_out_others() -> None:

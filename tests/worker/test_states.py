@@ -53,9 +53,9 @@ class Site:
             self.asked.append((path, respond))
         return self.takes
 
-    def answer(self, request: Request, send: Callable[[bytes], None]) -> bool:
+    def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
         send(b"long %b;" % request.environ["PATH_INFO"].encode())
-        return True
+        return 0.0
 
     def finish(self, answer: Answer) -> tuple[bytes, ...]:
         return answer[2], b";"

@@ -103,25 +103,33 @@ func (s *Store) ask(schema *Schema, options []Option) (asked ask, told *columns,
 	case asked.names != nil && asked.service != "":
 		err = fmt.Errorf("featurestore: a read is of names or of a service, not of both")
 	case asked.names != nil:
+		if told, err = schema.columns("", asked.names); err == nil && told.pick(schema) {
+			asked.words = append(s.sure(asked.words), schema.Layout)
+			break
+		}
 		for _, name := range asked.names {
 			asked.words = append(asked.words, name)
 		}
-		told, err = schema.columns("", asked.names)
 	case known:
 		asked.words = append(asked.words, "?service="+asked.service)
 		told, err = schema.columns(service.Digest, service.Features)
 	case asked.service != "":
 		err = &Error{"UNDECLARED", "the schema lists no service " + asked.service}
 	default:
-		// Rows that are stored by a layout are handed on without a look at the schema. Once a second a read looks.
-		last, now := s.checked.Load(), time.Now().UnixNano()
-		if now-last > int64(time.Second) && asked.words == nil && s.checked.CompareAndSwap(last, now) {
-			asked.words = append(asked.words, "?current")
-		}
-		asked.words = append(asked.words, schema.Layout)
+		asked.words = append(s.sure(asked.words), schema.Layout)
 		told, err = schema.columns(schema.Layout, schema.Row)
 	}
 	return asked, told, err
+}
+
+// sure returns the words before a layout. Rows that are stored by a layout are handed on without a look at the schema; once a
+// second a read looks.
+func (s *Store) sure(words []any) []any {
+	last, now := s.checked.Load(), time.Now().UnixNano()
+	if now-last > int64(time.Second) && words == nil && s.checked.CompareAndSwap(last, now) {
+		return []any{"?current"}
+	}
+	return words
 }
 
 // row makes a row of a reply: a string; what a batch by name has decoded; with metadata, that and four parts more.
@@ -132,8 +140,8 @@ func (c *columns) row(reply any, metadata bool) (*Row, error) {
 	row := &Row{columns: c}
 	if metadata {
 		parts, _ := reply.([]any)
-		if row.Metadata = readMetadata(parts, len(c.names)); row.Metadata == nil {
-			return nil, fmt.Errorf("featurestore: the metadata of %d features came as %v", len(c.names), reply)
+		if row.Metadata = readMetadata(parts, c); row.Metadata == nil {
+			return nil, fmt.Errorf("featurestore: the metadata of %d features came as %v", c.width, reply)
 		}
 		reply = parts[0]
 	}
@@ -147,29 +155,30 @@ func (c *columns) row(reply any, metadata bool) (*Row, error) {
 			return nil, err
 		}
 	}
-	row.values, _ = reply.([]any)
-	if len(row.values) != len(c.names) {
-		return nil, fmt.Errorf("featurestore: a row of %d features came as %v", len(c.names), reply)
+	all, _ := reply.([]any)
+	if len(all) != c.width {
+		return nil, fmt.Errorf("featurestore: a row of %d features came as %v", c.width, reply)
 	}
+	row.values = picked(c, all)
 	return row, c.cast(row.values)
 }
 
-func readMetadata(parts []any, features int) *Metadata {
+func readMetadata(parts []any, c *columns) *Metadata {
 	if len(parts) != 5 {
 		return nil
 	}
 	statuses, _ := parts[3].([]byte)
 	times, _ := parts[4].([]any)
-	told := &Metadata{EventTime: timeOf(parts[1]), Statuses: string(statuses)}
+	if len(statuses) != c.width || len(times) != c.width {
+		return nil
+	}
+	told := &Metadata{EventTime: timeOf(parts[1]), Statuses: string(picked(c, statuses))}
 	if age, known := parts[2].(int64); known {
 		duration := time.Duration(age) * time.Millisecond
 		told.Age = &duration
 	}
-	for _, each := range times {
+	for _, each := range picked(c, times) {
 		told.EventTimes = append(told.EventTimes, timeOf(each))
-	}
-	if len(statuses) != features || len(times) != features {
-		return nil
 	}
 	return told
 }

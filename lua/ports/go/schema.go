@@ -12,6 +12,8 @@ type Schema struct {
 	Row              []string           // the features of the packed row, which reads give
 	Services         map[string]Service // lists of features that are read under one name
 	JoinKey, Members string             // the name of the id in tables; the key of the set of ids
+
+	places map[string]int // feature → its place in Row
 }
 
 // Service is a list of features, and its digest.
@@ -45,6 +47,10 @@ func readSchema(reply any) (schema *Schema, err error) {
 		pair := texts(feature)
 		schema.Features, schema.Types[pair[0]] = append(schema.Features, pair[0]), pair[1]
 	}
+	schema.places = make(map[string]int, len(schema.Row))
+	for place, name := range schema.Row {
+		schema.places[name] = place
+	}
 	for _, service := range told["services"].([]any) {
 		parts := service.([]any)
 		schema.Services[parts[0].(string)] = Service{parts[1].(string), texts(parts[2])}
@@ -63,7 +69,12 @@ func texts(list any) (found []string) {
 type columns struct {
 	digest       string // of the layout or the service; empty where the caller gave names
 	names, types []string
+	places       []int // of the names in the packed row, where that is read for some of its features; else nil
+	width        int   // how many values a reply has
 }
+
+// valuesForAName is how many values of a stored row cost Redis what one feature costs by name.
+const valuesForAName = 70
 
 func (s *Schema) columns(digest string, names []string) (*columns, error) {
 	types := make([]string, len(names))
@@ -72,5 +83,34 @@ func (s *Schema) columns(digest string, names []string) (*columns, error) {
 			return nil, &Error{"UNDECLARED", name + " is not declared in the schema"}
 		}
 	}
-	return &columns{digest, names, types}, nil
+	return &columns{digest: digest, names: names, types: types, width: len(names)}, nil
+}
+
+// pick has the names picked of the packed row, if they are all in it and it costs Redis less than they do by name.
+func (c *columns) pick(schema *Schema) bool {
+	places := make([]int, len(c.names))
+	for i, name := range c.names {
+		place, known := schema.places[name]
+		if !known {
+			return false
+		}
+		places[i] = place
+	}
+	if len(places)*valuesForAName < len(schema.Row) {
+		return false
+	}
+	c.digest, c.places, c.width = schema.Layout, places, len(schema.Row)
+	return true
+}
+
+// picked returns what belongs to the names of what came for all features of the row.
+func picked[T any](c *columns, all []T) []T {
+	if c.places == nil {
+		return all
+	}
+	some := make([]T, len(c.places))
+	for i, place := range c.places {
+		some[i] = all[place]
+	}
+	return some
 }

@@ -133,6 +133,21 @@ func TestFloatsAndIntsComeBackAsTheyWere(t *testing.T) {
 	same(t, get(t, store, "ann").Values()[:2], []any{0.1, int64(7)})
 }
 
+func TestNamesOfTheRowsFeaturesArePickedOfTheRow(t *testing.T) {
+	store, pool := open(t)
+	upsert(t, store, featurestore.Write{ID: "ann", Values: ann, Time: earlier})
+	do(t, pool, "HSET", "user:ann:features", "age", "99", "country", "FR") // where the row does not say so
+	names := featurestore.Names("country", "age")
+	row := get(t, store, "ann", names)
+	same(t, []any{row.Names(), row.Values()}, []any{[]string{"country", "age"}, []any{"DE", 31.0}})
+	told := get(t, store, "ann", names, featurestore.WithMetadata())
+	same(t, []any{told.Values(), told.Metadata.Statuses, len(told.Metadata.EventTimes)}, []any{[]any{"DE", 31.0}, "PP", 2})
+	rows, err := store.GetMany([]string{"ann", "nobody"}, names)
+	same(t, []any{rows[0].Values(), rows[1] == nil, err}, []any{[]any{"DE", 31.0}, true, nil})
+	age, err := get(t, store, "ann", featurestore.Names("age", "embedding")).Float("age")
+	same(t, []any{age, err}, []any{99.0, nil})
+}
+
 func TestWhatIsMissingIsNeverZero(t *testing.T) {
 	store, _ := open(t)
 	upsert(t, store, featurestore.Write{ID: "ann", Values: map[string]any{"country": ""}})

@@ -2,11 +2,16 @@ import { unpack, type Value } from "./msgpack";
 import { FeatureStoreError } from "./scripts";
 import type { Described, Status } from "./types";
 
-/** What a read asks for, and what its replies are aligned with. Rows begin with the digest, where there is one. */
+/**
+ * What a read asks for, and what its replies are aligned with. Rows begin with the digest, where there is one. `columns`
+ * are the places of the names among the `width` values of a row, where the whole row is read for some of its features.
+ */
 export interface Selection {
   words: string[];
   names: readonly string[];
   digest?: string;
+  columns?: number[] | undefined;
+  width?: number;
 }
 
 /** Makes what callers get of what a script found. */
@@ -16,13 +21,19 @@ const DIGEST = 8; // bytes
 const STATUS: Record<string, Status> = { P: "present", M: "missing", D: "default", S: "stale" };
 
 /** The values of a row: of its bytes, or of an array, if it was unpacked with others. */
-export const values: Make<Value[]> = ({ names, digest }, found) => {
+export const values: Make<Value[]> = (selection, found) => {
+  const { names, digest, width = names.length } = selection;
   if (digest !== undefined && (found as Buffer).toString("latin1", 0, DIGEST) !== digest)
     throw new FeatureStoreError("SCHEMA_CHANGED", `SCHEMA_CHANGED the row is not of the digest ${digest}`);
   const row = (Buffer.isBuffer(found) ? unpack(found, digest === undefined ? 0 : DIGEST) : found) as Value[];
-  if (row.length !== names.length) throw new RangeError(`want ${names.length} values, not ${row.length}`);
-  return row;
+  return picked(selection, row, width);
 };
+
+/** What belongs to the features wanted, of a value for each of the row's. */
+function picked<T>({ columns }: Selection, all: readonly T[], width: number): T[] {
+  if (all.length !== width) throw new RangeError(`want ${width} values, not ${all.length}`);
+  return columns ? columns.map((column) => all[column]!) : (all as T[]);
+}
 
 export const byName: Make<Record<string, Value>> = (selection, found) =>
   keyed(selection.names, values(selection, found));
@@ -35,15 +46,14 @@ export const described: Make<Described<Record<string, Value>>> = (selection, fou
     Buffer,
     (number | null)[],
   ];
+  const { names, width = names.length } = selection;
+  const statuses = Array.from(letters.toString(), (letter) => STATUS[letter]!);
   return {
     features: byName(selection, row),
     eventTime,
     age,
-    status: keyed(
-      selection.names,
-      Array.from(letters.toString(), (letter) => STATUS[letter]!),
-    ),
-    eventTimes: keyed(selection.names, times),
+    status: keyed(names, picked(selection, statuses, width)),
+    eventTimes: keyed(names, picked(selection, times, width)),
   };
 };
 

@@ -81,6 +81,25 @@ for (const [name, connect] of Object.entries(clients)) {
         assert.equal(row.taste.buffer.byteLength, 12);
       });
 
+      test("names of the row's features are picked of the row, which costs Redis less than their fields", async () => {
+        await command(["HSET", "user:ann:features", "age", "99", "country", "FR"]); // where the row does not say so
+        const options = { names: ["country", "age"] };
+        assert.deepEqual(await users.get("ann", options), { country: "DE", age: 31.5 });
+        assert.deepEqual((await users.table(["ann"], options)).rows, [["DE", 31.5]]);
+        assert.deepEqual((await users.describe("ann", options)).features, { country: "DE", age: 31.5 });
+        assert.equal((await users.get("ann", { names: ["age", "taste"] })).age, 99);
+      });
+
+      test("few of very many features are read by name", async () => {
+        const wide = Array.from({ length: 150 }, (_, i) => `f${i}`);
+        await apply(...wide.flatMap((name) => [name, "int"]));
+        users = await open();
+        await upsert("bob", { f7: 7, f9: 9, f140: 140 });
+        await command(["HSET", "user:bob:features", "f7", "70"]);
+        assert.deepEqual(await users.get("bob", { names: ["f7", "f140"] }), { f7: 70, f140: 140 });
+        assert.deepEqual(await users.get("bob", { names: ["f140", "f7", "f9"] }), { f140: 140, f7: 7, f9: 9 });
+      });
+
       test("what is no name of a feature is not sent as an option", async () => {
         for (const names of [["?metadata"], ["@row"], [""], []])
           await assert.rejects(users.get("ann", { names }), TypeError);
@@ -312,6 +331,25 @@ for (const [name, connect] of Object.entries(clients)) {
           1,
         );
         assert.equal((await users.get("ann")).age, 20);
+      });
+
+      test("names of the row's features are picked of the row, which costs Redis less than their fields", async () => {
+        await command(["HSET", "user:ann:features", "age", "99", "country", "FR"]); // where the row does not say so
+        const options = { names: ["country", "age"] };
+        assert.deepEqual(await users.get("ann", options), { country: "DE", age: 31.5 });
+        assert.deepEqual((await users.table(["ann"], options)).rows, [["DE", 31.5]]);
+        assert.deepEqual((await users.describe("ann", options)).features, { country: "DE", age: 31.5 });
+        assert.equal((await users.get("ann", { names: ["age", "taste"] })).age, 99);
+      });
+
+      test("few of very many features are read by name", async () => {
+        const wide = Array.from({ length: 150 }, (_, i) => `f${i}`);
+        await apply(...wide.flatMap((name) => [name, "int"]));
+        users = await open();
+        await upsert("bob", { f7: 7, f9: 9, f140: 140 });
+        await command(["HSET", "user:bob:features", "f7", "70"]);
+        assert.deepEqual(await users.get("bob", { names: ["f7", "f140"] }), { f7: 70, f140: 140 });
+        assert.deepEqual(await users.get("bob", { names: ["f140", "f7", "f9"] }), { f140: 140, f7: 7, f9: 9 });
       });
 
       test("what is no name of a feature is not sent as an option", async () => {
