@@ -50,8 +50,11 @@ local function make_row(key, wanted, packed, start, serving)
   for slot, value in pairs(before) do is_changed = is_changed or values[slot] ~= (value or nil) end
   local made = #whole.names / UNPACKED
   if not is_changed then return row_from(packed, start, layout), made end
-  find_wide(values, whole)
-  return layout .. pack_values(values, whole), made
+  local wide = whole.wide -- is true of windows, which need not be
+  whole.wide = are_wide(values, whole)
+  local row = layout .. pack_values(values, whole)
+  whole.wide = wide
+  return row, made
 end
 
 -- Whether the entity at a key is none, nothing having been read of it: no hash is stored there.
