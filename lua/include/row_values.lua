@@ -5,6 +5,9 @@
 -- A value that is unpacked from a stored row counts for so little of one that is made of its field.
 local UNPACKED = 4
 
+-- A window that is added up counts for so many.
+local SUMMED = 16
+
 -- The slots whose values a stored row does not tell, `values` being those that it has: windows; ints that a number of
 -- Lua does not hold; values like the default, where it matters whether they are; none, where it may be one that was too
 -- old already when the row was made.
