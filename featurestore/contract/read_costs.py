@@ -52,7 +52,7 @@ def made_row_us(types: Iterable[str]) -> float:
 
 
 def ages_us(types: Iterable[str]) -> float:
-    """Return what statuses and event times of values of these types take, more than the values: windows are added up."""
+    """Return what statuses and event times of values of these types take, more than those: windows are added up."""
     types = list(types)
     return AGED_ROW_US + len(types) * AGED_VALUE_US + _windows_us(types)
 
