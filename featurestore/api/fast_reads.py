@@ -210,7 +210,7 @@ class GatheredReads(FastReads, FastApp):
         self._most_under_way = _UNDER_WAY
         self._all = self._gathering(None)
         self._named: dict[tuple[str, ...], _Gathering] = {}
-        self._queries: dict[str, tuple[str, ...]] = {}
+        self._queries: dict[str, _Gathering] = {}
         self._waiting: dict[_Gathering, None] = {}
 
     def _gathering(self, features: tuple[str, ...] | None) -> "_Gathering":
@@ -253,31 +253,31 @@ class GatheredReads(FastReads, FastApp):
 
     def _gathering_of(self, query: str) -> "_Gathering | None":
         """Return where reads with this query gather; None where the worker is to make WSGI calls of them."""
-        features = self._features_of(query)
-        if features is None:
+        gathering = self._queries.get(query)
+        if gathering is not None:
+            return gathering
+        word, _, value = query.partition("=")
+        if word == "service":
+            features = self._store.service_known(value)  # it may be another one later
+            return None if features is None else self._gathering_named(features)
+        if word != "features" or not _VALUE.fullmatch(value):
             return None
+        gathering = self._gathering_named(tuple(dict.fromkeys(name for name in value.split(",") if name)))
+        if gathering is not None:
+            if len(self._queries) >= _MOST_NAMED:
+                self._queries.clear()
+            self._queries[query] = gathering
+        return gathering
+
+    def _gathering_named(self, features: tuple[str, ...]) -> "_Gathering | None":
+        """Return where reads of these features gather, each named once; None where nobody has asked for them yet."""
         gathering = self._named.get(features)
         if gathering is None and self._store.selection_known(features) is not None:
             if len(self._named) >= _MOST_NAMED:
                 self._named.clear()
+                self._queries.clear()
             gathering = self._named[features] = self._gathering(features)
         return gathering
-
-    def _features_of(self, query: str) -> tuple[str, ...] | None:
-        """Return the features, each once, that `features=a,b` or `service=name` asks for; None for another query."""
-        features = self._queries.get(query)
-        if features is not None:
-            return features
-        word, _, value = query.partition("=")
-        if word == "service":
-            return self._store.service_known(value)
-        if word != "features" or not _VALUE.fullmatch(value):
-            return None
-        features = tuple(dict.fromkeys(name for name in value.split(",") if name))
-        if len(self._queries) >= _MOST_NAMED:
-            self._queries.clear()
-        self._queries[query] = features
-        return features
 
     def count_refusal(self, status: str) -> None:
         """Count a request that the worker has refused."""

@@ -48,6 +48,7 @@ class Catalog:
         self._most_values = most_values
         self.selections: dict[tuple[str, ...] | None, Selection] = {}
         self.aged_selections: dict[tuple[str, ...] | None, Selection] = {}
+        self._services: dict[str, tuple[str, ...]] = {}
         self._schema: Schema | None = None
         self._schema_read_at = self._sure_until = 0.0
         self._entities: dict[str, Self] = {}
@@ -58,7 +59,7 @@ class Catalog:
         """Read the schema from Redis and use it from now on; raise NoSchemaError if there is none."""
         schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
         if schema != self._schema:
-            self.selections, self.aged_selections = {}, {}
+            self.selections, self.aged_selections, self._services = {}, {}, {}
         self._schema, self._schema_read_at = schema, time.monotonic()
         self._sure_until = self._schema_read_at + _SCHEMA_RECHECK_S
         return schema
@@ -127,10 +128,14 @@ class Catalog:
 
     def service_seen(self, name: str) -> tuple[str, ...] | None:
         """Return the features of a service, each once, by the schema as last seen; None if it is to be read again."""
-        if self._schema is None or self._may_be_outdated() or name not in self._schema.services:
+        if self._may_be_outdated():
             return None
-        prefix = f"{self.keys.entity}:"
-        return tuple(dict.fromkeys(each.removeprefix(prefix) for each in self._schema.services[name]))
+        features = self._services.get(name)
+        if features is None and self._schema is not None and name in self._schema.services:
+            prefix = f"{self.keys.entity}:"
+            features = tuple(dict.fromkeys(each.removeprefix(prefix) for each in self._schema.services[name]))
+            self._services[name] = features
+        return features
 
     def lists(self, service: str) -> bool:
         """Return whether the schema as last seen has that service."""
