@@ -79,7 +79,7 @@ def kind_of(kind: Any) -> str | None:
     return names.get(kind)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _schema(names: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[Any, bytes]:
     """Return the schema of columns with these names and kinds, and the message that begins their stream."""
     schema = library().schema([(name, type_of(kind)) for name, kind in zip(names, kinds, strict=True)])
