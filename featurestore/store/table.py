@@ -302,7 +302,7 @@ class FeatureTable(Sequence[TableRow]):
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def _check_name(self, name: str) -> None:
-        if name not in self.names:
+        if name not in self.types and name not in self.names:  # the former is quick
             raise UndeclaredFeatureError(f"{name} is none of this table's features: {', '.join(self.names) or 'none'}")
 
     def _values(self, name: str) -> list[Any]:
