@@ -114,12 +114,9 @@ class FeatureTable(Sequence[TableRow]):
         if len(self.ids) != batch.num_rows:
             raise BadArgumentsError(f"{batch.num_rows} rows for {len(self.ids)} ids")
         schema = batch.schema
-        first = 0 if schema.names[:1] and "@" in schema.names[0] else 1
-        kinds = {
-            field.name: arrow.kind_of(field.type)
-            for field in list(schema)[first:]
-            if "@" not in field.name
-        }  # fmt: skip
+        first = 0 if batch.num_columns and "@" in schema.field(0).name else 1
+        columns = list(zip(schema.names, schema.types, strict=True))[first:]
+        kinds = {name: arrow.kind_of(kind) for name, kind in columns if "@" not in name}
         self.types = {name: kind for name, kind in kinds.items() if kind is not None}
         if len(self.types) != len(kinds):
             raise BadArgumentsError(f"column {next(iter(kinds.keys() - self.types.keys()))} is no feature's")
