@@ -10,8 +10,8 @@ ARGV[1]  n         how many names and options follow
 ARGV[2…] names     the n features wanted, with options, or a layout, or a layout and names, as get_features takes them;
                    n = 0: all of the row. ?most=N, 1 to 1000000: the call makes about N values at most, but for the
                    first row that it makes. Values of rows that are handed on as they are stored count nothing, those
-                   of other stored rows of the layout a quarter, those that are made of fields one. Not for names alone
-                   without ?metadata, where the caller knows how many there are
+                   of other stored rows of the layout a quarter, those that are made of fields one, and a window of
+                   either 16 more. Not for names alone without ?metadata, where the caller knows how many there are
 then     ids       one for each hash, in the same order; duplicates are fine
 
 Reply    one msgpack array aligned with the ids: nil for an id that get_features answers nil to, else such an array.

@@ -14,6 +14,7 @@ FOLDER = ROOT / "build" / "sanitized"
 TESTS = (
     "tests/unit/test_columns.py",
     "tests/unit/test_json_rows.py",
+    "tests/unit/test_picked_rows.py",
     "tests/unit/test_read_calls.py",
     "tests/unit/test_sockets.py",
     "tests/unit/test_vector_json.py",

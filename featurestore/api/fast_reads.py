@@ -351,8 +351,11 @@ class GatheredReads(FastReads, FastApp):
 
     def _note_round_trip(self, sent: float) -> None:
         """Set how many calls may be under way, by the round trip of one that is over."""
-        self._round_trip.note(sent, perf_counter())
-        farther = self._round_trip.least - _NEAR_S
+        now = perf_counter()
+        self._round_trip.note(sent, now)
+        nearest = self._round_trip.least
+        self._transport.note_small(now - sent, nearest)
+        farther = nearest - _NEAR_S
         self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 
     def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:

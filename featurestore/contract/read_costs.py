@@ -6,7 +6,7 @@ By layout Redis hands on a packed row as it is stored; by names it fetches each 
 
 from collections.abc import Collection, Iterable
 
-from featurestore.contract.costs import CAST_VALUE_US, MOST_ROWS, MOST_US, STORED_ROW_US, STORED_VALUE_US
+from featurestore.contract.costs import CAST_VALUE_US, MOST_US, STORED_ROW_US, STORED_VALUE_US
 from featurestore.schema.types import vector_length
 
 CAST_ROW_US = 1.5
@@ -24,14 +24,15 @@ AGED_ROW_US = 4.0
 AGED_VALUE_US = 0.3
 """For each value that comes with its status and its event time, more than without."""
 
-READ_WINDOW_US = 5.0
+READ_WINDOW_US = 4.0
+"""For a sliding window in a packed row. It is nothing while the row has what the window holds, and ADDED_WINDOW_US once
+that is too long ago: here is something between them."""
+
+ADDED_WINDOW_US = 14.0
 """To add up a sliding window."""
 
 MOST_MADE = int(MOST_US)
 """Most values that one call may make where packed rows do not serve: they take less than MOST_US."""
-
-MADE_AT_ONCE = int(MOST_US / CAST_VALUE_US / MOST_ROWS)
-"""Up to so many values a row, a call of MOST_ROWS may make them all."""
 
 
 def stored_row_us(types: Iterable[str]) -> float:
@@ -42,6 +43,18 @@ def stored_row_us(types: Iterable[str]) -> float:
 def cast_row_us(types: Iterable[str]) -> float:
     """Return what it takes to fetch the fields of values of these types and to cast them."""
     return CAST_ROW_US + sum(CAST_VALUE_US + _stored_value_us(kind) for kind in types)
+
+
+def made_row_us(types: Iterable[str]) -> float:
+    """Return what it takes to make a packed row of values of these types of the fields."""
+    types = list(types)
+    return cast_row_us(types) + _windows_us(types)
+
+
+def ages_us(types: Iterable[str]) -> float:
+    """Return what statuses and event times of values of these types take, more than those: windows are added up."""
+    types = list(types)
+    return AGED_ROW_US + len(types) * AGED_VALUE_US + _windows_us(types)
 
 
 def by_layout_is_cheaper(row: Collection[str], named: Collection[str], *, aged: bool) -> bool:
@@ -57,6 +70,11 @@ def by_layout_is_cheaper(row: Collection[str], named: Collection[str], *, aged: 
     if aged:
         us += others * AGED_VALUE_US
     return bool(named) and us <= cast_row_us(named)
+
+
+def _windows_us(types: Iterable[str]) -> float:
+    """Return what windows take that are certainly added up, more than `_stored_value_us` has for them."""
+    return sum("(" in kind for kind in types) * (ADDED_WINDOW_US - READ_WINDOW_US)
 
 
 def _stored_value_us(kind: str) -> float:

@@ -8,16 +8,15 @@ from typing import Any, Self
 import msgspec
 
 from featurestore.contract.columns import ColumnReader
-from featurestore.contract.costs import rows_per_call, weight
+from featurestore.contract.costs import MOST_ROWS, MOST_US, rows_per_call, weight
 from featurestore.contract.json_rows import Renderer, TableRenderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.read_costs import (
-    AGED_ROW_US,
-    AGED_VALUE_US,
-    MADE_AT_ONCE,
     MOST_MADE,
+    ages_us,
     by_layout_is_cheaper,
     cast_row_us,
+    made_row_us,
     stored_row_us,
 )
 from featurestore.errors import UndeclaredFeatureError
@@ -166,13 +165,15 @@ class Selection:
         return columns
 
     def _set_costs(self, columns: Mapping[str, str]) -> None:
-        self.row_us = (stored_row_us if self.by_layout else cast_row_us)(columns.values())
-        if self._extra_count:
-            self.row_us += cast_row_us(list(columns.values())[self.row_count :])
-        self.asks_again = self.by_layout and self.row_count > MADE_AT_ONCE
+        types = [*columns.values()]
+        stored, extra = types[: self.row_count], types[self.row_count :]
+        self.row_us = stored_row_us(stored) if self.by_layout else cast_row_us(stored)
+        if extra:
+            self.row_us += cast_row_us(extra)
+        self.asks_again = self.by_layout and made_row_us(stored) * MOST_ROWS > MOST_US
         self.ids_per_call = rows_per_call(self.row_us)
-        self.made_us = cast_row_us(columns.values())
-        self.aged_row_us = self.row_us + AGED_ROW_US + len(columns) * AGED_VALUE_US
+        self.made_us = made_row_us(types)
+        self.aged_row_us = self.row_us + ages_us(types)
 
     def _set_decoders(self, columns: Mapping[str, str]) -> None:
         # What is not picked is passed over.

@@ -101,6 +101,11 @@ class GeventTransport(Sharing[GeventLink]):
         """Return why any further big request would be refused now; None if it would not."""
         return self._link.turns.overload() if self._link else None
 
+    def note_small(self, took: float, nearest: float) -> None:
+        """Take into account how long a small request took; see `Pace.note`."""
+        if self._link:
+            self._link.note_small(took, nearest)
+
     def run_many_encoded(
         self, script: Script, encoded: Sequence[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
     ) -> Replies:

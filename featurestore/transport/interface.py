@@ -68,5 +68,8 @@ class Submitting(Protocol):
     def overload(self) -> FeatureStoreError | None:
         """Return why any further big request would be refused now; None if it would not."""
 
+    def note_small(self, took: float, nearest: float) -> None:
+        """Take into account how long a call took that was submitted, and how far Redis is; both in seconds."""
+
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""

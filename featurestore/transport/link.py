@@ -67,6 +67,8 @@ class Link(ABC):
         waiter = self.pipeline.submit(encoded, expected, resume, now, count, allowed)
         if waiter is not None and (self._sending is IDLE or waiter.deadline < self._timer_at):
             self._arrange(waiter.deadline)
+        if self.turns.waiting:  # small requests are answered often: so there is no need of a timer for the others
+            self._send_next(now)
         return waiter
 
     def submit_in_turns(  # noqa: PLR0913, PLR0917 - as in `Turns.admit`
@@ -95,6 +97,13 @@ class Link(ABC):
         if request.until < self._timer_at:
             self._set_timer(request.until)
         return request
+
+    def note_small(self, took: float, nearest: float) -> None:
+        """Take into account how long a small request took; see `Pace.note`."""
+        now = monotonic()
+        self.turns.pace.note(took, nearest, now)
+        if self.turns.waiting:
+            self._send_next(now)
 
     def load_scripts(self) -> None:
         """Load every script, ahead of whatever is sent next, unless that is under way already."""
@@ -135,6 +144,8 @@ class Link(ABC):
         overdue: list[Waiter | BigRequest] = [*self.pipeline.expire(now, patience=patience)]
         if self.turns.look_at <= now:
             overdue += self.turns.expire(now)
+        if self.turns.waiting and self.pipeline.state is _ACTIVE:
+            self._send_next(now)
         self._set_timer(min(self.pipeline.look_at, self.turns.look_at))
         self._deliver(overdue)
 

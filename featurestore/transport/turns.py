@@ -18,6 +18,7 @@ import msgspec
 
 from featurestore.contract.replies import Expected
 from featurestore.errors import DeadlineExceededError, FeatureStoreError, OverloadedError, UnavailableError
+from featurestore.transport.pace import Pace
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
 
 SMALL_US = 30.0
@@ -111,6 +112,7 @@ class Turns:
     Attributes:
         waiting: Calls that are not sent yet.
         small_at: When a small request was last sent; the link sets it.
+        pace: How much is sent while small requests are.
         rate: How much of Redis's time is worked off in one second of the clock, as measured while requests wait.
         look_at: When to call `expire` next, as its last call found.
     """
@@ -120,6 +122,7 @@ class Turns:
         self.small_at = -inf
         self.rate = 1.0
         self.look_at = inf
+        self.pace = Pace(BESIDE_SMALL_US)
         self._pipeline, self._timeout = pipeline, timeout
         self._queue: deque[BigRequest] = deque()  # those with calls that are not sent
         self._on_the_wire_us = 0.0
@@ -189,7 +192,8 @@ class Turns:
             settle: What the waiter of each call resumes, with its request in front.
         """
         queue, pipeline, deadline, most = self._queue, self._pipeline, inf, self._most_on_the_wire(now)
-        while queue and self._on_the_wire_us < most:
+        credit = self.pace.credit(now)
+        while queue and self._on_the_wire_us < most and credit > 0:
             request = queue[0]
             if request.unwanted:
                 queue.popleft()
@@ -215,6 +219,8 @@ class Turns:
             self.waiting -= 1
             self._on_the_wire_us += request.each_us
             request.turn_us += request.each_us
+            credit -= request.each_us
+            self.pace.spend(request.each_us)
             if request.sent == len(request.calls):
                 queue.popleft()
         if not queue:

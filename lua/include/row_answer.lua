@@ -30,6 +30,9 @@ local function whole_of(wanted)
     local whole, failure = read_layout(wanted.schema)
     if failure then return nil, failure end
     whole.timed = wanted.timed
+    local windows = 0
+    for _ in pairs(whole.windows or {}) do windows = windows + 1 end
+    whole.summed = windows * SUMMED
     wanted.whole = whole
   end
   return wanted.whole
@@ -44,14 +47,17 @@ local function make_row(key, wanted, packed, start, serving)
   if not values then
     values = cast_fields(key, whole)
     serve(values, whole, serving)
-    return layout .. pack_values(values, whole), #whole.names
+    return layout .. pack_values(values, whole), #whole.names + whole.summed
   end
   local is_changed = serve(values, whole, serving)
   for slot, value in pairs(before) do is_changed = is_changed or values[slot] ~= (value or nil) end
-  local made = #whole.names / UNPACKED
+  local made = #whole.names / UNPACKED + whole.summed
   if not is_changed then return row_from(packed, start, layout), made end
-  find_wide(values, whole)
-  return layout .. pack_values(values, whole), made
+  local wide = whole.wide -- is true of windows, which need not be
+  whole.wide = are_wide(values, whole)
+  local row = layout .. pack_values(values, whole)
+  whole.wide = wide
+  return row, made
 end
 
 -- Whether the entity at a key is none, nothing having been read of it: no hash is stored there.
@@ -69,7 +75,7 @@ local function answer_by_fields(key, wanted)
     if is_expired(wanted, base) then return nil, #whole.names end
     serve(values, whole, begin_serving(wanted, base, times_in_row(packed)))
   end
-  return wanted.row_layout .. pack_values(values, whole), #whole.names
+  return wanted.row_layout .. pack_values(values, whole), #whole.names + whole.summed
 end
 
 -- The answer for a known entity to a read of the packed row, and of features that are named behind the layout; as

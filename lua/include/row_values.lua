@@ -5,6 +5,9 @@
 -- A value that is unpacked from a stored row counts for so little of one that is made of its field.
 local UNPACKED = 4
 
+-- A window that is added up counts for so many.
+local SUMMED = 16
+
 -- The slots whose values a stored row does not tell, `values` being those that it has: windows; ints that a number of
 -- Lua does not hold; values like the default, where it matters whether they are; none, where it may be one that was too
 -- old already when the row was made.
@@ -43,19 +46,22 @@ local function values_in_row(key, packed, start, whole, serving)
   for position = 1, #slots do names[position] = whole.names[slots[position]] end
   local texts = redis.call('HMGET', key, unpack(names))
   for position = 1, #slots do
-    local slot, value, wide = slots[position], texts[position] or nil, false
+    local slot, value = slots[position], texts[position] or nil
     before[slot] = values[slot] or false
-    if value and not (windows and windows[slot]) then value, wide = parse(whole.kinds[slot], value) end
+    if value and not (windows and windows[slot]) then value = parse(whole.kinds[slot], value) end
     values[slot] = value
-    if wide then whole.wide = true end
   end
   return values, before
 end
 
--- Find out whether there are wide numbers (wide.lua) among values that were in a row.
-local function find_wide(values, whole)
-  for slot = 1, #whole.kinds do
+-- Whether there are wide numbers (wide.lua) among values that were in a row.
+local function are_wide(values, whole)
+  local kinds = whole.kinds
+  for slot = 1, #kinds do
     local value = values[slot]
-    if type(value) == 'number' and (value >= 2^32 or value < -2^31) then whole.wide = true end
+    if type(value) == 'number' then
+      if value >= 2^32 or value < -2^31 then return true end
+    elseif kinds[slot] == 'int' and value then return true end
   end
+  return false
 end

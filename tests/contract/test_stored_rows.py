@@ -254,16 +254,23 @@ def test_metadata_and_ages_are_told_by_the_row(transport: Transport) -> None:
     assert msgspec.msgpack.decode(named) == [None, 9]
 
 
-def test_a_row_past_its_time_tells_its_values(transport: Transport) -> None:
-    layout = declare(transport, "old", "int", "wide", "float", "long", "int", "@max_age:old", str(20 * MINUTE))
-    upsert(transport, clock(transport) - 15 * MINUTE, "ann", old="1", wide="4294967296", long="9007199254740993")
-    tamper(transport, old="9", wide="9", long="9")
-    assert values_in(read(transport, layout)) == [1, 4294967296.0, 9007199254740993]
+@pytest.mark.parametrize(
+    ("stored", "packed"),
+    [
+        ({"f": "0.5"}, b"\xca" + struct.pack(">f", 0.5) + b"\xc0"),
+        ({"f": "4294967296"}, b"\xcb" + struct.pack(">d", 2**32) + b"\xc0"),
+        # Such an int is made of its field: it is not exact in Lua.
+        ({"f": "7", "i": "9007199254740993"}, b"\x07\xcf" + (2**53 + 1).to_bytes(8)),
+    ],
+)
+def test_a_row_past_its_time_tells_its_values(transport: Transport, stored: dict[str, Word], packed: bytes) -> None:
+    layout = declare(transport, "old", "int", "f", "float", "i", "int", "@max_age:old", str(20 * MINUTE))
+    upsert(transport, clock(transport) - 15 * MINUTE, "ann", old="1", **stored)
+    tamper(transport, old="9", f="9")
+    assert read(transport, layout).endswith(b"\x93\x01" + packed)
     let_pass(transport, "ann", 10 * MINUTE, {})
-    row = read(transport, layout)
-    assert values_in(row) == [None, 4294967296.0, 9]  # such an int is made of its field: it is not exact in Lua
-    assert row[9:19] == b"\xc0\xcb" + struct.pack(">d", 2**32)
-    assert read(transport, "?metadata")[3] == b"SPP"
+    assert read(transport, layout) == layout.encode() + b"\x93\xc0" + packed
+    assert read(transport, "?metadata")[3] == (b"SPP" if "i" in stored else b"SPM")
 
 
 def test_what_a_row_does_not_tell_is_fetched(transport: Transport) -> None:
