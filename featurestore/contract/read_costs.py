@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from featurestore.contract.costs import CAST_VALUE_US, MOST_US, STORED_ROW_US, STORED_VALUE_US
 from featurestore.schema.types import vector_length
 
-CAST_ROW_US = 1.5
+CAST_ROW_US = 2.0
 """To read an entity by names, beside what each value takes."""
 
 CARRIED_VALUE_US = 0.008
