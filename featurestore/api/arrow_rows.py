@@ -1,7 +1,9 @@
 """Rows of a body that is a stream of Apache Arrow. Whatever the bytes are, nothing is read beyond them."""
 
 import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import falcon
@@ -86,23 +88,25 @@ class _Source:
     def __init__(self, pa: Any, schema: Any, id_names: Sequence[str]) -> None:
         self._pa = pa
         names: list[str] = schema.names
-        if len(set(names)) != len(names):
-            name = next(name for name in names if names.count(name) > 1)
-            raise _unprocessable(f"there are two columns {shown(name)}")
+        types = schema.types  # made anew each time that it is looked at
+        name, count = max(Counter(names).items(), key=itemgetter(1), default=("", 0))
+        if count > 1:
+            raise _unprocessable(f"there are {count} columns {shown(name)}")
         found = [name for name in id_names if name in names]
         if not found:
             raise _unprocessable(f"no column is called {' or '.join(id_names)}")
         self._id = names.index(found[0])
         times = [names.index(name) for name in _TIMES if name in names][:1]
-        kind = schema.types[self._id]
+        kind = types[self._id]
         _check(schema.field(self._id), pa.types.is_string(kind) or pa.types.is_large_string(kind), "the ids are text")
         for place in times:
-            kind = schema.types[place]
+            kind = types[place]
             fits = kind in {pa.int64(), pa.utf8(), pa.null()} or pa.types.is_timestamp(kind)
             _check(schema.field(place), fits, "an event time is an int64 of ms, a timestamp or text")
-        others = [place for place in range(len(names)) if place not in {self._id, *times}]
+        taken = {self._id, *times}
+        others = [place for place in range(len(names)) if place not in taken]
         for place in others:
-            _check(schema.field(place), _is_taken(pa, schema.types[place]), _TAKEN)
+            _check(schema.field(place), _is_taken(pa, types[place]), _TAKEN)
         self._places = [*times, *others]
         self.columns = [*(EVENT_TIME for _ in times), *(names[place] for place in others)]
 

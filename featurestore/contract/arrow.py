@@ -69,14 +69,17 @@ def type_of(kind: str) -> Any:
     return pa.timestamp("ms", "UTC") if kind == TIME_KIND else types[kind]()
 
 
-@lru_cache(maxsize=1024)
 def kind_of(kind: Any) -> str | None:
     """Return the feature's type whose values have this type of pyarrow's; None if no feature's have."""
-    pa = library()
-    if pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32():
+    name = _kinds_by_id().get(kind.id)  # which is quick: hashes of types are those of their texts
+    if name is None and library().types.is_fixed_size_list(kind) and kind.value_type == library().float32():
         return f"float32[{kind.list_size}]"
-    names = {pa.float64(): "float", pa.int64(): "int", pa.bool_(): "bool", pa.utf8(): "string"}
-    return names.get(kind)
+    return name
+
+
+@cache
+def _kinds_by_id() -> dict[int, str]:
+    return {type_of(kind).id: kind for kind in ("float", "int", "bool", "string")}
 
 
 @lru_cache(maxsize=64)

@@ -117,7 +117,7 @@ def _vector(kind: str, length: int, value: object) -> bytes:
         raise UnsuitableValueError(f"is {kind}, not {shown(value)}")
     if len(numbers) != length:
         raise UnsuitableValueError(f"is {kind}, not {len(numbers)} numbers")
-    if not all(map(math.isfinite, numbers)):
+    if not math.isfinite(sum(numbers)):  # doubles hold the sum of any float32s that are finite
         raise UnsuitableValueError(f"is {kind}: its numbers are finite and within float32")
     if sys.byteorder != "little" and not stored:
         numbers.byteswap()

@@ -114,12 +114,9 @@ class FeatureTable(Sequence[TableRow]):
         if len(self.ids) != batch.num_rows:
             raise BadArgumentsError(f"{batch.num_rows} rows for {len(self.ids)} ids")
         schema = batch.schema
-        first = 0 if schema.names[:1] and "@" in schema.names[0] else 1
-        kinds = {
-            field.name: arrow.kind_of(field.type)
-            for field in list(schema)[first:]
-            if "@" not in field.name
-        }  # fmt: skip
+        first = 0 if batch.num_columns and "@" in schema.field(0).name else 1
+        columns = list(zip(schema.names, schema.types, strict=True))[first:]
+        kinds = {name: arrow.kind_of(kind) for name, kind in columns if "@" not in name}
         self.types = {name: kind for name, kind in kinds.items() if kind is not None}
         if len(self.types) != len(kinds):
             raise BadArgumentsError(f"column {next(iter(kinds.keys() - self.types.keys()))} is no feature's")
@@ -302,7 +299,7 @@ class FeatureTable(Sequence[TableRow]):
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def _check_name(self, name: str) -> None:
-        if name not in self.names:
+        if name not in self.types and name not in self.names:  # the former is quick
             raise UndeclaredFeatureError(f"{name} is none of this table's features: {', '.join(self.names) or 'none'}")
 
     def _values(self, name: str) -> list[Any]:

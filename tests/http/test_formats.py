@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -285,19 +286,10 @@ def test_a_connection_is_answered_as_each_of_its_requests_asks(
 ) -> None:
     with serving(servers["valkey9"].url, tmp_path, timeout_ms="5000", connect_timeout_ms="5000") as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        for accept in (
-            MSGPACK,
-            MSGPACK,
-            MSGPACK,
-            JSON,
-            JSON,
-            None,
-            None,
-            MSGPACK,
-            f"{JSON};q=0.1, {MSGPACK}",
-            "text/csv",
-        ):
-            connection.request("GET", "/features/ann", headers={} if accept is None else {"Accept": accept})
+        mixed = f"{JSON};q=0.1, {MSGPACK}"
+        accepts = [MSGPACK, MSGPACK, MSGPACK, JSON, JSON, None, None, MSGPACK, mixed, "text/csv"]
+        for accept, target in itertools.product(accepts, ["/features/ann", "/features/ann?features=n,age"]):
+            connection.request("GET", target, headers={} if accept is None else {"Accept": accept})
             response = connection.getresponse()
             body = response.read()
             if accept == "text/csv":

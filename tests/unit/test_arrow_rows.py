@@ -115,7 +115,7 @@ def test_columns_that_cannot_be_taken_are_named(columns: dict[str, Any], told: s
 
 def test_a_column_that_is_there_twice_is_named() -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array([1]), pa.array([2])], ["id", "n", "n"])
-    assert refusal(stream(table)) == (422, "there are two columns 'n'")
+    assert refusal(stream(table)) == (422, "there are 2 columns 'n'")
 
 
 def test_what_is_no_stream_is_told() -> None:
