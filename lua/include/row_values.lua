@@ -2,7 +2,7 @@
 -- @include parse
 -- @include served
 -- @include unpack_array
--- A value that is unpacked from a stored row counts for so little of one that is made of its field.
+-- So many values that are unpacked from a stored row count as one that is made of its field.
 local UNPACKED = 4
 
 -- The slots whose values a stored row does not tell, `values` being those that it has: windows; ints that a number of
