@@ -67,12 +67,14 @@ local function get_features_batch(KEYS, ARGV)
     if not missed and not foreign and (begins or redis.call('EXISTS', KEYS[2]) == 1) then return rows end
   end
   -- @include wanted
-  -- @include make_rows
   -- @include foreign_key
   -- @include read_batch
   local failure = foreign and foreign_key(KEYS, ARGV, before_ids, id_count)
   if failure then return failure end
-  if missed then return make_rows(KEYS, named, rows, missed, most) end
+  if missed then
+    -- @include make_rows
+    return make_rows(KEYS, named, rows, missed, most)
+  end
   if rows then
     failure = select(2, read_wanted(KEYS[2], { named }))
     return failure or rows

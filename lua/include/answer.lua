@@ -10,7 +10,7 @@
 local function answer_by_names(key, wanted, parts)
   local count = #wanted.names
   local values, event_time, packed = cast_fields(key, wanted)
-  if not event_time and not next(values) and redis.call('TYPE', key).ok ~= 'hash' then return nil, 0 end
+  if not event_time and not next(values) and is_none(key) then return nil, 0 end
   if not wanted.timed and not wanted.windows then return pack_values(values, wanted, parts), count end
   -- @include read_state
   -- @include row

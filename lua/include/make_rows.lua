@@ -1,5 +1,6 @@
 -- @include row
 -- @include row_answer
+-- @include served_row
 -- @include wanted
 -- Complete the reply of get_features_batch by layout: make a row at each of `positions`, where none is stored that may
 -- be handed on as it is. `layout` is theirs, and `most` as rationed has it, nil for any number. Return the reply, or an

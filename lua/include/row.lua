@@ -12,6 +12,11 @@ local function find_array(stored, layout)
   return behind, limit
 end
 
+-- The packed row whose array starts at `start` in what is stored, without what may stand before the array.
+local function row_from(stored, start, layout)
+  return start == LAYOUT_BYTES + 1 and stored or layout .. sub(stored, start)
+end
+
 -- The packed array in a stored row that may be served as it is, or nil when there is none of this layout.
 local function row_of_layout(stored, layout)
   local start, limit = find_array(stored, layout)

@@ -2,7 +2,7 @@
 -- @include parse
 -- @include served
 -- @include unpack_array
--- A value that is unpacked from a stored row counts for so little of one that is made of its field.
+-- So many values that are unpacked from a stored row count as one that is made of its field.
 local UNPACKED = 4
 
 -- A window that is added up counts for so many.

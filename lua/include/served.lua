@@ -9,6 +9,9 @@ local function begin_serving(wanted, base, times)
   return serving
 end
 
+-- Whether the entity at a key is none, nothing having been read of it: no hash is stored there.
+local function is_none(key) return redis.call('TYPE', key).ok ~= 'hash' end
+
 -- Whether the entity has expired.
 local function is_expired(wanted, base) return base and wanted.ttl > 0 and now() > base + wanted.ttl end
 

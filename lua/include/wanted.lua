@@ -19,7 +19,7 @@ end
 -- layout where it is ''. Or nil and an error reply.
 local function select_names(key, names, layout)
   local count = #names
-  names[count + 1], names[count + 2] = '@rules', '@layout'
+  names[count + 1], names[count + 2] = '@rules', layout and '@layout' or nil
   local kinds = redis.pcall('HMGET', key, unpack(names))
   if kinds.err then return nil, kinds end
   local rules, current = kinds[count + 1], kinds[count + 2]

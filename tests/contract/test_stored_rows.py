@@ -323,3 +323,55 @@ def test_a_read_by_layout_and_a_name_takes_one_command_an_entity(transport: Tran
         counts = dict(re.findall(r"cmdstat_(\w+):calls=(\d+)", stats))
         assert (counts["hmget"], counts["smismember"]) == (str(fetched), "1")
         assert "hget" not in counts
+
+
+# Bounded batches
+
+
+@pytest.mark.parametrize("words", [["{layout}"], [], ["?metadata"], ["{layout}", "f3", "v"], ["?service=some"]])
+def test_what_a_bounded_batch_leaves_is_answered_when_asked_for_again(transport: Transport, words: list[str]) -> None:
+    features = [word for number in range(10) for word in (f"f{number}", "float")]
+    old = declare(transport, *features, "v", "float32[2]", "@service:some", '["f1","f2","f3"]')
+    ids = [f"u{number}" for number in range(30)]
+    for entity_id in ids:
+        upsert(transport, 5, entity_id, f3="0.5", v=floats(1, 2))
+    layout = declare(transport, "new", "int")
+    for entity_id in ids[::3]:
+        upsert(transport, 6, entity_id, f2="1.5", new="7")
+    transport.command("SREM", "all_users", *ids[::7])
+    asked = [word.format(layout=layout) for word in words]
+    assert old != layout
+
+    def batch(some: list[str], *options: str) -> list[Any]:
+        given = [*options, *asked]
+        reply = transport.run(GET_FEATURES_BATCH, [*SHARED, *map(key, some)], [len(given), *given, *some])
+        return [row[:2] + row[3:] if isinstance(row, list) and len(row) > 2 else row for row in reply]  # without ages
+
+    expected = dict(zip(ids, batch(ids), strict=True))
+    found: dict[str, Any] = {}
+    left, rounds = ids, 0
+    while left:
+        rows = dict(zip(left, batch(left, "?most=25"), strict=True))
+        assert rows[next(each for each in left if each not in ids[::7])] != 0
+        found |= {entity_id: row for entity_id, row in rows.items() if row != 0}
+        left = [entity_id for entity_id, row in rows.items() if row == 0]
+        rounds += 1
+    assert found == expected
+    assert rounds > 2
+    assert batch(ids, "?most=1000") == list(expected.values())
+
+
+def test_a_bounded_batch_of_rows_of_another_layout_fetches_few_of_them(transport: Transport) -> None:
+    if isinstance(transport, FakeTransport):
+        pytest.skip("fakeredis keeps no command statistics")
+    declare(transport, *(word for number in range(200) for word in (f"f{number}", "float")))
+    ids = [f"u{number}" for number in range(100)]
+    for entity_id in ids:
+        upsert(transport, 5, entity_id, f7="0.5")
+    layout = declare(transport, "new", "int")
+    transport.command("CONFIG", "RESETSTAT")
+    words = ["?most=1250", layout]
+    rows = transport.run(GET_FEATURES_BATCH, [*SHARED, *map(key, ids)], [len(words), *words, *ids])
+    assert [row != 0 for row in rows] == [True] * 6 + [False] * 94  # of 201 values each
+    stats = transport.command("INFO", "commandstats").decode()
+    assert dict(re.findall(r"cmdstat_(\w+):calls=(\d+)", stats))["hmget"] == str(2 + 6)  # of the schema, of rows
