@@ -262,3 +262,29 @@ def test_the_store_that_applied_a_schema_sees_it_at_once(transport: Transport) -
     store.apply(Definition(features={"a": "int"}, max_age="1ms"))
     time.sleep(0.01)  # the value gets older
     assert store.get("u", ["a"]) == {"a": None}
+
+
+def test_windows_that_are_added_up_count_among_what_a_call_makes(transport: Transport) -> None:
+    store = FeatureStore(transport)
+    store.apply(Definition(features={"a": "int", "often": "count(1h)", "spent": "sum(amount, 1h)"}))
+    ids = ["u", "v", "w"]
+    store.upsert([(each, {"a": 1}) for each in ids])
+    store.record([(each, {"amount": 2}) for each in ids])
+    layout = store.schema().layout
+    keys = [store.keys.members, store.keys.schema, *map(store.keys.features, ids)]
+    for most, made in ((32, 1), (33, 1), (66, 2), (1000, 3)):
+        for options in (["?metadata"], []):
+            words = [*options, f"?most={most}", layout]
+            rows = transport.run(GET_FEATURES_BATCH, keys, [len(words), *words, *ids])
+            assert [type(row) is int for row in rows] == [place >= (made if options else 3) for place in range(3)]
+    for each in ids:  # made of fields
+        transport.command("HDEL", store.keys.features(each), "@row")
+    for most, made in ((34, 1), (70, 2), (105, 3)):
+        rows = transport.run(GET_FEATURES_BATCH, keys, [2, f"?most={most}", layout, *ids])
+        assert [type(row) is int for row in rows] == [place >= made for place in range(3)]
+    many = [f"x{number}" for number in range(150)]
+    store.upsert([(each, {"a": number}) for number, each in enumerate(many)])
+    store.record([(each, {"amount": 2}) for each in many])
+    described = store.describe_many(many)
+    assert [found and found.features["a"] for found in described] == [*range(150)]
+    assert {found and found.features["spent"] for found in described} == {2.0}
