@@ -5,6 +5,7 @@ By layout Redis hands on a packed row as it is stored; by names it fetches each 
 """
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from featurestore.contract.costs import CAST_VALUE_US, MOST_US, STORED_ROW_US, STORED_VALUE_US
 from featurestore.schema.types import vector_length
@@ -77,6 +78,7 @@ def _windows_us(types: Iterable[str]) -> float:
     return sum("(" in kind for kind in types) * (ADDED_WINDOW_US - READ_WINDOW_US)
 
 
+@lru_cache(maxsize=1024)
 def _stored_value_us(kind: str) -> float:
     if "(" in kind:
         return READ_WINDOW_US

@@ -181,7 +181,8 @@ class Selection:
         kinds = [python_type(kind) if name in wanted else msgspec.Raw for name, kind in columns.items()]
         row = tuple.__class_getitem__(tuple(kinds[: self.row_count]))
         self._one = msgspec.msgpack.Decoder(row)
-        self._rows = msgspec.msgpack.Decoder(list[row | None])  # type: ignore[valid-type]
+        # By layout, every row stands alone.
+        self._rows = None if self.by_layout else msgspec.msgpack.Decoder(list[row | None])  # type: ignore[valid-type]
         self._extra = msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(kinds[self.row_count :])))
         self._named: msgspec.msgpack.Decoder[Row] | None = None
         self._pick = None if self.picks is None else _picking(self.picks)
@@ -229,6 +230,8 @@ class Selection:
         """Return the rows in a reply of get_features_batch; None for an unknown id. Errors as in `decode`."""
         if isinstance(reply, list):
             return [None if row is None else self.decode(row) for row in reply]
+        if self._rows is None:
+            raise msgspec.ValidationError("Expected a row by itself for each id")
         rows: list[Row | None] = self._rows.decode(reply)
         return rows
 
