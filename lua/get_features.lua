@@ -72,9 +72,10 @@ local function get_features(KEYS, ARGV)
     return redis.error_reply('BADARGS ' .. key_error(KEYS[2], entity, KEYS[3]))
   end
   if found then
-    -- @include row
-    found = row_of_layout(found, asked)
-    if found then return asked .. found end
+    -- @include clock
+    -- @include find_array
+    local start, limit = find_array(found, asked)
+    if start and (limit == '' or now() <= tonumber(limit)) then return asked .. string.sub(found, start) end
   end
   -- @include wanted
   -- A read by layout alone gets here with the schema's own layout only: read_wanted refuses any other.

@@ -66,18 +66,20 @@ local function get_features_batch(KEYS, ARGV)
     -- Where there is no schema nobody is known, as after a flush: that is an error, and no answer.
     if not missed and not foreign and (begins or redis.call('EXISTS', KEYS[2]) == 1) then return rows end
   end
-  -- @include wanted
-  -- @include foreign_key
-  -- @include read_batch
-  local failure = foreign and foreign_key(KEYS, ARGV, before_ids, id_count)
-  if failure then return failure end
+  if foreign then
+    -- @include foreign_key
+    local failure = foreign_key(KEYS, ARGV, before_ids, id_count)
+    if failure then return failure end
+  end
   if missed then
     -- @include make_rows
     return make_rows(KEYS, named, rows, missed, most)
   end
+  -- @include wanted
   if rows then
-    failure = select(2, read_wanted(KEYS[2], { named }))
+    local failure = select(2, read_wanted(KEYS[2], { named }))
     return failure or rows
   end
+  -- @include read_batch
   return read_batch(KEYS, ARGV)
 end

@@ -13,7 +13,7 @@ local function answer_by_names(key, wanted, parts)
   if not event_time and not next(values) and is_none(key) then return nil, 0 end
   if not wanted.timed and not wanted.windows then return pack_values(values, wanted, parts), count end
   -- @include read_state
-  -- @include row
+  -- @include row_times
   local base = stored_time(event_time)
   if is_expired(wanted, base) then return nil, count end
   local serving = begin_serving(wanted, base, times_in_row(packed))

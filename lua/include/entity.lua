@@ -1,6 +1,7 @@
 -- @include fields
 -- @include read_state
 -- @include row
+-- @include row_times
 -- @include row_format
 -- @include strings
 -- @include array_head

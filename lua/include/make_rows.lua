@@ -1,19 +1,21 @@
+-- @include find_array
 -- @include row
--- @include row_answer
--- @include served_row
--- @include wanted
 -- Complete the reply of get_features_batch by layout: make a row at each of `positions`, where none is stored that may
 -- be handed on as it is. `layout` is theirs, and `most` as rationed has it, nil for any number. Return the reply, or an
 -- error reply.
 local function make_rows(keys, layout, reply, positions, most)
-  local by_row, by_fields, wanted = answer_by_layout, answer_by_fields, nil
+  local by_row, by_fields, wanted
   for _, position in ipairs(positions) do
     local key, stored = keys[2 + position], reply[position]
     local row = row_of_layout(stored, layout)
     if not row and not wanted then
+      -- @include row_answer
+      -- @include served_row
+      -- @include wanted
       local failure
       wanted, failure = read_wanted(keys[2], { layout })
       if failure then return failure end
+      by_row, by_fields = answer_by_layout, answer_by_fields
       if most then
         -- @include rationed
         by_row, by_fields = rationed(most, by_row, by_fields)

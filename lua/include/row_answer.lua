@@ -1,6 +1,7 @@
 -- @include clock
 -- @include fields
--- @include row
+-- @include find_array
+-- @include row_from
 -- @include values
 -- The answer for a known entity to a read of the packed row, and of features that are named behind the layout; as
 -- answer_by_names.

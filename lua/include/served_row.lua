@@ -1,7 +1,8 @@
 -- @include clock
 -- @include fields
 -- @include read_state
--- @include row
+-- @include row_from
+-- @include row_times
 -- @include row_values
 -- @include schema
 -- @include served
