@@ -98,9 +98,9 @@ class EntityReader:
         elif written_as is JSON:
             body = store.get_json(entity_id, names)
         else:
-            selection, rows = store.fetch_many([entity_id], names)
-            if rows[0] is not None:
-                (found,) = formats.entities(written_as, store.id_name(), [entity_id], selection, rows)
+            selection, row = store.fetch(entity_id, names)
+            if row is not None:
+                (found,) = formats.entities(written_as, store.id_name(), [entity_id], selection, [row])
                 body = written_as.encode(found)
         if body is None:
             raise UnknownIdError(store.keys.entity, entity_id)

@@ -16,6 +16,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import compress
 from time import perf_counter
 from typing import Any
 
@@ -23,9 +24,8 @@ import falcon
 
 from featurestore.api import problems
 from featurestore.api.counters import Meter
-from featurestore.api.formats import accepts_json
+from featurestore.api.formats import VARY, accepts_json
 from featurestore.contract.costs import MOST_ROWS
-from featurestore.contract.json_rows import Renderer
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
@@ -58,7 +58,10 @@ _VALUE = re.compile(r"[A-Za-z0-9_.,~-]*[A-Za-z0-9_.~-][A-Za-z0-9_.,~-]*")
 _MOST_NAMED = 256
 """So many sets of features that were asked for are kept."""
 
-_HEADERS = [("content-type", falcon.MEDIA_JSON)]
+_HEADERS = [("content-type", falcon.MEDIA_JSON), VARY]
+"""Of features. A cache that has this answer must not give it to someone who wants msgpack, which is why it says that
+it depends on `Accept`: 14 bytes an answer, and no time, since heads of answers are made once."""
+
 _logger = logging.getLogger("featurestore")
 
 
@@ -123,9 +126,9 @@ class _Reads:
         began: When the first of them came.
     """
 
-    __slots__ = ("_responds", "began", "ids", "renderer", "sent")
+    __slots__ = ("_responds", "began", "ids", "selection", "sent")
 
-    renderer: Renderer
+    selection: Selection
     sent: float
 
     def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
@@ -157,6 +160,7 @@ class _Gathering:
 
     Args:
         features: Each once; None for all of the packed row.
+        selection: What they are read by; None if that is not known yet.
 
     Attributes:
         ids: Whose features are wanted.
@@ -170,10 +174,17 @@ class _Gathering:
 
     send: Callable[[], None]
 
-    def __init__(self, features: tuple[str, ...] | None) -> None:
-        self.features, self.most, self.began = features, MOST_ROWS, 0.0
+    def __init__(self, features: tuple[str, ...] | None, selection: Selection | None) -> None:
+        self.features, self.began = features, 0.0
+        self.most = MOST_ROWS if selection is None else selection.ids_per_call
         self.ids: list[str] = []
         self.responds: list[Respond] = []
+
+    def take(self) -> _Reads:
+        """Return the reads of one call. Others stay: if `most` is less than it was when they came."""
+        ids, responds, most = self.ids, self.responds, self.most
+        self.ids, self.responds = ids[most:], responds[most:]
+        return _Reads(ids[:most], responds[:most], self.began)
 
 
 class GatheredReads(FastReads, FastApp):
@@ -208,13 +219,13 @@ class GatheredReads(FastReads, FastApp):
         self._under_way: set[_Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
-        self._all = self._gathering(None)
+        self._all = self._gathering(None, store.known_selection)
         self._named: dict[tuple[str, ...], _Gathering] = {}
         self._queries: dict[str, _Gathering] = {}
         self._waiting: dict[_Gathering, None] = {}
 
-    def _gathering(self, features: tuple[str, ...] | None) -> "_Gathering":
-        made = _Gathering(features)
+    def _gathering(self, features: tuple[str, ...] | None, selection: Selection | None) -> "_Gathering":
+        made = _Gathering(features, selection)
         made.send = partial(self._send, made)
         return made
 
@@ -272,11 +283,13 @@ class GatheredReads(FastReads, FastApp):
     def _gathering_named(self, features: tuple[str, ...]) -> "_Gathering | None":
         """Return where reads of these features gather, each named once; None where nobody has asked for them yet."""
         gathering = self._named.get(features)
-        if gathering is None and self._store.selection_known(features) is not None:
-            if len(self._named) >= _MOST_NAMED:
-                self._named.clear()
-                self._queries.clear()
-            gathering = self._named[features] = self._gathering(features)
+        if gathering is None:
+            selection = self._store.selection_known(features)
+            if selection is not None:
+                if len(self._named) >= _MOST_NAMED:
+                    self._named.clear()
+                    self._queries.clear()
+                gathering = self._named[features] = self._gathering(features, selection)
         return gathering
 
     def count_refusal(self, status: str) -> None:
@@ -291,14 +304,15 @@ class GatheredReads(FastReads, FastApp):
         if len(self._under_way) >= self._most_under_way and len(ids) < gathering.most:
             self._waiting[gathering] = None
             return
-        reads = _Reads(ids, gathering.responds, gathering.began)
-        gathering.ids, gathering.responds = [], []
-        sent = False
+        features, sent = gathering.features, False
+        selection = self._store.known_selection if features is None else self._store.selection_known(features)
+        if selection is not None:
+            gathering.most = selection.ids_per_call
+        reads = gathering.take()
+        if gathering.ids:
+            self._run_soon(gathering.send)
         try:
-            features = gathering.features
-            selection = self._store.known_selection if features is None else self._store.selection_known(features)
             if selection is not None:
-                gathering.most = selection.ids_per_call
                 if selection.checking is not None and self._store.unsure:
                     reads.give_back_first()
                 sent = bool(reads.ids) and self._submit(selection, reads)
@@ -321,7 +335,7 @@ class GatheredReads(FastReads, FastApp):
 
     def _submit(self, selection: Selection, reads: _Reads) -> bool:
         """Send the call for `reads`; return whether it was taken on."""
-        ids, reads.renderer = reads.ids, selection.renderer
+        ids, reads.selection = reads.ids, selection
         if len(ids) == 1:
             script, encoded = GET_FEATURES, selection.calls.one(encode_id(ids[0]))
         else:
@@ -359,7 +373,7 @@ class GatheredReads(FastReads, FastApp):
         self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 
     def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
-        """Return the answers in the outcome; None if the reads are to be given back."""
+        """Return the answers in the outcome; None in place of an answer, or of all, if reads are to be given back."""
         ids, began = reads.ids, reads.began
         if isinstance(outcome, Failure):
             if outcome.lost:
@@ -369,7 +383,11 @@ class GatheredReads(FastReads, FastApp):
             return [answer] * len(ids)
         if isinstance(outcome, FeatureStoreError):
             return None
-        bodies, ok = _bodies(reads.renderer, ids, outcome), falcon.HTTP_OK
+        reply: Any = outcome
+        made = _made(reads, reply)
+        if made is not None:
+            ids, reply = list(compress(ids, made)), list(compress(reply, made))
+        bodies, ok = _bodies(reads, ids, reply), falcon.HTTP_OK
         answers: list[Answer | None] = [
             self._unknown(entity_id) if body is None else (ok, _HEADERS, body)
             for entity_id, body in zip(ids, bodies, strict=True)
@@ -377,15 +395,29 @@ class GatheredReads(FastReads, FastApp):
         unknown = bodies.count(None)
         self._count(ok, began, len(ids) - unknown)
         self._count(falcon.HTTP_NOT_FOUND, began, unknown)
-        return answers
+        if made is None:
+            return answers
+        found = iter(answers)
+        return [next(found) if each else None for each in made]
 
     def _count(self, status: str, began: float, count: int) -> None:
         if count:
             self._answered.add(status, perf_counter() - began, count)
 
 
-def _bodies(renderer: Renderer, ids: list[str], reply: Reply) -> list[bytes | None]:
-    """Return each entity's JSON from the reply to the call; None for an unknown id."""
-    if len(ids) > 1:
+def _made(reads: _Reads, reply: Any) -> list[bool] | None:
+    """Return for each read whether the reply has its row: there is a zero for one that the call did not make.
+
+    None if no row is missing.
+    """
+    if len(reads.ids) == 1 or not reads.selection.asks_again or int not in map(type, reply):
+        return None
+    return [type(row) is not int for row in reply]
+
+
+def _bodies(reads: _Reads, ids: list[str], reply: Any) -> list[bytes | None]:
+    """Return the JSON of each entity of `ids` from the reply to the call of all the reads; None for an unknown id."""
+    renderer = reads.selection.renderer
+    if len(reads.ids) > 1:
         return renderer.each(ids, reply)
     return [None if reply is None else renderer.one(ids[0], reply)]

@@ -15,8 +15,10 @@ from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.vector_msgpack import packed_value
 from featurestore.schema.types import Row
 from featurestore.store.query_table import QueryTable
+from featurestore.worker.interface import PLAIN_ACCEPTS
 
-_USUAL = frozenset({None, "*/*", falcon.MEDIA_JSON})
+VARY = ("Vary", "Accept")
+"""On every answer whose format was chosen by `Accept`, so that a cache keeps the formats apart."""
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ def accepted(req: Request, *, columns: bool = False) -> Format:
         falcon.HTTPNotAcceptable: There is none that the request accepts.
     """
     accept = req.env.get("HTTP_ACCEPT")
-    if accept in _USUAL:
+    if accept in PLAIN_ACCEPTS:
         return JSON
     offered = (_ALL if arrow.is_there() else _OF_OBJECTS) if columns else _OF_OBJECTS
     found = _best(accept, offered)
@@ -65,13 +67,13 @@ def accepted(req: Request, *, columns: bool = False) -> Format:
         hint = ""
         if columns and offered is not _ALL and _best(accept, (ARROW,)):
             hint = f"; for {arrow.MEDIA_ARROW} the server needs pyarrow: {arrow.EXTRA}"
-        raise falcon.HTTPNotAcceptable(description=f"the answer can be {types}{hint}", headers={"Vary": "Accept"})
+        raise falcon.HTTPNotAcceptable(description=f"the answer can be {types}{hint}", headers=dict([VARY]))
     return found
 
 
 def accepts_json(accept: str | None) -> bool:
     """Return whether JSON is what an entity's features are answered as, by the field `Accept`."""
-    return accept in _USUAL or _best(accept, _OF_OBJECTS) is JSON
+    return accept in PLAIN_ACCEPTS or _best(accept, _OF_OBJECTS) is JSON
 
 
 @lru_cache(maxsize=128)
@@ -85,11 +87,10 @@ def _best(accept: str, offered: tuple[Format, ...]) -> Format | None:
 
 
 def answer(resp: Response, written_as: Format, body: bytes) -> None:
-    """Set the body of a response, and its type."""
+    """Set the body of a response that `accepted` chose the format of, and its type."""
     resp.content_type = written_as.media_type
+    resp.set_header(*VARY)
     resp.data = body
-    if written_as is not JSON:
-        resp.set_header("Vary", "Accept")
 
 
 # Objects

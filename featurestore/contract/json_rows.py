@@ -19,6 +19,9 @@ else:
 
 _TRANSCODED = ("float", "int", "bool", "string", "float32[")
 
+_NIL = b"\xc0"
+_cut = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
 StoredRow = bytes | list[bytes]
 """A row that stands alone; with features outside of it, their array stands behind it."""
 
@@ -84,8 +87,13 @@ class Renderer:
                 return written
         return encode(self._entity(entity_id, self._encodable(self._decode(reply))))
 
-    def each(self, entity_ids: list[str], rows: Sequence[StoredRow | None]) -> list[bytes | None]:
-        """Return each entity's JSON from rows that stand alone, None where there is none; errors as in `one`."""
+    def each(self, entity_ids: list[str], rows: Sequence[StoredRow | None] | bytes) -> list[bytes | None]:
+        """Return each entity's JSON from a reply of get_features_batch, None for an unknown id; errors as in `one`.
+
+        By layout the rows stand alone; by names they are one array of msgpack, which is cut here.
+        """
+        if isinstance(rows, bytes):
+            rows = [None if row == _NIL else row for row in map(bytes, _cut(rows))]
         if self._transcoder is not None:
             try:
                 written: list[bytes | None] = self._transcoder.each(entity_ids, rows)

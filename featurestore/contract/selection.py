@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import msgspec
 
-from featurestore.contract.columns import ColumnReader
+from featurestore.contract.columns import ColumnReader, shown_kind
 from featurestore.contract.costs import MOST_ROWS, MOST_US, rows_per_call, weight
 from featurestore.contract.json_rows import Renderer, TableRenderer, encodable_value
 from featurestore.contract.read_calls import ReadCalls
@@ -161,7 +161,7 @@ class Selection:
             self.picks = tuple(places[name] for name in self.names)
         self.row_count = len(columns if row is None else row)
         self._extra_count = len(columns) - self.row_count
-        self.row_types = tuple(_rendered_type(kind) for kind in columns.values())
+        self.row_types = tuple(map(shown_kind, columns.values()))
         return columns
 
     def _set_costs(self, columns: Mapping[str, str]) -> None:
@@ -313,8 +313,3 @@ def _picking(picks: Sequence[int]) -> Callable[[Any], tuple[Any, ...]]:
         (place,) = picks
         return lambda values: (values[place],)
     return itemgetter(*picks)
-
-
-def _rendered_type(kind: str) -> str:
-    """Return the type of a feature's values in replies: a count is an int, a sum a float."""
-    return "int" if kind.startswith("count(") else "float" if kind.startswith("sum(") else kind

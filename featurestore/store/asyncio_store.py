@@ -152,6 +152,13 @@ class AsyncFeatureStore(AsyncDriver):
         """
         return await self._run(self._plans.get_many_json(entity_ids, plain_names(features, None)))
 
+    async def fetch(self, entity_id: str, features: Iterable[str] | None = None) -> tuple[Selection, Row | None]:
+        """Return a selection, which names the columns, and the entity's row; None if the id is unknown.
+
+        Arguments are those of `get_json`.
+        """
+        return await self._run(self._plans.fetch(entity_id, plain_names(features, None)))
+
     async def fetch_many(
         self, entity_ids: list[str], features: Iterable[str] | None = None
     ) -> tuple[Selection, list[Row | None]]:

@@ -151,6 +151,13 @@ class FeatureStore(BlockingDriver):
         """
         return self._run(self._plans.get_many_json(entity_ids, plain_names(features, None)))
 
+    def fetch(self, entity_id: str, features: Iterable[str] | None = None) -> tuple[Selection, Row | None]:
+        """Return a selection, which names the columns, and the entity's row; None if the id is unknown.
+
+        Arguments are those of `get_json`.
+        """
+        return self._run(self._plans.fetch(entity_id, plain_names(features, None)))
+
     def fetch_many(
         self, entity_ids: list[str], features: Iterable[str] | None = None
     ) -> tuple[Selection, list[Row | None]]:

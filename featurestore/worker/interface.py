@@ -1,4 +1,4 @@
-"""What a worker and its app agree on beyond WSGI. Only types: an app can import them without any server."""
+"""What a worker and its app agree on beyond WSGI. Types and one constant: an app can import them without any server."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, runtime_checkable
@@ -20,13 +20,26 @@ Begin = Callable[[str, Respond], bool]
 
 StartResponse = Callable[..., Any]
 
+PLAIN_ACCEPTS: frozenset[str | None] = frozenset(
+    {
+        None,
+        "*/*",
+        "application/json",
+        "application/json, */*",
+        "application/json, application/*+json",
+        "application/json, text/plain, */*",
+    }
+)
+"""Values of `Accept`, None where the field is missing, that want JSON: those that clients send. The worker takes a GET
+with any other value for one that is not plain, and the app looks at the value."""
+
 
 @runtime_checkable
 class FastApp(Protocol):
     """A WSGI app that can also answer plain GETs in the event loop, so that no greenlet waits for each.
 
     A plain GET has a path of plain characters, perhaps a query of such, no body, and exactly the header fields of an
-    earlier request on its connection.
+    earlier request on its connection, whose `Accept` is one of `PLAIN_ACCEPTS`.
     """
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:

@@ -10,6 +10,7 @@ from httptools.parser.errors import HttpParserInvalidURLError
 
 from featurestore.worker.budget import Budget
 from featurestore.worker.framing import Chunks, Framing, HeadFinder
+from featurestore.worker.interface import PLAIN_ACCEPTS
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.sockets import is_plain_line
 
@@ -21,15 +22,6 @@ _LONGEST_NAME_KEPT = 64
 _FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _ONCE = {*_FRAMING, "CONTENT_TYPE", "HTTP_HOST"}
 _UNUSUAL = {*_FRAMING, "HTTP_UPGRADE"}
-_ACCEPTS = {
-    None,
-    "*/*",
-    "application/json",
-    "application/json, */*",
-    "application/json, application/*+json",
-    "application/json, text/plain, */*",
-}
-"""What clients accept who want nothing but JSON. A GET of anybody else is not plain: the app looks at the field."""
 _LONGEST_FIELDS_KEPT = 4096
 _LONGEST_HEAD_KEPT = 2048
 _CR = 0x0D
@@ -242,7 +234,7 @@ class RequestReader:
         elif (
             self._usual is None
             and environ.keys().isdisjoint(_UNUSUAL)
-            and environ.get("HTTP_ACCEPT") in _ACCEPTS
+            and environ.get("HTTP_ACCEPT") in PLAIN_ACCEPTS
             and is_plain_line(line)
         ):
             fields = head[len(line) :]

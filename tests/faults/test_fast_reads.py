@@ -16,6 +16,7 @@ from support.servers import Server
 from featurestore.api.app import create_app
 from featurestore.api.counters import STATUSES, Board, Meter
 from featurestore.api.fast_reads import GatheredReads
+from featurestore.contract.read_calls import ReadCalls
 from featurestore.errors import BadReplyError
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
@@ -347,3 +348,63 @@ def test_who_fails_to_take_an_answer_does_not_keep_the_others_from_theirs(
     assert None not in answers
     assert not reader.app._under_way
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
+
+
+WIDE = {f"w{number:03d}": "int" for number in range(500)}
+
+
+def wide_reader(reader: Reader) -> Reader:
+    """The reader of `reader` once there are 500 more features, which no stored row has."""
+    reader.store.apply(Definition(WIDE))  # type: ignore[arg-type]
+    reader.store.schema()
+    assert reader.store.get_json("u1")
+    reader.learn_from(reader)
+    return reader
+
+
+def test_rows_that_a_call_has_no_room_for_are_given_back_and_the_others_answered(reader: Reader) -> None:
+    reader = wide_reader(reader)
+    answers = reader.read("u1", "nobody", *[f"u{number}" for number in range(2, 20)])
+    assert answers[1] is not None
+    assert answers[1][0] == "404 Not Found"
+    made = {number: answers[number] for number in (0, *range(2, 20)) if answers[number] is not None}
+    assert 1 <= len(made) <= 4  # about a thousand values
+    for number, answer in made.items():
+        assert body_of(answer)["features"]["age"] == (number or 1)
+    assert counted(reader) == {"200": len(made), "404": 1}
+
+
+def test_no_call_has_more_reads_than_wide_rows_allow(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, many, sizes = wide_reader(reader), ReadCalls.many, list[int]()
+
+    def noting(calls: ReadCalls, ids: list[str]) -> bytes:
+        sizes.append(len(ids))
+        return many(calls, ids)
+
+    monkeypatch.setattr(ReadCalls, "many", noting)
+    names = tuple([*WIDE][:200])
+    reader.store.get_json("u1", names)
+    for selection, query in (
+        (reader.store.known_selection, ""),
+        (reader.store.selection_known(names), "?features=" + ",".join(names)),
+    ):
+        assert selection is not None
+        selection.ids_per_call = 30  # whatever a row is said to take
+        sizes.clear()
+        reader.read(*[f"u{number}{query}" for number in range(100)])
+        assert sizes == [30, 30, 30, 10]
+
+
+def test_reads_by_names_of_a_wide_row_are_answered_together(reader: Reader) -> None:
+    reader = wide_reader(reader)
+    names = ("age", "score")
+    assert reader.store.get_json("u1", names)
+    selection = reader.store.selection_known(names)
+    assert selection is not None
+    assert not selection.by_layout
+    calls, _ = reader.calls()
+    answers = reader.read("u1?features=age,score", "nobody?features=age,score", "u3?features=age,score")
+    assert reader.calls()[0] == calls + 1
+    assert answers[1] is not None
+    assert answers[1][0] == "404 Not Found"
+    assert [body_of(answers[place]) for place in (0, 2)] == [expected(1), expected(3)]

@@ -23,7 +23,9 @@ from featurestore.api.app import create_app
 from featurestore.api.counters import Board, Meter
 from featurestore.api.fast_reads import FastReads
 from featurestore.contract import arrow, columns
+from featurestore.contract.read_calls import ReadCalls
 from featurestore.schema.definition import FeatureDefinition
+from featurestore.worker.interface import PLAIN_ACCEPTS
 
 ARROW, MSGPACK, JSON = "application/vnd.apache.arrow.stream", "application/msgpack", "application/json"
 FEATURES: dict[str, Any] = {
@@ -244,13 +246,29 @@ def test_the_most_wanted_type_is_answered(client: falcon.testing.TestClient, acc
     for path, body in (("batch", {"ids": ["ann"]}), ("query", {"rows": [{"user": "ann"}], "features": ["age"]})):
         answer = post(client, path, accept, **body)
         assert answer.headers["content-type"] == (expected or "application/problem+json")
+        assert answer.headers["vary"] == "Accept"
         assert answer.status_code == (200 if expected else 406)
     read = client.simulate_get("/features/ann", headers={"Accept": accept})
+    assert read.headers["vary"] == "Accept"
     of_one = expected if expected != ARROW or JSON not in accept else JSON
     if of_one in {JSON, MSGPACK}:
         assert (read.status_code, read.headers["content-type"]) == (200, of_one)
     else:
         assert (read.status_code, read.json["detail"]) == (406, f"the answer can be {JSON}, {MSGPACK}")
+
+
+@pytest.mark.parametrize("accept", sorted(filter(None, PLAIN_ACCEPTS)))
+def test_what_the_worker_takes_for_plain_wants_json(accept: str) -> None:
+    assert formats._best(accept, formats._ALL) is formats.JSON
+
+
+def test_one_entity_as_msgpack_is_one_call_of_get_features(
+    client: falcon.testing.TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReadCalls, "many", lambda *_: pytest.fail("a call of get_features_batch"))
+    for query in ("", "?features=e,age"):
+        answer = client.simulate_get(f"/features/ann{query}", headers={"Accept": MSGPACK})
+        assert msgspec.msgpack.decode(answer.content)["features"]["age"] == 31.0
 
 
 def test_what_there_is_is_told(client: falcon.testing.TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +314,7 @@ def test_a_connection_is_answered_as_each_of_its_requests_asks(
                 assert response.status == 406
                 continue
             packed = accept is not None and MSGPACK in accept
+            assert response.headers["vary"] == "Accept"
             assert response.headers["content-type"] == (MSGPACK if packed else JSON)
             found = msgspec.msgpack.decode(body) if packed else json.loads(body)
             assert found["features"]["n"] == 2**62

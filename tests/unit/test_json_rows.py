@@ -66,6 +66,10 @@ def test_without_the_extension_the_same_is_answered(plain: Selection) -> None:
             ["u", "x", "u"], replies
         )
         assert selection.renderer.each(["u", "x"], [row, None]) == [one, None]
+        assert selection.renderer.each(["u", "x", "u"], b"\x93" + row + b"\xc0" + row) == [one, None, one]
+        for wrong in (b"\x91" + row, b"\x92" + row, b"\x92" + row + b"\x07", b"\x07", b"\x91" + row + b"\xc0"):
+            with pytest.raises((TypeError, ValueError)):
+                selection.renderer.each(["u", "x"], wrong)
 
 
 @built
