@@ -25,7 +25,7 @@ import falcon
 from featurestore.api import problems
 from featurestore.api.counters import Meter
 from featurestore.api.formats import VARY, accepts_json
-from featurestore.contract.costs import MOST_ROWS
+from featurestore.api.gathering import Gathering, Reads
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
@@ -117,76 +117,6 @@ class FastReads:
         return problems.answer_to(UnknownIdError(self._store.keys.entity, entity_id))
 
 
-class _Reads:
-    """The reads of one call. Each is answered exactly once, whatever happens.
-
-    Args:
-        ids: Whose features are wanted.
-        responds: Take the answers, in the order of the ids.
-        began: When the first of them came.
-    """
-
-    __slots__ = ("_responds", "began", "ids", "selection", "sent")
-
-    selection: Selection
-    sent: float
-
-    def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
-        self.ids, self._responds, self.began = ids, responds, began
-
-    def give_back_first(self) -> None:
-        """Give the first read back, and keep the others."""
-        self.ids.pop(0)
-        _respond([self._responds.pop(0)], [None])
-
-    def answer(self, answers: list[Answer | None] | None) -> None:
-        """Hand out the answers. None in place of an answer, or of all, gives reads back."""
-        responds, self._responds = self._responds, []
-        if answers is None or len(answers) != len(responds):
-            answers = [None] * len(responds)
-        _respond(responds, answers)
-
-
-def _respond(responds: list[Respond], answers: list[Answer | None]) -> None:
-    for respond, answer in zip(responds, answers, strict=True):
-        try:
-            respond(answer)
-        except Exception:
-            _logger.exception("a connection failed to take the answer to its request")
-
-
-class _Gathering:
-    """Reads of the same features that have come, and are not yet sent.
-
-    Args:
-        features: Each once; None for all of the packed row.
-        selection: What they are read by; None if that is not known yet.
-
-    Attributes:
-        ids: Whose features are wanted.
-        responds: Take the answers, in the order of the ids.
-        began: When the first of them came.
-        most: How many of them a call may have.
-        send: Sends one call for them.
-    """
-
-    __slots__ = ("began", "features", "ids", "most", "responds", "send")
-
-    send: Callable[[], None]
-
-    def __init__(self, features: tuple[str, ...] | None, selection: Selection | None) -> None:
-        self.features, self.began = features, 0.0
-        self.most = MOST_ROWS if selection is None else selection.ids_per_call
-        self.ids: list[str] = []
-        self.responds: list[Respond] = []
-
-    def take(self) -> _Reads:
-        """Return the reads of one call. Others stay: if `most` is less than it was when they came."""
-        ids, responds, most = self.ids, self.responds, self.most
-        self.ids, self.responds = ids[most:], responds[most:]
-        return _Reads(ids[:most], responds[:most], self.began)
-
-
 class GatheredReads(FastReads, FastApp):
     """The app of our own worker: reads of the same features that arrive together are one call, and no greenlet waits.
 
@@ -216,16 +146,16 @@ class GatheredReads(FastReads, FastApp):
     ) -> None:
         super().__init__(store, app, meter)
         self._transport, self._run_soon = transport, run_soon
-        self._under_way: set[_Reads] = set()
+        self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
         self._all = self._gathering(None, store.known_selection)
-        self._named: dict[tuple[str, ...], _Gathering] = {}
-        self._queries: dict[str, _Gathering] = {}
-        self._waiting: dict[_Gathering, None] = {}
+        self._named: dict[tuple[str, ...], Gathering] = {}
+        self._queries: dict[str, Gathering] = {}
+        self._waiting: dict[Gathering, None] = {}
 
-    def _gathering(self, features: tuple[str, ...] | None, selection: Selection | None) -> "_Gathering":
-        made = _Gathering(features, selection)
+    def _gathering(self, features: tuple[str, ...] | None, selection: Selection | None) -> Gathering:
+        made = Gathering(features, selection)
         made.send = partial(self._send, made)
         return made
 
@@ -262,7 +192,7 @@ class GatheredReads(FastReads, FastApp):
         gathering.responds.append(respond)
         return True
 
-    def _gathering_of(self, query: str) -> "_Gathering | None":
+    def _gathering_of(self, query: str) -> Gathering | None:
         """Return where reads with this query gather; None where the worker is to make WSGI calls of them."""
         gathering = self._queries.get(query)
         if gathering is not None:
@@ -280,7 +210,7 @@ class GatheredReads(FastReads, FastApp):
             self._queries[query] = gathering
         return gathering
 
-    def _gathering_named(self, features: tuple[str, ...]) -> "_Gathering | None":
+    def _gathering_named(self, features: tuple[str, ...]) -> Gathering | None:
         """Return where reads of these features gather, each named once; None where nobody has asked for them yet."""
         gathering = self._named.get(features)
         if gathering is None:
@@ -296,7 +226,7 @@ class GatheredReads(FastReads, FastApp):
         """Count a request that the worker has refused."""
         self._refused.add(status, 0.0)
 
-    def _send(self, gathering: "_Gathering") -> None:
+    def _send(self, gathering: Gathering) -> None:
         """Send one call for the reads gathered so far."""
         ids = gathering.ids
         if not ids:
@@ -333,7 +263,7 @@ class GatheredReads(FastReads, FastApp):
                 self._run_soon(gathering.send)
                 free -= 1
 
-    def _submit(self, selection: Selection, reads: _Reads) -> bool:
+    def _submit(self, selection: Selection, reads: Reads) -> bool:
         """Send the call for `reads`; return whether it was taken on."""
         ids, reads.selection = reads.ids, selection
         if len(ids) == 1:
@@ -344,7 +274,7 @@ class GatheredReads(FastReads, FastApp):
         reads.sent = perf_counter()
         return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
 
-    def _settle(self, reads: _Reads, waiter: Waiter) -> None:
+    def _settle(self, reads: Reads, waiter: Waiter) -> None:
         """Hand out the answers in the call's outcome, and let the next call be sent."""
         self._under_way.discard(reads)
         self._note_round_trip(reads.sent)
@@ -372,7 +302,7 @@ class GatheredReads(FastReads, FastApp):
         farther = nearest - _NEAR_S
         self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 
-    def _answers(self, reads: _Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
+    def _answers(self, reads: Reads, outcome: Reply | Failure) -> list[Answer | None] | None:
         """Return the answers in the outcome; None in place of an answer, or of all, if reads are to be given back."""
         ids, began = reads.ids, reads.began
         if isinstance(outcome, Failure):
@@ -405,7 +335,7 @@ class GatheredReads(FastReads, FastApp):
             self._answered.add(status, perf_counter() - began, count)
 
 
-def _made(reads: _Reads, reply: Any) -> list[bool] | None:
+def _made(reads: Reads, reply: Any) -> list[bool] | None:
     """Return for each read whether the reply has its row: there is a zero for one that the call did not make.
 
     None if no row is missing.
@@ -415,7 +345,7 @@ def _made(reads: _Reads, reply: Any) -> list[bool] | None:
     return [type(row) is not int for row in reply]
 
 
-def _bodies(reads: _Reads, ids: list[str], reply: Any) -> list[bytes | None]:
+def _bodies(reads: Reads, ids: list[str], reply: Any) -> list[bytes | None]:
     """Return the JSON of each entity of `ids` from the reply to the call of all the reads; None for an unknown id."""
     renderer = reads.selection.renderer
     if len(reads.ids) > 1:

@@ -332,34 +332,11 @@ static void Columns_dealloc(Columns *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* The number in `float32[N]`, from 1 to 9999; 0 for any other text. */
-static uint32_t vector_length(const char *type)
-{
-    uint32_t length = 0;
-    if (strncmp(type, "float32[", 8))
-        return 0;
-    for (type += 8; *type >= '0' && *type <= '9' && length <= 9999; type++)
-        length = 10 * length + (uint32_t)(*type - '0');
-    return strcmp(type, "]") || length > 9999 ? 0 : length;
-}
-
 /* Set what a column shows: the value at `at`, of that type. */
 static int show(Shown *shown, Py_ssize_t at, PyObject *type)
 {
-    const char *text = PyUnicode_Check(type) ? PyUnicode_AsUTF8(type) : NULL;
-    if (text == NULL) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "a type is text");
-        return -1;
-    }
     shown->at = at;
-    shown->length = vector_length(text);
-    if (!shown->length && strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
-        PyErr_Format(PyExc_ValueError, "no type of a column: %R", type);
-        return -1;
-    }
-    shown->kind = shown->length ? 'v' : text[0];
-    return 0;
+    return take_type(type, &shown->kind, &shown->length);
 }
 
 /* Set what all columns show; `picks` is NULL where they show the values one by one. */

@@ -142,4 +142,35 @@ static inline int find_values(Reader *reader, Py_ssize_t count, const unsigned c
     return 0;
 }
 
+/* The number in `float32[N]`, from 1 to 9999; 0 for any other text. */
+static inline uint32_t vector_length(const char *type)
+{
+    uint32_t length = 0;
+    if (strncmp(type, "float32[", 8))
+        return 0;
+    for (type += 8; *type >= '0' && *type <= '9' && length <= 9999; type++)
+        length = 10 * length + (uint32_t)(*type - '0');
+    return strcmp(type, "]") || length > 9999 ? 0 : length;
+}
+
+/* Set the first letter of a type of values in replies, `v` for a vector, and how many numbers a vector has, else 0; or an
+ * exception.
+ */
+static inline int take_type(PyObject *type, char *kind, uint32_t *length)
+{
+    const char *text = PyUnicode_Check(type) ? PyUnicode_AsUTF8(type) : NULL;
+    if (text == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "a type is text");
+        return -1;
+    }
+    *length = vector_length(text);
+    if (!*length && strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
+        PyErr_Format(PyExc_ValueError, "no type of a value in replies: %R", type);
+        return -1;
+    }
+    *kind = *length ? 'v' : text[0];
+    return 0;
+}
+
 #endif

@@ -616,17 +616,6 @@ static void Transcoder_dealloc(Transcoder *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* The number in `float32[N]`, from 1 to 9999; 0 for any other text. */
-static uint32_t vector_length(const char *type)
-{
-    uint32_t length = 0;
-    if (strncmp(type, "float32[", 8))
-        return 0;
-    for (type += 8; *type >= '0' && *type <= '9' && length <= 9999; type++)
-        length = 10 * length + (uint32_t)(*type - '0');
-    return strcmp(type, "]") || length > 9999 ? 0 : length;
-}
-
 /* Take where each feature's value is among a reply's `all`, of which `row_count` are in the row. */
 static int set_picks(Transcoder *self, PyObject *picks, Py_ssize_t all, Py_ssize_t row_count)
 {
@@ -658,16 +647,9 @@ static int set_picks(Transcoder *self, PyObject *picks, Py_ssize_t all, Py_ssize
 /* Take a feature's type; an entity of the features takes more room by what such a value may take. */
 static int set_type(Transcoder *self, Py_ssize_t index, PyObject *type)
 {
-    const char *text = PyUnicode_AsUTF8(type);
-    if (text == NULL)
+    if (take_type(type, &self->kinds[index], &self->lengths[index]) < 0)
         return -1;
-    uint32_t length = self->lengths[index] = vector_length(text);
-    if (!length && strcmp(text, "float") && strcmp(text, "int") && strcmp(text, "bool") && strcmp(text, "string")) {
-        PyErr_Format(PyExc_ValueError, "no type of this transcoder: %R", type);
-        return -1;
-    }
-    self->kinds[index] = length ? 'v' : text[0];
-    self->room += 24 + 12 * (size_t)length;
+    self->room += 24 + 12 * (size_t)self->lengths[index];
     return 0;
 }
 

@@ -287,7 +287,7 @@ def test_what_is_no_such_vector_is_refused() -> None:
         with pytest.raises(ValueError, match="no row of these features"):
             made.one("u", row)
     for kind in ("float32[0]", "float32[]", "float32[10000]", "float32[5", "float32[5]x", "float32[-1]"):
-        with pytest.raises(ValueError, match="no type of this transcoder"):
+        with pytest.raises(ValueError, match="no type of a value in replies"):
             json_rows.transcoder_type(["v"], [kind], "user_id")
 
 

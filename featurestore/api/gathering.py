@@ -1,0 +1,80 @@
+"""Reads that are gathered: those that have come and wait to be sent, and those of one call."""
+
+import logging
+from collections.abc import Callable
+
+from featurestore.contract.costs import MOST_ROWS
+from featurestore.contract.selection import Selection
+from featurestore.worker.interface import Answer, Respond
+
+_logger = logging.getLogger("featurestore")
+
+
+class Reads:
+    """The reads of one call. Each is answered exactly once, whatever happens.
+
+    Args:
+        ids: Whose features are wanted.
+        responds: Take the answers, in the order of the ids.
+        began: When the first of them came.
+    """
+
+    __slots__ = ("_responds", "began", "ids", "selection", "sent")
+
+    selection: Selection
+    sent: float
+
+    def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
+        self.ids, self._responds, self.began = ids, responds, began
+
+    def give_back_first(self) -> None:
+        """Give the first read back, and keep the others."""
+        self.ids.pop(0)
+        _respond([self._responds.pop(0)], [None])
+
+    def answer(self, answers: list[Answer | None] | None) -> None:
+        """Hand out the answers. None in place of an answer, or of all, gives reads back."""
+        responds, self._responds = self._responds, []
+        if answers is None or len(answers) != len(responds):
+            answers = [None] * len(responds)
+        _respond(responds, answers)
+
+
+def _respond(responds: list[Respond], answers: list[Answer | None]) -> None:
+    for respond, answer in zip(responds, answers, strict=True):
+        try:
+            respond(answer)
+        except Exception:
+            _logger.exception("a connection failed to take the answer to its request")
+
+
+class Gathering:
+    """Reads of the same features that have come, and are not yet sent.
+
+    Args:
+        features: Each once; None for all of the packed row.
+        selection: What they are read by; None if that is not known yet.
+
+    Attributes:
+        ids: Whose features are wanted.
+        responds: Take the answers, in the order of the ids.
+        began: When the first of them came.
+        most: How many of them a call may have.
+        send: Sends one call for them.
+    """
+
+    __slots__ = ("began", "features", "ids", "most", "responds", "send")
+
+    send: Callable[[], None]
+
+    def __init__(self, features: tuple[str, ...] | None, selection: Selection | None) -> None:
+        self.features, self.began = features, 0.0
+        self.most = MOST_ROWS if selection is None else selection.ids_per_call
+        self.ids: list[str] = []
+        self.responds: list[Respond] = []
+
+    def take(self) -> Reads:
+        """Return the reads of one call. Others stay: if `most` is less than it was when they came."""
+        ids, responds, most = self.ids, self.responds, self.most
+        self.ids, self.responds = ids[most:], responds[most:]
+        return Reads(ids[:most], responds[:most], self.began)
