@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from featurestore.clients.exchanges import Exchange
+from featurestore.contract import arrow
 from featurestore.contract.arguments import lasting_timeout, plain_timeout
 from featurestore.errors import BadArgumentsError, ConfigurationError, DeadlineExceededError, UnavailableError
 from featurestore.schema.values import shown
@@ -16,10 +17,15 @@ _DEFAULT_TIMEOUT_S = 1.0
 
 
 class Caller:
-    """What both clients know of their server, and how they judge a request that failed."""
+    """What both clients know of their server, and how they judge a request that failed.
+
+    pyarrow is imported when a client is made, if it is installed: that takes a tenth of a second, which an event loop
+    does not have once it serves.
+    """
 
     def __init__(self, base_url: str, timeout: float) -> None:
         self._httpx = _import_httpx()
+        arrow.is_there()  # imported now, so that no call waits for it
         if not isinstance(base_url, str) or not self._is_base(base_url):
             raise ConfigurationError(f"the base URL must be like http://host:8000, not {shown(base_url)}")
         self._base_url = str.__str__(base_url).rstrip("/")

@@ -131,3 +131,17 @@ def test_an_import_brings_no_library_that_it_can_do_without(module: str, unwante
     ).stdout.split()
     assert module in loaded
     assert not unwanted & set(loaded)
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_pyarrow_comes_when_a_client_is_made_and_not_with_its_first_table(kind: str) -> None:
+    pytest.importorskip("pyarrow")
+    code = f"""
+import sys
+from featurestore import {kind}
+before = "pyarrow" in sys.modules
+{kind}("http://127.0.0.1:1")
+print(before, "pyarrow.ipc" in sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert told == "False True\n"
