@@ -1,6 +1,7 @@
 """How much of Redis's one thread reads take, by INFO commandstats, and what a user costs in memory.
 
-Compares the scripts with native HGETALL on the same users, in turn.
+Compares the scripts with native HGETALL on the same users, in turn. A batch is of the same 100 users each time, whose data
+are in the processor's caches then; `script_time.py` has what a batch of others takes.
 """
 
 import itertools
@@ -15,7 +16,9 @@ from servers import redis_server
 
 from featurestore import FeatureStore, read_definition
 from featurestore.contract.resp import encode_call
-from featurestore.contract.scripts import GET_FEATURES
+from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
+from featurestore.contract.selection import Selection
+from featurestore.contract.words import encode_id
 
 USERS, REPEATS, ROUNDS = 20_000, 300, 15
 
@@ -35,7 +38,9 @@ def main() -> None:
             # One at a time, each read is for another user, as it is for those who serve: their data are in no cache.
             plain_turns, turns = itertools.cycle(row[0] for row in rows), itertools.cycle(row[0] for row in rows)
             names = list(COLUMNS)
-
+            # The store would read the packed row, and pick.
+            by_names = Selection(names, [store.schema().features[name] for name in names], names, "user_id")
+            calls, run = by_names.for_keys(store.keys).calls, store.transport.run_many_encoded
             layout = (store.schema().layout,)
             singles = [
                 encode_call(
@@ -61,7 +66,11 @@ def main() -> None:
             reads: dict[str, tuple[str, str, Callable[[], Any]]] = {
                 one: (one, "hgetall", lambda: client.hgetall(f"plain:{next(plain_turns)}")),
                 "get_features, packed row": (one, "evalsha", lambda: store.get(next(turns))),
-                "get_features, names (fields and cast)": (one, "evalsha", lambda: store.get(next(turns), names)),
+                "get_features, names (fields and cast)": (
+                    one,
+                    "evalsha",
+                    lambda: run(GET_FEATURES, [calls.one(encode_id(next(turns)))]),
+                ),
                 again: (again, "hgetall", lambda: client.hgetall(f"plain:{ids[0]}")),
                 "get_features, likewise": (again, "evalsha", lambda: store.get(ids[0])),
                 hundred: (hundred, "hgetall", pipelined),
@@ -71,7 +80,11 @@ def main() -> None:
                     lambda: store.transport.run_many_encoded(GET_FEATURES, singles),
                 ),
                 "get_features_batch of 100, packed rows": (hundred, "evalsha", lambda: store.get_many(ids)),
-                "get_features_batch of 100, names": (hundred, "evalsha", lambda: store.get_many(ids, names)),
+                "get_features_batch of 100, names": (
+                    hundred,
+                    "evalsha",
+                    lambda: run(GET_FEATURES_BATCH, [calls.many(ids)]),
+                ),
             }
             times: dict[str, list[float]] = {name: [] for name in reads}
             for _ in range(ROUNDS):
