@@ -1,7 +1,7 @@
 """How much of Redis's one thread reads take, by INFO commandstats, and what a user costs in memory.
 
-Compares the scripts with native HGETALL on the same users, in turn. A batch is of the same 100 users each time, whose data
-are in the processor's caches then; `script_time.py` has what a batch of others takes.
+Compares the scripts with native HGETALL on the same users, in turn. A batch is of the same 100 users each time, whose
+data are in the processor's caches then; `script_time.py` has what a batch of others takes.
 """
 
 import itertools
