@@ -17,7 +17,7 @@ from featurestore.schema.types import Row
 from featurestore.store.query_table import QueryTable
 from featurestore.worker.interface import PLAIN_ACCEPTS
 
-VARY = ("Vary", "Accept")
+VARY = ("vary", "Accept")
 """On every answer whose format was chosen by `Accept`, so that a cache keeps the formats apart."""
 
 
