@@ -20,6 +20,12 @@ Begin = Callable[[str, Respond], bool]
 
 StartResponse = Callable[..., Any]
 
+REFUSED = "featurestore.refused"
+"""Key of a WSGI environment in which an app tells that it refused the request because there are too many.
+
+The worker then spreads what such clients send next, see `pacing.py`.
+"""
+
 
 @runtime_checkable
 class FastApp(Protocol):
