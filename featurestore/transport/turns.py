@@ -41,6 +41,7 @@ BESIDE_SMALL_US = 250.0
 """The same while small requests are sent: the less is ahead of them here and in Redis, the sooner they are answered."""
 
 _LATELY_S = 0.01
+_AFTER_BIG_S = 0.1
 _NEAR_S, _FARTHEST_S = 0.0005, 0.02
 
 TURN_US = 1000.0
@@ -131,7 +132,7 @@ class Turns:
         self._on_the_wire_us = 0.0
         self._turn_of_each_us = 0.0  # what those that wait may take before it is a new request's turn
         self._measured_from, self._done_us = inf, 0.0
-        self._heard_at = -inf
+        self._heard_at = self._big_until = -inf
         self._round_trip = inf  # the least that was seen, which says how far Redis is
         self._alone: Waiter | None = None  # a call that was sent when no other was on the wire
 
@@ -297,7 +298,9 @@ class Turns:
 
     def note_small(self, took: float, nearest: float, now: float) -> None:
         """Take into account how long a small request took; see `Pace.note`."""
-        self.pace.note(took, nearest, now, beside=self.waiting > 0 or self._on_the_wire_us > 0)
+        if self.waiting or self._on_the_wire_us:
+            self._big_until = now + _AFTER_BIG_S
+        self.pace.note(took, nearest, now, beside=now < self._big_until)
 
     def drop(self, request: BigRequest) -> None:
         """Send no further call of a request: nobody waits for it any more."""
