@@ -64,7 +64,7 @@ def apply_example(url: str, folder: Path) -> None:
 
 
 def write_cost_cases(folder: Path) -> Path:
-    """Write what the Python store holds calls to cost, rows of many kinds, which a port has to hold too; return the file."""
+    """Write what calls cost by the Python store, for rows of many kinds; return the file."""
     kinds = ["float", "string", "float32[128]", "count(1h)", "sum(amount, 1h)"]
     rows = [["int"] * width for width in (1, 10, 14, 100, 500, 2000)]
     rows += [[*kinds, *["int"] * width] for width in (1, 100)] + [["float32[2048]"] * 4, ["count(10m)"] * 60]
@@ -72,8 +72,8 @@ def write_cost_cases(folder: Path) -> Path:
     for row in rows:
         for picked in {1, 2, 3, 4, 6, 10, 13, 20, len(row) // 2, len(row)} & {*range(1, len(row) + 1)}:
             named, features = row[-picked:], {f"f{place}": kind for place, kind in enumerate(row)}
-            us = {"row": stored_row_us(row), "named": cast_row_us(named), "ages": ages_us(row), "made": made_row_us(row),
-                  "upsert": upsert_us(list(features)[-picked:], features), "event": event_us(features)}  # fmt: skip
+            us = {"row": stored_row_us(row), "named": cast_row_us(named), "ages": ages_us(row), "made": made_row_us(row)}
+            us |= {"upsert": upsert_us(list(features)[-picked:], features), "event": event_us(features)}
             cheaper = [by_layout_is_cheaper(row, named, aged=aged) for aged in (False, True)]
             in_call = [rows_per_call(us["row"]), rows_per_call(us["made"])]
             cases.append({"row": row, "picked": picked, "us": us, "cheaper": cheaper, "in_call": in_call})
