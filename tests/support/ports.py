@@ -72,8 +72,9 @@ def write_cost_cases(folder: Path) -> Path:
     for row in rows:
         for picked in {1, 2, 3, 4, 6, 10, 13, 20, len(row) // 2, len(row)} & {*range(1, len(row) + 1)}:
             named, features = row[-picked:], {f"f{place}": kind for place, kind in enumerate(row)}
-            us = {"row": stored_row_us(row), "named": cast_row_us(named), "ages": ages_us(row), "made": made_row_us(row)}
-            us |= {"upsert": upsert_us(list(features)[-picked:], features), "event": event_us(features)}
+            us = {"row": stored_row_us(row), "named": cast_row_us(named), "ages": ages_us(row)}
+            us |= {"made": made_row_us(row), "event": event_us(features)}
+            us["upsert"] = upsert_us(list(features)[-picked:], features)
             cheaper = [by_layout_is_cheaper(row, named, aged=aged) for aged in (False, True)]
             in_call = [rows_per_call(us["row"]), rows_per_call(us["made"])]
             cases.append({"row": row, "picked": picked, "us": us, "cheaper": cheaper, "in_call": in_call})
