@@ -13,11 +13,8 @@ type ask struct {
 	service  string
 	words    []any
 	metadata bool
-	maxAge   bool
+	aged     bool // whether times are looked at: for metadata, or for values that are too old
 }
-
-// aged tells whether times are looked at: by metadata, or for values that are too old.
-func (a ask) aged() bool { return a.maxAge || a.metadata }
 
 // Names asks for these features: some of the row, or vectors that are not in it.
 func Names(names ...string) Option { return func(a *ask) { a.names = append(a.names, names...) } }
@@ -28,13 +25,13 @@ func FromService(name string) Option { return func(a *ask) { a.service = name } 
 // MaxAge leaves out values that are older.
 func MaxAge(most time.Duration) Option {
 	return func(a *ask) {
-		a.words, a.maxAge = append(a.words, fmt.Sprintf("?max_age=%d", most.Milliseconds())), true
+		a.words, a.aged = append(a.words, fmt.Sprintf("?max_age=%d", most.Milliseconds())), true
 	}
 }
 
 // WithMetadata asks for times, and for where values come from: Row.Metadata.
 func WithMetadata() Option {
-	return func(a *ask) { a.words, a.metadata = append(a.words, "?metadata"), true }
+	return func(a *ask) { a.words, a.metadata, a.aged = append(a.words, "?metadata"), true, true }
 }
 
 // Get returns the row of one entity, nil for an unknown id. Without options it has the features of the packed row, which
@@ -79,7 +76,7 @@ func (s *Store) batch(schema *Schema, asked ask, told *columns, ids []string) ([
 		asked.words = append([]any{fmt.Sprintf("?most=%d", mostMade)}, asked.words...)
 	}
 	rowUs := told.rowUs
-	if asked.aged() {
+	if asked.aged {
 		rowUs += told.agesUs
 	}
 	found, err := s.rows(schema, asked.words, ids, rowUs)
@@ -187,7 +184,7 @@ func (s *Store) ask(schema *Schema, asked ask) (ask, *columns, error) {
 		if told, err = schema.columns(names); err != nil {
 			return asked, nil, err
 		}
-		told.pick(schema, asked.aged())
+		told.pick(schema, asked.aged)
 	}
 	if told.digest != "" {
 		asked.words = append(s.sure(asked.words), told.digest)

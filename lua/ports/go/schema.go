@@ -100,7 +100,7 @@ func (c *columns) pick(schema *Schema, aged bool) {
 		}
 		places[i] = place
 	}
-	if row := schema.row; len(places) == 0 || row.isCheaper(row.width-len(places), c.readCosts, aged) {
+	if row := schema.row; row.isCheaper(row.width-len(places), c.readCosts, aged) {
 		c.digest, c.places, c.width, c.readCosts = row.digest, places, row.width, row.readCosts
 	}
 }
