@@ -104,7 +104,9 @@ class DeadlineExceededError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """More calls are waiting for Redis than the transport accepts."""
+    """More is asked of Redis than it can answer in time. Nothing was done: ask again later."""
+
+    code = "OVERLOADED"
 
 
 class BadReplyError(UnavailableError):
@@ -130,6 +132,7 @@ BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
         BadTimeError,
         BadValueError,
         NoSchemaError,
+        OverloadedError,
         SchemaChangedError,
         TypeChangeError,
         UndeclaredFeatureError,

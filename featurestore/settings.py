@@ -83,7 +83,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=60_000, description="how long a new connection to Redis may take, in ms")
     ] = 50
     max_in_flight: Annotated[
-        int, Meta(ge=1, description="most calls of a worker that may wait for Redis at once; more are refused with 503")
+        int,
+        Meta(
+            ge=1,
+            description="most calls of a worker that may be sent to Redis and not answered; further small ones are "
+            "refused with 503",
+        ),
     ] = 4096
     max_batch: Annotated[int, Meta(ge=1, le=100_000, description="most ids in one batch request")] = 1000
     max_cells: Annotated[
@@ -91,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             description="most values in one read, ids times features; more are refused with 422. "
-            "Of a vector, 32 numbers count as one more",
+            "Each number of a vector counts for 1/32 more",
         ),
     ] = 1_000_000
     max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body, in bytes")] = 1_048_576

@@ -173,7 +173,7 @@ class BatchResource(EntityReader):
     def _check_count(self, count: int, noun: str, field: str) -> None:
         if count > self._max_batch:
             raise falcon.HTTPUnprocessableEntity(
-                description=f"{count} {noun}, at most {self._max_batch} - at `$.{field}`"
+                description=f"{count} {noun}, at most {self._max_batch} (FEATURESTORE_MAX_BATCH) - at `$.{field}`"
             )
 
 

@@ -183,7 +183,7 @@ def _no_ndjson(what: str) -> falcon.HTTPUnsupportedMediaType:
     types = ", ".join(NDJSON_TYPES)
     if arrow.is_there():
         types = f"{types}, {arrow.MEDIA_ARROW}"
-    description = f"{what}: rows are taken as NDJSON, an object a line, as it is or as gzip ({types})"
+    description = f"{what}: rows are taken as NDJSON, an object a line, or as Arrow, as they are or as gzip ({types})"
     return falcon.HTTPUnsupportedMediaType(
         description=description, headers={"Accept": types, "Accept-Encoding": "gzip"}
     )

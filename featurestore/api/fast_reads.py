@@ -36,7 +36,7 @@ from featurestore.store.blocking import FeatureStore
 from featurestore.transport.interface import Submitting
 from featurestore.transport.pipeline import Failure, Waiter
 from featurestore.transport.round_trip import RoundTrip
-from featurestore.worker.interface import Answer, FastApp, Respond, StartResponse
+from featurestore.worker.interface import REFUSED, Answer, FastApp, Respond, StartResponse
 
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
@@ -47,11 +47,23 @@ _ROUTE = "/features/{entity_id:path}"
 _UNDER_WAY = 3
 """With so many calls under way, reads wait until one is answered: larger calls cost less for each read."""
 
+_S_PER_US = 1e-6
 _NEAR_S, _APART_S = 0.0002, 0.00005
 """Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
 are on the road, and to wait for them would cost more than larger calls save."""
 
-_WITH_BODY = frozenset({"POST", "PUT"})
+_LARGE = frozenset(
+    {
+        *("/features/batch", "/features/query", "/features/ingest"),
+        *("/entities/{entity}/features/batch", "/entities/{entity}/features/ingest"),
+        *("/get-online-features", "/write-to-online-store", "/push"),
+    }
+)
+"""Routes whose requests may be large."""
+
+_LARGE_DIGITS = 4
+"""A body is large from 1,000 bytes on, which is 100 short ids: its length has so many digits."""
+
 _VALUE = re.compile(r"[A-Za-z0-9_.,~-]*[A-Za-z0-9_.~-][A-Za-z0-9_.,~-]*")
 """Names with commas between them, of which there is at least one."""
 
@@ -117,6 +129,12 @@ class FastReads:
         return problems.answer_to(UnknownIdError(self._store.keys.entity, entity_id))
 
 
+def _route_of(path: str) -> str:
+    """Return a path with `{entity}` in place of an entity's name."""
+    _, entities, rest = path.partition("/entities/")
+    return f"/entities/{{entity}}/{rest.partition('/')[2]}" if entities else path
+
+
 class GatheredReads(FastReads, FastApp):
     """The app of our own worker: reads of the same features that arrive together are one call, and no greenlet waits.
 
@@ -149,6 +167,8 @@ class GatheredReads(FastReads, FastApp):
         self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
+        self._busy_until = 0.0
+        self._large = {route: meter.series("POST", route) for route in _LARGE}
         self._all = self._gathering(None, store.known_selection)
         self._named: dict[tuple[str, ...], Gathering] = {}
         self._queries: dict[str, Gathering] = {}
@@ -160,12 +180,15 @@ class GatheredReads(FastReads, FastApp):
         return made
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request; refuse one that has a body before it is looked at, while big requests would be late."""
-        if environ["REQUEST_METHOD"] in _WITH_BODY:
+        """Answer one request; refuse one with a large body before that is read, while big requests would be late."""
+        if len(environ.get("CONTENT_LENGTH", "")) >= _LARGE_DIGITS and environ["REQUEST_METHOD"] == "POST":
+            began = perf_counter()
             refusal = self._transport.overload()
-            if refusal is not None:
+            large = refusal and self._large.get(_route_of(environ["PATH_INFO"]))
+            if refusal and large:
                 status, headers, body = problems.answer_to(refusal)
-                self._refused.add(status, 0.0)
+                environ[REFUSED] = True
+                large.add(status, perf_counter() - began)
                 start_response(status, headers)
                 return [body]
         return super().__call__(environ, start_response)
@@ -270,14 +293,16 @@ class GatheredReads(FastReads, FastApp):
             script, encoded = GET_FEATURES, selection.calls.one(encode_id(ids[0]))
         else:
             script, encoded = GET_FEATURES_BATCH, selection.calls.many(ids)
+        now, reads.us = perf_counter(), selection.row_us * len(ids)
+        reads.sent, reads.alone = now, not self._under_way
+        self._busy_until = reads.due = max(self._busy_until, now) + reads.us * _S_PER_US
         self._under_way.add(reads)
-        reads.sent = perf_counter()
         return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
 
     def _settle(self, reads: Reads, waiter: Waiter) -> None:
         """Hand out the answers in the call's outcome, and let the next call be sent."""
         self._under_way.discard(reads)
-        self._note_round_trip(reads.sent)
+        self._note_round_trip(reads)
         if self._waiting:
             self._wake()
         answers = None
@@ -293,12 +318,13 @@ class GatheredReads(FastReads, FastApp):
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
 
-    def _note_round_trip(self, sent: float) -> None:
+    def _note_round_trip(self, reads: Reads) -> None:
         """Set how many calls may be under way, by the round trip of one that is over."""
         now = perf_counter()
-        self._round_trip.note(sent, now)
+        if reads.alone:
+            self._round_trip.note(reads.due, max(now, reads.due))
         nearest = self._round_trip.least
-        self._transport.note_small(now - sent, nearest)
+        self._transport.note_small(max(0.0, now - reads.due), nearest)
         farther = nearest - _NEAR_S
         self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 

@@ -17,12 +17,22 @@ class Reads:
         ids: Whose features are wanted.
         responds: Take the answers, in the order of the ids.
         began: When the first of them came.
+
+    Attributes:
+        selection: What they are read by.
+        sent: When the call was sent.
+        us: About how long it takes of Redis's time.
+        due: By when Redis has done it and the calls that were sent before, if Redis were here.
+        alone: Whether there were none before.
     """
 
-    __slots__ = ("_responds", "began", "ids", "selection", "sent")
+    __slots__ = ("_responds", "alone", "began", "due", "ids", "selection", "sent", "us")
 
     selection: Selection
     sent: float
+    us: float
+    due: float
+    alone: bool
 
     def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
         self.ids, self._responds, self.began = ids, responds, began

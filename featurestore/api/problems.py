@@ -11,13 +11,14 @@ from featurestore.errors import (
     DeadlineExceededError,
     FeatureStoreError,
     NoSchemaError,
+    OverloadedError,
     RedisError,
     SchemaChangedError,
     UndeclaredFeatureError,
     UnknownEntityError,
     UnknownIdError,
 )
-from featurestore.worker.interface import Answer
+from featurestore.worker.interface import REFUSED, Answer
 
 _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1
@@ -96,8 +97,10 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
 
 
 def _answer_store_error(
-    _request: falcon.Request, response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
+    request: falcon.Request, response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
 ) -> None:
+    if isinstance(error, OverloadedError):
+        request.env[REFUSED] = True
     response.status, headers, response.data = answer_to(error)
     response.set_headers(headers)
 

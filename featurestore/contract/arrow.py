@@ -118,7 +118,7 @@ def stream_of_table(rows: Any, time: int | str | None) -> tuple[bytes, int]:
         time: The event time of all rows.
 
     Raises:
-        BadArgumentsError: It is no table, or has event times already.
+        BadArgumentsError: It is no table, has event times already, or rows of unknown ids.
     """
     pa = library()
     try:
@@ -128,6 +128,9 @@ def stream_of_table(rows: Any, time: int | str | None) -> tuple[bytes, int]:
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise BadArgumentsError(f"rows is no table: {error}") from error
     if KNOWN in table.column_names:
+        unknown = table[KNOWN].to_pylist().count(False)
+        if unknown:  # to write them would make them known
+            raise BadArgumentsError(f"{unknown} rows are of ids of which nothing is known ({KNOWN}): leave them out")
         table = table.drop_columns([KNOWN])
     if time is not None:
         if {EVENT_TIME, TIME_COLUMN} & {*table.column_names}:

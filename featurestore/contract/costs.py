@@ -37,6 +37,12 @@ EVENT_US, WINDOW_US = 8.0, 6.0
 REPACKED_ROW_US, REPACKED_VALUE_US = 8.0, 1.4
 """To build a packed row: once, and for each feature."""
 
+INCREMENTED_US, INCREMENTED_VALUE_US = 26.0, 0.9
+"""To add to numbers of an entity: once, and for each feature of the entity."""
+
+DELETED_US = 20.0
+"""To delete an entity."""
+
 MEMBER_US = 0.8
 """To look whether a known id has a hash."""
 
@@ -73,6 +79,11 @@ def event_us(features: Mapping[str, str]) -> float:
     """Return how long an event takes that is counted in all windows among these features."""
     windows = sum(kind.startswith(("count(", "sum(")) for kind in features.values())
     return EVENT_US + WINDOW_US * windows + MERGED_VALUE_US * weight(features.values())
+
+
+def increment_us(features: Mapping[str, str]) -> float:
+    """Return how long it takes to add to numbers of an entity that has these features."""
+    return INCREMENTED_US + INCREMENTED_VALUE_US * weight(features.values())
 
 
 def repack_us(features: Mapping[str, str]) -> float:

@@ -12,6 +12,9 @@ from featurestore.errors import BadReplyError, FeatureStoreError
 Fits = Callable[[Any, bytes], bool]
 """Whether a reply, which is no error, may be the one to that encoded call."""
 
+Take = Callable[[Any], Any]
+"""Makes of a reply what its caller wants."""
+
 _ARRAY_16, _ARRAY_32, _FIXED_ARRAYS = 0xDC, 0xDD, range(0x90, 0xA0)  # msgpack's heads of arrays
 _MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 _ROW = re.compile(rb"(?:.{8})?[\x90-\x9f\xdc\xdd]", re.DOTALL)  # by layout, its 8 bytes stand in front

@@ -1,6 +1,6 @@
 """How ids, values and times become the words that the scripts take."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from operator import index
 from typing import Any
@@ -96,3 +96,18 @@ def encode_id(entity_id: str) -> bytes:
     if not 0 < len(raw) <= MAX_ID_BYTES:
         raise BadIdError(f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8 long, not {len(raw)}")
     return raw
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """Refuse ids that `encode_id` would refuse.
+
+    Raises:
+        BadIdError: One of them is no id.
+    """
+    try:
+        if all(map(str.isascii, ids)) and all(0 < length <= MAX_ID_BYTES for length in set(map(len, ids))):
+            return
+    except TypeError:
+        pass
+    for entity_id in ids:
+        encode_id(entity_id)

@@ -91,7 +91,12 @@ class AsyncDriver:
                 step = plan.send(answer)
                 if isinstance(step, Calls):
                     answer = await transport.run_many_encoded(
-                        step.script, step.encoded, each_us=step.each_us, takes=step.takes, deadline=deadline
+                        step.script,
+                        step.encoded,
+                        each_us=step.each_us,
+                        takes=step.takes,
+                        follows=step.follows,
+                        deadline=deadline,
                     )
                 else:
                     answer = await transport.command(*step.words, deadline=deadline)

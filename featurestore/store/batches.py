@@ -8,12 +8,13 @@ import msgspec
 
 from featurestore.contract.costs import rows_per_call
 from featurestore.contract.read_calls import ReadCalls
+from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
+from featurestore.contract.words import check_ids
 from featurestore.errors import BadReplyError
 from featurestore.store.plan import Calls, Plan, checked
-from featurestore.transport.turns import Take
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -65,7 +66,8 @@ class _Encoded(Sequence[bytes]):
 
 def read_one(selection: Selection, raw_id: bytes) -> Plan[Reply]:
     """Return the reply of get_features for an id of 1 to 256 bytes; raise an error reply."""
-    (reply,) = checked((yield Calls(GET_FEATURES, [selection.calls.one(raw_id)], selection.row_us)))
+    us = selection.made_us if selection.asks_again else selection.row_us  # wide rows may have to be made
+    (reply,) = checked((yield Calls(GET_FEATURES, [selection.calls.one(raw_id)], us)))
     return reply
 
 
@@ -120,7 +122,7 @@ def _ask_again(batch: Batch, replies: list[Any]) -> Plan[None]:
     ]
     while left:
         ids = [batch.ids[number * size + place] for number, place in left]
-        answers = yield from _read(list(_cut(batch, ids, batch.selection.made_us)))
+        answers = yield from _read(list(_cut(batch, ids, batch.selection.made_us)), follows=True)
         rows = [row for reply in answers for row in reply]
         still = []
         for (number, place), row in zip(left, rows, strict=True):
@@ -133,7 +135,8 @@ def _ask_again(batch: Batch, replies: list[Any]) -> Plan[None]:
 
 
 def _cut(batch: Batch, ids: list[str], row_us: float) -> Iterator[_Part]:
-    """Cut the ids into calls by what a row takes."""
+    """Cut the ids into calls by what a row takes. Calls are encoded when they are sent, so ids are checked here."""
+    check_ids(ids)
     calls, size = batch.selection.calls.with_options(batch.options), rows_per_call(row_us)
     for first in range(0, len(ids), size):
         some = ids[first : first + size]
@@ -145,7 +148,7 @@ def _lacks(reply: Any) -> bool:
     return type(reply) is list and int in map(type, reply)
 
 
-def _read(parts: list[_Part], takes: Sequence[Take] | None = None) -> Plan[list[Any]]:
+def _read(parts: list[_Part], takes: Sequence[Take] | None = None, *, follows: bool = False) -> Plan[list[Any]]:
     """Make a call of each part; return the replies, or what `takes` makes of each. Raise the first error among them."""
     each_us = sum(part.us for part in parts) / max(1, len(parts))
-    return checked((yield Calls(GET_FEATURES_BATCH, _Encoded(parts), each_us, takes)))
+    return checked((yield Calls(GET_FEATURES_BATCH, _Encoded(parts), each_us, takes, follows)))

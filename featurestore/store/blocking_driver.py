@@ -94,7 +94,7 @@ class BlockingDriver:
                 step = plan.send(answer)
                 if isinstance(step, Calls):
                     answer = transport.run_many_encoded(
-                        step.script, step.encoded, each_us=step.each_us, takes=step.takes
+                        step.script, step.encoded, each_us=step.each_us, takes=step.takes, follows=step.follows
                     )
                 else:
                     answer = transport.command(*step.words)

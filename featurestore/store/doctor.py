@@ -317,7 +317,7 @@ def _listpack_finding(store: FeatureStore) -> Finding:
         return Finding(good=False, text=f"cannot read hash-max-listpack-value ({error}); it should be 1024")
     limit = max((int(value) for value in reply[1::2]), default=0)
     if limit < _LEAST_LISTPACK:
-        text = f"hash-max-listpack-value is {limit}: packed rows are longer and make users fat; set 1024"
+        text = f"hash-max-listpack-value is {limit}: packed rows are longer, so users take twice the memory; set 1024"
         return Finding(good=False, text=text)
     return Finding(good=True, text=f"hash-max-listpack-value is {limit}")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from featurestore.contract.replies import reading
+from featurestore.contract.replies import Take, reading
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, SchemaChangedError, UndeclaredFeatureError
@@ -30,12 +30,14 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
         encoded: The calls. Each may be encoded when it is looked at, which is when it is sent.
         each_us: About how long each takes of Redis's time (`contract/costs.py`).
         takes: For each call a function of its reply; see `Transport.run_many_encoded`.
+        follows: Whether they go on with earlier calls of the plan, so that they are not refused for want of time.
     """
 
     script: Script
     encoded: Sequence[bytes]
     each_us: float = 0.0
-    takes: Sequence[Callable[[Any], Any]] | None = None
+    takes: Sequence[Take] | None = None
+    follows: bool = False
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
@@ -50,9 +52,9 @@ Plan = Generator[Step, Any, T]
 """Yields steps, is sent their answers, and returns the result. A failure of the link ends the plan."""
 
 
-def call(script: Script, encoded: bytes) -> Plan[Reply]:
-    """Call a script once; raise an error reply."""
-    (reply,) = checked((yield Calls(script, [encoded])))
+def call(script: Script, encoded: bytes, us: float = 0.0) -> Plan[Reply]:
+    """Call a script once, which takes about `us` µs of Redis's time; raise an error reply."""
+    (reply,) = checked((yield Calls(script, [encoded], us)))
     return reply
 
 

@@ -19,7 +19,7 @@ from featurestore.contract.arguments import (
     plain_time,
     time_among,
 )
-from featurestore.contract.costs import event_us, rows_per_call, upsert_us
+from featurestore.contract.costs import DELETED_US, event_us, increment_us, rows_per_call, upsert_us
 from featurestore.contract.replies import reading
 from featurestore.contract.resp import Word, encode_call
 from featurestore.contract.scripts import (
@@ -143,7 +143,9 @@ class Plans(QueryPlans):
             words += (name, _amount(name, "int" if declared.get(name) == "int" else "float", amount))
         keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
         arguments = (encode_id(entity_id), to_time(time_among(amounts, event_time)), *words)
-        reply = yield from call(INCREMENT_FEATURES, encode_call(INCREMENT_FEATURES, keys, arguments))
+        reply = yield from call(
+            INCREMENT_FEATURES, encode_call(INCREMENT_FEATURES, keys, arguments), increment_us(declared)
+        )
         if reply is None:
             return None
         selection = yield from self.select(list(numbers))
@@ -155,7 +157,7 @@ class Plans(QueryPlans):
         entity_id = plain_id_text(entity_id)
         raw_id, time = encode_id(entity_id), to_time(plain_time(event_time))
         keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
-        return bool((yield from call(DELETE_ENTITY, encode_call(DELETE_ENTITY, keys, (raw_id, time)))) == 1)
+        return bool((yield from call(DELETE_ENTITY, encode_call(DELETE_ENTITY, keys, (raw_id, time)), DELETED_US)) == 1)
 
     def count(self) -> Plan[int]:
         """Return how many ids are known."""
@@ -173,7 +175,7 @@ def _write(script: Script, upsert: Upsert, table: Given, row_us: float) -> Plan[
         calls = [upsert.call(rows[at : at + in_call], positions[at : at + in_call]) for at in starts]
         sent = [call for call in calls if call.positions]
         encoded = [encode_call(script, call.keys, call.arguments) for call in sent]
-        replies = yield Calls(script, encoded, row_us * in_call)
+        replies = yield Calls(script, encoded, row_us * in_call, follows=first > 0)
         with reading(script.name):
             for each, reply in zip(sent, replies, strict=True):
                 upsert.settle(each, reply)

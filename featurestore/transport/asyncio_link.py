@@ -87,13 +87,15 @@ class AsyncioLink(Link, asyncio.Protocol):
             return _too_late()
         answered: asyncio.Future[BigRequest] = self._loop.create_future()
         calls = exchange.encoded
-        request = self.submit_in_turns(calls, answers, exchange.each_us, _resume(answered), allowed, exchange.takes)
+        request = self.submit_in_turns(
+            calls, answers, exchange.each_us, _resume(answered), allowed, exchange.takes, follows=exchange.follows
+        )
         if request is None:
             return self.pipeline.refusal(len(calls))
         try:
             await answered
         finally:
-            request.resume = None
+            self._leave(request)
         outcome: Replies | Failure = request.outcome
         return outcome
 
@@ -157,7 +159,7 @@ class AsyncioLink(Link, asyncio.Protocol):
         self._transport.abort()
 
     def _report(self, resume: Resume, error: BaseException) -> None:
-        self._loop.call_exception_handler({"message": f"{resume} failed", "exception": error})
+        self._loop.call_exception_handler({"message": f"{getattr(resume, 'func', resume)} failed", "exception": error})
 
 
 def _too_late() -> Failure:

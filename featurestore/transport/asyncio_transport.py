@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from time import monotonic
 
+from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script
 from featurestore.errors import DeadlineExceededError, FeatureStoreError, UnavailableError
@@ -13,7 +14,6 @@ from featurestore.transport.dial import Stream, StreamDialler
 from featurestore.transport.pipeline import Failure
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Exchanges, Replies, calls_of, command_of, only
-from featurestore.transport.turns import Take
 
 
 class AsyncTransport(Sharing[AsyncioLink]):
@@ -61,20 +61,21 @@ class AsyncTransport(Sharing[AsyncioLink]):
         """Call `script` once; see `Transport.run`."""
         return only(await self.run_many_encoded(script, [encode_call(script, keys, arguments)], deadline=deadline))
 
-    async def run_many_encoded(
+    async def run_many_encoded(  # noqa: PLR0913 - all but the first two by name
         self,
         script: Script,
         encoded: Sequence[bytes],
         *,
         each_us: float = 0.0,
         takes: Sequence[Take] | None = None,
+        follows: bool = False,
         deadline: float | None = None,
     ) -> Replies:
         """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return await self._drive(calls_of(script, encoded, each_us, takes), deadline)
+        return await self._drive(calls_of(script, encoded, each_us, takes, follows=follows), deadline)
 
     async def command(self, *words: Word, deadline: float | None = None) -> Reply:
         """Run one plain command; see `Transport.command`."""

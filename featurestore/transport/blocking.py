@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, Self
 
 from featurestore.contract.doors import DOORS, Door, is_unknown
+from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script, answer_to, keeps_order
 from featurestore.errors import BadReplyError, FeatureStoreError
@@ -24,7 +25,6 @@ from featurestore.transport.repeats import (
     only,
     repaired,
 )
-from featurestore.transport.turns import Take
 
 
 class SyncTransport:
@@ -83,6 +83,7 @@ class SyncTransport:
         *,
         each_us: float = 0.0,  # noqa: ARG002 - it matters where a connection is shared
         takes: Sequence[Take] | None = None,
+        follows: bool = False,  # noqa: ARG002 - likewise
     ) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
         calls = list(map(self._converted, encoded)) if self._converted else list(encoded)

@@ -97,14 +97,16 @@ class GeventLink(Link):
             OverloadedError: It would not be answered in time.
         """
         current, calls = self._waiting_greenlet(), exchange.encoded
-        request = self.submit_in_turns(calls, answers, exchange.each_us, current.switch, None, exchange.takes)
+        request = self.submit_in_turns(
+            calls, answers, exchange.each_us, current.switch, None, exchange.takes, follows=exchange.follows
+        )
         if request is None:
             return self.pipeline.refusal(len(calls))
         try:
             while request.outcome is PENDING:
                 self._switch_to_hub()
         finally:
-            request.resume = None
+            self._leave(request)
         outcome: Replies | Failure = request.outcome
         return outcome
 
@@ -198,4 +200,4 @@ class GeventLink(Link):
         self._socket.close()
 
     def _report(self, resume: Resume, error: BaseException) -> None:
-        self._hub.handle_error(resume, type(error), error, error.__traceback__)
+        self._hub.handle_error(getattr(resume, "func", resume), type(error), error, error.__traceback__)

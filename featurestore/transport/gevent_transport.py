@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 from gevent import monkey
 
+from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, UnavailableError
@@ -18,7 +19,6 @@ from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
 from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Replies, calls_of, command_of, drive, only
-from featurestore.transport.turns import Take
 
 _TROUBLE = (FeatureStoreError, Failure)
 _STEPS = 3  # to connect, TLS, and the first replies
@@ -107,13 +107,19 @@ class GeventTransport(Sharing[GeventLink]):
             self._link.note_small(took, nearest)
 
     def run_many_encoded(
-        self, script: Script, encoded: Sequence[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+        self,
+        script: Script,
+        encoded: Sequence[bytes],
+        *,
+        each_us: float = 0.0,
+        takes: Sequence[Take] | None = None,
+        follows: bool = False,
     ) -> Replies:
         """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return drive(calls_of(script, encoded, each_us, takes), self._exchange)
+        return drive(calls_of(script, encoded, each_us, takes, follows=follows), self._exchange)
 
     def command(self, *words: Word) -> Reply:
         """Run one plain command; see `Transport.command`."""

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
 from featurestore.transport.pipeline import Resume, Waiter
 from featurestore.transport.repeats import Replies
-from featurestore.transport.turns import Take
 
 
 class Transport(Protocol):
@@ -28,7 +28,13 @@ class Transport(Protocol):
         """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""
 
     def run_many_encoded(
-        self, script: Script, encoded: Sequence[bytes], *, each_us: float = 0.0, takes: Sequence[Take] | None = None
+        self,
+        script: Script,
+        encoded: Sequence[bytes],
+        *,
+        each_us: float = 0.0,
+        takes: Sequence[Take] | None = None,
+        follows: bool = False,
     ) -> Replies:
         """Do what `run_encoded` does for each of `encoded`, and return the replies in their order.
 
@@ -42,6 +48,7 @@ class Transport(Protocol):
             each_us: About how long each takes of Redis's time.
             takes: For each call a function of its reply, whose result, or exception, stands in the reply's place. It is
                 called as soon as the reply is there.
+            follows: Whether the calls go on with what was admitted, and so are not refused.
 
         Raises:
             OverloadedError: The connection is shared, and the calls would not be answered in time.
@@ -63,7 +70,10 @@ class Timed(Protocol):
 
 
 class Submitting(Protocol):
-    """A transport that takes a call and a callback, so that no greenlet waits. `GeventTransport` is one."""
+    """A transport that takes a call and a callback, so that no greenlet waits, and knows how busy it is.
+
+    `GeventTransport` is one.
+    """
 
     def overload(self) -> FeatureStoreError | None:
         """Return why any further big request would be refused now; None if it would not."""

@@ -7,10 +7,10 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from featurestore.contract.replies import Expected
+from featurestore.contract.replies import Expected, Take
 from featurestore.errors import UnavailableError
-from featurestore.transport.pipeline import Pipeline, PipelineState, Resume, Waiter
-from featurestore.transport.turns import BigRequest, Take, Turns
+from featurestore.transport.pipeline import PENDING, Pipeline, PipelineState, Resume, Waiter
+from featurestore.transport.turns import BigRequest, Turns
 
 _ACTIVE, _ENDED = PipelineState.ACTIVE, PipelineState.ENDED
 
@@ -67,7 +67,7 @@ class Link(ABC):
         waiter = self.pipeline.submit(encoded, expected, resume, now, count, allowed)
         if waiter is not None and (self._sending is IDLE or waiter.deadline < self._timer_at):
             self._arrange(waiter.deadline)
-        if self.turns.waiting:  # small requests are answered often: so there is no need of a timer for the others
+        if self.turns.send_at <= now:
             self._send_next(now)
         return waiter
 
@@ -79,6 +79,8 @@ class Link(ABC):
         resume: Callable[[BigRequest], object],
         allowed: float | None = None,
         takes: Sequence[Take] | None = None,
+        *,
+        follows: bool = False,
     ) -> BigRequest | None:
         """Send calls a few at a time; `resume` is called once there is an outcome, see `Turns.admit`.
 
@@ -87,12 +89,10 @@ class Link(ABC):
         Raises:
             OverloadedError: The request would not be answered in time.
         """
-        pipeline = self.pipeline
-        count = pipeline.in_flight + self.turns.waiting + len(calls)
-        if pipeline.state is not _ACTIVE or count > pipeline.max_in_flight:
+        if self.pipeline.state is not _ACTIVE:
             return None
         now = monotonic()
-        request = self.turns.admit(calls, answers, each_us, resume, now, allowed, takes)
+        request = self.turns.admit(calls, answers, each_us, resume, now, allowed, takes, follows=follows)
         self._send_next(now)
         if request.until < self._timer_at:
             self._set_timer(request.until)
@@ -101,8 +101,8 @@ class Link(ABC):
     def note_small(self, took: float, nearest: float) -> None:
         """Take into account how long a small request took; see `Pace.note`."""
         now = monotonic()
-        self.turns.pace.note(took, nearest, now)
-        if self.turns.waiting:
+        self.turns.note_small(took, nearest, now)
+        if self.turns.send_at <= now:
             self._send_next(now)
 
     def load_scripts(self) -> None:
@@ -127,9 +127,15 @@ class Link(ABC):
 
     def _send_next(self, now: float) -> None:
         """Queue the calls of big requests whose turn it is."""
-        deadline = self.turns.send(now, self._settle)
+        turns = self.turns
+        deadline = turns.send(now, self._settle)
         if deadline < inf:
             self._arrange(deadline)
+        if turns.send_at < self._timer_at:
+            self._set_timer(turns.send_at)
+        if turns.broken:
+            broken, turns.broken = turns.broken, []
+            self._call_soon(self._wake, broken)
 
     def _settle(self, request: BigRequest, waiter: Waiter) -> None:
         """Take the outcome of a call of a big request; only in the event loop."""
@@ -139,14 +145,20 @@ class Link(ABC):
         if self.turns.waiting:
             self._send_next(now)
 
+    def _leave(self, request: BigRequest) -> None:
+        """Nobody waits for a big request any more, whether it has its outcome or not."""
+        request.resume = None
+        if request.outcome is PENDING:
+            self.turns.drop(request)
+
     def _expire(self, now: float, *, patience: float = 0.0) -> None:
         """Give up what is overdue, or the connection when its oldest call is hopeless."""
         overdue: list[Waiter | BigRequest] = [*self.pipeline.expire(now, patience=patience)]
         if self.turns.look_at <= now:
             overdue += self.turns.expire(now)
+        self._set_timer(min(self.pipeline.look_at, self.turns.look_at))
         if self.turns.waiting and self.pipeline.state is _ACTIVE:
             self._send_next(now)
-        self._set_timer(min(self.pipeline.look_at, self.turns.look_at))
         self._deliver(overdue)
 
     def _arrange(self, deadline: float) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator, Sequence
 import msgspec
 
 from featurestore.contract.doors import is_unknown
-from featurestore.contract.replies import Expected, answer_to_command
+from featurestore.contract.replies import Expected, Take, answer_to_command
 from featurestore.contract.resp import Reply, Word, encode_command
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, RedisError
 from featurestore.transport.pipeline import Failure
-from featurestore.transport.turns import SMALL_US, Take, taken
+from featurestore.transport.turns import SMALL_US, taken
 
 Replies = list[Reply | FeatureStoreError]
 """A reply to each of several commands, with error replies as exceptions in their places."""
@@ -28,6 +28,7 @@ class Exchange(msgspec.Struct, eq=False):
         answers: Returns what may be the replies to some of them; only for calls.
         each_us: About how long each takes of Redis's time.
         takes: For each what is made of its reply as soon as it is there; None where replies stay as they are.
+        follows: Whether they go on with a request that was admitted.
         load: Whether to load every script ahead of them.
         load_error: Set by the sender: why the scripts could not be loaded; None if they were, or were not to be.
     """
@@ -37,6 +38,7 @@ class Exchange(msgspec.Struct, eq=False):
     answers: Callable[[list[bytes]], Expected] | None = None
     each_us: float = 0.0
     takes: Sequence[Take] | None = None
+    follows: bool = False
     load: bool = False
     load_error: FeatureStoreError | None = None
 
@@ -76,7 +78,12 @@ def drive(
 
 
 def calls_of(
-    script: Script, encoded: Sequence[bytes], each_us: float = 0.0, takes: Sequence[Take] | None = None
+    script: Script,
+    encoded: Sequence[bytes],
+    each_us: float = 0.0,
+    takes: Sequence[Take] | None = None,
+    *,
+    follows: bool = False,
 ) -> Exchanges:
     """Call a script; repeat calls on a new connection if that is safe, and calls that Redis did not know.
 
@@ -85,13 +92,14 @@ def calls_of(
         encoded: The calls.
         each_us: About how long each takes of Redis's time.
         takes: See `Exchange`.
+        follows: See `Exchange`.
     """
     if not encoded:
         return []
     answers = script.answers
     if each_us * len(encoded) <= SMALL_US:
         encoded = list(encoded)
-    exchange = Exchange(encoded, answers(encoded), answers, each_us, takes)
+    exchange = Exchange(encoded, answers(encoded), answers, each_us, takes, follows)
     replies = yield from once_or_twice(exchange, repeatable=not script.writes)
     if not any(isinstance(reply, RedisError) for reply in replies):
         return replies
@@ -138,7 +146,7 @@ def repaired(first: Exchange, replies: Replies, *, repeatable: bool, in_order: b
     if unknown and first.answers:
         calls = [first.encoded[index] for index in unknown]
         takes = first.takes and [first.takes[index] for index in unknown]
-        exchange = Exchange(calls, first.answers(calls), first.answers, first.each_us, takes, load=True)
+        exchange = Exchange(calls, first.answers(calls), first.answers, first.each_us, takes, follows=True, load=True)
         again = yield from once_or_twice(exchange, repeatable=repeatable)
         for index, reply in zip(unknown, again, strict=True):
             lost = exchange.load_error and is_unknown(reply)

@@ -16,8 +16,14 @@ from typing import Any
 
 import msgspec
 
-from featurestore.contract.replies import Expected
-from featurestore.errors import DeadlineExceededError, FeatureStoreError, OverloadedError, UnavailableError
+from featurestore.contract.replies import Expected, Take
+from featurestore.errors import (
+    BadArgumentsError,
+    DeadlineExceededError,
+    FeatureStoreError,
+    OverloadedError,
+    UnavailableError,
+)
 from featurestore.transport.pace import Pace
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
 
@@ -35,6 +41,7 @@ BESIDE_SMALL_US = 250.0
 """The same while small requests are sent: the less is ahead of them here and in Redis, the sooner they are answered."""
 
 _LATELY_S = 0.01
+_AFTER_BIG_S = 0.1
 _NEAR_S, _FARTHEST_S = 0.0005, 0.02
 
 TURN_US = 1000.0
@@ -45,10 +52,6 @@ _CAUGHT_UP = 1.1
 _LEAST_RATE, _MOST_RATE = 0.01, 10.0
 _S_PER_US = 1e-6
 _NOTHING_US = 1e-3  # what rounding leaves
-
-
-Take = Callable[[Any], Any]
-"""Makes of a reply what its caller wants."""
 
 
 def taken(take: Take, reply: Any) -> Any:
@@ -90,15 +93,13 @@ class BigRequest(msgspec.Struct, eq=False):
     turn_us: float = 0.0
     outcome: Any = PENDING
 
+    def __repr__(self) -> str:  # errors are logged with it: not all ids, and no replies
+        return f"<BigRequest of {len(self.calls)} calls, {self.sent} sent, {len(self.replies)} answered>"
+
     @property
     def left_us(self) -> float:
         """About how long the calls that were not sent take of Redis's time."""
         return (len(self.calls) - self.sent) * self.each_us
-
-    @property
-    def unwanted(self) -> bool:
-        """Whether nobody waits for what is not sent yet."""
-        return self.resume is None or self.outcome is not PENDING
 
 
 class Turns:
@@ -115,20 +116,23 @@ class Turns:
         pace: How much is sent while small requests are.
         rate: How much of Redis's time is worked off in one second of the clock, as measured while requests wait.
         look_at: When to call `expire` next, as its last call found.
+        send_at: When to call `send` again at the latest, as its last call found; inf if a reply will be the reason.
+        broken: Requests that have failed because their calls could not be made; the link takes them out.
     """
 
     def __init__(self, pipeline: Pipeline, timeout: float) -> None:
         self.waiting = 0
         self.small_at = -inf
         self.rate = 1.0
-        self.look_at = inf
+        self.look_at = self.send_at = inf
+        self.broken: list[BigRequest] = []
         self.pace = Pace(BESIDE_SMALL_US)
         self._pipeline, self._timeout = pipeline, timeout
         self._queue: deque[BigRequest] = deque()  # those with calls that are not sent
         self._on_the_wire_us = 0.0
         self._turn_of_each_us = 0.0  # what those that wait may take before it is a new request's turn
         self._measured_from, self._done_us = inf, 0.0
-        self._heard_at = -inf
+        self._heard_at = self._big_until = -inf
         self._round_trip = inf  # the least that was seen, which says how far Redis is
         self._alone: Waiter | None = None  # a call that was sent when no other was on the wire
 
@@ -141,6 +145,8 @@ class Turns:
         now: float,
         allowed: float | None = None,
         takes: Sequence[Take] | None = None,
+        *,
+        follows: bool = False,
     ) -> BigRequest:
         """Take on a request; `send` sends its calls.
 
@@ -152,6 +158,7 @@ class Turns:
             now: The time.
             allowed: Seconds that the caller waits at most; without it, as long as replies arrive.
             takes: See `BigRequest`.
+            follows: Whether it goes on with a request that was admitted, and so is not refused.
 
         Raises:
             OverloadedError: It would not be answered in time.
@@ -159,7 +166,7 @@ class Turns:
         own = len(calls) * each_us
         wait = self.expected_wait(own)
         own_s = own * _S_PER_US / self.rate
-        if wait > (self._timeout + 2 * own_s if allowed is None else allowed):
+        if not follows and wait > (self._timeout + 2 * own_s if allowed is None else allowed):
             raise _refusal(wait)
         until = now + (self._timeout + 2 * (wait + own_s) if allowed is None else allowed)
         request = BigRequest(calls, answers, each_us, resume, takes, until, allowed, [])
@@ -193,21 +200,22 @@ class Turns:
         """
         queue, pipeline, deadline, most = self._queue, self._pipeline, inf, self._most_on_the_wire(now)
         credit = self.pace.credit(now)
+        self.send_at = inf
         while queue and self._on_the_wire_us < most and credit > 0:
             request = queue[0]
-            if request.unwanted:
-                queue.popleft()
-                self.waiting -= len(request.calls) - request.sent
-                self._turn_of_each_us -= min(request.left_us, TURN_US)
-                continue
             if request.turn_us >= TURN_US and len(queue) > 1:
                 request.turn_us = 0.0
                 queue.rotate(-1)
                 continue
-            call = request.calls[request.sent]
+            try:
+                call = request.calls[request.sent]
+                expected = request.answers([call])
+            except Exception as error:  # noqa: BLE001 - it is its caller's alone
+                self._break(request, error)
+                continue
             left, patient = (None, True) if request.allowed is None else (request.until - now, False)
             resume = partial(settle, request)
-            waiter = pipeline.submit(call, request.answers([call]), resume, now, 1, left, patient=patient)
+            waiter = pipeline.submit(call, expected, resume, now, 1, left, patient=patient)
             if waiter is None:
                 break
             if self._on_the_wire_us == 0:
@@ -223,14 +231,26 @@ class Turns:
             self.pace.spend(request.each_us)
             if request.sent == len(request.calls):
                 queue.popleft()
-        if not queue:
+        if queue and self._on_the_wire_us == 0:  # else a reply brings it on
+            self.send_at = now + self.pace.until_credit()
+        self._note_whether_any_wait(now)
+        return deadline
+
+    def _note_whether_any_wait(self, now: float) -> None:
+        """Measure the rate while requests wait."""
+        if not self._queue:
             self._turn_of_each_us = 0.0  # without what rounding leaves
             if self._measured_from < inf and self.rate < 1.0:
                 self.rate = min(1.0, self.rate * _CAUGHT_UP)  # nothing is measured now, and it was enough
             self._measured_from = inf
         elif self._measured_from == inf:
             self._measured_from, self._done_us = now, 0.0
-        return deadline
+
+    def _break(self, request: BigRequest, error: Exception) -> None:
+        """Fail a request of which a call could not be made."""
+        self.drop(request)
+        request.outcome = Failure(_as_own(error), unsent=request.sent == 0)
+        self.broken.append(request)
 
     def _most_on_the_wire(self, now: float) -> float:
         """Return how many µs of Redis's time may be on the wire."""
@@ -247,11 +267,15 @@ class Turns:
         if isinstance(outcome, Failure):
             if request.outcome is not PENDING:
                 return False
-            unsent = outcome.unsent and not request.replies
-            request.outcome = Failure(outcome.error, lost=outcome.lost, unsent=unsent)
+            unsent, error = outcome.unsent and not request.replies, outcome.error
+            if request.allowed is not None and isinstance(error, DeadlineExceededError):
+                error = _late(request)
+            self.drop(request)
+            request.outcome = Failure(error, lost=outcome.lost, unsent=unsent)
             return True
         if waiter is self._alone:
-            self._round_trip = min(self._round_trip, now - waiter.deadline + waiter.allowed)
+            trip = now - waiter.deadline + waiter.allowed - request.each_us * _S_PER_US
+            self._round_trip = min(self._round_trip, max(trip, 0.0))
         self._heard_at = now
         self._measure(request.each_us, now)
         if request.outcome is not PENDING:
@@ -272,29 +296,45 @@ class Turns:
             self.rate += (rate - self.rate) / 2
             self._measured_from, self._done_us = now, 0.0
 
+    def note_small(self, took: float, nearest: float, now: float) -> None:
+        """Take into account how long a small request took; see `Pace.note`."""
+        if self.waiting or self._on_the_wire_us:
+            self._big_until = now + _AFTER_BIG_S
+        self.pace.note(took, nearest, now, beside=now < self._big_until)
+
+    def drop(self, request: BigRequest) -> None:
+        """Send no further call of a request: nobody waits for it any more."""
+        if request.sent < len(request.calls) and request in self._queue:
+            self._queue.remove(request)
+            self.waiting -= len(request.calls) - request.sent
+            self._turn_of_each_us -= min(request.left_us, TURN_US)
+
     def expire(self, now: float) -> list[BigRequest]:
-        """Return the requests that have waited too long. Of those, no further call is sent."""
+        """Return the requests that have waited too long. Of those, no further call is sent.
+
+        As long as Redis answers, that are only those whose callers have set a time.
+        """
         overdue: list[BigRequest] = []
         self.look_at = inf
         for request in self._queue:
-            if request.unwanted:
-                continue
             until = request.until
-            if request.sent and request.allowed is None:  # it has begun, and goes on as long as Redis answers
+            if request.allowed is None:
                 until = max(until, self._heard_at + self._timeout)
-            if until > now:
+            if until <= now:
+                overdue.append(request)
+            else:
                 self.look_at = min(self.look_at, until)
-                continue
-            error: FeatureStoreError = DeadlineExceededError("Redis did not answer all calls of the request in time")
-            if request.sent == 0:
+        for request in overdue:
+            self.drop(request)
+            error: FeatureStoreError = _late(request)
+            if request.sent == 0 and request.allowed is None:
                 error = OverloadedError("the request has waited too long for its turn, and was not sent")
             request.outcome = Failure(error, unsent=request.sent == 0)
-            overdue.append(request)
         return overdue
 
     def end(self, reason: UnavailableError, *, final: bool) -> list[BigRequest]:
         """Return the requests that wait for their turn, failed like the connection. Others fail with their calls."""
-        failed = [request for request in self._queue if not request.unwanted]
+        failed = list(self._queue)
         for request in failed:
             request.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=request.sent == 0)
         self._queue.clear()
@@ -305,3 +345,13 @@ class Turns:
 
 def _refusal(wait: float) -> OverloadedError:
     return OverloadedError(f"the requests that wait for Redis take {wait * 1000:.0f} ms more: this one would be late")
+
+
+def _late(request: BigRequest) -> DeadlineExceededError:
+    within = "any more" if request.allowed is None else f"in {request.allowed * 1000:g} ms"
+    return DeadlineExceededError(f"Redis did not answer {within}: {len(request.replies)} of {len(request.calls)} calls")
+
+
+def _as_own(error: Exception) -> FeatureStoreError:
+    """Return the error, as one of this package."""
+    return error if isinstance(error, FeatureStoreError) else BadArgumentsError(f"the call cannot be made: {error}")

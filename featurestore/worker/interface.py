@@ -32,6 +32,11 @@ PLAIN_ACCEPTS: frozenset[str | None] = frozenset(
 )
 """Values of `Accept`, None where the field is missing, that want JSON: those that clients send. The worker takes a GET
 with any other value for one that is not plain, and the app looks at the value."""
+REFUSED = "featurestore.refused"
+"""Key of a WSGI environment in which an app tells that it refused the request because there are too many.
+
+The worker then spreads what such clients send next, see `pacing.py`.
+"""
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ from featurestore.worker.budget import Budget, trim_memory
 from featurestore.worker.capacity import clients_within, limit_of_files, scarcity
 from featurestore.worker.connection import ClientGoneError, Connection
 from featurestore.worker.framing import Framing, Limits
-from featurestore.worker.interface import Answer, Begin, FastApp, Headers
+from featurestore.worker.interface import REFUSED, Answer, Begin, FastApp, Headers
 from featurestore.worker.pacing import Pacer
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request
@@ -34,7 +34,6 @@ _MADE_ROOM_FOR = 64  # new connections at a tick, where there are as many as the
 _TRIM_EVERY_S = 5.0
 _TELL_EVERY_S = 10.0
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_LATER = "503"
 _MOST_FIELDS = 32_768
 _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
@@ -150,10 +149,10 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if not self.idle_timeout:
             response.close = True
         if not self._logs_access:
-            return self._pause(response) if self._answer(request, response, send) else None
+            return self._pause(request) if self._answer(request, response, send) else None
         started = datetime.now()  # noqa: DTZ005 - as gunicorn's log wants it
         try:
-            return self._pause(response) if self._answer(request, response, send) else None
+            return self._pause(request) if self._answer(request, response, send) else None
         finally:
             took: timedelta = datetime.now() - started  # noqa: DTZ005 - likewise
             response.status = response.status or "500"  # the client went before the app had begun to answer
@@ -216,9 +215,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             return False
         return not response.close
 
-    def _pause(self, response: Response) -> float:
-        """Return how many seconds a client waits that was told to come later, where there are many of them."""
-        return self._pacer.pause(monotonic()) if response.status.startswith(_LATER) else 0.0
+    def _pause(self, request: Request) -> float:
+        """Return how many seconds a client waits that was refused, where there are many of them."""
+        return self._pacer.pause(monotonic()) if REFUSED in request.environ else 0.0
 
     def _fail(self, request: Request, response: Response, send: Callable[[bytes], None]) -> None:
         """Answer for an app that raised before it had answered."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import falcon.testing
 import gevent
 import msgspec
 import pytest
@@ -17,11 +18,11 @@ from featurestore.api.app import create_app
 from featurestore.api.counters import STATUSES, Board, Meter
 from featurestore.api.fast_reads import GatheredReads
 from featurestore.contract.read_calls import ReadCalls
-from featurestore.errors import BadReplyError
+from featurestore.errors import BadReplyError, OverloadedError
 from featurestore.schema.definition import Definition
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.gevent_transport import GeventTransport
-from featurestore.worker.interface import Answer
+from featurestore.worker.interface import REFUSED, Answer
 
 FEATURES = {"age": "int", "score": "float"}
 
@@ -408,3 +409,38 @@ def test_reads_by_names_of_a_wide_row_are_answered_together(reader: Reader) -> N
     assert answers[1] is not None
     assert answers[1][0] == "404 Not Found"
     assert [body_of(answers[place]) for place in (0, 2)] == [expected(1), expected(3)]
+
+
+def asked(reader: Reader, method: str, path: str, body: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the status of a WSGI call, and its environment."""
+    environ = falcon.testing.create_environ(path, method=method, body=body)
+    statuses: list[str] = []
+    b"".join(reader.app(environ, lambda status, _headers: statuses.append(status)))
+    return statuses[0], environ
+
+
+def test_large_requests_are_refused_before_they_are_read_and_small_ones_are_not(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = msgspec.json.encode({"ids": [f"u{number}" for number in range(250)]})
+    small = msgspec.json.encode({"ids": ["u1", "u2", "u3"]})
+    assert asked(reader, "POST", "/features/batch", large)[0] == "200 OK"
+    monkeypatch.setattr(reader.transport, "overload", lambda: OverloadedError("too many wait"))
+    for path in ("/features/batch", "/entities/user/features/batch", "/features/ingest", "/get-online-features"):
+        status, environ = asked(reader, "POST", path, large)
+        assert (status, environ[REFUSED]) == ("503 Service Unavailable", True)
+    status, environ = asked(reader, "POST", "/features/batch", small)
+    assert (status, REFUSED in environ) == ("200 OK", False)
+    assert asked(reader, "GET", "/features/u1", b"")[0] == "200 OK"
+    refused = {each.route: sum(each.statuses) for each in reader.meter.board.requests() if each.method == "POST"}
+    assert refused["/entities/{entity}/features/batch"] == 1
+
+
+def test_a_refusal_of_the_store_is_told_to_the_worker(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> Any:
+        raise OverloadedError("too many wait")
+
+    monkeypatch.setattr(reader.transport, "run_many_encoded", refuse)
+    body = msgspec.json.encode({"ids": ["u1", "u2", "u3"]})
+    status, environ = asked(reader, "POST", "/features/batch", body)
+    assert (status, environ[REFUSED]) == ("503 Service Unavailable", True)

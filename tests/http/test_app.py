@@ -147,7 +147,7 @@ def test_a_batch_keeps_order_and_duplicates(server: HttpServer) -> None:
         ([], 422, "object"),
         ({"user_ids": ["a", ""]}, 422, "an id is 1 to 256 bytes"),
         ({"user_ids": ["a"], "features": ["age", "nope"]}, 422, "nope is not declared"),
-        ({"user_ids": ["a"] * 1001}, 422, "1001 ids, at most 1000 - at `$.user_ids`"),
+        ({"user_ids": ["a"] * 1001}, 422, "1001 ids, at most 1000 (FEATURESTORE_MAX_BATCH) - at `$.user_ids`"),
     ],
 )
 def test_a_wrong_batch_is_told_why(server: HttpServer, body: object, status: int, detail: str) -> None:

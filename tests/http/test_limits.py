@@ -64,6 +64,15 @@ def test_the_limit_holds_for_other_entities_too(server: HttpServer, store: Featu
     assert server.request("POST", "/entities/item/features/batch", {"ids": IDS[:334]}).status == 422
 
 
+@pytest.mark.parametrize("bad", ["", "x" * 257, "\u00e9" * 129])
+def test_a_bad_id_among_many_is_its_own_requests_matter(server: HttpServer, bad: str) -> None:
+    ids = [*IDS[:300], bad, *IDS[300:400]]
+    refused = server.request("POST", "/features/batch", {"ids": ids, "features": ["f000"]})
+    assert (refused.status, refused.json["code"]) == (422, "BADID")
+    assert server.get("/features/u1").status == 200
+    assert server.request("POST", "/features/batch", {"ids": IDS[:400], "features": ["f000"]}).status == 200
+
+
 class Client(threading.Thread):
     """Sends the same batch again and again, and counts the answers."""
 

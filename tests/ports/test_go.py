@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.ports import ROOT, apply_example, blocks, build_scripts, needs, run
+from support.ports import ROOT, apply_example, blocks, build_scripts, needs, run, write_cost_cases
 from support.servers import Server, real
 
 DEBIAN = Path("/usr/share/gocode")
@@ -52,9 +52,10 @@ def server(request: pytest.FixtureRequest, servers: dict[str, Server], tmp_path:
 
 
 def test_the_package_passes_its_tests_and_the_golden_vectors(
-    go: Go, server: Server, request: pytest.FixtureRequest
+    go: Go, server: Server, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    variables = {"REDIS_URL": server.url, "FEATURESTORE_VECTORS": str(ROOT / "tests" / "vectors")}
+    variables = {"REDIS_URL": server.url, "FEATURESTORE_VECTORS": str(ROOT / "tests" / "vectors"),
+                 "FEATURESTORE_COSTS": str(write_cost_cases(tmp_path))}  # fmt: skip
     assert go("test", "-count=1", "featurestore", **variables).startswith("ok")
     said = go("test", "-count=1", "-v", "-run", "TestAUserWhoMay", "featurestore", **variables)
     lacks_read_only_users = "redis62" in request.node.name

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ports import write_cost_cases
 from support.servers import Server, free_port, wait_until
 
 from featurestore import FeatureStore, SyncTransport, read_definition
@@ -113,6 +114,10 @@ def test_the_package_is_whole(folder: Path, tmp_path: Path) -> None:
     run(ROOT, FEATURESTORE, "scripts", "--build", str(tmp_path))
     manifest = (tmp_path / "manifest.json").read_text()
     assert run_tests(folder, "package.test.mjs", PORT_TEST_MANIFEST=manifest) == 4
+
+
+def test_costs_are_those_of_the_python_store(folder: Path, tmp_path: Path) -> None:
+    assert run_tests(folder, "costs.test.mjs", PORT_TEST_COSTS=str(write_cost_cases(tmp_path))) == 1
 
 
 def test_stores_keep_what_they_promise(folder: Path, server: Server) -> None:

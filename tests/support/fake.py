@@ -11,11 +11,12 @@ import hiredis
 import msgspec
 import redis
 
+from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import SCRIPTS, WRITE_AND_READ, Script
 from featurestore.errors import FeatureStoreError, error_from_reply
 from featurestore.transport.dial import reply_text
-from featurestore.transport.turns import Take, taken
+from featurestore.transport.turns import taken
 
 
 def _pack_one(value: Any) -> bytes:
@@ -174,6 +175,7 @@ class FakeTransport:
         *,
         each_us: float = 0.0,  # noqa: ARG002 - nothing is sent
         takes: Sequence[Take] | None = None,
+        follows: bool = False,  # noqa: ARG002 - likewise
     ) -> list[Reply | FeatureStoreError]:
         replies: list[Reply | FeatureStoreError] = []
         for call in encoded:

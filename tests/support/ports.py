@@ -1,5 +1,6 @@
 """What tests of other languages need: their tools, the built scripts, and the code of pages."""
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from featurestore import FeatureStore, read_definition
+from featurestore.contract.costs import event_us, rows_per_call, upsert_us
+from featurestore.contract.read_costs import ages_us, by_layout_is_cheaper, cast_row_us, made_row_us, stored_row_us
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "ports"
@@ -58,3 +61,23 @@ def apply_example(url: str, folder: Path) -> None:
     """Store the schema of the pages on a server."""
     with FeatureStore.connect(url, timeout=5) as store:
         store.apply(read_definition(example_schema(folder)))
+
+
+def write_cost_cases(folder: Path) -> Path:
+    """Write what calls cost by the Python store, for rows of many kinds; return the file."""
+    kinds = ["float", "string", "float32[128]", "count(1h)", "sum(amount, 1h)"]
+    rows = [["int"] * width for width in (1, 10, 14, 100, 500, 2000)]
+    rows += [[*kinds, *["int"] * width] for width in (1, 100)] + [["float32[2048]"] * 4, ["count(10m)"] * 60]
+    cases = []
+    for row in rows:
+        for picked in {1, 2, 3, 4, 6, 10, 13, 20, len(row) // 2, len(row)} & {*range(1, len(row) + 1)}:
+            named, features = row[-picked:], {f"f{place}": kind for place, kind in enumerate(row)}
+            us = {"row": stored_row_us(row), "named": cast_row_us(named), "ages": ages_us(row)}
+            us |= {"made": made_row_us(row), "event": event_us(features)}
+            us["upsert"] = upsert_us(list(features)[-picked:], features)
+            cheaper = [by_layout_is_cheaper(row, named, aged=aged) for aged in (False, True)]
+            in_call = [rows_per_call(us["row"]), rows_per_call(us["made"])]
+            cases.append({"row": row, "picked": picked, "us": us, "cheaper": cheaper, "in_call": in_call})
+    path = folder / "costs.json"
+    path.write_text(json.dumps(cases))
+    return path

@@ -1,5 +1,6 @@
 """When the calls of big requests are sent, and which requests are refused."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.examples import examples
 
-from featurestore.errors import DeadlineExceededError, OverloadedError, UnavailableError
+from featurestore.errors import BadIdError, DeadlineExceededError, OverloadedError, UnavailableError
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
 from featurestore.transport.turns import BESIDE_SMALL_US, ON_THE_WIRE_US, TURN_US, BigRequest, Turns
 
@@ -22,6 +23,18 @@ class Anything:
 
     def misfit(self, replies: Sequence[Any]) -> str | None:
         return None if replies else "nothing"
+
+
+class Unmakeable(list[bytes]):
+    """Calls of which the last cannot be encoded."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([b"u0"] * count)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == len(self) - 1:
+            raise BadIdError("an id is 1 to 256 bytes long")
+        return super().__getitem__(index)
 
 
 def answers(_calls: list[bytes]) -> Anything:
@@ -56,6 +69,15 @@ class Line:
 
     def send(self) -> None:
         self.turns.send(self.now, self.settle)
+        broken, self.turns.broken = self.turns.broken, []
+        for request in broken:
+            request.resume = None
+            self.finished.append(request)
+
+    def leave(self, request: BigRequest) -> None:
+        """A caller goes away."""
+        request.resume = None
+        self.turns.drop(request)
 
     def settle(self, request: BigRequest, waiter: Waiter) -> None:
         if self.turns.settle(request, waiter, self.now) and request.resume:
@@ -98,7 +120,7 @@ def test_more_is_sent_where_redis_is_far() -> None:
     line = Line()
     line.admit("a", 1, 100.0)
     line.flush()
-    line.reply(took=0.00195)
+    line.reply(took=0.00205)
     line.admit("b", 60, 100.0)
     assert len(line.flush()) == (ON_THE_WIRE_US + 2000) / 100
     line.reply(30, took=0.005)  # they have waited for each other
@@ -166,6 +188,54 @@ def test_what_is_made_of_replies_is_made_as_they_come() -> None:
     assert (first, type(second), third) == (2, ValueError, 3)
 
 
+def test_a_call_that_cannot_be_made_fails_its_own_request_alone() -> None:
+    line = Line()
+    bad = line.turns.admit(Unmakeable(2), answers, 100.0, line.finished.append, 0.0)
+    good = line.admit("a", 2, 100.0)
+    assert line.flush() == [b"u0", b"a0", b"a1"]
+    assert line.finished == [bad]
+    assert isinstance(bad.outcome.error, BadIdError)
+    line.reply(3)
+    assert good.outcome == [1, 1]
+    assert line.turns.waiting == 0
+
+
+def test_what_goes_on_with_an_admitted_request_is_not_refused() -> None:
+    line = Line()
+    line.fill("a", 10, 60.0)
+    request = line.turns.admit([b"b0"], answers, 60.0, line.finished.append, 0.0, follows=True)
+    assert request.outcome is PENDING
+
+
+def test_those_that_have_gone_do_not_count() -> None:
+    line = Line()
+    requests = [line.admit("a", 10, 60.0) for _ in range(80)]
+    for request in requests[10:]:
+        line.leave(request)
+    assert line.turns.waiting <= 100
+    assert line.turns.expected_wait(0.0) < 0.008
+    assert line.turns.overload() is None
+
+
+def test_big_requests_go_on_when_the_small_ones_stop() -> None:
+    line = Line()
+    for step in range(200):
+        line.turns.small_at = line.now = step / 1000
+        line.turns.note_small(0.01, 0.0001, line.now)
+        if step == 100:
+            line.admit("a", 50, 200.0)
+    done = 0
+    while line.pipeline.in_flight:
+        line.flush()
+        line.reply()
+        done += 1
+        if not line.pipeline.in_flight and line.turns.waiting:
+            assert line.turns.send_at < line.now + 0.021
+            line.now = line.turns.send_at
+            line.send()
+    assert (done, line.turns.waiting) == (50, 0)
+
+
 def test_a_giant_does_not_keep_others_out() -> None:
     line = Line()
     line.admit("a", 200, 1000.0)
@@ -202,7 +272,7 @@ def test_calls_whose_caller_has_gone_are_not_sent() -> None:
     gone = line.admit("a", 20, 500.0)
     line.admit("b", 1, 500.0)
     line.flush()
-    gone.resume = None
+    line.leave(gone)
     line.reply(2)
     assert line.flush() == [b"b0"]
     assert line.turns.waiting == 0
@@ -281,12 +351,33 @@ class Crowd(RuleBasedStateMachine):
     def go(self, place: int) -> None:
         waiting = [request for request in self.requests if request.resume]
         if waiting:
-            waiting[place % len(waiting)].resume = None
+            self.line.leave(waiting[place % len(waiting)])
 
     @rule(most=st.integers(1, 5), took=st.floats(0, 0.02))
     def answer(self, most: int, took: float) -> None:
         self.line.flush()
         self.line.reply(min(most, self.line.pipeline.in_flight), took)
+
+    @rule(took=st.floats(0, 0.01))
+    def small(self, took: float) -> None:
+        """A small request is answered."""
+        self.line.turns.small_at = self.line.now
+        self.line.turns.note_small(took, 0.0001, self.line.now)
+
+    @rule(seconds=st.floats(0, 0.03))
+    def wait(self, seconds: float) -> None:
+        """The timer of the link runs out, if it is set."""
+        self.line.now += seconds
+        if self.line.turns.send_at <= self.line.now:
+            self.line.send()
+
+    @rule(count=st.integers(1, 3))
+    def admit_what_cannot_be_made(self, count: int) -> None:
+        with contextlib.suppress(OverloadedError):
+            self.requests.append(
+                self.line.turns.admit(Unmakeable(count), answers, 400.0, self.line.finished.append, self.line.now)
+            )
+            self.line.send()
 
     @rule(took=st.floats(0, 0.1))
     def expire(self, took: float) -> None:
@@ -300,9 +391,9 @@ class Crowd(RuleBasedStateMachine):
     def calls_are_counted(self) -> None:
         turns = self.line.turns
         queued = [request for request in self.requests if request.sent < len(request.calls)]
-        wanted = sum(len(request.calls) - request.sent for request in queued if not request.unwanted)
-        assert turns.waiting >= wanted
-        assert turns.waiting == 0 or self.line.pipeline.in_flight > 0
+        wanted = [each for each in queued if each.resume and each.outcome is PENDING]
+        assert turns.waiting == sum(len(each.calls) - each.sent for each in wanted)
+        assert turns.waiting == 0 or self.line.pipeline.in_flight > 0 or turns.send_at < float("inf")
 
     @invariant()
     def the_wait_is_what_those_that_wait_need(self) -> None:

@@ -1,6 +1,10 @@
 package featurestore
 
 import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -62,5 +66,46 @@ func TestCallsBehindOneThatMissedItsScriptAreMadeAgainInTheirOrder(t *testing.T)
 	wanted := []any{[]any{int64(1), []byte("a")}, []any{int64(4), []byte("b")}, []any{int64(5), []byte("c")}}
 	if err != nil || !reflect.DeepEqual(replies, wanted) {
 		t.Fatalf("%q %v", replies, err)
+	}
+}
+
+func TestCostsAreThoseOfThePythonStore(t *testing.T) {
+	text, err := os.ReadFile(os.Getenv("FEATURESTORE_COSTS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Row     []string
+		Picked  int // so many of the last
+		Us      map[string]float64
+		Cheaper []bool // without times, and with
+		InCall  []int  `json:"in_call"` // of stored rows, and of those to be made
+	}
+	if err := json.Unmarshal(text, &cases); err != nil || len(cases) == 0 {
+		t.Fatal(len(cases), err)
+	}
+	for _, each := range cases {
+		first := len(each.Row) - each.Picked
+		features, names := map[string]string{}, []string{}
+		for i, kind := range each.Row {
+			name := fmt.Sprint("f", i)
+			if features[name] = kind; i >= first {
+				names = append(names, name)
+			}
+		}
+		row, named := costsOf(each.Row, true), costsOf(each.Row[first:], false)
+		for what, us := range map[string]float64{
+			"row": row.rowUs, "named": named.rowUs, "ages": row.agesUs, "made": row.madeUs,
+			"upsert": upsertRowUs(names, features), "event": eventRowUs(features),
+		} {
+			if math.Abs(us-each.Us[what]) > 1e-6 {
+				t.Fatal(what, us, each)
+			}
+		}
+		cheaper := []bool{row.isCheaper(first, named, false), row.isCheaper(first, named, true)}
+		inCall := []int{rowsPerCall(row.rowUs), rowsPerCall(row.madeUs)}
+		if !reflect.DeepEqual(cheaper, each.Cheaper) || !reflect.DeepEqual(inCall, each.InCall) {
+			t.Fatal(cheaper, inCall, each)
+		}
 	}
 }

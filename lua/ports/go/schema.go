@@ -14,6 +14,7 @@ type Schema struct {
 	JoinKey, Members string             // the name of the id in tables; the key of the set of ids
 
 	places map[string]int // feature → its place in Row
+	row    *columns       // all of the packed row
 }
 
 // Service is a list of features, and its digest.
@@ -51,6 +52,10 @@ func readSchema(reply any) (schema *Schema, err error) {
 	for place, name := range schema.Row {
 		schema.places[name] = place
 	}
+	if schema.row, err = schema.columns(schema.Row); err != nil {
+		return nil, err
+	}
+	schema.row.digest, schema.row.readCosts = schema.Layout, costsOf(schema.row.types, true)
 	for _, service := range told["services"].([]any) {
 		parts := service.([]any)
 		schema.Services[parts[0].(string)] = Service{parts[1].(string), texts(parts[2])}
@@ -67,40 +72,37 @@ func texts(list any) (found []string) {
 
 // columns is what a row is aligned with.
 type columns struct {
-	digest       string // of the layout or the service; empty where the caller gave names
+	digest       string // the layout; empty where the features are asked for by name
 	names, types []string
 	places       []int // of the names in the packed row, where that is read for some of its features; else nil
 	width        int   // how many values a reply has
+	readCosts
 }
 
-// valuesForAName is how many values of a stored row cost Redis what one feature costs by name.
-const valuesForAName = 70
-
-func (s *Schema) columns(digest string, names []string) (*columns, error) {
+// columns returns features as they are read by name.
+func (s *Schema) columns(names []string) (*columns, error) {
 	types := make([]string, len(names))
 	for i, name := range names {
 		if types[i] = s.Types[name]; types[i] == "" {
 			return nil, &Error{"UNDECLARED", name + " is not declared in the schema"}
 		}
 	}
-	return &columns{digest: digest, names: names, types: types, width: len(names)}, nil
+	return &columns{names: names, types: types, width: len(names), readCosts: costsOf(types, false)}, nil
 }
 
 // pick has the names picked of the packed row, if they are all in it and it costs Redis less than they do by name.
-func (c *columns) pick(schema *Schema) bool {
+func (c *columns) pick(schema *Schema, aged bool) {
 	places := make([]int, len(c.names))
 	for i, name := range c.names {
 		place, known := schema.places[name]
 		if !known {
-			return false
+			return
 		}
 		places[i] = place
 	}
-	if len(places)*valuesForAName < len(schema.Row) {
-		return false
+	if row := schema.row; row.isCheaper(row.width-len(places), c.readCosts, aged) {
+		c.digest, c.places, c.width, c.readCosts = row.digest, places, row.width, row.readCosts
 	}
-	c.digest, c.places, c.width = schema.Layout, places, len(schema.Row)
-	return true
 }
 
 // picked returns what belongs to the names of what came for all features of the row.

@@ -64,7 +64,8 @@ type Store struct {
 	prefix  string // of all keys but the set of ids
 	reading string // the command that calls what only reads
 	schema  atomic.Pointer[Schema]
-	checked atomic.Int64 // when a read last made sure of the schema, in ns
+	// In ns: when a read last made sure of the layout, and when the schema was described.
+	checked, described atomic.Int64
 }
 
 // Open returns a store that has read its schema.
@@ -96,6 +97,7 @@ func (s *Store) Describe() (*Schema, error) {
 	}
 	s.schema.Store(schema)
 	s.checked.Store(now)
+	s.described.Store(now)
 	return schema, nil
 }
 
@@ -136,6 +138,18 @@ func (s *Store) call(called script, command string, calls ...[]any) ([]any, erro
 	}
 	rest, err := send(conn, called.sha, command, calls[len(replies):])
 	return append(replies, rest...), err
+}
+
+// callInTurn makes calls that take Redis so long each, in order: those in one write that together take about mostUs, and the
+// next ones when these are answered. Redis runs all that one read of a connection brings before it serves another.
+func (s *Store) callInTurn(called script, command string, calls [][]any, us float64) (replies []any, err error) {
+	together := rowsPerCall(us)
+	for from := 0; from < len(calls) && err == nil; from += together {
+		var some []any
+		some, err = s.call(called, command, part(calls, from, together)...)
+		replies = append(replies, some...)
+	}
+	return replies, err
 }
 
 func send(conn redis.Conn, sha, command string, calls [][]any) (replies []any, failure error) {

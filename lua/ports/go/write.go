@@ -13,8 +13,6 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-const rowsPerCall = 100
-
 // Marks in a value's place: the feature is removed; what is stored stays. No value of any type is one of these bytes.
 const forget, leave = "\xff", "\xfe"
 
@@ -65,7 +63,7 @@ func (s *Store) upsert(rows []Write, options ...string) (outcome Outcome, err er
 	}
 	var given *columns
 	if err = s.withSchema(func(schema *Schema) (err error) {
-		given, err = schema.columns("", sorted(union))
+		given, err = schema.columns(sorted(union))
 		return err
 	}); err != nil {
 		return outcome, err
@@ -83,7 +81,10 @@ func (s *Store) upsert(rows []Write, options ...string) (outcome Outcome, err er
 			lines[i] = append(lines[i], text)
 		}
 	}
-	replies, err := s.call(upsertFeatures, "EVALSHA", s.calls(append(append(options, "@event_time"), given.names...), lines)...)
+	head := append(append(options, "@event_time"), given.names...)
+	rowUs := upsertRowUs(given.names, s.Schema().Types)
+	inCall := rowsPerCall(rowUs)
+	replies, err := s.callInTurn(upsertFeatures, "EVALSHA", s.calls(head, lines, inCall), rowUs*float64(inCall))
 	return settle(outcome, replies, err)
 }
 
@@ -107,7 +108,8 @@ func (s *Store) Record(events ...Event) (outcome Outcome, err error) {
 			lines[i] = append(lines[i], text)
 		}
 	}
-	for _, call := range s.calls(append([]string{"@event_time", "@event_id"}, fields...), lines) {
+	head := append([]string{"@event_time", "@event_id"}, fields...)
+	for _, call := range s.calls(head, lines, rowsPerCall(eventRowUs(s.Schema().Types))) {
 		// One by one: where the script is lost between two calls, none that was counted is made again.
 		replies, err := s.call(recordEvents, "EVALSHA", call)
 		if outcome, err = settle(outcome, replies, err); err != nil {
@@ -121,7 +123,7 @@ func (s *Store) Record(events ...Event) (outcome Outcome, err error) {
 // entity was deleted at or after that time. A zero time is now.
 func (s *Store) Increment(id string, amounts map[string]any, at time.Time) (row *Row, err error) {
 	err = s.withSchema(func(schema *Schema) error {
-		added, err := schema.columns("", sorted(amounts))
+		added, err := schema.columns(sorted(amounts))
 		if err != nil {
 			return err
 		}
@@ -149,15 +151,15 @@ func (s *Store) Delete(id string, at time.Time) (bool, error) {
 	return err == nil && replies[0] == int64(1), err
 }
 
-// calls returns calls of 100 lines each, which begin with an id; `head` are the words that say what they have.
-func (s *Store) calls(head []string, lines [][]any) (calls [][]any) {
-	for from := 0; from < len(lines); from += rowsPerCall {
+// calls returns calls of `inCall` lines each, which begin with an id; `head` are the words that say what they have.
+func (s *Store) calls(head []string, lines [][]any, inCall int) (calls [][]any) {
+	for from := 0; from < len(lines); from += inCall {
 		args := []any{"", len(head)}
 		for _, word := range head {
 			args = append(args, word)
 		}
 		var ids []string
-		for _, line := range part(lines, from, rowsPerCall) {
+		for _, line := range part(lines, from, inCall) {
 			ids = append(ids, line[0].(string))
 			args = append(args, line...)
 		}

@@ -1,3 +1,4 @@
+import type { ReadCosts } from "./costs";
 import { unpack, type Value } from "./msgpack";
 import { FeatureStoreError } from "./scripts";
 import type { Described, Status } from "./types";
@@ -5,6 +6,7 @@ import type { Described, Status } from "./types";
 /**
  * What a read asks for, and what its replies are aligned with. Rows begin with the digest, where there is one. `columns`
  * are the places of the names among the `width` values of a row, where the whole row is read for some of its features.
+ * `aged` is whether times are looked at.
  */
 export interface Selection {
   words: string[];
@@ -12,10 +14,15 @@ export interface Selection {
   digest?: string;
   columns?: number[] | undefined;
   width?: number;
+  costs: ReadCosts;
+  aged: boolean;
 }
 
+/** What a reply is aligned with. */
+export type Told = Omit<Selection, "words" | "costs" | "aged">;
+
 /** Makes what callers get of what a script found. */
-export type Make<T = unknown> = (selection: Selection, found: unknown) => T;
+export type Make<T = unknown> = (selection: Told, found: unknown) => T;
 
 const DIGEST = 8; // bytes
 const STATUS: Record<string, Status> = { P: "present", M: "missing", D: "default", S: "stale" };
@@ -30,7 +37,7 @@ export const values: Make<Value[]> = (selection, found) => {
 };
 
 /** What belongs to the features wanted, of a value for each of the row's. */
-function picked<T>({ columns }: Selection, all: readonly T[], width: number): T[] {
+function picked<T>({ columns }: Told, all: readonly T[], width: number): T[] {
   if (all.length !== width) throw new RangeError(`want ${width} values, not ${all.length}`);
   return columns ? columns.map((column) => all[column]!) : (all as T[]);
 }

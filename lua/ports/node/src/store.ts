@@ -1,12 +1,11 @@
+import { costsOf, eventUs, isCheaper, isRationed, MOST_MADE, rowsPerCall, upsertUs, type ReadCosts } from "./costs";
 import { unpack, type Value } from "./msgpack";
 import { byName, described, values, type Make, type Selection } from "./rows";
 import { FeatureStoreError, Scripts, type Ioredis, type NodeRedis, type Word } from "./scripts";
 import type * as t from "./types";
 import { LEAVE, timeOf, wordOf, type Time } from "./words";
 
-const PER_CALL = 100; // ids or rows: a script holds Redis while it runs
-const VALUES_FOR_A_NAME = 70; // so many values of a stored row cost Redis what one feature costs by name
-const RECHECK = 1000; // ms after which a read by layout makes sure that the schema still has it
+const RECHECK = 1000; // ms after which a read makes sure that the schema still has its layout, or its service
 const CONTRACT = 1;
 
 type Names<Row> = keyof Row & string;
@@ -17,8 +16,11 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
   /** The schema as last seen. */
   schema!: t.Schema;
   private keys!: [members: string, schema: string];
+  private types!: Map<string, string>; // of all features
   private places!: Map<string, number>; // of the features in the row
-  private checked = 0;
+  private costs!: ReadCosts; // of the row
+  private checked = 0; // when a read last made sure of the layout
+  private described = 0; // when the schema was asked for
   private refreshing: Promise<void> | undefined;
 
   private constructor(
@@ -96,7 +98,7 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
       [id, timeOf(time), ...words],
     );
     if (reply === null) return null;
-    return byName({ words: [], names: Object.keys(amounts) }, reply) as { [Name in N]: number | bigint };
+    return byName({ names: Object.keys(amounts) }, reply) as { [Name in N]: number | bigint };
   }
 
   /** Remove an entity. For `keep` ms, rows with an event time up to that of the deletion are refused as older. */
@@ -112,7 +114,9 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
     if (schema.contract !== CONTRACT) throw new Error(`the scripts' contract is ${schema.contract}, not ${CONTRACT}`);
     this.schema = schema;
     this.places = new Map(schema.row.map((name, place) => [name, place]));
-    this.checked = Date.now();
+    this.types = new Map(schema.features);
+    this.costs = costsOf(this.typesOf(schema.row), true);
+    this.checked = this.described = Date.now();
     this.keys = [schema.members, key];
   }
 
@@ -123,26 +127,42 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
 
   private select({ names, service, maxAge }: t.ReadOptions, option?: string): Selection {
     const words = [...(option ? [option] : []), ...(maxAge === undefined ? [] : [`?max_age=${maxAge}`])];
-    const { layout, row, services } = this.schema;
-    if (service !== undefined && !names) {
-      const [, digest, features] = services.find(([name]) => name === service) ?? ["", "", []];
-      return { words: [`?service=${service}`, ...words], names: features, digest };
+    const { layout, row } = this.schema;
+    const aged = words.length > 0;
+    if (names && !names.length) throw new TypeError("name at least one feature");
+    const wanted = names ?? (service === undefined ? undefined : this.listed(service));
+    if (wanted) {
+      const costs = costsOf(this.typesOf(wanted), false);
+      const columns = wanted.map((name) => this.places.get(name) ?? -1);
+      if (columns.includes(-1) || !isCheaper(this.costs, row.length - wanted.length, costs, aged))
+        return { words: [...words, ...plain(wanted)], names: wanted, costs, aged };
+      return { ...this.byLayout(words), names: wanted, digest: layout, columns, width: row.length, aged };
     }
-    const columns = names && this.columnsOf(names);
-    if (names && !columns) return { words: [...words, ...plain(names)], names };
-    if (!words.length && Date.now() - this.checked >= RECHECK) {
-      words.push("?current");
-      this.checked = Date.now();
-    }
-    return { words: [...words, layout], names: names ?? row, digest: layout, columns, width: row.length };
+    return { ...this.byLayout(words), names: row, digest: layout, aged };
   }
 
-  /** The places of features in the row, where that costs Redis less than each of them by name. */
-  private columnsOf(names: readonly string[]): number[] | undefined {
-    if (!names.length) throw new TypeError("name at least one feature");
-    const columns = names.map((name) => this.places.get(name) ?? -1);
-    const isQuicker = names.length * VALUES_FOR_A_NAME >= this.places.size && !columns.includes(-1);
-    return isQuicker ? columns : undefined;
+  /** The words of a read by layout. Once a second one makes sure of the schema. */
+  private byLayout(words: string[]): { words: string[]; costs: ReadCosts } {
+    const current = !words.length && Date.now() - this.checked >= RECHECK;
+    if (current) this.checked = Date.now();
+    return { words: [...words, ...(current ? ["?current"] : []), this.schema.layout], costs: this.costs };
+  }
+
+  private typesOf(names: readonly string[]): string[] {
+    return names.map((name) => this.types.get(name) ?? ""); // of one that is not declared Redis tells
+  }
+
+  private listed(service: string): readonly string[] {
+    const found = this.schema.services.find(([name]) => name === service);
+    if (found) return found[2];
+    const text = `UNDECLARED the schema lists no service ${service} that one call can read`;
+    throw new FeatureStoreError("UNDECLARED", text);
+  }
+
+  /** Ask for the schema again where it lacks a service, or was asked for a second ago: no script tells of other lists. */
+  private async seeService(service: string): Promise<void> {
+    const lacks = !this.schema.services.some(([name]) => name === service);
+    if (lacks || Date.now() - this.described >= RECHECK) await this.refresh();
   }
 
   /** Read, and a second time if the schema is not the one last seen. */
@@ -151,6 +171,7 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
     option: string | undefined,
     attempt: (selection: Selection) => Promise<T>,
   ): Promise<T> {
+    if (options.service !== undefined && !options.names) await this.seeService(options.service);
     const seen = this.schema;
     try {
       return await attempt(this.select(options, option));
@@ -170,17 +191,43 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
 
   private many<T>(ids: readonly t.Id[], options: t.ReadOptions, make: Make, option?: string): Promise<t.Table<T>> {
     return this.read(options, option, async (selection) => {
-      const head = [String(selection.words.length), ...selection.words];
-      const calls = parts(ids).map((part) => {
-        const keys = [...this.keys, ...part.map((id) => this.key(id))];
-        return this.scripts.call("get_features_batch", keys, [...head, ...part]);
-      });
-      // By name, a reply is one msgpack array of all rows.
-      const found = (await Promise.all(calls)).flatMap(
-        (reply) => (Buffer.isBuffer(reply) ? unpack(reply) : reply) as unknown[],
-      );
+      const found = await this.batch(selection, ids);
       return { names: selection.names, rows: found.map((row) => (row === null ? null : (make(selection, row) as T))) };
     });
+  }
+
+  /**
+   * What is found for each id. Calls hand on the rows that are stored by the layout. The others, after a change of the
+   * schema all of them, are made: those beyond what one call may make come as 0, and are asked for again, a few a call.
+   */
+  private async batch({ words, digest, costs, aged }: Selection, ids: readonly t.Id[]): Promise<unknown[]> {
+    const rationed = digest !== undefined && isRationed(costs) ? [`?most=${MOST_MADE}`, ...words] : words;
+    const found = await this.rows(rationed, ids, costs.rowUs + (aged ? costs.agesUs : 0));
+    for (let left = unmade(found); left.length; ) {
+      const again = left.map((place) => ids[place]!);
+      const made = await this.rows(rationed, again, costs.madeUs);
+      left.forEach((place, i) => (found[place] = made[i]));
+      const still = unmade(found);
+      if (still.length === left.length) throw new Error(`get_features_batch made none of ${left.length} rows`);
+      left = still;
+    }
+    return found;
+  }
+
+  /** Call for these ids, whose rows take so long each: calls that take about 1 ms are sent together, then the next. */
+  private async rows(words: string[], ids: readonly t.Id[], us: number): Promise<unknown[]> {
+    const size = rowsPerCall(us);
+    const call = (part: readonly t.Id[]) => {
+      const keys = [...this.keys, ...part.map((id) => this.key(id))];
+      return this.scripts.call("get_features_batch", keys, [String(words.length), ...words, ...part]);
+    };
+    const found: unknown[] = [];
+    // Redis runs all that one read of a connection brings before it serves another.
+    for (const together of parts(parts(ids, size), rowsPerCall(us * size)))
+      for (const reply of await Promise.all(together.map(call)))
+        // By name, a reply is one msgpack array of all rows.
+        found.push(...((Buffer.isBuffer(reply) ? unpack(reply) : reply) as unknown[]));
+    return found;
   }
 
   private async write(
@@ -208,7 +255,8 @@ export class FeatureStore<Row extends object = Record<string, Value>> {
       return unfit >= 0 ? [] : [{ index, words: [...front, ...(cells as Word[])] }];
     });
     // One part after the other: rows of one entity without a time count in their order.
-    for (const part of parts(sent)) {
+    const us = script === "upsert_features" ? upsertUs(names, this.types) : eventUs([...this.types.values()]);
+    for (const part of parts(sent, rowsPerCall(us))) {
       const keys = [...this.keys, ...part.map(({ index }) => this.key(rows[index]!.id))];
       const reply = await this.scripts.call(script, keys, [...head, ...part.flatMap((row) => row.words)]);
       const [written, skipped, rejected, letters] = reply as [number, number, [number, Buffer, Buffer][], Buffer];
@@ -230,8 +278,11 @@ function plain<T extends readonly string[]>(names: T): T {
   return names;
 }
 
-function parts<T>(all: readonly T[]): T[][] {
-  return Array.from({ length: Math.ceil(all.length / PER_CALL) }, (_, i) =>
-    all.slice(i * PER_CALL, (i + 1) * PER_CALL),
-  );
+function parts<T>(all: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
+}
+
+/** The places of the rows to be asked for again. */
+function unmade(found: readonly unknown[]): number[] {
+  return found.flatMap((row, place) => (row === 0 ? [place] : []));
 }

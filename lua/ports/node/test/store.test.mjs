@@ -81,23 +81,81 @@ for (const [name, connect] of Object.entries(clients)) {
         assert.equal(row.taste.buffer.byteLength, 12);
       });
 
-      test("names of the row's features are picked of the row, which costs Redis less than their fields", async () => {
-        await command(["HSET", "user:ann:features", "age", "99", "country", "FR"]); // where the row does not say so
-        const options = { names: ["country", "age"] };
-        assert.deepEqual(await users.get("ann", options), { country: "DE", age: 31.5 });
-        assert.deepEqual((await users.table(["ann"], options)).rows, [["DE", 31.5]]);
-        assert.deepEqual((await users.describe("ann", options)).features, { country: "DE", age: 31.5 });
-        assert.equal((await users.get("ann", { names: ["age", "taste"] })).age, 99);
-      });
+      describe("without windows", () => {
+        const wide = Array.from({ length: 500 }, (_, i) => `f${i}`);
+        /** Declare the first of the features, a vector and two services; store some of them, and 99 in the field of f0. */
+        const declare = async (width) => {
+          await command(["FLUSHDB"]);
+          const services = ["@service:pair", '["f1","f0"]', "@service:mixed", '["f1","taste"]'];
+          await apply("taste", "float32[3]", ...services, ...wide.slice(0, width).flatMap((name) => [name, "int"]));
+          users = await open();
+          await upsert("ann", { f0: 10, f1: 11, taste: [1, 0.5, -2] });
+          await command(["HSET", "user:ann:features", "f0", "99", "f1", "98"]);
+        };
 
-      test("few of very many features are read by name", async () => {
-        const wide = Array.from({ length: 150 }, (_, i) => `f${i}`);
-        await apply(...wide.flatMap((name) => [name, "int"]));
-        users = await open();
-        await upsert("bob", { f7: 7, f9: 9, f140: 140 });
-        await command(["HSET", "user:bob:features", "f7", "70"]);
-        assert.deepEqual(await users.get("bob", { names: ["f7", "f140"] }), { f7: 70, f140: 140 });
-        assert.deepEqual(await users.get("bob", { names: ["f140", "f7", "f9"] }), { f140: 140, f7: 7, f9: 9 });
+        test("features of the row are picked of the row, which costs Redis less than their fields", async () => {
+          await declare(4);
+          for (const options of [{ names: ["f1", "f0"] }, { service: "pair" }]) {
+            assert.deepEqual(await users.get("ann", options), { f1: 11, f0: 10 });
+            assert.deepEqual(await users.getMany(["nobody", "ann"], options), [null, { f1: 11, f0: 10 }]);
+            assert.deepEqual(await users.table(["ann"], options), { names: ["f1", "f0"], rows: [[11, 10]] });
+            assert.deepEqual((await users.describe("ann", options)).features, { f1: 11, f0: 10 });
+          }
+          for (const options of [{ names: ["f1", "taste"] }, { service: "mixed" }])
+            assert.deepEqual(await users.get("ann", options), { f1: 98, taste: Float32Array.of(1, 0.5, -2) });
+        });
+
+        test("few of very many features are read by name", async () => {
+          await declare(500);
+          assert.deepEqual(await users.get("ann", { names: ["f0"] }), { f0: 99 });
+          const row = await users.get("ann", { names: wide.slice(0, 20) });
+          assert.deepEqual([row.f0, row.f1, row.f2], [10, 11, null]);
+        });
+
+        test("a batch after a change of the schema is answered whole, by calls that are short", async (t) => {
+          await declare(500);
+          const ids = Array.from({ length: 100 }, (_, i) => `user${i}`);
+          const call = t.mock.method(users.scripts, "call");
+          const write = await users.upsert(ids.map((id, i) => ({ id, features: { f0: i } })));
+          assert.equal(write.verdicts, "C".repeat(100));
+          assert.equal(call.mock.callCount(), 50); // a row takes 360 µs to merge
+
+          const read = async (options) => {
+            call.mock.resetCalls();
+            const rows = await users.getMany([...ids, "nobody"], options);
+            assert.deepEqual(
+              rows.map((row) => row && row.f0),
+              [...ids.keys(), null],
+            );
+            return call.mock.callCount();
+          };
+          assert.equal(await read(), 2);
+          await apply("late", "int");
+          await users.refresh();
+          assert.ok((await read()) >= 50); // none is stored by the new layout, and one takes 400 µs to make
+          assert.ok((await read({ maxAge: 10 * 365 * 86_400_000 })) >= 50);
+          const described = await users.describeMany([...ids, "nobody"]);
+          assert.deepEqual(
+            described.map((row) => row && row.features.f0),
+            [...ids.keys(), null],
+          );
+        });
+
+        test("calls are sent together up to 1 ms of Redis's time", async (t) => {
+          await declare(500);
+          const { call } = users.scripts;
+          let under = 0;
+          const most = [];
+          t.mock.method(users.scripts, "call", async (...words) => {
+            most.push(++under);
+            return call.apply(users.scripts, words).finally(() => under--);
+          });
+          const ids = Array.from({ length: 250 }, (_, i) => `user${i}`);
+          await users.getMany(ids); // 7 µs a row
+          assert.deepEqual(most.splice(0), [1, 1, 1]);
+          await users.getMany(ids, { names: ["f0"] }); // 3
+          assert.deepEqual(most, [1, 2, 3]);
+        });
       });
 
       test("what is no name of a feature is not sent as an option", async () => {
@@ -120,12 +178,22 @@ for (const [name, connect] of Object.entries(clients)) {
         await assert.rejects(users.get("ann", { service: "parting" }), { code: "UNDECLARED" });
       });
 
-      test("a service that changes is read under its new names", async () => {
+      test("a service that changes is read under its new names", async (t) => {
         await apply("@service:greeting", '["country"]');
         await users.refresh();
         await apply("@service:greeting", '["premium"]');
+        const call = t.mock.method(users.scripts, "call");
+        const asked = () => call.mock.calls.filter(({ arguments: [script] }) => script === "describe_entity").length;
+        assert.deepEqual(await users.get("ann", { service: "greeting" }), { country: "DE" });
+        assert.equal(asked(), 0);
+        let now = Date.now() + 1001; // it is asked for once a second, by many reads together once
+        t.mock.method(Date, "now", () => now);
+        const rows = await Promise.all(Array.from({ length: 20 }, () => users.get("ann", { service: "greeting" })));
+        assert.ok(rows.every((row) => row.premium === true));
         assert.deepEqual(await users.get("ann", { service: "greeting" }), { premium: true });
+        assert.equal(asked(), 1);
         await apply("@service:greeting", '["logins"]');
+        now += 1001;
         assert.deepEqual(await users.table(["ann"], { service: "greeting" }), { names: ["logins"], rows: [[7]] });
       });
 
@@ -331,25 +399,6 @@ for (const [name, connect] of Object.entries(clients)) {
           1,
         );
         assert.equal((await users.get("ann")).age, 20);
-      });
-
-      test("names of the row's features are picked of the row, which costs Redis less than their fields", async () => {
-        await command(["HSET", "user:ann:features", "age", "99", "country", "FR"]); // where the row does not say so
-        const options = { names: ["country", "age"] };
-        assert.deepEqual(await users.get("ann", options), { country: "DE", age: 31.5 });
-        assert.deepEqual((await users.table(["ann"], options)).rows, [["DE", 31.5]]);
-        assert.deepEqual((await users.describe("ann", options)).features, { country: "DE", age: 31.5 });
-        assert.equal((await users.get("ann", { names: ["age", "taste"] })).age, 99);
-      });
-
-      test("few of very many features are read by name", async () => {
-        const wide = Array.from({ length: 150 }, (_, i) => `f${i}`);
-        await apply(...wide.flatMap((name) => [name, "int"]));
-        users = await open();
-        await upsert("bob", { f7: 7, f9: 9, f140: 140 });
-        await command(["HSET", "user:bob:features", "f7", "70"]);
-        assert.deepEqual(await users.get("bob", { names: ["f7", "f140"] }), { f7: 70, f140: 140 });
-        assert.deepEqual(await users.get("bob", { names: ["f140", "f7", "f9"] }), { f140: 140, f7: 7, f9: 9 });
       });
 
       test("what is no name of a feature is not sent as an option", async () => {
