@@ -17,6 +17,7 @@ _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _TIMES = (EVENT_TIME, arrow.TIME_COLUMN)
 _BYTES_A_VALUE = 4
 """What a value counts for at least: bits and nulls are many in few bytes, and each is a value to write."""
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _RECORD_BATCH_COMPRESSION = 3  # the field of a RecordBatch in Arrow's Message.fbs
 _MESSAGE_HEADER, _DICTIONARY_DATA = 2, 1
 
@@ -158,7 +159,12 @@ def _unprocessable(description: str) -> falcon.HTTPUnprocessableEntity:
 
 
 def _refuse_compressed(pa: Any, body: bytes) -> None:
-    for message in pa.ipc.MessageReader.open_stream(body):
+    """Refuse streams with compressed buffers, and what is not just one whole stream.
+
+    Arrow's readers take a stream without its end, and leave what is behind the end: rows would be lost without a word.
+    """
+    source = pa.BufferReader(body)
+    for message in pa.ipc.MessageReader.open_stream(source):
         if message.type == "schema":
             continue
         header = _Table(bytes(message.metadata), 0).table(_MESSAGE_HEADER)
@@ -166,6 +172,10 @@ def _refuse_compressed(pa: Any, body: bytes) -> None:
             header = header.table(_DICTIONARY_DATA)
         if header.has(_RECORD_BATCH_COMPRESSION):
             raise _unprocessable("the buffers are compressed: send them as they are, or the whole body as gzip")
+    if source.tell() != len(body) or not body.endswith(_END_OF_STREAM):
+        raise falcon.HTTPBadRequest(
+            title="Malformed Arrow", description="the body is not one stream with the mark of its end as the last bytes"
+        )
 
 
 class _Table:

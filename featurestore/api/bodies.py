@@ -14,6 +14,7 @@ from featurestore.contract import arrow
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoders raise for malformed JSON, JSON of another shape, or too deep nesting."""
 
+_LEAST_LINE = 16  # bytes of a row; many more lines would have answers many times as long as the body
 _NAME_SHOWN = 64
 """How many characters of a refused name an error shows."""
 
@@ -170,6 +171,8 @@ def read_lines(req: Request, most: int) -> list[bytes]:
     if kind and kind not in NDJSON_TYPES and kind not in _UNTOLD_TYPES:
         raise _no_ndjson(f"the body is {kind[:_NAME_SHOWN]}")
     body = read_body(req, most).removeprefix(_BYTE_ORDER_MARK)
+    if body.count(b"\n") > most // _LEAST_LINE:
+        raise falcon.HTTPContentTooLarge(description=f"the body may have at most {most // _LEAST_LINE} lines")
     lines = body.split(b"\n")
     if body.strip() and not any(line.lstrip().startswith(b"{") for line in lines):
         compressed = body.startswith(b"\x1f\x8b")

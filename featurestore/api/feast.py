@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -283,6 +284,7 @@ def _result(values: Sequence[Any], statuses: Sequence[str], times: Sequence[int 
     return {"values": values, "statuses": statuses, "event_timestamps": [_timestamp(time) for time in times]}
 
 
+@lru_cache(maxsize=4096)  # many values have the time of their row
 def _timestamp(time: int | None) -> str:
     """Return a time as RFC 3339, with ms if there are any."""
     if time is None:

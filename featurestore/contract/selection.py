@@ -273,6 +273,10 @@ class Selection:
             row = tuple(numbers_of(value) if isinstance(value, bytes) else value for value in row)
         return dict(zip(self.names, row, strict=True))
 
+    def with_values(self, row: Row, values: Mapping[str, Any]) -> Row:
+        """Return a row with these values, by name, in place of its own."""
+        return tuple(values.get(name, value) for name, value in zip(self.names, row, strict=True))
+
     def encodable(self, row: Row) -> Any:
         """Return what encodes to a JSON object of the row's values by name."""
         if self.vectors:

@@ -153,9 +153,12 @@ class Link(ABC):
 
     def _expire(self, now: float, *, patience: float = 0.0) -> None:
         """Give up what is overdue, or the connection when its oldest call is hopeless."""
+        timeout = self.pipeline.timeout
+        if now - self._timer_at > timeout / 4:  # this process was not running, and is not to take that for silence
+            patience = max(patience, timeout)
         overdue: list[Waiter | BigRequest] = [*self.pipeline.expire(now, patience=patience)]
         if self.turns.look_at <= now:
-            overdue += self.turns.expire(now)
+            overdue += self.turns.expire(now, patience=patience)
         self._set_timer(min(self.pipeline.look_at, self.turns.look_at))
         if self.turns.waiting and self.pipeline.state is _ACTIVE:
             self._send_next(now)

@@ -47,7 +47,7 @@ _NEAR_S, _FARTHEST_S = 0.0005, 0.02
 TURN_US = 1000.0
 """µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
 
-_MEASURED_S = 0.02
+_MEASURED_S = 0.1
 _CAUGHT_UP = 1.1
 _LEAST_RATE, _MOST_RATE = 0.01, 10.0
 _S_PER_US = 1e-6
@@ -309,10 +309,14 @@ class Turns:
             self.waiting -= len(request.calls) - request.sent
             self._turn_of_each_us -= min(request.left_us, TURN_US)
 
-    def expire(self, now: float) -> list[BigRequest]:
+    def expire(self, now: float, *, patience: float = 0.0) -> list[BigRequest]:
         """Return the requests that have waited too long. Of those, no further call is sent.
 
         As long as Redis answers, that are only those whose callers have set a time.
+
+        Args:
+            now: The time.
+            patience: Seconds that requests get beyond their deadlines.
         """
         overdue: list[BigRequest] = []
         self.look_at = inf
@@ -320,7 +324,7 @@ class Turns:
             until = request.until
             if request.allowed is None:
                 until = max(until, self._heard_at + self._timeout)
-            if until <= now:
+            if until <= now - patience:
                 overdue.append(request)
             else:
                 self.look_at = min(self.look_at, until)

@@ -332,3 +332,16 @@ def test_a_schema_that_changed_is_read_again(client: falcon.testing.TestClient, 
     other.apply(Definition(features={"later": "int"}))
     other.upsert([("ann", {"later": 3})])
     assert table(post(client, "batch", ARROW, ids=["ann"]))["later"].to_pylist() == [3]
+
+
+def test_values_that_are_passed_cost_no_more_than_the_read(
+    store: FeatureStore, client: falcon.testing.TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> Any:
+        raise AssertionError("times and statuses were read")
+
+    plain = client.simulate_post("/features/batch", json={"ids": ["ann", "nobody"]}).json
+    monkeypatch.setattr(store, "fetch_fresh", refuse)
+    name = next(name for name, value in plain[0]["features"].items() if type(value) is float)
+    found = client.simulate_post("/features/batch", json={"ids": ["ann", "nobody"], "passed": {name: 9.5}}).json
+    assert found == [{**plain[0], "features": {**plain[0]["features"], name: 9.5}}, plain[1]]

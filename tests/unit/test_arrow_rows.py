@@ -192,3 +192,18 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(arrow, "is_there", lambda: False)
     status, detail = refusal(b"")
     assert (status, "pip install '.[arrow]'" in detail) == (415, True)
+
+
+@pytest.mark.parametrize("cut", ["no end", "two streams", "junk"])
+def test_what_is_not_one_whole_stream_is_refused(cut: str) -> None:
+    table = pa.table({"user_id": ["a", "b"], "age": [1.0, 2.0]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        for batch in table.to_batches(max_chunksize=1):
+            writer.write_batch(batch)
+    stream = sink.getvalue().to_pybytes()
+    body = {"no end": stream[:-8], "two streams": stream + stream, "junk": stream + b"junk"}[cut]
+    assert len(read_rows(stream, ["user_id"], 1_000_000).rows) == 2
+    with pytest.raises(falcon.HTTPBadRequest) as refused:
+        read_rows(body, ["user_id"], 1_000_000)
+    assert "not one stream" in str(refused.value.description)

@@ -250,11 +250,11 @@ def test_a_few_giants_are_admitted_and_more_are_not() -> None:
 
 def test_the_rate_is_measured_while_requests_wait() -> None:
     line = Line()
-    line.admit("a", 100, 500.0)
-    for _ in range(80):
+    line.admit("a", 800, 500.0)
+    for _ in range(700):
         line.flush()
         line.reply(took=0.001)  # twice as long as they were thought to take
-    assert line.turns.rate == pytest.approx(0.5, abs=0.05)
+    assert line.turns.rate == pytest.approx(0.5, abs=0.02)
     assert 20 < line.fill("b", 1, 1000.0) < 30  # 50 ms, and twice their own 2
 
 
