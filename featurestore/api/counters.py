@@ -34,6 +34,7 @@ _SERIES_CELLS = _SUM_AT + 1
 _ROWS_AT = len(ROUTES) * len(METHODS) * _SERIES_CELLS
 _USED_AT = _ROWS_AT + len(VERDICTS)
 _CELLS = _USED_AT + 1
+_TOLD_CELLS = 2
 _CELL_BYTES = 8
 
 
@@ -66,12 +67,26 @@ class Board:
 
     def __init__(self, places: int = 1) -> None:
         self._places = places
-        self._cells = memoryview(mmap.mmap(-1, places * _CELLS * _CELL_BYTES)).cast("d")
+        cells = memoryview(mmap.mmap(-1, (places * _CELLS + _TOLD_CELLS) * _CELL_BYTES)).cast("d")
+        self._cells, self._told = cells, cells[places * _CELLS :]
 
     def place(self, number: int) -> "memoryview[float]":
         """Return the cells of one process; the last place serves all numbers beyond it."""
         first = min(number, self._places - 1) * _CELLS
         return self._cells[first : first + _CELLS]
+
+    def tell_pace(self, at: float, rate: float) -> None:
+        """Tell the other processes how much of big requests lets small ones be quick; see `transport/pace.py`.
+
+        Args:
+            at: The time, by the system's monotonic clock.
+            rate: The pace.
+        """
+        self._told[0], self._told[1] = at, rate
+
+    def told_pace(self) -> tuple[float, float]:
+        """Return what a process has told last."""
+        return self._told[0], self._told[1]
 
     def requests(self) -> Iterator[Totals]:
         """Yield the totals of each method and route that had requests, over all processes."""

@@ -17,7 +17,8 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import compress
-from time import perf_counter
+from math import inf
+from time import monotonic, perf_counter
 from typing import Any
 
 import falcon
@@ -168,6 +169,7 @@ class GatheredReads(FastReads, FastApp):
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
         self._busy_until = 0.0
+        self._board = meter.board
         self._large = {route: meter.series("POST", route) for route in _LARGE}
         self._all = self._gathering(None, store.known_selection)
         self._named: dict[tuple[str, ...], Gathering] = {}
@@ -183,6 +185,7 @@ class GatheredReads(FastReads, FastApp):
         """Answer one request; refuse one with a large body before that is read, while big requests would be late."""
         if len(environ.get("CONTENT_LENGTH", "")) >= _LARGE_DIGITS and environ["REQUEST_METHOD"] == "POST":
             began = perf_counter()
+            self._transport.hear_pace(*self._board.told_pace())
             refusal = self._transport.overload()
             large = refusal and self._large.get(_route_of(environ["PATH_INFO"]))
             if refusal and large:
@@ -324,7 +327,9 @@ class GatheredReads(FastReads, FastApp):
         if reads.alone:
             self._round_trip.note(reads.due, max(now, reads.due))
         nearest = self._round_trip.least
-        self._transport.note_small(max(0.0, now - reads.due), nearest)
+        pace = self._transport.note_small(max(0.0, now - reads.due), nearest)
+        if pace < inf:
+            self._board.tell_pace(monotonic(), pace)
         farther = nearest - _NEAR_S
         self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 

@@ -3,6 +3,7 @@
 import os
 import weakref
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -101,10 +102,14 @@ class GeventTransport(Sharing[GeventLink]):
         """Return why any further big request would be refused now; None if it would not."""
         return self._link.turns.overload() if self._link else None
 
-    def note_small(self, took: float, nearest: float) -> None:
-        """Take into account how long a small request took; see `Pace.note`."""
+    def note_small(self, took: float, nearest: float) -> float:
+        """Take into account how long a small request took, and return the pace; see `Pace.note`."""
+        return self._link.note_small(took, nearest) if self._link else inf
+
+    def hear_pace(self, at: float, pace: float) -> None:
+        """Take into account what another process found; see `Pace.hear`."""
         if self._link:
-            self._link.note_small(took, nearest)
+            self._link.turns.pace.hear(pace, at)
 
     def run_many_encoded(
         self,

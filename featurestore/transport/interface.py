@@ -78,8 +78,14 @@ class Submitting(Protocol):
     def overload(self) -> FeatureStoreError | None:
         """Return why any further big request would be refused now; None if it would not."""
 
-    def note_small(self, took: float, nearest: float) -> None:
-        """Take into account how long a call took that was submitted, and how far Redis is; both in seconds."""
+    def note_small(self, took: float, nearest: float) -> float:
+        """Take into account how long a call took that was submitted, and how far Redis is; both in seconds.
+
+        Return how much of big requests may be sent beside such calls, inf where there are none; see `Pace.note`.
+        """
+
+    def hear_pace(self, at: float, pace: float) -> None:
+        """Take into account what `note_small` returned in another process, at that time."""
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""

@@ -98,12 +98,13 @@ class Link(ABC):
             self._set_timer(request.until)
         return request
 
-    def note_small(self, took: float, nearest: float) -> None:
-        """Take into account how long a small request took; see `Pace.note`."""
+    def note_small(self, took: float, nearest: float) -> float:
+        """Take into account how long a small request took, and return the pace; see `Pace.note`."""
         now = monotonic()
-        self.turns.note_small(took, nearest, now)
+        pace = self.turns.note_small(took, nearest, now)
         if self.turns.send_at <= now:
             self._send_next(now)
+        return pace
 
     def load_scripts(self) -> None:
         """Load every script, ahead of whatever is sent next, unless that is under way already."""

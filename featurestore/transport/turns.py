@@ -296,11 +296,11 @@ class Turns:
             self.rate += (rate - self.rate) / 2
             self._measured_from, self._done_us = now, 0.0
 
-    def note_small(self, took: float, nearest: float, now: float) -> None:
-        """Take into account how long a small request took; see `Pace.note`."""
+    def note_small(self, took: float, nearest: float, now: float) -> float:
+        """Take into account how long a small request took, and return the pace; see `Pace.note`."""
         if self.waiting or self._on_the_wire_us:
             self._big_until = now + _AFTER_BIG_S
-        self.pace.note(took, nearest, now, beside=now < self._big_until)
+        return self.pace.note(took, nearest, now, beside=now < self._big_until)
 
     def drop(self, request: BigRequest) -> None:
         """Send no further call of a request: nobody waits for it any more."""
