@@ -49,6 +49,7 @@ _UNDER_WAY = 3
 """With so many calls under way, reads wait until one is answered: larger calls cost less for each read."""
 
 _S_PER_US = 1e-6
+_NOTED_EACH = 3  # of four calls the time of one is noted
 _NEAR_S, _APART_S = 0.0002, 0.00005
 """Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
 are on the road, and to wait for them would cost more than larger calls save."""
@@ -168,7 +169,7 @@ class GatheredReads(FastReads, FastApp):
         self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
-        self._busy_until = 0.0
+        self._busy_until, self._settled = 0.0, 0
         self._board = meter.board
         self._large = {route: meter.series("POST", route) for route in _LARGE}
         self._all = self._gathering(None, store.known_selection)
@@ -327,9 +328,11 @@ class GatheredReads(FastReads, FastApp):
         if reads.alone:
             self._round_trip.note(reads.due, max(now, reads.due))
         nearest = self._round_trip.least
-        pace = self._transport.note_small(max(0.0, now - reads.due), nearest)
-        if pace < inf:
-            self._board.tell_pace(monotonic(), pace)
+        self._settled += 1
+        if self._settled & _NOTED_EACH == 0:
+            pace = self._transport.note_small(max(0.0, now - reads.due), nearest)
+            if pace < inf:
+                self._board.tell_pace(monotonic(), pace)
         farther = nearest - _NEAR_S
         self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 

@@ -79,6 +79,13 @@ def read_json(selection: Selection, ids: Sequence[str], render: Callable[[list[s
         ids: Whose features are wanted.
         render: Makes a list in JSON of ids and the replies that cover them.
     """
+    if 0 < len(ids) <= selection.ids_per_call:  # the usual batch: one call
+        listed = list(ids)
+        encoded = [selection.calls.many(listed)]
+        replies: list[Any] = checked((yield Calls(GET_FEATURES_BATCH, encoded, selection.row_us * len(listed))))
+        if selection.asks_again and _lacks(replies[0]):
+            yield from _ask_again(Batch(selection, listed), replies)
+        return render(listed, replies)
     batch = Batch(selection, ids)
     parts = list(_cut(batch, list(ids), batch.row_us))
 

@@ -45,7 +45,13 @@ class AsyncioLink(Link, asyncio.Protocol):
         self._transport.set_protocol(self)
 
     async def exchange(
-        self, encoded: bytes, expected: Expected, count: int = 1, deadline: float | None = None
+        self,
+        encoded: bytes,
+        expected: Expected,
+        count: int = 1,
+        deadline: float | None = None,
+        *,
+        small: bool = True,
     ) -> Reply | Failure:
         """Send `count` encoded commands and wait until they are answered.
 
@@ -57,6 +63,7 @@ class AsyncioLink(Link, asyncio.Protocol):
             expected: What the replies may be.
             count: How many they are.
             deadline: When to give up, by `time.monotonic`; the link's time-out from now when left out.
+            small: See `Link.submit`.
 
         Raises:
             OverloadedError: Too many calls wait already.
@@ -65,7 +72,7 @@ class AsyncioLink(Link, asyncio.Protocol):
         if allowed is not None and allowed <= 0 and self.pipeline.state is not _ENDED:
             return _too_late()
         answered: asyncio.Future[Waiter] = self._loop.create_future()
-        waiter = self.submit(encoded, expected, _resume(answered), count, allowed)
+        waiter = self.submit(encoded, expected, _resume(answered), count, allowed, small=small)
         if waiter is None:
             return self.pipeline.refusal(count)
         try:

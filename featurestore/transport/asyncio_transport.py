@@ -111,11 +111,12 @@ class AsyncTransport(Sharing[AsyncioLink]):
         if exchange.load:
             link.load_scripts()
         outcome: Reply | Replies | Failure
-        if exchange.answers and exchange.big:
+        big = exchange.big
+        if big and exchange.answers and not link.is_free_for(exchange):
             outcome = await link.exchange_in_turns(exchange, exchange.answers, deadline)
         else:
             count = len(exchange.encoded)
-            outcome = await link.exchange(b"".join(exchange.encoded), exchange.expected, count, deadline)
+            outcome = await link.exchange(b"".join(exchange.encoded), exchange.expected, count, deadline, small=not big)
             if not isinstance(outcome, Failure):
                 outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error

@@ -70,7 +70,7 @@ class GeventLink(Link):
         self._writable = self._loop.io(connected.fileno(), _WRITABLE)
         self._readable.start(self._receive)
 
-    def exchange(self, encoded: bytes, expected: Expected, count: int = 1) -> Reply | Failure:
+    def exchange(self, encoded: bytes, expected: Expected, count: int = 1, *, small: bool = True) -> Reply | Failure:
         """Send `count` encoded commands and give way until they are answered.
 
         Return the reply, or the list of replies where `count` is more than 1; error replies are returned in place as
@@ -80,7 +80,7 @@ class GeventLink(Link):
             OverloadedError: Too many calls wait already.
         """
         current = self._waiting_greenlet()
-        waiter = self.submit(encoded, expected, current.switch, count)
+        waiter = self.submit(encoded, expected, current.switch, count, small=small)
         if waiter is None:
             return self.pipeline.refusal(count)
         try:

@@ -142,11 +142,12 @@ class GeventTransport(Sharing[GeventLink]):
         if exchange.load:
             link.load_scripts()
         outcome: Reply | Replies | Failure
-        if exchange.answers and exchange.big:
+        big = exchange.big
+        if big and exchange.answers and not link.is_free_for(exchange):
             outcome = link.exchange_in_turns(exchange, exchange.answers)
         else:
             count = len(exchange.encoded)
-            outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count)
+            outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count, small=not big)
             if not isinstance(outcome, Failure):
                 outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error

@@ -10,8 +10,10 @@ from typing import Any
 from featurestore.contract.replies import Expected, Take
 from featurestore.errors import UnavailableError
 from featurestore.transport.pipeline import PENDING, Pipeline, PipelineState, Resume, Waiter
-from featurestore.transport.turns import BigRequest, Turns
+from featurestore.transport.repeats import Exchange
+from featurestore.transport.turns import LATELY_S, ON_THE_WIRE_US, BigRequest, Turns
 
+_LITTLE = 8
 _ACTIVE, _ENDED = PipelineState.ACTIVE, PipelineState.ENDED
 
 
@@ -48,8 +50,15 @@ class Link(ABC):
         self._sending: Sending = IDLE
         self._timer_at = inf  # inf while there is no timer
 
-    def submit(
-        self, encoded: bytes, expected: Expected, resume: Resume, count: int = 1, allowed: float | None = None
+    def submit(  # noqa: PLR0913 - a call, and what is known of it
+        self,
+        encoded: bytes,
+        expected: Expected,
+        resume: Resume,
+        count: int = 1,
+        allowed: float | None = None,
+        *,
+        small: bool = True,
     ) -> Waiter | None:
         """Send `count` encoded commands without waiting; `resume` is called once there is an outcome.
 
@@ -61,9 +70,11 @@ class Link(ABC):
             resume: Called in the event loop, with the waiter, at most once.
             count: Number of commands.
             allowed: Seconds that the replies may take, if not the time-out.
+            small: Whether it is a small request, which big ones make room for.
         """
         now = monotonic()
-        self.turns.small_at = now
+        if small:
+            self.turns.small_at = now
         waiter = self.pipeline.submit(encoded, expected, resume, now, count, allowed)
         if waiter is not None and (self._sending is IDLE or waiter.deadline < self._timer_at):
             self._arrange(waiter.deadline)
@@ -105,6 +116,17 @@ class Link(ABC):
         if self.turns.send_at <= now:
             self._send_next(now)
         return pace
+
+    def is_free_for(self, exchange: Exchange) -> bool:
+        """Return whether a big request that is one call can be sent at once: nobody waits, and little is under way."""
+        turns = self.turns
+        return (
+            len(exchange.encoded) == 1
+            and not turns.waiting
+            and self.pipeline.in_flight < _LITTLE
+            and exchange.each_us <= ON_THE_WIRE_US
+            and monotonic() - turns.small_at > LATELY_S
+        )
 
     def load_scripts(self) -> None:
         """Load every script, ahead of whatever is sent next, unless that is under way already."""

@@ -97,7 +97,7 @@ def calls_of(
     if not encoded:
         return []
     answers = script.answers
-    if each_us * len(encoded) <= SMALL_US:
+    if len(encoded) == 1 or each_us * len(encoded) <= SMALL_US:
         encoded = list(encoded)
     exchange = Exchange(encoded, answers(encoded), answers, each_us, takes, follows)
     replies = yield from once_or_twice(exchange, repeatable=not script.writes)

@@ -40,7 +40,9 @@ So long a small request may have to wait behind them. It keeps Redis busy while 
 BESIDE_SMALL_US = 250.0
 """The same while small requests are sent: the less is ahead of them here and in Redis, the sooner they are answered."""
 
-_LATELY_S = 0.01
+LATELY_S = 0.01
+"""So long after the last of them small requests count as being sent."""
+
 _AFTER_BIG_S = 0.1
 _NEAR_S, _FARTHEST_S = 0.0005, 0.02
 
@@ -254,7 +256,7 @@ class Turns:
 
     def _most_on_the_wire(self, now: float) -> float:
         """Return how many µs of Redis's time may be on the wire."""
-        most = BESIDE_SMALL_US if now - self.small_at < _LATELY_S else ON_THE_WIRE_US
+        most = BESIDE_SMALL_US if now - self.small_at < LATELY_S else ON_THE_WIRE_US
         if _NEAR_S < self._round_trip <= _FARTHEST_S:
             most += self._round_trip / _S_PER_US
         return most
