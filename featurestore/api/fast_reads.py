@@ -49,7 +49,7 @@ _UNDER_WAY = 3
 """With so many calls under way, reads wait until one is answered: larger calls cost less for each read."""
 
 _S_PER_US = 1e-6
-_NOTED_EACH = 3  # of four calls the time of one is noted
+_TIMED_EACH = 3  # of four calls the time of one is taken
 _NEAR_S, _APART_S = 0.0002, 0.00005
 """Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
 are on the road, and to wait for them would cost more than larger calls save."""
@@ -169,7 +169,7 @@ class GatheredReads(FastReads, FastApp):
         self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
-        self._busy_until, self._settled = 0.0, 0
+        self._calls = 0
         self._board = meter.board
         self._large = {route: meter.series("POST", route) for route in _LARGE}
         self._all = self._gathering(None, store.known_selection)
@@ -297,16 +297,19 @@ class GatheredReads(FastReads, FastApp):
             script, encoded = GET_FEATURES, selection.calls.one(encode_id(ids[0]))
         else:
             script, encoded = GET_FEATURES_BATCH, selection.calls.many(ids)
-        now, reads.us = perf_counter(), selection.row_us * len(ids)
-        reads.sent, reads.alone = now, not self._under_way
-        self._busy_until = reads.due = max(self._busy_until, now) + reads.us * _S_PER_US
+        self._calls += 1
+        if not self._calls & _TIMED_EACH:
+            ahead = sum([len(each.ids) for each in self._under_way]) + len(ids)
+            reads.due = perf_counter() + ahead * selection.row_us * _S_PER_US
+            reads.alone = not self._under_way
         self._under_way.add(reads)
         return self._transport.submit(script, encoded, partial(self._settle, reads)) is not None
 
     def _settle(self, reads: Reads, waiter: Waiter) -> None:
         """Hand out the answers in the call's outcome, and let the next call be sent."""
         self._under_way.discard(reads)
-        self._note_round_trip(reads)
+        if reads.due:
+            self._note_round_trip(reads)
         if self._waiting:
             self._wake()
         answers = None
@@ -328,11 +331,9 @@ class GatheredReads(FastReads, FastApp):
         if reads.alone:
             self._round_trip.note(reads.due, max(now, reads.due))
         nearest = self._round_trip.least
-        self._settled += 1
-        if self._settled & _NOTED_EACH == 0:
-            pace = self._transport.note_small(max(0.0, now - reads.due), nearest)
-            if pace < inf:
-                self._board.tell_pace(monotonic(), pace)
+        pace = self._transport.note_small(max(0.0, now - reads.due), nearest)
+        if pace < inf:
+            self._board.tell_pace(monotonic(), pace)
         farther = nearest - _NEAR_S
         self._most_under_way = _UNDER_WAY + (int(farther / _APART_S) if farther > 0 else 0)
 
@@ -348,10 +349,15 @@ class GatheredReads(FastReads, FastApp):
         if isinstance(outcome, FeatureStoreError):
             return None
         reply: Any = outcome
-        made = _made(reads, reply)
-        if made is not None:
+        made, ok = None, falcon.HTTP_OK
+        try:
+            bodies = _bodies(reads, ids, reply)
+        except (ValueError, TypeError, LookupError):
+            made = _made(reads, reply)
+            if made is None:
+                raise
             ids, reply = list(compress(ids, made)), list(compress(reply, made))
-        bodies, ok = _bodies(reads, ids, reply), falcon.HTTP_OK
+            bodies = _bodies(reads, ids, reply)
         answers: list[Answer | None] = [
             self._unknown(entity_id) if body is None else (ok, _HEADERS, body)
             for entity_id, body in zip(ids, bodies, strict=True)

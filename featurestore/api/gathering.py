@@ -20,22 +20,18 @@ class Reads:
 
     Attributes:
         selection: What they are read by.
-        sent: When the call was sent.
-        us: About how long it takes of Redis's time.
-        due: By when Redis has done it and the calls that were sent before, if Redis were here.
+        due: By when Redis has done the call and those that were sent before, if Redis were here; 0 where the call's time
+            is not taken.
         alone: Whether there were none before.
     """
 
-    __slots__ = ("_responds", "alone", "began", "due", "ids", "selection", "sent", "us")
+    __slots__ = ("_responds", "alone", "began", "due", "ids", "selection")
 
     selection: Selection
-    sent: float
-    us: float
-    due: float
     alone: bool
 
     def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
-        self.ids, self._responds, self.began = ids, responds, began
+        self.ids, self._responds, self.began, self.due = ids, responds, began, 0.0
 
     def give_back_first(self) -> None:
         """Give the first read back, and keep the others."""
