@@ -12,8 +12,8 @@ ARGV[2…] names     the features wanted; none: those of the packed row, which a
                    The names need not be of the row: vectors, say.
                    Options, before or among them: ?service=NAME, the features that the schema lists under that name;
                    ?max_age=MS, values older than that are nil; ?metadata, see the reply; ?most=N where
-                   get_features_batch takes it, which changes nothing here. ?current in front of a layout makes sure that no schema
-                   with another one is stored, also where a row of it is
+                   get_features_batch takes it, which changes nothing here. ?current in front of a layout makes sure
+                   that no schema with another one is stored, also where a row of it is
 
 Reply    nil when the id is unknown, has expired or has no hash; else one msgpack array aligned with the names. A
          feature that is missing or too old, or whose stored text is not of its type, is nil. A float is a msgpack

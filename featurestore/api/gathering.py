@@ -20,8 +20,8 @@ class Reads:
 
     Attributes:
         selection: What they are read by.
-        due: By when Redis has done the call and those that were sent before, if Redis were here; 0 where the call's time
-            is not taken.
+        due: By when Redis has done the call and those that were sent before, if Redis were here; 0 where that is not
+            measured.
         alone: Whether there were none before.
     """
 
