@@ -22,7 +22,7 @@ STORED_VALUE_US = 0.012
 CAST_VALUE_US = 0.8
 """To fetch the field of one value and to cast its text, where the packed row does not serve."""
 
-WRITTEN_ROW_US, WRITTEN_VALUE_US = 4.0, 0.6
+WRITTEN_ROW_US, WRITTEN_VALUE_US = 4.0, 1.0
 """To write a whole row by an upsert: once, and for each value."""
 
 MERGED_ROW_US, MERGED_VALUE_US = 10.0, 0.7
