@@ -51,7 +51,7 @@ class Figures:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None and self._options.out is not None:
-            options = ", ".join(f"{name} {value}" for name, value in vars(self._options).items()
+            options = ", ".join(f"{name} {_told(value)}" for name, value in vars(self._options).items()
                                 if name != "out" and value not in (None, []))  # fmt: skip
             source = (f"By `perf/{self._name}.py` ({options}) at {commit()}, {dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, "
                       f"{machine()}.")  # fmt: skip
@@ -63,3 +63,8 @@ class Figures:
 def add_out(parser: argparse.ArgumentParser) -> None:
     """Let a program be told where its page goes."""
     parser.add_argument("--out", type=Path, help="a folder for the page of figures, such as docs/performance")
+
+
+def _told(value: object) -> object:
+    """Return an option as the page tells it: checkouts by their names, not by where they are on this machine."""
+    return " ".join(each.name for each in value) if isinstance(value, list) else value
