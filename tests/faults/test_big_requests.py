@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.kinds import Kind, Shared, outcome, over_each, over_shared
 from support.scripted import encoded, unpacked
-from support.scripted_async import Peer, echo, ignore
+from support.scripted_async import Behaviour, Peer, echo, ignore
 
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import GET_FEATURES
@@ -28,6 +28,18 @@ def names(replies: Any) -> Any:
     return [unpacked(reply).decode() for reply in replies] if isinstance(replies, list) else replies
 
 
+def echo_from(go: Any) -> Behaviour:
+    """Return what takes one command, answers it once `go` is set, and answers all others at once."""
+
+    async def behave(peer: Peer) -> None:
+        first = (await peer.command())[-1]
+        await go.wait()
+        peer.send(b"$%d\r\n%s\r\n" % (len(first), first))
+        await echo(peer)
+
+    return behave
+
+
 def words(server: Any) -> list[str]:
     """Return the words of the calls that have arrived."""
     return [unpacked(command[-1]).decode() for command in server.received]
@@ -46,13 +58,7 @@ async def test_replies_come_in_the_order_of_the_calls(kind: Kind) -> None:
 async def test_small_calls_pass_a_giant(kind: Shared) -> None:
     go = kind.event()
 
-    async def behave(peer: Peer) -> None:
-        first = (await peer.command())[-1]
-        await go.wait()
-        peer.send(b"$%d\r\n%s\r\n" % (len(first), first))
-        await echo(peer)
-
-    async with kind.server(behave) as server:
+    async with kind.server(echo_from(go)) as server:
         transport = kind.connect(server.url)
         giant = kind.start(many(transport, "giant", 40, MS))
         await kind.eventually(lambda: server.received)
@@ -109,13 +115,7 @@ async def test_what_cannot_be_in_time_is_refused_and_the_rest_is_answered(kind: 
 async def test_calls_whose_callers_have_gone_are_not_sent(kind: Shared) -> None:
     go = kind.event()
 
-    async def behave(peer: Peer) -> None:
-        first = (await peer.command())[-1]
-        await go.wait()
-        peer.send(b"$%d\r\n%s\r\n" % (len(first), first))
-        await echo(peer)
-
-    async with kind.server(behave) as server:
+    async with kind.server(echo_from(go)) as server:
         transport = kind.connect(server.url)
         gone = kind.start(many(transport, "gone", 40, MS))
         kept = kind.start(many(transport, "kept", 2, MS))
