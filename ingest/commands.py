@@ -39,7 +39,7 @@ def simulate(*, users: int, batch: int, interval: float, once: bool, load: bool,
     if load:
         started = time.monotonic()
         for rows in _with_progress(simulator.everyone(), users):
-            _report(writer.write(COLUMNS, rows))
+            _report(writer.write_table(COLUMNS, rows))
         elapsed = time.monotonic() - started
         _logger.info("Loaded %d users in %.1f s (%.0f users/s)", users, elapsed, users / elapsed)
     logged = -log_every
@@ -55,7 +55,7 @@ def simulate(*, users: int, batch: int, interval: float, once: bool, load: bool,
 def _update(writer: BulkWriter, rows: list[SimulatedRow], *, tells: bool) -> bool:
     """Write `rows`, and log the total where it `tells`; where Redis takes none, say so, and return False in a while."""
     try:
-        result = writer.write(COLUMNS, rows)
+        result = writer.write_table(COLUMNS, rows)
         _report(result)
         total = writer.store.count() if tells else 0
     except RedisError as error:

@@ -1,35 +1,49 @@
 """Bulk writing: calls in order on one connection, several in flight."""
 
-import logging
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
-from featurestore.contract.costs import replace_us, rows_per_call, upsert_us
-from featurestore.contract.resp import Reply, encode_call
-from featurestore.contract.row_calls import RowCalls, row_calls_for
-from featurestore.contract.scripts import UPSERT_FEATURES
-from featurestore.contract.upsert_calls import Upsert, UpsertCall, UpsertResult
+import msgspec
+
+from featurestore.contract.bulk_calls import MOST_ROWS, Bulk, Part, listed_parts, rows_in_calls
+from featurestore.contract.costs import MOST_US
+from featurestore.contract.frame_rows import Nulls, Reading, TimeUnit
+from featurestore.contract.row_calls import row_calls_for
+from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import to_time
-from featurestore.errors import FeatureStoreError
+from featurestore.embedded import embedded_url
 from featurestore.keys import Keys
-from featurestore.settings import CallBy
+from featurestore.settings import CallBy, Settings
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.frames import FrameWrite
 from featurestore.transport.blocking import SyncTransport
 
-_logger = logging.getLogger("featurestore.ingest")
-
-MOST_ROWS = 400
-"""Most rows in one call, however little they take of Redis's time."""
+__all__ = ["CALLS_IN_FLIGHT", "MOST_ROWS", "BulkProgress", "BulkWriter", "rows_in_calls"]
 
 CALLS_IN_FLIGHT = 4
 """While Redis works on these, Python makes the next."""
 
 
+class BulkProgress(msgspec.Struct, frozen=True):
+    """How far a write is.
+
+    Attributes:
+        rows: Rows sent so far.
+        written: Rows written so far, as far as Redis has answered.
+        skipped: Rows left out so far, because something newer is stored.
+        rejected: Rows rejected so far.
+    """
+
+    rows: int
+    written: int
+    skipped: int
+    rejected: int
+
+
 class BulkWriter:
-    """Writes tables of any length.
+    """Writes tables of any length, each value checked against the schema.
 
     Calls go out in order, several at a time: while Redis works on some, the next are made. Complete rows of plain
     values are encoded here as they are stored, and go through replace_rows. All other rows, and those that it leaves,
@@ -42,113 +56,144 @@ class BulkWriter:
     before the failure.
 
     Args:
-        url: Redis's address.
-        keys: The entity's keys.
+        url: Redis's address; without one, that of the environment, else the embedded server, as for
+            `FeatureStore.connect`.
+        entity: Whose rows they are.
+        keys: The entity's keys, in place of `entity`.
         timeout: Seconds a reply may take; a pipeline is more patient than serving.
-        call: How Redis runs the scripts, see FEATURESTORE_CALL.
+        call: How Redis runs the scripts; without it, FEATURESTORE_CALL.
+        call_us: µs of Redis's time that one call may take: as long nobody else is served.
+        in_flight: Calls that may wait for their replies.
     """
 
-    def __init__(self, url: str, *, keys: Keys | None = None, timeout: float = 5.0, call: CallBy = "scripts") -> None:
-        self._transport = SyncTransport(url, timeout=timeout, connect_timeout=timeout, call=call)
+    def __init__(  # noqa: PLR0913 - what a writer is made of
+        self,
+        url: str | None = None,
+        *,
+        entity: str = "user",
+        keys: Keys | None = None,
+        timeout: float = 5.0,
+        call: CallBy | None = None,
+        call_us: float = MOST_US,
+        in_flight: int = CALLS_IN_FLIGHT,
+    ) -> None:
+        settings = Settings.from_environment()
+        self._transport = SyncTransport(
+            url or settings.url or embedded_url(settings.data_dir),
+            timeout=timeout,
+            connect_timeout=timeout,
+            call=call or settings.call,
+        )
         self.store = FeatureStore(self._transport, keys)
+        if keys is None and entity != self.store.keys.entity:
+            self.store = self.store.entity(entity)
+        self.call_us, self.in_flight = call_us, in_flight
 
-    def write(
+    def __enter__(self) -> "BulkWriter":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def write(  # noqa: PLR0913 - what can be said of a table
+        self,
+        data: Any,
+        *,
+        id: str | None = None,  # noqa: A002 - the column of the ids
+        time_column: str | None = None,
+        unit: TimeUnit | None = None,
+        event_time: int | str | datetime | None = None,
+        rename: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        nulls: Nulls = "remove",
+        text: bool = False,
+        rate: float | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
+    ) -> UpsertResult:
+        """Write a table, and return what became of its rows.
+
+        Args:
+            data: What `FeatureStore.write` takes.
+            id: See there, and likewise what follows.
+            time_column: …
+            unit: …
+            event_time: …
+            rename: …
+            overwrite: …
+            nulls: …
+            text: Whether texts stand for values of any type, as those of CSV do; empty text is no value then.
+            rate: Most rows a second.
+            progress: Is called after each chunk of rows (at most 32,768) whose replies are there.
+
+        Raises:
+            BadArgumentsError: It is no table, or a column is missing.
+        """
+        reading = Reading(id, time_column, unit, rename or {}, nulls, text)
+        frame = FrameWrite(self.store.keys, self.store.schema(), reading, event_time, overwrite=overwrite)
+        pace = _Pace(rate)
+        for bulk, parts in frame.bulks(data, self.call_us):
+            self._send(bulk, pace.parts(parts))
+            if progress is not None:
+                done = frame.result
+                progress(BulkProgress(frame.rows, done.written, done.skipped, len(done.rejected)))
+        return frame.finish()
+
+    def check(  # noqa: PLR0913 - what can be said of a table
+        self,
+        data: Any,
+        *,
+        id: str | None = None,  # noqa: A002 - the column of the ids
+        time_column: str | None = None,
+        unit: TimeUnit | None = None,
+        rename: Mapping[str, str] | None = None,
+        nulls: Nulls = "remove",
+        text: bool = False,
+    ) -> list[RejectedRow]:
+        """Write nothing, and return the rows that would be rejected for their ids, times or values; see `write`."""
+        reading = Reading(id, time_column, unit, rename or {}, nulls, text)
+        frame = FrameWrite(self.store.keys, self.store.schema(), reading, None, overwrite=False)
+        return frame.rejections(data)
+
+    def write_table(
         self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, event_time: int | datetime | None = None
     ) -> UpsertResult:
         """Write `rows`, each an id followed by a value for each of `columns`; see `FeatureStore.upsert_table`."""
         keys, schema = self.store.keys, self.store.schema()
-        upsert = Upsert(keys, schema.features, columns, event_time)
+        upsert = Upsert(keys, schema.features, columns, event_time, options=["?verdicts"])
         row_calls = row_calls_for(keys, schema, columns, to_time(event_time))
-        writing = _Writing(upsert, row_calls, *rows_in_calls(columns, schema.features))
-        for reply in self._transport.stream(writing.calls(rows), in_flight=CALLS_IN_FLIGHT):
-            writing.settle(reply)
-        return upsert.finish()
+        in_replace, in_upsert = rows_in_calls(columns, schema.features, self.call_us)
+        bulk = Bulk(upsert, row_calls, in_upsert)
+        self._send(bulk, listed_parts(rows, in_replace))
+        return bulk.finish()
 
     def close(self) -> None:
         """Give the connections back."""
         self.store.close()
 
-
-def rows_in_calls(columns: Sequence[str], features: Mapping[str, str]) -> tuple[int, int]:
-    """Return how many rows are in a call of replace_rows, and how many in one of upsert_features.
-
-    Args:
-        columns: What the rows give.
-        features: The features of the entity, with their types.
-    """
-    return (
-        rows_per_call(replace_us(features), MOST_ROWS),
-        rows_per_call(upsert_us(columns, features), MOST_ROWS),
-    )
+    def _send(self, bulk: Bulk, parts: Iterable[Part]) -> None:
+        calls = (call and call[1] for call in bulk.calls(parts))
+        for reply in self._transport.stream(calls, in_flight=self.in_flight):
+            bulk.settle(reply)
 
 
-_Row = tuple[int, Sequence[Any]]
-"""A row and its position among all."""
-
-
-class _Writing:
-    """One write under way: the calls that wait for their replies, and the rows that replace_rows has left.
-
-    Rows that are left wait for a call of upsert_features. A part of the table that is not for replace_rows is sent when
-    no row waits any more, so that an entity's rows keep their order.
+class _Pace:
+    """Holds parts back so that no more than so many rows a second are sent.
 
     Args:
-        upsert: Makes the calls of upsert_features.
-        row_calls: Makes those of replace_rows, where there are any.
-        in_replace: How many rows are in a call of replace_rows.
-        in_upsert: How many are in one of upsert_features.
+        rate: Rows a second; no bound if None.
     """
 
-    def __init__(self, upsert: Upsert, row_calls: RowCalls | None, in_replace: int, in_upsert: int) -> None:
-        self._upsert, self._row_calls = upsert, row_calls
-        self._in_replace, self._in_upsert = in_replace, in_upsert
-        self._sent: deque[UpsertCall | list[_Row]] = deque()
-        self._left: list[_Row] = []
+    def __init__(self, rate: float | None) -> None:
+        self._rate, self._next = rate, time.monotonic()
 
-    def calls(self, rows: Iterable[Sequence[Any]]) -> Iterator[bytes | None]:
-        """Yield the calls for `rows`, encoded; None to have all replies settled first."""
-        source = enumerate(rows)
-        while part := list(islice(source, self._in_replace)):
-            encoded = self._row_calls and self._row_calls.encode([row for _, row in part])
-            if encoded:
-                self._sent.append(part)
-                yield encoded
-                yield from self._upserted(self._left, self._in_upsert)
-            else:
-                yield from self._rest()
-                yield from self._upserted(part, 1)
-        yield from self._rest()
-
-    def settle(self, reply: Reply) -> None:
-        """Take the reply to the oldest call that is out; an error reply comes as an exception."""
-        call = self._sent.popleft()
-        if isinstance(call, UpsertCall):
-            self._upsert.settle(call, reply)
+    def parts(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """Yield the parts, each not before its time."""
+        if self._rate is None:
+            yield from parts
             return
-        if isinstance(reply, FeatureStoreError):
-            # An error that holds for these rows in upsert_features too is raised then.
-            _logger.info("replace_rows takes no rows, which go through upsert_features: %s", reply)
-            self._row_calls = None
-        if self._row_calls is None:
-            # Calls behind an error may have been written already. Their rows follow once more, behind the older ones.
-            self._left += call
-        else:
-            written, left = reply
-            self._upsert.result.written += written
-            self._left += [call[position] for position in left]
-
-    def _rest(self) -> Iterator[bytes | None]:
-        """Yield the calls for all rows that are left, now or by what is out."""
-        if not all(isinstance(call, UpsertCall) for call in self._sent):
-            yield None
-        yield from self._upserted(self._left, 1)
-
-    def _upserted(self, rows: list[_Row], least: int) -> Iterator[bytes]:
-        """Take calls of upsert_features off `rows` and yield them, as long as there are so many rows."""
-        while len(rows) >= least:
-            part = rows[: self._in_upsert]
-            del rows[: self._in_upsert]
-            call = self._upsert.call([row for _, row in part], [position for position, _ in part])
-            if call.positions:
-                self._sent.append(call)
-                yield encode_call(UPSERT_FEATURES, call.keys, call.arguments)
+        for part in parts:
+            wait = self._next - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            self._next = max(self._next, time.monotonic() - 1) + part.size / self._rate
+            yield part

@@ -161,7 +161,7 @@ def measure(entity: Entity, lines: Lines, rounds: int) -> None:
         "upsert of one feature": (
             scripts.UPSERT_FEATURES, lambda: store.upsert_table(write, one_feature), merged, False),
         "bulk write of whole rows": (
-            scripts.REPLACE_ROWS, lambda: entity.writer.write(entity.columns, entity.rows), replaced, False),
+            scripts.REPLACE_ROWS, lambda: entity.writer.write_table(entity.columns, entity.rows), replaced, False),
         "increment": (
             scripts.INCREMENT_FEATURES, lambda: [store.increment(each, {write[0]: 1}) for each in entity.ids[:FEW]],
             merged, False),

@@ -167,7 +167,7 @@ def fill(url: str, users: int) -> None:
     with FeatureStore.connect(url, timeout=5) as store:
         store.apply(read_definition())
     writer = BulkWriter(url)
-    result = writer.write(COLUMNS, Simulator(users, seed=7).everyone())
+    result = writer.write_table(COLUMNS, Simulator(users, seed=7).everyone())
     assert result.written == users
     writer.close()
 

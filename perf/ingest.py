@@ -37,7 +37,7 @@ def load_plainly(url: str, rows: list[tuple[Any, ...]]) -> None:
 def load_by_writer(url: str, rows: list[tuple[Any, ...]]) -> None:
     """Write `rows` with the bulk writer."""
     writer = BulkWriter(url)
-    result = writer.write(COLUMNS, rows)
+    result = writer.write_table(COLUMNS, rows)
     assert (result.written, result.rejected) == (len(rows), [])
     writer.close()
 

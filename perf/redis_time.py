@@ -32,7 +32,7 @@ def main() -> None:
             store.apply(read_definition())
             rows = list(Simulator(USERS, seed=7).everyone())
             writer = BulkWriter(url)
-            writer.write(COLUMNS, rows)
+            writer.write_table(COLUMNS, rows)
             writer.close()
             ids = [f"user{number:05d}" for number in range(0, USERS, USERS // 100)]
             # One at a time, each read is for another user, as it is for those who serve: their data are in no cache.

@@ -165,7 +165,7 @@ def main() -> None:
             with FeatureStore.connect(url, timeout=5, keys=Keys.of("place")) as stored:
                 places = declare_places(stored, users)
             writer = BulkWriter(url)
-            writer.write(COLUMNS, users.rows)
+            writer.write_table(COLUMNS, users.rows)
             writer.close()
             for row in users.rows:
                 client.hset(f"plain:{row[0]}", mapping=dict(zip(COLUMNS, map(text_of, row[1:]), strict=True)))

@@ -68,15 +68,23 @@ def plain_name(value: object, what: str) -> str:
 
 
 def plain_id_text(entity_id: object) -> str:
-    """Return an entity's id as text. `encode_id` then refuses empty and long ones.
+    """Return an entity's id as text; an int stands for its digits. `encode_id` then refuses empty and long ones.
 
     Raises:
-        BadIdError: It is no text.
+        BadIdError: It is neither.
     """
+    if type(entity_id) is not str:
+        number = _int_of(entity_id)
+        if type(number) is int:
+            return str(number) if -(2**63) <= number < 2**63 else _refuse_id(entity_id)
     try:
         return plain_text(entity_id, "an id")
     except BadArgumentsError as error:
         raise BadIdError(str(error)) from None
+
+
+def _refuse_id(entity_id: object) -> str:
+    raise BadIdError(f"an id is unicode text or an int of 64 bits, not {shown(entity_id)}")
 
 
 def plain_id(entity_id: object) -> str:
@@ -161,6 +169,8 @@ def plain_time(event_time: object) -> Any:
         return event_time
     if isinstance(event_time, str):
         return str.__str__(event_time)
+    if type(event_time).__name__ in {"NaTType", "NAType", "datetime64"}:
+        return held(event_time)
     if isinstance(event_time, datetime):
         if event_time.tzinfo is None or event_time.utcoffset() is None:
             raise BadTimeError(f"the event time {shown(event_time)} has no time zone")
@@ -217,21 +227,33 @@ def _int_of(value: Any) -> Any:
 
 
 def plain_value(name: str, value: Any) -> Any:
-    """Return a feature's value as JSON has it: numpy's scalars and arrays count as what they hold.
+    """Return a feature's value as JSON has it, by the rules of `held`: NaN is None. Arrays count as what they hold.
 
     Raises:
-        BadValueError: JSON cannot hold it. (Encoders write NaN as null, and null removes a feature.)
+        BadValueError: JSON cannot hold it.
     """
     try:
-        value = unwrapped(value)
+        if getattr(value, "ndim", None) != 0:
+            value = unwrapped(value)
     except TypeError:  # a class such as np.float64 itself
         raise BadValueError(f"{name} cannot be {shown(value)}") from None
     if isinstance(value, Iterable) and not isinstance(value, _NO_LISTS) and getattr(value, "ndim", 1) != 0:
-        return [_plain_scalar(name, number) for number in value]
+        return [_plain_number(name, number) for number in value]
+    return _plain_scalar(name, value)
+
+
+def _plain_number(name: str, value: Any) -> Any:
+    """Return a number of a vector, all of which are there."""
+    if isinstance(value, float) and math.isnan(value):
+        raise BadValueError(f"{name} cannot be {shown(value)}")
     return _plain_scalar(name, value)
 
 
 def _plain_scalar(name: str, value: Any) -> Any:
+    try:
+        value = held(value)
+    except UnsuitableValueError as error:
+        raise BadValueError(f"{name} {error}") from None
     if value is None or type(value) is bool:
         return value
     if isinstance(value, str):
@@ -245,9 +267,6 @@ def _plain_scalar(name: str, value: Any) -> Any:
         number = _int_of(value)
         if type(number) is int and -(2**63) <= number < 2**63:
             return number
-        inner = held(value)
-        if inner is not value and (inner is None or isinstance(inner, str | float | int)):
-            return _plain_scalar(name, inner)
     raise BadValueError(f"{name} cannot be {shown(value)}")
 
 

@@ -22,13 +22,13 @@ STORED_VALUE_US = 0.012
 CAST_VALUE_US = 0.8
 """To fetch the field of one value and to cast its text, where the packed row does not serve."""
 
-WRITTEN_ROW_US, WRITTEN_VALUE_US = 4.0, 1.0
+WRITTEN_ROW_US, WRITTEN_VALUE_US = 4.0, 1.1
 """To write a whole row by an upsert: once, and for each value."""
 
 MERGED_ROW_US, MERGED_VALUE_US = 10.0, 0.7
 """To write a row that lacks features beside what is stored: once, and for each feature of the entity."""
 
-REPLACED_ROW_US, REPLACED_VALUE_US = 1.5, 0.3
+REPLACED_ROW_US, REPLACED_VALUE_US = 1.5, 0.4
 """To write a row that the caller has made: once, and for each value."""
 
 EVENT_US, WINDOW_US = 8.0, 6.0
@@ -72,7 +72,7 @@ def upsert_us(columns: Iterable[str], features: Mapping[str, str]) -> float:
 
 def replace_us(features: Mapping[str, str]) -> float:
     """Return how long replace_rows takes for a row of these features."""
-    return REPLACED_ROW_US + REPLACED_VALUE_US * len(features)
+    return REPLACED_ROW_US + REPLACED_VALUE_US * weight(features.values())
 
 
 def event_us(features: Mapping[str, str]) -> float:
@@ -91,6 +91,6 @@ def repack_us(features: Mapping[str, str]) -> float:
     return REPACKED_ROW_US + REPACKED_VALUE_US * weight(features.values())
 
 
-def rows_per_call(row_us: float, most: int = MOST_ROWS) -> int:
+def rows_per_call(row_us: float, most: int = MOST_ROWS, call_us: float = MOST_US) -> int:
     """Return how many rows that take `row_us` each may be in one call: at least one, and `most` at most."""
-    return max(1, min(most, int(MOST_US / row_us)))
+    return max(1, min(most, int(call_us / row_us)))

@@ -124,11 +124,13 @@ def outcomes(reply: Any, encoded: bytes) -> bool:
 
 
 def replaced(reply: Any, encoded: bytes) -> bool:
-    """Take how many rows were written, and the positions of the others."""
-    if type(reply) is not list or len(reply) != 2:  # noqa: PLR2004 - written, left
+    """Take how many rows were written, the positions of the others, and a letter for each row where they are asked for."""
+    if type(reply) is not list or len(reply) not in {2, 3}:  # written, left, letters
         return False
-    written, left = reply
+    written, left, *letters = reply
     count = _keys_of(encoded) - 2
+    if letters and not (type(letters[0]) is bytes and len(letters[0]) == count and set(letters[0]) <= set(b"CADL")):
+        return False
     return (
         _is_count(written)
         and type(left) is list

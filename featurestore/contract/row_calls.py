@@ -8,22 +8,26 @@ from featurestore.contract.scripts import REPLACE_ROWS
 from featurestore.contract.words import EVENT_TIME
 from featurestore.keys import Keys
 from featurestore.schema.stored import Schema
+from featurestore.schema.types import SCALARS, vector_length
 
 _MARK = b"\xff"  # which no name has: it is not UTF-8
 _TIME_DIGITS = 15
 
 writer_type: Callable[..., Any] | None
-"""The extension's type; None where it was not built, for want of a compiler."""
+columns_type: Callable[..., Any] | None
+"""The extension's types; None where it was not built, for want of a compiler."""
 
 try:
-    from featurestore.native.rows import RowWriter
+    from featurestore.native.rows import Columns, RowWriter
 except ImportError:
-    writer_type = None
+    writer_type = columns_type = None
 else:
-    writer_type = RowWriter
+    writer_type, columns_type = RowWriter, Columns
 
 
-def row_calls_for(keys: Keys, schema: Schema, columns: Sequence[str], event_time: str) -> "RowCalls | None":
+def row_calls_for(
+    keys: Keys, schema: Schema, columns: Sequence[str], event_time: str, *, removes: bool = True
+) -> "RowCalls | None":
     """Return what encodes rows with these columns; None where such rows are for upsert_features only.
 
     Args:
@@ -31,16 +35,37 @@ def row_calls_for(keys: Keys, schema: Schema, columns: Sequence[str], event_time
         schema: Its schema.
         columns: What the rows have behind their ids.
         event_time: Of rows that have none of their own, as the scripts take it.
+        removes: Whether a feature without a value is removed; otherwise rows with gaps are for upsert_features.
     """
-    features = columns[1:] if EVENT_TIME in columns[:1] else columns
-    whole = len(features) == len(schema.features) and schema.features.keys() == set(features)
+    timed = EVENT_TIME in columns[:1]
+    names = tuple(columns[1:] if timed else columns)
+    whole = len(names) == len(schema.features) and schema.features.keys() == set(names)
     in_ms = not event_time or (event_time.isdigit() and len(event_time) <= _TIME_DIGITS)
-    if writer_type is None or not whole or not schema.scalar or not in_ms:
+    if writer_type is None or not whole or not in_ms or not all(map(_is_storable, schema.features.values())):
         return None
-    timed = len(features) < len(columns)
-    layout, around = schema.layout.encode(), keys.features_of_raw(_MARK).split(_MARK)
-    writer = writer_type(tuple(features), schema.features, layout, *around, timed)
-    return RowCalls(writer, keys, schema, features, "@" if timed else event_time)
+    # A row with gaps tells since when. If a schema limits ages, rows have something else in that place.
+    removes = removes and not schema.max_ages_ms and (timed or bool(event_time))
+    packed = [name for name in schema.features if name in schema.row]
+    places = {name: place for place, name in enumerate(names)}
+    order = [*packed, *(name for name in schema.features if name not in schema.row)]
+    before, after = keys.features_of_raw(_MARK).split(_MARK)
+    writer = writer_type(
+        names,
+        tuple(schema.features[name] for name in names),
+        tuple(removes and name not in schema.defaults for name in names),
+        tuple(places[name] for name in order),
+        len(packed),
+        schema.layout.encode(),
+        before,
+        after,
+        event_time.encode(),
+        timed,
+    )
+    return RowCalls(writer, keys, schema, names, "@" if timed else event_time)
+
+
+def _is_storable(kind: str) -> bool:
+    return kind in SCALARS or vector_length(kind) is not None
 
 
 class RowCalls:
@@ -56,17 +81,32 @@ class RowCalls:
 
     def __init__(self, writer: Any, keys: Keys, schema: Schema, features: Sequence[str], time: str) -> None:
         self._writer, self._keys = writer, keys
-        options: tuple[Word, ...] = (schema.layout, time, len(features), *features)
+        options: tuple[Word, ...] = (schema.layout, time, 1 + len(features), "?verdicts", *features)
         self._options, self._fixed_words = _words(*options), 6 + len(options)
 
     def encode(self, rows: list[Any]) -> bytes | None:
         """Return the call that writes `rows`; None where one of them is not plain, and for upsert_features to judge."""
         encoded = self._writer.encode(rows)
-        if encoded is None:
-            return None
-        hashes, array = encoded
-        called = _words("EVALSHA", REPLACE_ROWS.sha, 2 + len(rows), self._keys.members, self._keys.schema)
-        total = self._fixed_words + len(rows)
+        return encoded and self._call(len(rows), *encoded)
+
+    def encode_columns(
+        self, columns: "Columns", start: int, stop: int, *, as_text: bool
+    ) -> tuple[bytes | None, list[int]]:
+        """Return the call that writes the plain rows of a part of columns, and the numbers of the other rows.
+
+        Args:
+            columns: Ids, event times where rows have their own, and the features in their order.
+            start: The first row.
+            stop: The row behind the last.
+            as_text: Whether columns of text stand for values of any type, as those of CSV do.
+        """
+        hashes, array, left = self._writer.encode_columns(columns, start, stop, as_text)
+        written = stop - start - len(left)
+        return (self._call(written, hashes, array) if written else None), left
+
+    def _call(self, rows: int, hashes: bytes, array: bytes) -> bytes:
+        called = _words("EVALSHA", REPLACE_ROWS.sha, 2 + rows, self._keys.members, self._keys.schema)
+        total = self._fixed_words + rows
         return b"*%d\r\n%b%b%b$%d\r\n%b\r\n" % (total, called, hashes, self._options, len(array), array)
 
 

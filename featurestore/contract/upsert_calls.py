@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from featurestore.contract.resp import Reply, Word
-from featurestore.contract.words import EVENT_TIME, LEAVE, encode_id, to_text, to_time
+from featurestore.contract.words import EVENT_TIME, LEAVE, VERDICTS, encode_id, to_text, to_time
 from featurestore.errors import BadIdError, BadTimeError, FeatureStoreError, UnsuitableValueError
 from featurestore.keys import MAX_ID_BYTES, Keys
 from featurestore.schema.values import shown
@@ -42,12 +42,27 @@ class UpsertResult(msgspec.Struct):
         skipped: How many were left out because all their values are older than the stored ones.
         rejected: The rejected rows, by position.
         verdicts: A letter for each row, see `VERDICTS`; empty unless asked for.
+        tally: Letter → how many rows, without those that were rejected; empty unless verdicts were asked for.
     """
 
     written: int = 0
     skipped: int = 0
     rejected: list[RejectedRow] = msgspec.field(default_factory=list)
     verdicts: str = ""
+    tally: dict[str, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows have each verdict: `created`, `applied`, `partly stale`, `stale`, `duplicate`, `rejected`."""
+        return {word: self.tally.get(letter, 0) for letter, word in VERDICTS.items()} | {"rejected": len(self.rejected)}
+
+
+def count(tally: dict[str, int], letters: str) -> None:
+    """Add up verdicts; rejected rows and rows that were left have none."""
+    for letter in VERDICTS.keys() - {"R"}:
+        found = letters.count(letter)
+        if found:
+            tally[letter] = tally.get(letter, 0) + found
 
 
 class UpsertCall(msgspec.Struct, frozen=True):
@@ -69,8 +84,8 @@ class Upsert:
         declared: Declared feature → its type.
         columns: The names of the values behind each row's id.
         event_time: The event time of rows that have none of their own.
-        options: Options of the script, which stand before the names.
-        verdicts: Whether the options ask for a letter for each row.
+        options: Options of the script, which stand before the names; `?verdicts` fills `tally`.
+        verdicts: Whether to keep the letter of each row as well.
     """
 
     def __init__(  # noqa: PLR0913 - what an upsert is made of
@@ -91,9 +106,10 @@ class Upsert:
         known = [index for index, name in enumerate(columns, 1) if name in declared or (self._timed and index == 1)]
         self._undeclared = [index for index in range(1, len(columns) + 1) if index not in known]
         names = [columns[index - 1] for index in known]
-        self._positions: dict[tuple[type, ...], tuple[list[int], list[int]]] = {}
+        self._positions: dict[tuple[type, ...], tuple[list[int], ...]] = {}
         self._verdicts: dict[int, str] = {}
         self._wants_verdicts = verdicts
+        self._last_position = -1
         words = [*options, *names]
         self._head: list[Word] = [to_time(event_time), len(words), *words]
 
@@ -116,12 +132,26 @@ class Upsert:
         if isinstance(reply, FeatureStoreError):
             raise reply
         written, skipped, rejected = reply[:3]
+        if len(reply) > 3:  # noqa: PLR2004 - with verdicts
+            letters = self._take_letters(call.positions, reply[3].decode())
+            skipped = letters.count("S")
+            written = len(letters) - skipped - letters.count("R")
         self.result.written += written
         self.result.skipped += skipped
-        if self._wants_verdicts:
-            self._verdicts.update(zip(call.positions, reply[3].decode(), strict=True))
         for row, code, reason in rejected:
             self._reject(call.positions[row], code.decode(), reason.decode(errors="replace"))
+
+    def _take_letters(self, positions: Sequence[int], letters: str) -> str:
+        """Count the letters of rows; of one that is written in steps, as its times tell, the first. Return these."""
+        if positions[0] == self._last_position or len(set(positions)) < len(positions):
+            before = (self._last_position, *positions)
+            pairs = zip(before, positions, letters, strict=False)
+            letters = "".join(letter for earlier, position, letter in pairs if position != earlier)
+        elif self._wants_verdicts:
+            self._verdicts.update(zip(positions, letters, strict=True))
+        self._last_position = positions[-1]
+        count(self.result.tally, letters)
+        return letters
 
     def finish(self) -> UpsertResult:
         """Return the result, once all calls are settled."""
@@ -142,7 +172,10 @@ class Upsert:
         words = list(row)
         if self._timed and not words[1]:  # empty text is no time of its own
             return None
-        texts, ints = positions
+        texts, ints, floats = positions
+        for index in floats:
+            if words[index] != words[index]:  # noqa: PLR0124 - NaN
+                return None
         for index in ints:
             if not _LEAST_INT <= words[index] <= _MOST_INT:  # hiredis does not survive very long ones
                 return None
@@ -190,8 +223,9 @@ class Upsert:
             if kind not in wanted:
                 return
         if types[0] is str:
-            texts = [index for index, kind in enumerate(types) if kind is str]
-            self._positions[types] = texts, [index for index, kind in enumerate(types) if kind is int]
+            self._positions[types] = tuple(
+                [index for index, kind in enumerate(types) if kind is wanted] for wanted in (str, int, float)
+            )
 
     def _text_of(self, index: int, value: object) -> str | bytes:
         if self._timed and index == 1:

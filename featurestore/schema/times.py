@@ -1,6 +1,7 @@
 """Moments and spans of time, in ms."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -30,3 +31,25 @@ def parse_duration(text: str) -> int:
 def ms_of(moment: datetime) -> int:
     """Return an aware moment as ms since 1970."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)  # exact: float seconds would be 1 ms off for some
+
+
+TIME_UNITS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+"""Units of event times given as numbers → ns."""
+
+_FIRST_S, _LAST_S = 10**8, 10**11
+"""Numbers in this span are seconds from 1973 to 5138, and those in a thousand times it ms of these years, and so on."""
+
+
+def units_of(numbers: Iterable[float]) -> set[str]:
+    """Return the units in which these numbers would be moments from 1973 to 5138; of each number there is one at most.
+
+    The empty text stands for those that would not be in any.
+    """
+    return {_unit_of(number) for number in numbers}
+
+
+def _unit_of(number: float) -> str:
+    for unit, factor in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        if _FIRST_S * factor <= number < _LAST_S * factor:
+            return unit
+    return ""

@@ -5,24 +5,34 @@ import sys
 from array import array
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from featurestore.errors import UnsuitableValueError
+from featurestore.schema.times import ms_of
 from featurestore.schema.types import vector_length
 
 _MOST_SHOWN = 64
 _EXACT = 2.0**53
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
+_DIGITS = 19
+"""More than an int of 64 bits has before the point."""
+_PLAIN = frozenset({float, int, str, bool, bytes, list, tuple, dict, type(None)})
+_NOTHINGS = frozenset({"NAType", "NaTType", "MaskedConstant"})
+"""Classes of pandas and numpy whose one object stands for no value. Neither library need be there."""
 
 
 def row_value(kind: str, value: object) -> Any:
     """Return a feature's value as rows hold it; None stays None.
 
-    This is the one rule for values, at every door: HTTP, NDJSON, Feast's routes, Python, passed values.
+    This is the one rule for values, at every door: HTTP, NDJSON, files, Feast's routes, Python, passed values.
 
+    - None, NaN, pandas' NA and NaT, and a masked value of numpy are no value.
     - Types of JSON and of Python count. Text is never a number, not even `"5"`.
     - An int is a valid float. A whole float below 2^53 is a valid int, since JSON has one kind of number.
     - numpy's scalars and arrays count as what they hold, and instances of subclasses as their base type.
+    - A Decimal is a number. A moment is an int, ms since 1970, as event times are.
     - Negative zero becomes zero.
 
     Args:
@@ -71,8 +81,47 @@ def is_unicode(text: str) -> bool:
 
 
 def held(value: Any) -> Any:
-    """Return what a scalar of numpy or the like holds; any other value as it is."""
-    return unwrapped(value) if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+    """Return what a scalar holds, in Python's types; any other value as it is.
+
+    NaN and the like become None, a Decimal an int or a float, a moment ms since 1970.
+
+    Raises:
+        UnsuitableValueError: It is a moment without a time zone. (numpy's and pandas' are in UTC then.)
+    """
+    kind = type(value)
+    if kind is float:
+        return value if value == value else None  # noqa: PLR0124 - it is not NaN
+    if kind in _PLAIN:
+        return value
+    if kind.__name__ in _NOTHINGS:
+        return None
+    if isinstance(value, datetime):
+        return _ms_of(value)
+    if isinstance(value, Decimal):
+        return _number_of(value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        if getattr(getattr(value, "dtype", None), "kind", "") == "M":
+            ms = value.astype("datetime64[ms]")
+            return int(ms.astype("int64")) if ms == ms else None  # noqa: PLR0124 - it is not NaT
+        inner = unwrapped(value)
+        return held(inner) if inner is not value and type(inner) in _PLAIN else inner
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _ms_of(moment: datetime) -> int:
+    if moment.tzinfo is not None and moment.utcoffset() is not None:
+        return ms_of(moment)
+    if not hasattr(moment, "to_datetime64"):
+        raise UnsuitableValueError(f"cannot be {shown(moment)}: the moment has no time zone")
+    return int(held(moment.to_datetime64()))
+
+
+def _number_of(value: Decimal) -> int | float | None:
+    if value.is_nan():
+        return None
+    if value.is_infinite() or value.adjusted() > _DIGITS:
+        return float(value)
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def unwrapped(value: Any) -> Any:
@@ -107,6 +156,33 @@ def _float(value: object) -> float | None:
     except OverflowError:
         return None
     return number + 0.0 if math.isfinite(number) else None
+
+
+def text_value(kind: str, text: str | None) -> Any:
+    """Return what a text stands for in a file without types, such as CSV, as `row_value` takes it.
+
+    Empty text is no value. For any type but `string` so are `NaN`, `NA`, `null` and `None`. Text that is not of the
+    type stays as it is, for `row_value` to refuse.
+    """
+    if text is None or text == "":
+        return None
+    if kind == "string":
+        return text
+    word = text.strip().lower()
+    if word in _NO_VALUES:
+        return None
+    if kind == "bool":
+        return {"true": True, "false": False, "1": True, "0": False}.get(word, text)
+    try:
+        if vector_length(kind) is not None:
+            numbers = [float(number) for number in word.strip("[]").replace(",", " ").split()]
+            return numbers or text
+        return float(word) if not word.lstrip("+-").isdigit() else int(word)
+    except ValueError:
+        return text
+
+
+_NO_VALUES = frozenset({"", "nan", "na", "n/a", "<na>", "nat", "null", "none"})
 
 
 def _vector(kind: str, length: int, value: object) -> bytes:

@@ -4,14 +4,17 @@ local function unpack_words(text, count)
   return is_array and type(words) == 'table' and #words == count and words or nil
 end
 
--- Whether the names are those of the schema's features, all of them scalars.
+-- Whether the names are those of the schema's features, none of them a window.
 local function are_all_features(names, declared)
-  local given = {}
+  local given, wanted, extras = {}, declared.names, declared.extras
   for column = 1, #names do given[names[column]] = true end
-  for slot = 1, #declared.names do
-    if not given[declared.names[slot]] then return false end
+  for slot = 1, #wanted do
+    if not given[wanted[slot]] then return false end
   end
-  return #names == #declared.names and #declared.extras == 0 and not declared.vectors and not declared.windows
+  for position = 1, #extras do
+    if not given[extras[position]] then return false end
+  end
+  return #names == #wanted + #extras and not declared.windows
 end
 
 -- Whether a key of the features of any row exists. Or nil and an error reply.

@@ -82,7 +82,7 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
                 if isinstance(step, tuple):
                     outcomes.append(store.delete(step[0], event_time=event_time and TIME + step[1]))
                 elif bulk:
-                    outcomes.append(outcome(loading.write(columns, step, event_time=given_time)))
+                    outcomes.append(outcome(loading.write_table(columns, step, event_time=given_time)))
                 else:
                     outcomes.append(outcome(store.upsert_table(columns, step, event_time=given_time)))
         results.append((outcomes, stored()))
@@ -97,13 +97,13 @@ def test_an_entity_costs_one_command_unless_it_has_to_be_compared(loading: BulkW
     newer = [(row[0], "y", *row[2:]) for row in table]
     for known, rows in enumerate((table, newer)):
         store.transport.command("CONFIG", "RESETSTAT")
-        assert loading.write(COLUMNS, rows, event_time=event_time).written == count
+        assert loading.write_table(COLUMNS, rows, event_time=event_time).written == count
         calls = calls_of(store)
         assert (calls["evalsha"], calls["hset"], calls["sadd"]) == (8, count, 8)
         assert calls.get("exists", 0) == (8 if event_time else 0)
         assert calls["hmget"] == 8 + (count if event_time and known else 0)  # a call looks at the schema
     store.transport.command("CONFIG", "RESETSTAT")
-    assert loading.write(COLUMNS, newer, event_time=event_time).written == count
+    assert loading.write_table(COLUMNS, newer, event_time=event_time).written == count
     assert calls_of(store).get("hset", 0) == (0 if event_time else count)  # the same rows again
     assert store.count() == count
 
@@ -114,7 +114,7 @@ def test_a_few_known_among_new_ones(loading: BulkWriter, event_time: int | None)
     table = [(f"u{index}", *PLAIN) for index in range(count)]
     for name, late in (("u5", -1), ("u1500", -1), ("u1600", 1)):
         store.upsert_table(COLUMNS, [(name, "old", *PLAIN[1:])], event_time=event_time and event_time + late)
-    result = loading.write(COLUMNS, [*table, ("u7", "newest", *PLAIN[1:])], event_time=event_time)
+    result = loading.write_table(COLUMNS, [*table, ("u7", "newest", *PLAIN[1:])], event_time=event_time)
     assert (result.written, result.skipped) == ((count, 1) if event_time else (count + 1, 0))
     assert store.get_many(["u5", "u1500", "u7"], ["s"]) == [{"s": "x"}, {"s": "x"}, {"s": "newest"}]
     assert store.get("u1600", ["s"]) == {"s": "old" if event_time else "x"}
@@ -131,7 +131,7 @@ def test_without_the_extension_all_rows_go_through_the_upsert(
     table[3:3] = [("", *PLAIN), ("u0", "again", *PLAIN[1:]), ("u1", "x", "no number", *PLAIN[2:])]
     names = [f"u{index}" for index in range(count)]
     outcomes = []
-    for write in (store.upsert_table, loading.write):
+    for write in (store.upsert_table, loading.write_table):
         empty(store)
         store.transport.command("CONFIG", "RESETSTAT")
         result = write(COLUMNS, iter(table), event_time=event_time)
@@ -153,7 +153,7 @@ def test_rows_that_are_not_plain_go_through_the_upsert(loading: BulkWriter) -> N
     table = [(f"u{index}", *PLAIN) for index in range(count)]
     table[ROWS_PER_CALL] = ("u0", "x" * 1025, *PLAIN[1:])
     store.transport.command("CONFIG", "RESETSTAT")
-    assert loading.write(COLUMNS, table).written == count
+    assert loading.write_table(COLUMNS, table).written == count
     assert calls_of(store)["evalsha"] == 2 + UPSERTS_PER_CALL  # a call of them, in pieces
     assert store.get("u0", ["s", "f"]) == {"s": "x" * 1025, "f": 1.5}
     assert store.count() == count - 1
@@ -166,7 +166,7 @@ def test_every_server_takes_bulk_writes(servers: dict[str, Server], name: str) -
     writer.store.apply(Definition(features=FEATURES))
     table = [(f"u{index}", *PLAIN) for index in range(3 * ROWS_PER_CALL)]
     for _ in range(2):
-        result = writer.write(COLUMNS, [*table, ("", *PLAIN)], event_time=TIME)
+        result = writer.write_table(COLUMNS, [*table, ("", *PLAIN)], event_time=TIME)
         assert (result.written, [row.row for row in result.rejected]) == (len(table), [len(table)])
     assert writer.store.count() == len(table)
     assert writer.store.get("u7") == {"f": 1.5, "i": 7, "b": True, "s": "x", "f.2": 2.0}
@@ -185,10 +185,10 @@ def test_a_write_whose_link_broke_may_start_again(valkey: Server) -> None:
             yield row
 
     with pytest.raises(UnavailableError):
-        writer.write(COLUMNS, broken())
+        writer.write_table(COLUMNS, broken())
     valkey.start()
     assert 0 < writer.store.count() < len(table)
-    assert writer.write(COLUMNS, table).written == len(table)
+    assert writer.write_table(COLUMNS, table).written == len(table)
     assert writer.store.count() == len(table)
     writer.close()
 
@@ -201,7 +201,7 @@ def test_a_user_needs_no_dangerous_permission(loading: BulkWriter) -> None:
     limited = BulkWriter(f"unix://limited:secret@{socket_url}")
     table = [(f"u{index}", *PLAIN) for index in range(3 * ROWS_PER_CALL)]
     store.transport.command("CONFIG", "RESETSTAT")
-    assert limited.write(COLUMNS, table, event_time=TIME).written == len(table)
+    assert limited.write_table(COLUMNS, table, event_time=TIME).written == len(table)
     assert calls_of(store)["evalsha"] == 3
     assert store.count() == len(table)
     limited.close()
@@ -216,13 +216,13 @@ def test_a_schema_that_changes_meanwhile_stops_nothing(loading: BulkWriter) -> N
                 loading.store.apply(Definition(features={"later": "int"}))
             yield (f"u{index}", *PLAIN)
 
-    assert loading.write(COLUMNS, table()).written == 4 * ROWS_PER_CALL
+    assert loading.write_table(COLUMNS, table()).written == 4 * ROWS_PER_CALL
     assert loading.store.count() == 4 * ROWS_PER_CALL
     in_call, _ = rows_in_calls(COLUMNS, {**FEATURES, "later": "int"})
     table_of_all = [(f"v{index}", *PLAIN, 1) for index in range(in_call)]
     loading.store.transport.command("CONFIG", "RESETSTAT")
     loading.store.schema()
-    assert loading.write((*COLUMNS, "later"), table_of_all).written == in_call
+    assert loading.write_table((*COLUMNS, "later"), table_of_all).written == in_call
     assert calls_of(loading.store)["evalsha"] == 1  # of replace_rows again: upserts would be in pieces
 
 
@@ -235,7 +235,7 @@ def test_a_redis_that_takes_no_writes_says_so(valkey: Server, state: Sequence[An
     else:
         writer.store.transport.command("CONFIG", "SET", *state)
     with pytest.raises(WriteRefusedError):
-        writer.write(COLUMNS, [("u", *PLAIN)])
+        writer.write_table(COLUMNS, [("u", *PLAIN)])
     assert writer.store.count() == 0
     writer.close()
 
@@ -246,7 +246,7 @@ def test_rows_survive_a_crash_with_an_append_only_file(valkey: Server) -> None:
     writer.store.apply(Definition(features=FEATURES, ttl="1h"))
     table = [(f"u{index}", *PLAIN) for index in range(ROWS_PER_CALL)]
     writer.store.transport.command("CONFIG", "RESETSTAT")
-    assert writer.write(COLUMNS, table).written == len(table)
+    assert writer.write_table(COLUMNS, table).written == len(table)
     assert calls_of(writer.store)["evalsha"] == 1  # of replace_rows: upserts would be in pieces
     before = writer.store.get_many(["u0", "u7"]), expires_at(writer.store, "user:u7:features")
     valkey.stop()
@@ -267,7 +267,7 @@ def test_an_untimed_row_has_the_time_of_its_writing_by_redis_clock(loading: Bulk
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("featurestore.ingest.writer.rows_in_calls", lambda *_: (1, 1))
         before = time.time() * 1000
-        loading.write(COLUMNS, late())
+        loading.write_table(COLUMNS, late())
     first, second = (each.event_time for each in loading.store.describe_many(["u", "v"]) if each)
     assert first is not None
     assert second is not None

@@ -46,7 +46,7 @@ def check_refusal(writer: BulkWriter, definition: Definition, write: Callable[[B
     [
         pytest.param(lambda writer: writer.store.upsert([("ann", {"n": 2})]), id="upsert"),
         pytest.param(lambda writer: writer.store.upsert([("new", {"n": 2})]), id="upsert_of_a_new_one"),
-        pytest.param(lambda writer: writer.write(("n", "city"), [("ann", 2, "Rome")]), id="bulk_write"),
+        pytest.param(lambda writer: writer.write_table(("n", "city"), [("ann", 2, "Rome")]), id="bulk_write"),
         pytest.param(lambda writer: writer.store.increment("ann", {"n": 1}), id="increment"),
         pytest.param(lambda writer: writer.store.apply(Definition(features={"new": "int"})), id="schema"),
     ],

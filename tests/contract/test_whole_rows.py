@@ -54,10 +54,14 @@ rows = st.lists(
 def replace(
     store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = ""
 ) -> Any:
-    """Return the reply to a call of the script alone, None where the rows are not for it."""
+    """Return how many rows a call of the script alone wrote and which it left, None where the rows are not for it."""
     calls = row_calls_for(store.keys, store.schema(), columns, event_time)
     encoded = calls and calls.encode(list(table))
-    return store.transport.run_encoded(REPLACE_ROWS, encoded) if encoded else None
+    if not encoded:
+        return None
+    written, left, letters = store.transport.run_encoded(REPLACE_ROWS, encoded)
+    assert [place for place, letter in enumerate(letters.decode()) if letter == "L"] == left
+    return [written, left]
 
 
 def forget(store: FeatureStore, *ids: str) -> None:
@@ -153,7 +157,7 @@ def test_rows_past_their_end_are_left(loading: BulkWriter, limit: str) -> None:
     assert replace(loading.store, [row], event_time=str(now - 3_700_000)) == [0, [0]]
     assert loading.store.get("u") is None
     assert replace(loading.store, [row], event_time=str(now - 3_500_000)) == [1, []]
-    result = loading.write(COLUMNS, [("v", *row[1:])], event_time=now - 3_700_000)
+    result = loading.write_table(COLUMNS, [("v", *row[1:])], event_time=now - 3_700_000)
     assert (result.written, result.skipped) == ((0, 1) if limit == "ttl" else (1, 0))
 
 
@@ -222,7 +226,7 @@ def test_rows_are_compared_with_those_before_them_on_every_backend(transport: Tr
         ("u", None, *PLAIN[1:]),
         ("u", "x", float("nan"), *PLAIN[2:]), ("u", "x", float("inf"), *PLAIN[2:]), ("u", "x", "1.5", *PLAIN[2:]),
         ("u", "x", True, *PLAIN[2:]), ("u", "x", 2**63, *PLAIN[2:]), ("u", "x", None, *PLAIN[2:]),
-        ("u", "x", 1.5, 2.0, 2**63, True), ("u", "x", 1.5, 2.0, -(2**63) - 1, True), ("u", "x", 1.5, 2.0, 1.0, True),
+        ("u", "x", 1.5, 2.0, 2**63, True), ("u", "x", 1.5, 2.0, -(2**63) - 1, True), ("u", "x", 1.5, 2.0, 1.5, True), ("u", "x", 1.5, 2.0, 2.0**53, True),
         ("u", "x", 1.5, 2.0, True, True), ("u", "x", 1.5, 2.0, 7, 1), ("u", "x", 1.5, 2.0, 7, "true"), 5, None,
     ],
 )  # fmt: skip
@@ -243,4 +247,7 @@ def test_other_times_and_columns_are_for_the_upsert(loading: BulkWriter, event_t
     for own in (-1, 10**15, 2**70, "5", None, 1.0, True):
         assert replace(store, [("u", own, *PLAIN)], columns=timed) is None
     store.apply(Definition(features={"e": "float32[2]"}))
-    assert replace(store, [("u", *PLAIN, b"12345678")], columns=(*COLUMNS, "e")) is None
+    for odd in (b"1234", b"\0\0\x80\x7f1234", [1.0, 2.0], "12345678"):  # too short, infinity, no bytes
+        assert replace(store, [("u", *PLAIN, odd)], columns=(*COLUMNS, "e")) is None
+    store.apply(Definition(features={"clicks": "count(10m)"}))
+    assert replace(store, [("u", *PLAIN, b"12345678", 1)], columns=(*COLUMNS, "e", "clicks")) is None

@@ -159,7 +159,7 @@ def test_bulk_writing_goes_on_when_the_library_is_lost(valkey: Server) -> None:
                 admin.transport.command("FUNCTION", "FLUSH")
             yield row
 
-    assert writer.write(["age"], losing()).written == len(rows)
+    assert writer.write_table(["age"], losing()).written == len(rows)
     assert admin.get_many([row[0] for row in rows]) == [{"age": number} for _, number in rows]
     assert "cmdstat_fcall:" in admin.transport.command("INFO", "commandstats").decode()
     for store in (admin, writer.store):

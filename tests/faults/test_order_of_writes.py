@@ -73,7 +73,7 @@ def test_rows_behind_a_call_that_was_refused_follow_the_rows_of_that_call(
     in_call, _ = rows_in_calls(["n"], {"n": "int"})
     others = [(f"u{number}", number) for number in range(2 * in_call - 2)]
     rows = [*others[: in_call - 1], ("ann", 1), ("ann", 2), *others[in_call - 1 :]]
-    result = writer.write(["n"], rows)
+    result = writer.write_table(["n"], rows)
     assert (result.written, result.rejected) == (len(rows), [])
     assert writer.store.get("ann") == {"n": 2}
     writer.close()

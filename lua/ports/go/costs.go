@@ -24,7 +24,7 @@ const (
 	addedWindowUs = 14.0
 
 	writtenRowUs    = 4.0
-	writtenValueUs  = 1.0
+	writtenValueUs  = 1.1
 	mergedRowUs     = 10.0
 	mergedValueUs   = 0.7
 	eventUs         = 8.0

@@ -17,7 +17,7 @@ const READ_WINDOW_US = 4;
 const ADDED_WINDOW_US = 14;
 
 const WRITTEN_ROW_US = 4;
-const WRITTEN_VALUE_US = 1.0;
+const WRITTEN_VALUE_US = 1.1;
 const MERGED_ROW_US = 10;
 const MERGED_VALUE_US = 0.7;
 const EVENT_US = 8;

@@ -1,0 +1,253 @@
+"""Rows of tables: what each column is for, and chunks as the parts that bulk writes are made of."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Literal
+
+import msgspec
+
+from featurestore.contract import arrow, row_calls
+from featurestore.contract.bulk_calls import Encoded, Part, Row
+from featurestore.contract.frame_columns import (
+    fitted,
+    id_column,
+    native_column,
+    time_column,
+    values_at,
+)
+from featurestore.contract.frames import MISSING, Chunk
+from featurestore.contract.words import EVENT_TIME, LEAVE
+from featurestore.errors import BadArgumentsError, UnsuitableValueError
+from featurestore.schema.values import held
+
+Nulls = Literal["remove", "keep"]
+"""What becomes of a feature where a row has no value: it is removed, or stays as it is stored."""
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How the columns of a table are read.
+
+    Attributes:
+        id: The column of the ids; without it, the first that there is of those that ids are called by.
+        time_column: The column of event times; without it, `@event_time` or `event_time`, where there is one.
+        unit: The unit of event times that are numbers; ms if left out.
+        rename: Column → feature, for columns that are called otherwise.
+        nulls: What becomes of features without a value.
+        text: Whether texts stand for values of any type, as those of CSV do.
+    """
+
+    id: str | None = None
+    time_column: str | None = None
+    unit: TimeUnit | None = None
+    rename: Mapping[str, str] = {}
+    nulls: Nulls = "remove"
+    text: bool = False
+
+
+class Roles(msgspec.Struct, frozen=True):
+    """What the columns of a table are for, by their places.
+
+    Attributes:
+        id: The ids.
+        time: The rows' event times, if they have their own.
+        features: Feature → its values.
+        times: Feature → event times of its values, which differ from the row's.
+    """
+
+    id: int
+    time: int | None
+    features: dict[str, int]
+    times: dict[str, int]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What rows have behind their ids."""
+        return (*(() if self.time is None and not self.times else (EVENT_TIME,)), *self.features)
+
+
+def roles_of(names: Sequence[str], reading: Reading, id_names: Sequence[str]) -> Roles:
+    """Return what columns with these names are for.
+
+    Args:
+        names: The columns' names.
+        reading: What the caller says of them.
+        id_names: What the column of the ids may be called.
+
+    Raises:
+        BadArgumentsError: A column is not there, or two of them are the same feature.
+    """
+    for name in reading.rename:
+        _place_of(name, names)
+    if reading.id is not None:
+        id_place = _place_of(reading.id, names)
+    else:
+        found = [name for name in id_names if name in names]
+        if not found:
+            raise BadArgumentsError(f"no column is called {' or '.join(id_names)}: name the column of the ids")
+        id_place = names.index(found[0])
+    if reading.time_column is not None:
+        time = _place_of(reading.time_column, names)
+    else:
+        time = next((names.index(name) for name in (EVENT_TIME, arrow.TIME_COLUMN) if name in names), None)
+    features: dict[str, int] = {}
+    times: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if place in {id_place, time}:
+            continue
+        plain = reading.rename.get(name, name)
+        feature, at, what = plain.rpartition("@")
+        group = times if at and feature and f"@{what}" == arrow.TIME else features
+        feature = feature if group is times else plain
+        if feature in group:
+            raise BadArgumentsError(f"two columns are {plain}")
+        group[feature] = place
+    return Roles(id_place, time, features, {name: place for name, place in times.items() if name in features})
+
+
+def _place_of(name: str, names: Sequence[str]) -> int:
+    if name in names:
+        return names.index(name)
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f", did you mean {close[0]}" if close else ""
+    raise BadArgumentsError(f"there is no column {name}{hint} (there are {', '.join(names)})")
+
+
+class Batch:
+    """A chunk of a table, read by its roles.
+
+    Args:
+        chunk: The chunk.
+        roles: What its columns are for.
+        reading: How they are read.
+        declared: Declared feature → its type.
+    """
+
+    def __init__(self, chunk: Chunk, roles: Roles, reading: Reading, declared: Mapping[str, str]) -> None:
+        self.rows, self.first = chunk.rows, chunk.first
+        self.roles = roles
+        self._reading, self._kinds = reading, [declared.get(name, "") for name in roles.features]
+        columns = chunk.columns
+        self._ids = id_column(columns[roles.id])
+        time = roles.time
+        self._times = None if time is None else time_column(columns[time], chunk.names[time], reading.unit)
+        self._values = [
+            fitted(columns[place], kind) for place, kind in zip(roles.features.values(), self._kinds, strict=True)
+        ]
+        self._own_times = {
+            name: time_column(columns[place], chunk.names[place], reading.unit)
+            for name, place in roles.times.items()
+        }
+        self.native = self._native()
+
+    def _native(self) -> Any:
+        """Return the columns as the extension takes them; None where one of them cannot be taken so."""
+        if row_calls.columns_type is None or self._own_times:
+            return None
+        columns = [self._ids, *([] if self._times is None else [self._times]), *self._values]
+        found = [native_column(column) for column in columns]
+        known = [column for column in found if column is not None]
+        return row_calls.columns_type(self.rows, known) if len(known) == len(found) else None
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """Yield the rows in parts of so many."""
+        for start in range(0, self.rows, size):
+            yield _BatchPart(self, start, min(start + size, self.rows))
+
+    def rows_at(self, places: Sequence[int]) -> list[Row]:
+        """Return rows with their positions in the table; several steps for one whose values have times of their own."""
+        as_text = self._reading.text
+        columns = [
+            self._marked(values_at(column, kind, places, as_text=as_text))
+            for column, kind in zip(self._values, self._kinds, strict=True)
+        ]
+        ids = values_at(self._ids, "string", places, as_text=False)
+        timed = EVENT_TIME in self.roles.columns[:1]
+        if timed:
+            times = [None] * len(places) if self._times is None else values_at(self._times, "", places, as_text=False)
+            rows: list[Any] = list(zip(ids, times, *columns, strict=True))
+        else:
+            rows = list(zip(ids, *columns, strict=True))
+        numbered = [(self.first + place, row) for place, row in zip(places, rows, strict=True)]
+        return self._in_steps(numbered, places) if self._own_times else numbered
+
+    def _marked(self, values: list[Any]) -> list[Any]:
+        """Return values with a mark where the feature is to be left as it is stored."""
+        if self._reading.nulls == "remove":
+            return [LEAVE if value is MISSING else value for value in values] if MISSING in values else values
+        return [LEAVE if value is MISSING or _is_nothing(value) else value for value in values]
+
+    def _in_steps(self, rows: list[Row], places: Sequence[int]) -> list[Row]:
+        """Return rows cut by the times of their values, the oldest first."""
+        own = {
+            name: values_at(column, "", places, as_text=False) for name, column in self._own_times.items()
+        }
+        names = list(self.roles.features)
+        steps: list[Row] = []
+        for at, (position, (entity_id, time, *values)) in enumerate(rows):
+            times = [own[name][at] if name in own else None for name in names]
+            moments = [own_time if own_time is not None else time for own_time in times]
+            # Where a time is told, a feature without a value was removed then, whatever `nulls` says of others.
+            told = [
+                None if value is LEAVE and own_time is not None else value
+                for value, own_time in zip(values, times, strict=True)
+            ]
+            older = sorted({moment for moment in moments if moment not in {time, None}}, key=_in_order)
+            for moment in (*older, time):
+                step = [
+                    value if its == moment else LEAVE for value, its in zip(told, moments, strict=True)
+                ]
+                if not older or any(value is not LEAVE for value in step):
+                    steps.append((position, (entity_id, moment, *step)))
+        return steps
+
+
+def _in_order(moment: Any) -> tuple[bool, Any]:
+    """Return a key to sort event times by: ms, then texts."""
+    return isinstance(moment, str), moment
+
+
+def _is_nothing(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return held(value) is None
+    except UnsuitableValueError:
+        return False
+
+
+class _BatchPart:
+    """Rows of a batch that follow each other."""
+
+    def __init__(self, batch: Batch, start: int, stop: int) -> None:
+        self._batch, self._start, self._stop = batch, start, stop
+        self.size = stop - start
+
+    def encode(self, calls: row_calls.RowCalls) -> Encoded:
+        """Return the call of the plain rows; see `Part`."""
+        batch, start, stop = self._batch, self._start, self._stop
+        if batch.native is None:
+            return Encoded(None, (), range(stop - start))
+        call, left = calls.encode_columns(batch.native, start, stop, as_text=batch._reading.text)  # noqa: SLF001 - its own part
+        if not left:
+            return Encoded(call, range(stop - start), ())
+        gone = set(left)
+        plain = [row - start for row in range(start, stop) if row not in gone]
+        return Encoded(call, plain, [row - start for row in left])
+
+    def rows(self, places: Sequence[int] | None = None) -> Sequence[Row]:
+        """Return the rows at these places; see `Part`."""
+        start = self._start
+        return self._batch.rows_at(
+            range(start, self._stop) if places is None else [start + place for place in places]
+        )
+
+
+def batches(chunks: Iterator[Chunk], reading: Reading, declared: Mapping[str, str], id_names: Sequence[str]) -> Iterator[Batch]:
+    """Yield the batches of a table."""
+    for names, group in groupby(chunks, key=lambda chunk: chunk.names):
+        roles = roles_of(names, reading, id_names)
+        for chunk in group:
+            yield Batch(chunk, roles, reading, declared)
