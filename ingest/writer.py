@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -89,7 +89,7 @@ class BulkWriter:
             self.store = self.store.entity(entity)
         self.call_us, self.in_flight = call_us, in_flight
 
-    def __enter__(self) -> "BulkWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -131,12 +131,13 @@ class BulkWriter:
         reading = Reading(id, time_column, unit, rename or {}, nulls, text)
         frame = FrameWrite(self.store.keys, self.store.schema(), reading, event_time, overwrite=overwrite)
         pace = _Pace(rate)
-        for bulk, parts in frame.bulks(data, self.call_us):
-            self._send(bulk, pace.parts(parts))
+        for step in frame.steps(data, self.call_us):
+            self._send(step.bulk, pace.parts(step.parts))
+            frame.add(step)
             if progress is not None:
                 done = frame.result
                 progress(BulkProgress(frame.rows, done.written, done.skipped, len(done.rejected)))
-        return frame.finish()
+        return frame.result
 
     def check(  # noqa: PLR0913 - what can be said of a table
         self,

@@ -169,7 +169,7 @@ def plain_time(event_time: object) -> Any:
         return event_time
     if isinstance(event_time, str):
         return str.__str__(event_time)
-    if type(event_time).__name__ in {"NaTType", "NAType", "datetime64"}:
+    if type(event_time).__name__ == "datetime64" and held(event_time) is not None:
         return held(event_time)
     if isinstance(event_time, datetime):
         if event_time.tzinfo is None or event_time.utcoffset() is None:

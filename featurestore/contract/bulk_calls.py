@@ -42,7 +42,7 @@ class Part(Protocol):
     size: int
 
     def encode(self, calls: RowCalls) -> Encoded:
-        """Return the call that writes the plain rows. No row that is left is of the same entity as a later plain one."""
+        """Return the call that writes the plain rows; no later one of them is of the entity of a row that is left."""
 
     def rows(self, places: Sequence[int] | None = None) -> Sequence[Row]:
         """Return the rows at these places, all if left out."""

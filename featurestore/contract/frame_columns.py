@@ -4,7 +4,8 @@ A column is an array of pyarrow, or a list. An array of a type that no feature h
 dictionaries, lists) is first cast to the one that it is meant for, if that loses nothing.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from featurestore.contract import arrow
@@ -45,24 +46,18 @@ def _plain(pa: Any, array: Any) -> Any:
 
 
 def _fitted(pa: Any, array: Any, kind: str) -> Any:
-    types, found = pa.types, array.type
-    length = vector_length(kind)
+    types, found, length = pa.types, array.type, vector_length(kind)
     if length is not None:
-        if types.is_fixed_size_list(found) or types.is_list(found) or types.is_large_list(found):
-            wanted = pa.list_(pa.float32(), length)
-            return array if found == wanted else array.cast(wanted)
-        return array
+        is_list = types.is_fixed_size_list(found) or types.is_list(found) or types.is_large_list(found)
+        return array.cast(pa.list_(pa.float32(), length)) if is_list else array
     if kind not in {"float", "int"}:
         return array
     if types.is_timestamp(found) or types.is_date(found):
         return moments_in_ms(array)
-    if types.is_integer(found):
-        return array.cast(pa.int64())
-    if types.is_floating(found):
-        return array.cast(pa.float64())
     if types.is_decimal(found):
         return array.cast(pa.int64() if kind == "int" else pa.float64())
-    return array
+    wanted = pa.int64() if types.is_integer(found) else pa.float64() if types.is_floating(found) else found
+    return array.cast(wanted)
 
 
 def moments_in_ms(array: Any) -> Any:
@@ -106,11 +101,12 @@ def native_column(column: Any) -> NativeColumn | None:
         return ("u" if pa.types.is_string(kind) else "U"), present, text, buffers[1], offset
     if pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32():
         numbers = column.values
-        if numbers.null_count or numbers.buffers()[1] is None:
+        # A vector that is not there may have numbers that are not either: `flatten` leaves it out.
+        if numbers.buffers()[1] is None or (numbers.null_count and column.flatten().null_count):
             return None
         return "v", present, memoryview(numbers.buffers()[1])[4 * numbers.offset :], None, offset
-    code = "q" if kind == pa.int64() else "d" if kind == pa.float64() else "?" if kind == pa.bool_() else None
-    return code and (code, present, buffers[1] if buffers[1] is not None else b"", None, offset)
+    code = {pa.int64(): "q", pa.float64(): "d", pa.bool_(): "?"}.get(kind)
+    return None if code is None else (code, present, b"" if buffers[1] is None else buffers[1], None, offset)
 
 
 def values_at(column: Any, kind: str, places: Sequence[int] | None, *, as_text: bool) -> list[Any]:
@@ -231,7 +227,7 @@ def _in_ms(pa: Any, array: Any, name: str, unit: str | None) -> Any:
         spans = compute.min_max(array).as_py()
         _check_unit(spans.values(), name, unit)
         factor = TIME_UNITS_NS[unit or "ms"] / _NS_PER_MS
-        return compute.floor(compute.multiply(array, factor)).cast(pa.int64())
+        return compute.round(compute.multiply(array, factor)).cast(pa.int64())
     array = array.cast(pa.int64())
     _check_unit(compute.min_max(array).as_py().values(), name, unit)
     ns = TIME_UNITS_NS[unit or "ms"]
@@ -255,8 +251,14 @@ def _listed_times(values: Sequence[Any], name: str, unit: str | None) -> list[An
     numbers = [value for value in plain if type(value) in {int, float}]
     _check_unit(numbers, name, unit)
     ns = TIME_UNITS_NS[unit or "ms"]
-    in_ms: Callable[[Any], int] = lambda number: int(number * ns // _NS_PER_MS)  # noqa: E731 - used twice below
-    return [in_ms(value) if type(value) in {int, float} else value for value in plain]
+    return [
+        value * ns // _NS_PER_MS
+        if type(value) is int
+        else round(value * ns / _NS_PER_MS)
+        if type(value) is float and math.isfinite(value)
+        else value
+        for value in plain
+    ]
 
 
 def _held_time(value: Any) -> Any:

@@ -89,7 +89,7 @@ def roles_of(names: Sequence[str], reading: Reading, id_names: Sequence[str]) ->
             raise BadArgumentsError(f"no column is called {' or '.join(id_names)}: name the column of the ids")
         id_place = names.index(found[0])
     if reading.time_column is not None:
-        time = _place_of(reading.time_column, names)
+        time: int | None = _place_of(reading.time_column, names)
     else:
         time = next((names.index(name) for name in (EVENT_TIME, arrow.TIME_COLUMN) if name in names), None)
     features: dict[str, int] = {}
@@ -137,8 +137,7 @@ class Batch:
             fitted(columns[place], kind) for place, kind in zip(roles.features.values(), self._kinds, strict=True)
         ]
         self._own_times = {
-            name: time_column(columns[place], chunk.names[place], reading.unit)
-            for name, place in roles.times.items()
+            name: time_column(columns[place], chunk.names[place], reading.unit) for name, place in roles.times.items()
         }
         self.native = self._native()
 
@@ -181,9 +180,7 @@ class Batch:
 
     def _in_steps(self, rows: list[Row], places: Sequence[int]) -> list[Row]:
         """Return rows cut by the times of their values, the oldest first."""
-        own = {
-            name: values_at(column, "", places, as_text=False) for name, column in self._own_times.items()
-        }
+        own = {name: values_at(column, "", places, as_text=False) for name, column in self._own_times.items()}
         names = list(self.roles.features)
         steps: list[Row] = []
         for at, (position, (entity_id, time, *values)) in enumerate(rows):
@@ -196,9 +193,7 @@ class Batch:
             ]
             older = sorted({moment for moment in moments if moment not in {time, None}}, key=_in_order)
             for moment in (*older, time):
-                step = [
-                    value if its == moment else LEAVE for value, its in zip(told, moments, strict=True)
-                ]
+                step = [value if its == moment else LEAVE for value, its in zip(told, moments, strict=True)]
                 if not older or any(value is not LEAVE for value in step):
                     steps.append((position, (entity_id, moment, *step)))
         return steps
@@ -240,14 +235,16 @@ class _BatchPart:
     def rows(self, places: Sequence[int] | None = None) -> Sequence[Row]:
         """Return the rows at these places; see `Part`."""
         start = self._start
-        return self._batch.rows_at(
-            range(start, self._stop) if places is None else [start + place for place in places]
-        )
+        return self._batch.rows_at(range(start, self._stop) if places is None else [start + place for place in places])
 
 
-def batches(chunks: Iterator[Chunk], reading: Reading, declared: Mapping[str, str], id_names: Sequence[str]) -> Iterator[Batch]:
+def batches(
+    chunks: Iterator[Chunk], reading: Reading, declared: Mapping[str, str], id_names: Sequence[str]
+) -> Iterator[Batch]:
     """Yield the batches of a table."""
     for names, group in groupby(chunks, key=lambda chunk: chunk.names):
+        if not names:
+            continue  # an empty list
         roles = roles_of(names, reading, id_names)
         for chunk in group:
             yield Batch(chunk, roles, reading, declared)

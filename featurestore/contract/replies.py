@@ -124,7 +124,7 @@ def outcomes(reply: Any, encoded: bytes) -> bool:
 
 
 def replaced(reply: Any, encoded: bytes) -> bool:
-    """Take how many rows were written, the positions of the others, and a letter for each row where they are asked for."""
+    """Take how many rows were written, the positions of the others, and perhaps a letter for each row."""
     if type(reply) is not list or len(reply) not in {2, 3}:  # written, left, letters
         return False
     written, left, *letters = reply

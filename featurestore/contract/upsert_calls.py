@@ -174,7 +174,7 @@ class Upsert:
             return None
         texts, ints, floats = positions
         for index in floats:
-            if words[index] != words[index]:  # noqa: PLR0124 - NaN
+            if words[index] != words[index]:
                 return None
         for index in ints:
             if not _LEAST_INT <= words[index] <= _MOST_INT:  # hiredis does not survive very long ones

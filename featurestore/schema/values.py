@@ -89,10 +89,8 @@ def held(value: Any) -> Any:
         UnsuitableValueError: It is a moment without a time zone. (numpy's and pandas' are in UTC then.)
     """
     kind = type(value)
-    if kind is float:
-        return value if value == value else None  # noqa: PLR0124 - it is not NaN
-    if kind in _PLAIN:
-        return value
+    if kind in _PLAIN or isinstance(value, float):
+        return None if value != value else value  # noqa: PLR0124 - NaN
     if kind.__name__ in _NOTHINGS:
         return None
     if isinstance(value, datetime):
@@ -100,12 +98,17 @@ def held(value: Any) -> Any:
     if isinstance(value, Decimal):
         return _number_of(value)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        if getattr(getattr(value, "dtype", None), "kind", "") == "M":
-            ms = value.astype("datetime64[ms]")
-            return int(ms.astype("int64")) if ms == ms else None  # noqa: PLR0124 - it is not NaT
-        inner = unwrapped(value)
-        return held(inner) if inner is not value and type(inner) in _PLAIN else inner
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return _scalar_of(value)
+    return value
+
+
+def _scalar_of(value: Any) -> Any:
+    """Return what a scalar of numpy or the like holds."""
+    if getattr(getattr(value, "dtype", None), "kind", "") == "M":
+        ms = value.astype("datetime64[ms]")
+        return int(ms.astype("int64")) if ms == ms else None  # noqa: PLR0124 - it is not NaT
+    inner = unwrapped(value)
+    return held(inner) if inner is not value and type(inner) in _PLAIN else inner
 
 
 def _ms_of(moment: datetime) -> int:
@@ -164,24 +167,22 @@ def text_value(kind: str, text: str | None) -> Any:
     Empty text is no value. For any type but `string` so are `NaN`, `NA`, `null` and `None`. Text that is not of the
     type stays as it is, for `row_value` to refuse.
     """
-    if text is None or text == "":
-        return None
-    if kind == "string":
-        return text
+    if text is None or text == "" or kind == "string":
+        return text or None
     word = text.strip().lower()
     if word in _NO_VALUES:
         return None
     if kind == "bool":
-        return {"true": True, "false": False, "1": True, "0": False}.get(word, text)
+        return _BOOLS.get(word, text)
     try:
         if vector_length(kind) is not None:
-            numbers = [float(number) for number in word.strip("[]").replace(",", " ").split()]
-            return numbers or text
-        return float(word) if not word.lstrip("+-").isdigit() else int(word)
+            return [float(number) for number in word.strip("[]").replace(",", " ").split()]
+        return int(word) if word.lstrip("+-").isdigit() else float(word)
     except ValueError:
         return text
 
 
+_BOOLS = {"true": True, "false": False, "1": True, "0": False}
 _NO_VALUES = frozenset({"", "nan", "na", "n/a", "<na>", "nat", "null", "none"})
 
 

@@ -12,6 +12,7 @@ from featurestore.contract.arguments import (
     plain_timeout,
 )
 from featurestore.contract.columns import Column, Table
+from featurestore.contract.frame_rows import Nulls, Reading, TimeUnit
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.schema.definition import Definition
@@ -334,6 +335,51 @@ class FeatureStore(BlockingDriver):
             timeout: See the class.
         """
         plan = self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite)
+        return self._run(plan, plain_timeout(timeout))
+
+    def write(  # noqa: PLR0913 - what can be said of a table
+        self,
+        data: Any,
+        *,
+        id: str | None = None,  # noqa: A002 - the column of the ids
+        time_column: str | None = None,
+        unit: TimeUnit | None = None,
+        event_time: EventTime = None,
+        rename: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        nulls: Nulls = "remove",
+        timeout: float | None = None,
+    ) -> UpsertResult:
+        """Write a data frame or another table, a row for each id; each row stands or falls by itself.
+
+        A column for each feature, one of the ids, and perhaps one of event times. A column `FEATURE@event_time` has the
+        event times of that feature's values, where they differ from the row's. Values are taken as `upsert` takes them;
+        the ids may be ints. `ingest.BulkWriter` writes the same tables, with several calls under way.
+
+        Args:
+            data: Whatever has Arrow's C stream interface (pyarrow, polars, duckdb, a `FeatureTable`) or is a record
+                batch, a data frame of pandas, a structured array of numpy, or a list or iterator of dicts. A dict that
+                lacks a name leaves that feature as it is stored.
+            id: The column of the ids; without it, the schema's `join_key`, `<entity>_id` or `id`.
+            time_column: The column of event times: moments (without a zone: UTC), numbers, or text of ISO 8601. Without
+                it, `@event_time` or `event_time`, if there is one.
+            unit: The unit of event times that are numbers: `s`, `ms`, `us` or `ns`; ms if left out.
+            event_time: The event time of rows that have none of their own; without one, now, whatever is stored.
+            rename: Column → feature, for columns that are called otherwise.
+            overwrite: As in `upsert`.
+            nulls: What becomes of a feature where a row has no value (null, NaN, NA, NaT or None): `remove` it, or
+                `keep` what is stored.
+            timeout: See the class.
+
+        Returns:
+            What became of the rows; `rejected` has their positions in the table, `counts` how many have each verdict.
+
+        Raises:
+            BadArgumentsError: It is no table, a column is missing, or event times are in another unit than is told.
+            ConfigurationError: It takes pyarrow, which is not installed.
+        """
+        reading = Reading(id, time_column, unit, rename or {}, nulls)
+        plan = self._plans.write(data, reading, event_time, overwrite=overwrite)
         return self._run(plan, plain_timeout(timeout))
 
     def record(

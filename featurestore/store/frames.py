@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from featurestore.contract.bulk_calls import Bulk, Part, rows_in_calls
 from featurestore.contract.frame_rows import Batch, Reading, batches
@@ -13,6 +13,20 @@ from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import EVENT_TIME, to_time
 from featurestore.keys import Keys
 from featurestore.schema.stored import Schema
+
+
+class Step(NamedTuple):
+    """The write of a chunk.
+
+    Attributes:
+        bulk: Makes its calls, and takes their replies.
+        parts: Its rows, for `bulk`.
+        rows: How many they are.
+    """
+
+    bulk: Bulk
+    parts: Iterator[Part]
+    rows: int
 
 
 class FrameWrite:
@@ -44,21 +58,29 @@ class FrameWrite:
         self._event_time, self._overwrite = event_time, overwrite
         to_time(event_time)
 
-    def bulks(self, data: Any, call_us: float) -> Iterator[tuple[Bulk, Iterator[Part]]]:
-        """Yield for each chunk of a table what makes its calls, and its parts. Its replies are to be settled then.
+    def steps(self, data: Any, call_us: float) -> Iterator[Step]:
+        """Yield a step for each chunk of a table; `add` takes it when its calls are settled.
 
         Raises:
             BadArgumentsError: It is no table, or a column is missing.
         """
-        schema = self._schema
+        features = self._schema.features
         for columns, group in groupby(self._batches(data), key=lambda batch: batch.roles.columns):
             row_calls = self._row_calls(columns)
-            size = rows_in_calls([name for name in columns if name != EVENT_TIME], schema.features, call_us)
+            size = rows_in_calls([name for name in columns if name != EVENT_TIME], features, call_us)
             for batch in group:
-                upsert = self._upsert(columns)
-                yield Bulk(upsert, row_calls, size.upsert), batch.parts(size.replace if row_calls else size.upsert)
-                self.rows += batch.rows
-                self._add(upsert.finish())
+                bulk = Bulk(self._upsert(columns), row_calls, size.upsert)
+                yield Step(bulk, batch.parts(size.replace if row_calls else size.upsert), batch.rows)
+
+    def add(self, step: Step) -> None:
+        """Add what became of a step's rows to the result."""
+        self.rows += step.rows
+        found, result = step.bulk.finish(), self.result
+        result.written += found.written
+        result.skipped += found.skipped
+        result.rejected += found.rejected
+        for letter, count in found.tally.items():
+            result.tally[letter] = result.tally.get(letter, 0) + count
 
     def rejections(self, data: Any) -> list[RejectedRow]:
         """Return the rows of a table that cannot be sent, without sending any.
@@ -76,10 +98,6 @@ class FrameWrite:
             found |= {rejected.row: rejected for rejected in upsert.finish().rejected}
         return [found[row] for row in sorted(found)]
 
-    def finish(self) -> UpsertResult:
-        """Return the result, once all calls are settled."""
-        return self.result
-
     def _batches(self, data: Any) -> Iterator[Batch]:
         id_names = tuple(dict.fromkeys((self._schema.id_name(self._keys.entity), f"{self._keys.entity}_id", "id")))
         return batches(chunks_of(data), self._reading, self._schema.features, id_names)
@@ -93,11 +111,3 @@ class FrameWrite:
     def _upsert(self, columns: tuple[str, ...]) -> Upsert:
         options = ("?verdicts", "?overwrite") if self._overwrite else ("?verdicts",)
         return Upsert(self._keys, self._schema.features, columns, self._event_time, options=options)
-
-    def _add(self, found: UpsertResult) -> None:
-        result = self.result
-        result.written += found.written
-        result.skipped += found.skipped
-        result.rejected += found.rejected
-        for letter, count in found.tally.items():
-            result.tally[letter] = result.tally.get(letter, 0) + count

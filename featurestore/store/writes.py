@@ -19,8 +19,10 @@ from featurestore.contract.arguments import (
     plain_time,
     time_among,
 )
-from featurestore.contract.costs import DELETED_US, event_us, increment_us, rows_per_call, upsert_us
-from featurestore.contract.replies import reading
+from featurestore.contract.bulk_calls import Bulk, Part
+from featurestore.contract.costs import DELETED_US, MOST_US, event_us, increment_us, rows_per_call, upsert_us
+from featurestore.contract.frame_rows import Reading
+from featurestore.contract.replies import reading as reading_replies
 from featurestore.contract.resp import Word, encode_call
 from featurestore.contract.scripts import (
     DELETE_ENTITY,
@@ -37,11 +39,15 @@ from featurestore.contract.words import EVENT_ID, EVENT_TIME, LEAVE, encode_id, 
 from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, UnsuitableValueError
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
+from featurestore.store.frames import FrameWrite
 from featurestore.store.plan import Calls, Command, Plan, call
 from featurestore.store.query import QueryPlans
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls are made before the first is sent."""
+
+_CALLS_TOGETHER = 4
+"""Calls of a bulk write that leave in one write."""
 
 _PLAIN_TIMES = frozenset({int, str, type(None)})
 
@@ -79,6 +85,15 @@ class Plans(QueryPlans):
         table = _given(listed, _is_plain_timed if timed else _is_plain_values, _timed_values if timed else _values)
         return self._upsert(names, table, plain_time(event_time), overwrite=overwrite)
 
+    def write(self, data: Any, reading: Reading, event_time: EventTime, *, overwrite: bool) -> Plan[UpsertResult]:
+        """Write a table of whatever library."""
+        schema = yield from self.schema()
+        frame = FrameWrite(self.keys, schema, reading, plain_time(event_time), overwrite=overwrite)
+        for step in frame.steps(data, MOST_US):
+            yield from _run_bulk(step.bulk, step.parts)
+            frame.add(step)
+        return frame.result
+
     def _upsert(self, columns: Sequence[str], table: Given, time: Any, *, overwrite: bool) -> Plan[UpsertResult]:
         upsert, row_us = yield from self._begin(columns, time, overwrite=overwrite)
         return (yield from _write(UPSERT_FEATURES, upsert, table, row_us))
@@ -110,7 +125,7 @@ class Plans(QueryPlans):
             selection = yield from self.select(list(features))
             calls.append(selection.calls.one(encode_id(entity_id)))
         written, *rest = yield Calls(WRITE_AND_READ, calls, row_us / len(calls))
-        with reading(UPSERT_FEATURES.name):
+        with reading_replies(UPSERT_FEATURES.name):
             upsert.settle(write, written)
         result = upsert.finish()
         if selection is None or not result.written:
@@ -118,7 +133,7 @@ class Plans(QueryPlans):
         (found,) = rest
         if isinstance(found, FeatureStoreError):  # the write took place: read again
             return result, *(yield from self.fetch(entity_id, list(features)))
-        with reading(GET_FEATURES.name):
+        with reading_replies(GET_FEATURES.name):
             return result, selection, None if found is None else selection.decode(found)
 
     def record(self, events: Iterable[tuple[str, Mapping[str, Any]]], event_time: EventTime) -> Plan[UpsertResult]:
@@ -149,7 +164,7 @@ class Plans(QueryPlans):
         if reply is None:
             return None
         selection = yield from self.select(list(numbers))
-        with reading(INCREMENT_FEATURES.name):
+        with reading_replies(INCREMENT_FEATURES.name):
             return selection.values(selection.decode_named(reply))
 
     def delete(self, entity_id: str, event_time: EventTime) -> Plan[bool]:
@@ -176,10 +191,32 @@ def _write(script: Script, upsert: Upsert, table: Given, row_us: float) -> Plan[
         sent = [call for call in calls if call.positions]
         encoded = [encode_call(script, call.keys, call.arguments) for call in sent]
         replies = yield Calls(script, encoded, row_us * in_call, follows=first > 0)
-        with reading(script.name):
+        with reading_replies(script.name):
             for each, reply in zip(sent, replies, strict=True):
                 upsert.settle(each, reply)
     return upsert.finish()
+
+
+def _run_bulk(bulk: Bulk, parts: Iterable[Part]) -> Plan[None]:
+    """Send the calls of a bulk write, as many together as Redis takes some ms for."""
+    script: Script = UPSERT_FEATURES
+    together: list[bytes] = []
+    for step in bulk.calls(parts):
+        if together and (step is None or step[0] is not script or len(together) == _CALLS_TOGETHER):
+            yield from _send(bulk, script, together)
+            together = []
+        if step is not None:
+            script, encoded = step
+            together.append(encoded)
+    if together:
+        yield from _send(bulk, script, together)
+
+
+def _send(bulk: Bulk, script: Script, encoded: list[bytes]) -> Plan[None]:
+    replies = yield Calls(script, encoded, MOST_US, follows=True)
+    with reading_replies(script.name):
+        for reply in replies:
+            bulk.settle(reply)
 
 
 def _amount(name: str, kind: str, amount: float) -> Word:

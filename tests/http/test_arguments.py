@@ -225,7 +225,7 @@ READS: list[tuple[Callable[[Any], Any], Any]] = [
     *[
         (call, BAD_ID)
         for ids in (
-            ["ann", 7], ["ann", None], [b"ann"], [NAN], [pd.NA], [["ann"]], [("ann",)], np.array([1, 2]),
+            ["ann", 7.5], ["ann", None], [b"ann"], [NAN], [pd.NA], [["ann"]], [("ann",)], np.array([1.5, 2]),
             np.array([["ann"]]), pd.Series(["ann", None]), [np.array("ann")], [UserString("ann")], [Silent()], [""],
             ["x" * 257], ["\ud800"],
         )
@@ -243,7 +243,7 @@ READS: list[tuple[Callable[[Any], Any], Any]] = [
     ],
     *[
         (call, BAD_ID)
-        for one in (b"ann", 7, None, NAN, pd.NA, ["ann"], np.array(["ann"]), "", "x" * 257, "\ud800", Silent())
+        for one in (b"ann", 7.5, True, 2**63, None, NAN, pd.NA, ["ann"], np.array(["ann"]), "", "x" * 257, "\ud800")
         for call in (
             lambda c, one=one: c.get(one),
             lambda c, one=one: c.get(one, ["age"], max_age="1d"),
@@ -355,8 +355,8 @@ READS: list[tuple[Callable[[Any], Any], Any]] = [
     *[
         (call, BadValueError)
         for value in (
-            "x", NAN, float("inf"), [1.0], {}, object(), b"1", True, Decimal(1), date(2020, 1, 1), 1j, pd.NA, Silent(),
-            np.datetime64("2020-01-01"), 10**30, 10**5000, np.float64,
+            "x", float("inf"), [1.0], {}, object(), b"1", True, date(2020, 1, 1), datetime(2020, 1, 1), 1j, Silent(),  # noqa: DTZ001
+            Decimal("inf"), np.timedelta64(1, "s"), 10**30, 10**5000, np.float64,
         )
         for call in (
             lambda c, value=value: c.get_many(["ann"], ["age"], passed={"age": value}),
@@ -387,7 +387,7 @@ READS: list[tuple[Callable[[Any], Any], Any]] = [
     ],
     *[
         (lambda c, entity_id=entity_id: c.query([{"user": entity_id}], ["age"]), BAD_ID)
-        for entity_id in (7, None, b"ann", "", ["ann"], NAN, "\ud800")
+        for entity_id in (7.5, None, b"ann", "", ["ann"], NAN, "\ud800")
     ],
     (lambda c: c.query([{"user": "ann"}]), BAD),
     (lambda c: c.query([{"user": "ann"}], [":age"]), BAD),
@@ -456,9 +456,33 @@ WRITES: list[tuple[Callable[[Any], Any], Any]] = [
     ],
     *[
         (lambda c, value=value: c.upsert("w", {"age": value}), BadValueError)
-        for value in (NAN, "x", [1.0], {}, object(), 1j, date(2020, 1, 1), Decimal(1), pd.NA, "\ud800", np.float64,
-                      np.array([1.0, 2.0]), np.datetime64("2020-01-01"))
+        for value in ("x", [1.0], {}, object(), 1j, date(2020, 1, 1), datetime(2020, 1, 1), "\ud800", np.float64,  # noqa: DTZ001
+                      np.array([1.0, 2.0]), Decimal("inf"), np.timedelta64(1, "s"))
     ],
+    # No value, numbers of other libraries, moments.
+    *[
+        (lambda c, value=value: (c.upsert("w", {"age": 1.0}), c.upsert("w", {"age": value}), c.get("w", ["age"])),
+         ("written", "written", {"age": None}))
+        for value in (None, NAN, np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), np.ma.masked, Decimal("nan"))
+    ],
+    *[
+        (lambda c, name=name, value=value: (c.upsert("w", {name: value}), c.get("w", [name])),
+         ("written", {name: expected}))
+        for name, value, expected in (
+            ("age", Decimal("2.5"), 2.5), ("age", Decimal(2), 2.0), ("n", Decimal("5.0"), 5), ("n", 5.0, 5),
+            ("n", Decimal(2**62 + 1), 2**62 + 1), ("n", np.datetime64("2020-01-01"), 1577836800000),
+            ("n", pd.Timestamp("2020-01-01"), 1577836800000), ("n", np.float64(7), 7),
+            ("n", datetime(2020, 1, 1, tzinfo=UTC), 1577836800000), ("ok", np.bool_(True), True),
+        )
+    ],
+    # Ids that are ints.
+    *[
+        (lambda c, one=one: (c.upsert(one, {"n": 5}), c.get(7, ["n"]), c.get_many(["7", one], ["n"]), c.delete(one)),
+         ("written", {"n": 5}, [{"n": 5}] * 2, True))
+        for one in (7, np.int64(7), np.uint8(7))
+    ],
+    (lambda c: (c.upsert_many([(7, {"n": 6}), (np.int32(-8), {"n": 6})]), c.get_many(["7", "-8"], ["n"])),
+     ([WRITTEN] * 2, [{"n": 6}] * 2)),
     (lambda c: c.upsert("w", {"nope": 1}), UndeclaredFeatureError),
     (lambda c: (c.upsert("w", {"e": np.array([1, 2])}), c.get("w", ["e"])), ("written", {"e": [1.0, 2.0]})),
     (lambda c: (c.upsert("w", {"e": range(2)}), c.get("w", ["e"])), ("written", {"e": [0.0, 1.0]})),
@@ -483,7 +507,7 @@ WRITES: list[tuple[Callable[[Any], Any], Any]] = [
     ],
     (lambda c: c.upsert_many([
         ("w", {"n": 1}), ("w",), ("w", {"n": 1}, 2), "ab", 7, None, {"w": 1}, {}, ("w", None), ("w", "age"),
-        ("w", [("n", 1)]), ("w", {7: 1}), ("w", {"\ud800": 1}), Silent(), ("w", Silent()), (7, {"n": 1}),
+        ("w", [("n", 1)]), ("w", {7: 1}), ("w", {"\ud800": 1}), Silent(), ("w", Silent()), (7.5, {"n": 1}),
         (None, {"n": 1}), (b"w", {"n": 1}), (NAN, {"n": 1}), (["w"], {"n": 1}), ("", {"n": 1}), ("\ud800", {"n": 1}),
         (pd.NA, {"n": 1}), ("w", {"n": "x"}), ("w", {"n": Silent()}), ("w", {"n": [1]}), ("w", {"n": 2**63}),
         ("w", {"n": 10**5000}), ("w", {"nope": 1}), (np.str_("w"), {Label.AGE: np.float32(1), "city": "Rome"}),
@@ -491,18 +515,18 @@ WRITES: list[tuple[Callable[[Any], Any], Any]] = [
           rejected("UNDECLARED"), WRITTEN]),
     # Event times.
     *[
-        (lambda c, time=time: c.upsert("late", {"n": 1}, event_time=time), expected)
+        (lambda c, time=time: (c.upsert("late", {"n": 1}), c.upsert("late", {"n": 1}, event_time=time))[1], expected)
         for time, expected in (
             (None, "written"), (5, "stale"), (np.int64(5), "stale"), (np.uint32(5), "stale"), (Label.TIME, "stale"),
             (np.str_("2020-01-01T00:00:00Z"), "stale"), (datetime(2020, 1, 1, tzinfo=UTC), "stale"),
-            (pd.Timestamp("2020-01-01", tz="UTC"), "stale"),
+            (pd.Timestamp("2020-01-01", tz="UTC"), "stale"), (np.datetime64("2020-01-01"), "stale"),
         )
     ],
     *[
         (call, BadTimeError)
         for time in (
             1.5, NAN, True, -1, 10**30, "", "\ud800", b"5", [5], date(2020, 1, 1), datetime(2020, 1, 1), pd.NaT, pd.NA,  # noqa: DTZ001
-            np.array([5, 6]), np.float64(5), datetime(2020, 1, 1, tzinfo=Nowhere()), np.datetime64("2020-01-01"),
+            np.array([5, 6]), np.float64(5), datetime(2020, 1, 1, tzinfo=Nowhere()), np.datetime64("NaT"),
             Silent(),
         )
         for call in (
@@ -533,8 +557,8 @@ WRITES: list[tuple[Callable[[Any], Any], Any]] = [
     ],
     *[
         (lambda c, amount=amount: c.increment("w", {"n": amount}), BadValueError)
-        for amount in (None, "1", True, np.bool_(True), NAN, float("inf"), 1.5, [1], b"1", 2**63, 10**5000, Decimal(1),
-                       1j, pd.NA, Silent())
+        for amount in (None, "1", True, np.bool_(True), NAN, float("inf"), 1.5, [1], b"1", 2**63, 10**5000,
+                       Decimal("1.5"), 1j, pd.NA, Silent())
     ],
     (lambda c: c.increment("w", {"nope": 1}), UndeclaredFeatureError),
     # Events.
@@ -558,7 +582,7 @@ WRITES: list[tuple[Callable[[Any], Any], Any]] = [
     ],
     *[
         (lambda c, amount=amount: c.record("w", {"amount": amount}, entity="shop"), BadValueError)
-        for amount in (None, "1", True, NAN, float("inf"), [1], b"1", 2**63, Decimal(1), Silent())
+        for amount in (None, "1", True, NAN, float("inf"), [1], b"1", 2**63, Decimal("inf"), Silent())
     ],
     (lambda c: c.record("w", {"nope": 1.0}, entity="shop"), UndeclaredFeatureError),
     (lambda c: c.record("w", {"amount": 1.0, "@event_time": np.int64(5)}, entity="shop"), "stale"),
@@ -591,7 +615,7 @@ def test_a_table_takes_whatever_holds_rows(clients: dict[str, Any]) -> None:
             assert store.upsert_table(columns, rows).written == 2
             assert store.get_many(["w", "w2"], ["age", "city"]) == [
                 {"age": 1.0, "city": "Rome"}, {"age": 2.0, "city": "Bonn"}]  # fmt: skip
-        rows = [("w", 1.0), "ab", 7, None, {"w": 1}, (), (7, 1.0), ("", 1.0), ("w", [1]), ("w", 2.0)]
+        rows = [("w", 1.0), "ab", 7, None, {"w": 1}, (), (7.5, 1.0), ("", 1.0), ("w", [1]), ("w", 2.0)]
         result = store.upsert_table(["age"], rows)
         assert (result.verdicts, [(bad.row, bad.code) for bad in result.rejected]) == (
             "ARRRRRRRRA",

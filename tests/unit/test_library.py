@@ -39,7 +39,7 @@ def test_rows_that_cannot_be_sent_are_rejected_by_position_and_the_others_go_in(
         ("", {"age": 1.0}),
         ("c", {"nope": 1.0}),
         ("d", {"age": "abc"}),
-        (7, {"age": 1.0}),
+        (7.5, {"age": 1.0}),
         ("e", {"city": "\ud800"}),
         ("f", {"city": "Rome"}),
     ]

@@ -134,7 +134,7 @@ def test_ids_and_columns_are_any_iterable_of_text_but_a_text() -> None:
         lambda: table.to_numpy("age"),
         lambda: table.to_numpy([7]),  # type: ignore[list-item]
         lambda: FeatureTable.of("ab", rows),
-        lambda: FeatureTable.of([7, 8], rows),  # type: ignore[list-item]
+        lambda: FeatureTable.of([7.5, 8], rows),  # type: ignore[list-item]
         lambda: FeatureTable.of(["a", "b"], rows, "age"),
     ]
     for call in calls:
