@@ -10,10 +10,10 @@ import falcon
 import msgspec
 
 from featurestore.contract import arrow
+from featurestore.contract.frame_columns import id_column, time_column, values_at
 from featurestore.contract.words import EVENT_TIME
 from featurestore.schema.values import shown
 
-_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _TIMES = (EVENT_TIME, arrow.TIME_COLUMN)
 _BYTES_A_VALUE = 4
 """What a value counts for at least: bits and nulls are many in few bytes, and each is a value to write."""
@@ -99,7 +99,8 @@ class _Source:
         self._id = names.index(found[0])
         times = [names.index(name) for name in _TIMES if name in names][:1]
         kind = types[self._id]
-        _check(schema.field(self._id), pa.types.is_string(kind) or pa.types.is_large_string(kind), "the ids are text")
+        fits = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+        _check(schema.field(self._id), fits, "the ids are text or ints")
         for place in times:
             kind = types[place]
             fits = kind in {pa.int64(), pa.utf8(), pa.null()} or pa.types.is_timestamp(kind)
@@ -113,8 +114,12 @@ class _Source:
 
     def rows(self, batch: Any) -> Iterator[tuple[Any, ...]]:
         """Return the rows of a batch."""
-        columns = [batch.column(place) for place in (self._id, *self._places)]
-        return zip(*(_values(self._pa, column) for column in columns), strict=True)
+        columns = [id_column(batch.column(self._id))]
+        for name, place in zip(self.columns, self._places, strict=True):
+            column = batch.column(place)
+            is_time = name == EVENT_TIME and not self._pa.types.is_string(column.type)  # text is for the script
+            columns.append(time_column(column, name, "ms") if is_time else column)
+        return zip(*(values_at(column, "", None, as_text=False) for column in columns), strict=True)
 
 
 def _check(field: Any, fits: bool, wanted: str) -> None:  # noqa: FBT001 - what is checked
@@ -122,7 +127,7 @@ def _check(field: Any, fits: bool, wanted: str) -> None:  # noqa: FBT001 - what 
         raise _unprocessable(f"column {shown(field.name)} is {shown(str(field.type))[1:-1]}: {wanted}")
 
 
-_TAKEN = "taken are bool, numbers, utf8, and lists of numbers; cast it (dictionaries, views and decimals too)"
+_TAKEN = "taken are bool, numbers, decimals, moments, utf8, and lists of numbers; cast it (dictionaries and views too)"
 
 
 def _is_taken(pa: Any, kind: Any) -> bool:
@@ -131,24 +136,9 @@ def _is_taken(pa: Any, kind: Any) -> bool:
         return bool(types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
     return bool(
         types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_string(kind)
-        or types.is_large_string(kind) or types.is_null(kind)
+        or types.is_large_string(kind) or types.is_null(kind) or types.is_decimal(kind) or types.is_timestamp(kind)
+        or types.is_date(kind)
     )  # fmt: skip
-
-
-def _values(pa: Any, column: Any) -> list[Any]:
-    """Return the values of a column: event times as ms, vectors of float32 as bytes."""
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        times, unit = column.cast(pa.int64()).to_pylist(), _NS[kind.unit]
-        return [None if time is None else time * unit // _NS["ms"] for time in times]
-    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
-        return list(column.to_pylist())
-    numbers, size = column.flatten(), 4 * kind.list_size  # those of the rows that have a vector
-    if numbers.null_count or not size:
-        return list(column.to_pylist())
-    data = memoryview(numbers.buffers()[1] or b"")[4 * numbers.offset :]
-    vectors = (bytes(data[start : start + size]) for start in range(0, 4 * len(numbers), size))
-    return [next(vectors) if there else None for there in column.is_valid().to_pylist()]
 
 
 def _unprocessable(description: str) -> falcon.HTTPUnprocessableEntity:

@@ -66,7 +66,7 @@ class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
     """A line of `POST /features/ingest`; like `PutRequest`, with the id, also called by its name: `user_id`."""
 
     features: dict[str, Any]
-    id: str | None = None
+    id: str | int | None = None
     event_time: Any = None
 
 

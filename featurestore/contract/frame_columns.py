@@ -61,14 +61,17 @@ def _fitted(pa: Any, array: Any, kind: str) -> Any:
 
 
 def moments_in_ms(array: Any) -> Any:
-    """Return moments as an array of int64 in ms since 1970; those without a zone are in UTC."""
+    """Return moments as an array of int64 in ms since 1970, as a list where some have more; without a zone: in UTC."""
     pa = arrow.library()
     unit = getattr(array.type, "unit", "ms")
     if pa.types.is_date(array.type):
         return array.cast(pa.timestamp("ms")).cast(pa.int64())
     numbers = array.cast(pa.int64())
     if unit == "s":
-        return _times(numbers, 1000)
+        try:
+            return _times(numbers, 1000)
+        except pa.ArrowInvalid:
+            return [None if number is None else 1000 * number for number in numbers.to_pylist()]
     return numbers if unit == "ms" else _floored(numbers, _NS_PER_MS // TIME_UNITS_NS[unit])
 
 
@@ -126,7 +129,8 @@ def values_at(column: Any, kind: str, places: Sequence[int] | None, *, as_text: 
         if pa.types.is_fixed_size_list(array.type) and array.type.value_type == pa.float32():
             values = _vectors(array)
         elif pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-            values = array.to_pylist() if kind == "string" else moments_in_ms(array).to_pylist()
+            moments = array if kind == "string" else moments_in_ms(array)
+            values = moments.to_pylist() if is_array(moments) else moments
         else:
             values = array.to_pylist()
     if as_text:

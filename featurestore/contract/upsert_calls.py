@@ -133,9 +133,11 @@ class Upsert:
             raise reply
         written, skipped, rejected = reply[:3]
         if len(reply) > 3:  # noqa: PLR2004 - with verdicts
-            letters = self._take_letters(call.positions, reply[3].decode())
-            skipped = letters.count("S")
-            written = len(letters) - skipped - letters.count("R")
+            letters = reply[3].decode()
+            kept = self._take_letters(call.positions, letters)
+            if len(kept) < len(letters):
+                skipped = kept.count("S")
+                written = len(kept) - skipped - kept.count("R")
         self.result.written += written
         self.result.skipped += skipped
         for row, code, reason in rejected:

@@ -219,8 +219,9 @@ def test_an_int_is_taken_for_a_float_and_comes_back_as_one(client: falcon.testin
 
 def test_no_nan_makes_an_answer_impossible(store: FeatureStore, client: falcon.testing.TestClient) -> None:
     """Feast's server: `allow_nan=False`, 500 for the whole response."""
-    assert store.upsert([("u", {"ctr": float("nan"), "n": 1})]).rejected[0].code == "BADTYPE"
-    store.upsert([("u", {"n": 1})])
+    assert store.upsert([("u", {"ctr": float("inf"), "n": 1})]).rejected[0].code == "BADTYPE"
+    assert store.upsert([("u", {"ctr": float("nan"), "n": 1})]).written == 1  # it is no value
+    assert online(client, "ctr", ["u"])[0][0] is None
     store.transport.command("HSET", HASH, "ctr", "nan")
     assert online(client, "ctr", ["u"])[0][:2] == (None, "NULL_VALUE")
 
