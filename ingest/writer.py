@@ -1,7 +1,6 @@
 """Bulk writing: calls in order on one connection, several in flight."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -19,6 +18,8 @@ from featurestore.settings import CallBy, Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.frames import FrameWrite
 from featurestore.transport.blocking import SyncTransport
+
+from .pace import Pace
 
 __all__ = ["CALLS_IN_FLIGHT", "MOST_ROWS", "BulkProgress", "BulkWriter", "rows_in_calls"]
 
@@ -108,6 +109,7 @@ class BulkWriter:
         nulls: Nulls = "remove",
         text: bool = False,
         rate: float | None = None,
+        fair: bool = True,
         progress: Callable[[BulkProgress], None] | None = None,
     ) -> UpsertResult:
         """Write a table, and return what became of its rows.
@@ -123,6 +125,7 @@ class BulkWriter:
             nulls: …
             text: Whether texts stand for values of any type, as those of CSV do; empty text is no value then.
             rate: Most rows a second.
+            fair: Whether to leave most of Redis's time to others while it serves some; see `pace.Pace`.
             progress: Is called after each chunk of rows (at most 32,768) whose replies are there.
 
         Raises:
@@ -130,10 +133,12 @@ class BulkWriter:
         """
         reading = Reading(id, time_column, unit, rename or {}, nulls, text)
         frame = FrameWrite(self.store.keys, self.store.schema(), reading, event_time, overwrite=overwrite)
-        pace = _Pace(rate)
-        for step in frame.steps(data, self.call_us):
-            self._send(step.bulk, pace.parts(step.parts))
+        pace = Pace(self._transport if fair else None, rate, call_us=self.call_us, in_flight=self.in_flight)
+        pace.look()
+        for step in frame.steps(data, lambda: pace.call_us):
+            self._send(step.bulk, step.parts, pace)
             frame.add(step)
+            pace.look()
             if progress is not None:
                 done = frame.result
                 progress(BulkProgress(frame.rows, done.written, done.skipped, len(done.rejected)))
@@ -164,37 +169,14 @@ class BulkWriter:
         row_calls = row_calls_for(keys, schema, columns, to_time(event_time))
         in_replace, in_upsert = rows_in_calls(columns, schema.features, self.call_us)
         bulk = Bulk(upsert, row_calls, in_upsert)
-        self._send(bulk, listed_parts(rows, in_replace))
+        self._send(bulk, listed_parts(rows, in_replace), Pace(None, in_flight=self.in_flight))
         return bulk.finish()
 
     def close(self) -> None:
         """Give the connections back."""
         self.store.close()
 
-    def _send(self, bulk: Bulk, parts: Iterable[Part]) -> None:
-        calls = (call and call[1] for call in bulk.calls(parts))
-        for reply in self._transport.stream(calls, in_flight=self.in_flight):
+    def _send(self, bulk: Bulk, parts: Iterable[Part], pace: Pace) -> None:
+        calls = (call and call[1] for call in bulk.calls(pace.parts(parts)))
+        for reply in self._transport.stream(pace.calls(calls), in_flight=pace.in_flight):
             bulk.settle(reply)
-
-
-class _Pace:
-    """Holds parts back so that no more than so many rows a second are sent.
-
-    Args:
-        rate: Rows a second; no bound if None.
-    """
-
-    def __init__(self, rate: float | None) -> None:
-        self._rate, self._next = rate, time.monotonic()
-
-    def parts(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """Yield the parts, each not before its time."""
-        if self._rate is None:
-            yield from parts
-            return
-        for part in parts:
-            wait = self._next - time.monotonic()
-            if wait > 0:
-                time.sleep(wait)
-            self._next = max(self._next, time.monotonic() - 1) + part.size / self._rate
-            yield part

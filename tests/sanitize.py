@@ -19,6 +19,7 @@ TESTS = (
     "tests/unit/test_sockets.py",
     "tests/unit/test_vector_json.py",
     "tests/contract/test_bulk_writing.py",
+    "tests/contract/test_frames.py",
     "tests/contract/test_whole_rows.py",
 )
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"

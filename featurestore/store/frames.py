@@ -1,6 +1,6 @@
 """Tables of whatever library to bulk writes: chunk by chunk, added up in one result."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -58,17 +58,21 @@ class FrameWrite:
         self._event_time, self._overwrite = event_time, overwrite
         to_time(event_time)
 
-    def steps(self, data: Any, call_us: float) -> Iterator[Step]:
+    def steps(self, data: Any, call_us: Callable[[], float]) -> Iterator[Step]:
         """Yield a step for each chunk of a table; `add` takes it when its calls are settled.
+
+        Args:
+            data: The table.
+            call_us: Tells for each chunk what a call may take of Redis's time, in µs.
 
         Raises:
             BadArgumentsError: It is no table, or a column is missing.
         """
         features = self._schema.features
         for columns, group in groupby(self._batches(data), key=lambda batch: batch.roles.columns):
-            row_calls = self._row_calls(columns)
-            size = rows_in_calls([name for name in columns if name != EVENT_TIME], features, call_us)
+            row_calls, names = self._row_calls(columns), [name for name in columns if name != EVENT_TIME]
             for batch in group:
+                size = rows_in_calls(names, features, call_us())
                 bulk = Bulk(self._upsert(columns), row_calls, size.upsert)
                 yield Step(bulk, batch.parts(size.replace if row_calls else size.upsert), batch.rows)
 

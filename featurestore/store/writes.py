@@ -89,7 +89,7 @@ class Plans(QueryPlans):
         """Write a table of whatever library."""
         schema = yield from self.schema()
         frame = FrameWrite(self.keys, schema, reading, plain_time(event_time), overwrite=overwrite)
-        for step in frame.steps(data, MOST_US):
+        for step in frame.steps(data, lambda: MOST_US):
             yield from _run_bulk(step.bulk, step.parts)
             frame.add(step)
         return frame.result

@@ -156,8 +156,16 @@ def test_whole_rows_with_gaps_and_vectors_take_one_command_each(writer: BulkWrit
 def test_a_removed_feature_is_gone_until_something_newer_comes(writer: BulkWriter) -> None:
     store = writer.store
     names = ("f", "v", "i", "e", "b", "s")
-    full = {"id": ["a"], "f": [1.0], "v": [[1.0, 2.0]], "i": [7], "e": [[1.0, 2.0, 3.0]], "b": [True], "s": ["x"]}
-    gaps: dict[str, list[Any]] = {**full, "f": [None], "e": [None]}
+    full: dict[str, list[Any]] = {
+        "id": ["a"],
+        "f": [1.0],
+        "v": [[1.0, 2.0]],
+        "i": [7],
+        "e": [[1.0, 2.0, 3.0]],
+        "b": [True],
+        "s": ["x"],
+    }
+    gaps = {**full, "f": [None], "e": [None]}
     types = pa.schema([("id", pa.utf8()), *((name, TYPES[name]) for name in names)])
     writer.write(pa.table(full, types), event_time=TIME)
     writer.write(pa.table(gaps, types), event_time=TIME + 5)

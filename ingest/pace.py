@@ -1,0 +1,108 @@
+"""How fast a bulk write may be: a bound on rows a second, and room for those whom Redis serves meanwhile."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from featurestore.contract.bulk_calls import Part
+from featurestore.contract.costs import MOST_US
+from featurestore.errors import AccessDeniedError
+from featurestore.transport.interface import Transport
+
+FAIR_US = 200.0
+"""µs of Redis's time that one call takes while others are served: so long each of them may wait for it."""
+
+_FAIR_REST = 3.0
+"""While others are served, a call is followed by so many times as long as it took, in which Redis is theirs alone."""
+
+_SERVED_A_S = 100.0
+"""Calls of scripts a second by others, from which on these are served."""
+
+_SCRIPT_CALLS = (b"cmdstat_evalsha:", b"cmdstat_evalsha_ro:", b"cmdstat_fcall:", b"cmdstat_fcall_ro:")
+
+
+class Pace:
+    """Holds the parts of a bulk write back.
+
+    Redis has one thread: while it writes, nobody is served. If others call scripts meanwhile, calls are short, one at a
+    time, and pauses lie between them; otherwise Redis is kept at work. Redis's own counts of calls tell, once a chunk
+    of rows. A user who may not ask for them gets no such pauses.
+
+    Args:
+        transport: Asks for the counts; None to be at full speed whoever else is served.
+        rate: Most rows a second; no bound if None.
+        call_us: µs of Redis's time that one call may take at full speed.
+        in_flight: Calls that may wait for their replies at full speed.
+        clock: Tells the time in seconds.
+        sleep: Waits so many seconds.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a pace is made of
+        self,
+        transport: Transport | None,
+        rate: float | None = None,
+        *,
+        call_us: float = MOST_US,
+        in_flight: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport, self._rate = transport, rate
+        self._call_us, self._in_flight = call_us, in_flight
+        self._clock, self._sleep = clock, sleep
+        self._next = clock()
+        self._own, self._seen, self._seen_at = 0, -1, clock()
+        self.fair = False
+
+    @property
+    def call_us(self) -> float:
+        """µs of Redis's time that one call may take now."""
+        return min(self._call_us, FAIR_US) if self.fair else self._call_us
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that may wait for their replies now."""
+        return 1 if self.fair else self._in_flight
+
+    def look(self) -> None:
+        """See whether Redis serves others."""
+        if self._transport is None:
+            return
+        try:
+            stats = self._transport.command("INFO", "commandstats")
+        except AccessDeniedError:
+            self._transport, self.fair = None, False
+            return
+        calls, now = _script_calls(stats), self._clock()
+        if self._seen >= 0 and calls >= self._seen:  # the counts may have been reset
+            by_others = calls - self._seen - self._own
+            self.fair = by_others > _SERVED_A_S * max(now - self._seen_at, 0.01)
+        self._own, self._seen, self._seen_at = 0, calls, now
+
+    def calls(self, encoded: Iterable[bytes | None]) -> Iterator[bytes | None]:
+        """Yield calls, each when Redis has been others' for long enough."""
+        for call in encoded:
+            started = self._clock()
+            yield call
+            if call is not None:
+                self._own += 1
+                if self.fair:
+                    self._sleep(_FAIR_REST * (self._clock() - started))
+
+    def parts(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """Yield parts, each not before its time."""
+        for part in parts:
+            if self._rate is not None:
+                now = self._clock()
+                if self._next > now:
+                    self._sleep(self._next - now)
+                self._next = max(self._next, now - 1) + part.size / self._rate
+            yield part
+
+
+def _script_calls(stats: bytes) -> int:
+    """Return how many calls of scripts and functions a server has had, by its INFO commandstats."""
+    found = 0
+    for line in stats.splitlines():
+        if line.startswith(_SCRIPT_CALLS):
+            found += int(line.partition(b"calls=")[2].partition(b",")[0])
+    return found

@@ -1,0 +1,100 @@
+"""How a bulk write makes room for those whom Redis serves meanwhile."""
+
+from collections.abc import Iterator
+
+import pytest
+from featurestore.ingest import BulkWriter
+from featurestore.ingest.pace import FAIR_US, Pace
+from support.servers import Server
+from support.whole_rows import COLUMNS, PLAIN, TIME, calls_of, empty
+
+from featurestore.contract.bulk_calls import ListedPart, Part
+
+
+class Clock:
+    """A clock that only waiting moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def writer(valkey: Server) -> Iterator[BulkWriter]:
+    with BulkWriter(valkey.url) as made:
+        empty(made.store)
+        yield made
+
+
+def table(count: int) -> list[dict[str, object]]:
+    return [{"id": f"u{row}", **dict(zip(COLUMNS, PLAIN, strict=True))} for row in range(count)]
+
+
+def test_a_rate_bounds_the_rows_a_second() -> None:
+    clock = Clock()
+    pace = Pace(None, 1000.0, clock=clock, sleep=clock.sleep)
+    parts: list[Part] = [ListedPart([(row, ("u", 1)) for row in range(100)]) for _ in range(6)]
+    for sent, _ in enumerate(pace.parts(parts)):
+        assert clock.now == pytest.approx(sent * 0.1)
+    assert sum(clock.waits) == pytest.approx(0.5)
+
+
+def test_a_pace_is_fair_while_others_are_served_and_quick_again_after(writer: BulkWriter, valkey: Server) -> None:
+    clock, store = Clock(), writer.store
+    pace = Pace(store.transport, call_us=1000.0, in_flight=4, clock=clock, sleep=clock.sleep)
+    pace.look()
+    for others, fair in ((50, False), (500, True), (500, True), (0, False)):
+        for _ in range(others):
+            store.get("u1")
+        clock.now += 1
+        pace.look()
+        assert (pace.fair, pace.call_us, pace.in_flight) == ((True, FAIR_US, 1) if fair else (False, 1000.0, 4))
+
+
+def test_own_calls_are_no_others(writer: BulkWriter) -> None:
+    clock = Clock()
+    pace = Pace(writer.store.transport, clock=clock, sleep=clock.sleep)
+    pace.look()
+    for _ in pace.calls([b"call"] * 300):
+        writer.store.get("u1")
+    clock.now += 1
+    pace.look()
+    assert not pace.fair
+
+
+def test_pauses_are_as_long_as_calls_take_of_others() -> None:
+    clock = Clock()
+    pace = Pace(None, clock=clock, sleep=clock.sleep)
+    pace.fair = True
+    for _ in pace.calls([b"call", None, b"call"]):
+        clock.now += 0.002
+    assert clock.waits == [pytest.approx(0.006)] * 2
+
+
+def test_a_fair_write_makes_short_calls(writer: BulkWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "look", lambda self: setattr(self, "fair", True))
+    writer.store.transport.command("CONFIG", "RESETSTAT")
+    assert writer.write(table(500), event_time=TIME).written == 500
+    few = calls_of(writer.store)["evalsha"]
+    writer.store.transport.command("CONFIG", "RESETSTAT")
+    monkeypatch.undo()
+    assert writer.write(table(500), event_time=TIME, fair=False).written == 500
+    assert few >= 4 * calls_of(writer.store)["evalsha"]
+
+
+def test_a_user_who_may_not_ask_has_no_pauses(writer: BulkWriter, valkey: Server) -> None:
+    command = writer.store.transport.command
+    command("ACL", "SETUSER", "loader", "on", ">secret", "~*", "+@all", "-info")
+    with BulkWriter(valkey.url.replace("redis://", "redis://loader:secret@")) as limited:
+        assert limited.write(table(10), event_time=TIME).written == 10
+        pace = Pace(limited.store.transport)
+        pace.look()
+        assert not pace.fair
+    command("ACL", "DELUSER", "loader")
