@@ -41,8 +41,8 @@ local function replace_rows(KEYS, ARGV)
   -- @include usage
   -- @include write_complete
   local row_count, name_count = #KEYS - 2, parse_count(ARGV[3], 2000)
-  local WANTED = 'keys members, schema, hash per row; then layout, time, n, n names or options, and a msgpack array with'
-    .. ' id, time if it has its own, packed row and a text per name for each row'
+  local WANTED = 'keys members, schema, hash per row; then layout, time, n, n names or options, and a msgpack array'
+    .. ' with id, time if it has its own, packed row and a text per name for each row'
   local timed = ARGV[2] == '@' and 1 or 0
   if row_count < 1 or not name_count or #ARGV ~= 4 + name_count then
     return usage(WANTED, KEYS, ARGV, row_count > 0 and name_count and 4 + name_count)
