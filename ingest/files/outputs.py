@@ -200,7 +200,7 @@ class ParquetOutput:
     def discard(self) -> None:
         """Remove the parts, unless one was made the file."""
         for part in self._parts:
-            part.partial.discard()
+            part.discard()
 
     def _open_part(self) -> "_Part":
         """Begin a part that has columns for all event times seen so far."""
@@ -237,7 +237,7 @@ class ParquetOutput:
         with self._parquet.ParquetFile(part.partial.path) as file:
             for group in range(file.num_row_groups):
                 self._write_to(whole, file.read_row_group(group).to_batches())
-        part.partial.discard()
+        part.discard()
 
     def _completed(self, batch: Any, schema: Any) -> Any:
         """Return the batch with all columns of the schema, null where it has them not."""
@@ -271,6 +271,13 @@ class _Part(msgspec.Struct, frozen=True):
     partial: _Partial
     writer: Any
     schema: Any
+
+    def discard(self) -> None:
+        """Remove it, unless it was published."""
+        with contextlib.suppress(OSError, ValueError):  # what a full disk did not take is still to be written
+            self.writer.close()
+        self.writer.is_open = False  # or it would be closed once more, when nobody looks
+        self.partial.discard()
 
 
 def _vectors(pa: Any, length: int, values: list[bytes | None]) -> Any:
