@@ -47,7 +47,11 @@ MEMBER_US = 0.8
 """To look whether a known id has a hash."""
 
 HASH_US, FIELD_US = 3.0, 0.6
-"""To read the fields of a hash by HMGET: once, and for each of them."""
+"""To read the fields of a hash by HMGET: once, and for each of them.
+
+`INFO commandstats` shows less, and not in a straight line, since a listpack is searched from its start: 1 us for 10
+fields, 11 us for 50, 13 us for 200. To read the commands and to write the replies comes on top.
+"""
 
 
 _NUMBERS_PER_VALUE = 32

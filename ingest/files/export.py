@@ -18,6 +18,7 @@ from .scan import HashReader, Scan
 
 _logger = logging.getLogger("featurestore.ingest")
 _MOST_TOLD = 5
+_ROWS_PER_WRITE = 1000
 
 
 class Exported(msgspec.Struct):
@@ -113,19 +114,24 @@ class Export:
 
     def _scan(self) -> bool:
         """Write all ids; return False if some may be missing."""
-        scan = Scan(self._reader)
+        scan, rows = Scan(self._reader), Rows.of(self._columns.features)
         for ids in scan.parts():
-            rows = self._rows(ids, self._reader.read(ids))
+            self._add(rows, ids, self._reader.read(ids))
+            if len(rows.ids) >= _ROWS_PER_WRITE:
+                self._write(rows)
+                rows = Rows.of(self._columns.features)
             self.result.seen += len(ids)
-            if rows.ids:
-                self._output.write(rows)
-                self.result.written += len(rows.ids)
             self._told(self.result.seen)
+        self._write(rows)
         return scan.is_whole
 
-    def _rows(self, ids: Sequence[bytes], entities: Sequence[StoredEntity | None]) -> Rows:
-        """Return the rows of those ids of which something is stored."""
-        rows = Rows.of(self._columns.features)
+    def _write(self, rows: Rows) -> None:
+        if rows.ids:
+            self._output.write(rows)
+            self.result.written += len(rows.ids)
+
+    def _add(self, rows: Rows, ids: Sequence[bytes], entities: Sequence[StoredEntity | None]) -> None:
+        """Add those of the ids of which something is stored."""
         for raw_id, entity in zip(ids, entities, strict=True):
             if entity is None or entity.deleted or self._is_expired(entity):
                 self.result.unknown += 1
@@ -137,7 +143,6 @@ class Export:
                 _logger.warning("the id %s is no text: it is left out", shown(raw_id))
                 continue
             self._append(rows, entity)
-        return rows
 
     def _append(self, rows: Rows, entity: StoredEntity) -> None:
         row = len(rows.event_times)

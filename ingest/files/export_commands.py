@@ -1,7 +1,7 @@
 """Commands that bring stored features out again, and compare files with the store."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -117,8 +117,12 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
         layouts = _Layouts(features, id_names=id_names, event_time=event_time, unit=event_time_unit,
                            renamed=_renamed(mapped))  # fmt: skip
         oldest = redis_ms(store) - schema.ttl_ms if schema.ttl_ms else None
-        reader = HashReader(store, features, Throttle(rate), _patience(), batch or MOST_IDS)
-        verification = Verification(reader, features, keeps_null=nulls == "keep", examples=examples, oldest=oldest)
+        throttle, patience = Throttle(rate), _patience()
+
+        def reader_of(compared: Mapping[str, str]) -> HashReader:
+            return HashReader(store, compared, throttle, patience, batch or MOST_IDS)
+
+        verification = Verification(reader_of, features, keeps_null=nulls == "keep", examples=examples, oldest=oldest)
         chosen = Sample(sample, seed=7) if sample else None
         with Telling("Comparing rows", None) as told:
             for rows in layouts.rows(paths):

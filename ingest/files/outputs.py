@@ -29,6 +29,9 @@ GROUP_ROWS, GROUP_BYTES = 65_536, 32 << 20
 class Output(Protocol):
     """Takes rows."""
 
+    def begin(self) -> None:
+        """Make the file that takes them."""
+
     def write(self, rows: Rows) -> None:
         """Take some rows."""
 
@@ -43,12 +46,11 @@ class Output(Protocol):
 
 
 def output_to(path: str, columns: Columns) -> Output:
-    """Return what writes to `path`: `….parquet`, `….ndjson` or `-`.
+    """Return what writes to `path`: `….parquet`, `….ndjson` or `-`. There is no file before it begins.
 
     Raises:
         BadArgumentsError: The path ends otherwise.
         ConfigurationError: Parquet needs pyarrow.
-        OSError: No file can be made there.
     """
     if path == STDOUT:
         return NdjsonOutput(None, columns)
@@ -65,18 +67,28 @@ class _Partial:
 
     Args:
         target: The other one.
+
+    Attributes:
+        path: Where it is.
+        file: Itself, once it is open.
     """
 
     def __init__(self, target: Path) -> None:
         self._target = target
         self.path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-        self.file: BinaryIO = self.path.open("xb")
+        self.file: BinaryIO | None = None
+
+    def open(self) -> BinaryIO:
+        """Make it, and return it."""
+        self.file = self.path.open("xb")
+        return self.file
 
     def publish(self) -> None:
         """Put it onto the disk and into the other one's place."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+        if self.file is not None:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
         self.path.replace(self._target)
         folder = os.open(self._target.parent, os.O_RDONLY)
         try:
@@ -87,7 +99,8 @@ class _Partial:
     def discard(self) -> None:
         """Remove it, unless it was published."""
         with contextlib.suppress(OSError):  # what a full disk did not take is still to be flushed
-            self.file.close()
+            if self.file is not None:
+                self.file.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -104,9 +117,15 @@ class NdjsonOutput:
     def __init__(self, target: Path | None, columns: Columns) -> None:
         self._columns, self._target = columns, target
         self._partial = _Partial(target) if target else None
+        self._file: BinaryIO = sys.stdout.buffer
         self._vectors = [name for name, kind in columns.features.items() if vector_length(kind)]
         self._encoder = msgspec.json.Encoder()
         self._written = False
+
+    def begin(self) -> None:
+        """Make the file."""
+        if self._partial:
+            self._file = self._partial.open()
 
     def write(self, rows: Rows) -> None:
         """Write some rows."""
@@ -120,16 +139,15 @@ class NdjsonOutput:
         for name, times in rows.times.items():
             for row, ms in times.items():
                 lines[row][time_column(name)] = ms
-        file = self._partial.file if self._partial else sys.stdout.buffer
-        file.write(self._encoder.encode_lines(lines))
+        self._file.write(self._encoder.encode_lines(lines))
         self._written = True
 
     def restart(self) -> bool:
         """Empty the file."""
         if self._partial is None:
             return not self._written
-        self._partial.file.seek(0)
-        self._partial.file.truncate()
+        self._file.seek(0)
+        self._file.truncate()
         return True
 
     def finish(self) -> None:
@@ -137,7 +155,7 @@ class NdjsonOutput:
         if self._partial:
             self._partial.publish()
         else:
-            sys.stdout.buffer.flush()
+            self._file.flush()
 
     def discard(self) -> None:
         """Remove the file, unless it is finished."""
@@ -160,26 +178,31 @@ class ParquetOutput:
     def __init__(self, target: Path, columns: Columns) -> None:
         self._pa, self._parquet = library(), import_module("pyarrow.parquet")
         self._target, self._columns = target, columns
-        self._begin()
-
-    def _begin(self) -> None:
         self._parts: list[_Part] = []
+        self._partials: list[_Partial] = []
+
+    def begin(self) -> None:
+        """Begin the first part."""
+        self._parts, self._partials = [], []
         self._timed: set[str] = set()
         self._batches: list[Any] = []
+        self._rows = self._bytes = 0
         self._open_part()
 
     def write(self, rows: Rows) -> None:
         """Take some rows, and write a row group once there are enough."""
         self._timed |= rows.times.keys()
-        self._batches.append(self._batch(rows))
-        count, size = (sum(getattr(batch, of) for batch in self._batches) for of in ("num_rows", "nbytes"))
-        if count >= GROUP_ROWS or size >= GROUP_BYTES:
+        batch = self._batch(rows)
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self._write_group()
 
     def restart(self) -> bool:
         """Throw the parts away."""
         self.discard()
-        self._begin()
+        self.begin()
         return True
 
     def finish(self) -> None:
@@ -201,13 +224,15 @@ class ParquetOutput:
         """Remove the parts, unless one was made the file."""
         for part in self._parts:
             part.discard()
+        for partial in self._partials:
+            partial.discard()
 
     def _open_part(self) -> "_Part":
         """Begin a part that has columns for all event times seen so far."""
         partial = _Partial(self._target)
-        schema = self._schema()
-        writer = self._parquet.ParquetWriter(partial.file, schema, compression="zstd")
-        self._parts.append(_Part(partial, writer, schema))
+        self._partials.append(partial)  # before there is a file, since a signal may end this at any point
+        schema, file = self._schema(), partial.open()
+        self._parts.append(_Part(partial, file, self._parquet.ParquetWriter(file, schema, compression="zstd"), schema))
         return self._parts[-1]
 
     def _schema(self) -> Any:
@@ -225,6 +250,7 @@ class ParquetOutput:
         if not wanted <= {*part.schema.names}:
             part = self._open_part()
         batches, self._batches = self._batches, []
+        self._rows = self._bytes = 0
         self._write_to(part, batches)
 
     def _write_to(self, part: "_Part", batches: list[Any]) -> None:
@@ -233,7 +259,7 @@ class ParquetOutput:
 
     def _copy(self, part: "_Part", whole: "_Part") -> None:
         """Write the row groups of a part once more, and remove it."""
-        part.partial.file.flush()
+        part.file.flush()
         with self._parquet.ParquetFile(part.partial.path) as file:
             for group in range(file.num_row_groups):
                 self._write_to(whole, file.read_row_group(group).to_batches())
@@ -264,11 +290,13 @@ class _Part(msgspec.Struct, frozen=True):
 
     Attributes:
         partial: Where it is.
+        file: Itself.
         writer: Takes its row groups.
         schema: Its columns.
     """
 
     partial: _Partial
+    file: BinaryIO
     writer: Any
     schema: Any
 
@@ -294,6 +322,7 @@ def opened(path: str, columns: Columns) -> Iterator[Output]:
     """Yield what writes to `path`; on leaving, nothing is left of a file that was not finished."""
     output = output_to(path, columns)
     try:
+        output.begin()
         yield output
     finally:
         output.discard()

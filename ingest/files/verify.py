@@ -1,6 +1,6 @@
 """The store against files: what is there, what differs, and whether the store is only newer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -84,8 +84,8 @@ class Verification:
     """One comparison under way.
 
     Args:
-        reader: Reads the hashes of the entity's ids, all features of it.
-        features: The features that it reads, with their types.
+        reader_of: Returns what reads the hashes of the entity's ids, for some features with their types.
+        features: The features of the entity, with their types.
         keeps_null: Whether null in the file says nothing of what is stored.
         examples: How many differences to keep, of unknown ids and of each feature.
         oldest: Entities with an older event time, in ms, are unknown by the schema's ttl; None for none.
@@ -96,16 +96,16 @@ class Verification:
 
     def __init__(
         self,
-        reader: HashReader,
+        reader_of: Callable[[Mapping[str, str]], HashReader],
         features: Mapping[str, str],
         *,
         keeps_null: bool = False,
         examples: int = 5,
         oldest: int | None = None,
     ) -> None:
-        self._reader, self._kinds = reader, features
+        self._reader_of, self._kinds = reader_of, features
+        self._readers: dict[tuple[str, ...], HashReader] = {}
         self._casters = {name: caster(kind) for name, kind in features.items()}
-        self._places = {name: place for place, name in enumerate(features)}
         self._keeps_null, self._examples, self._oldest = keeps_null, examples, oldest
         self._told: dict[str | None, int] = {}
         self.result = Comparison()
@@ -119,14 +119,22 @@ class Verification:
             counts.null_in_file += sum(value is None for value in column)
         with_id = [row for row, each in enumerate(rows.ids) if each is not None]
         self.result.no_id += len(rows) - len(with_id)
-        for first in range(0, len(with_id), self._reader.in_call):
-            part = with_id[first : first + self._reader.in_call]
+        reader = self._reader(tuple(rows.values))
+        for first in range(0, len(with_id), reader.in_call):
+            part = with_id[first : first + reader.in_call]
             ids = [each for row in part if (each := rows.ids[row]) is not None]
-            for row, raw_id, (is_known, entity) in zip(part, ids, self._reader.read_known(ids), strict=True):
+            for row, raw_id, (is_known, entity) in zip(part, ids, reader.read_known(ids), strict=True):
                 if not is_known or entity is None or entity.deleted or self._is_expired(entity.event_time):
                     self._count_unknown(raw_id, rows.times[row], entity)
                 else:
                     self._compare_row(rows, row, raw_id, entity)
+
+    def _reader(self, names: tuple[str, ...]) -> HashReader:
+        """Return what reads these features."""
+        reader = self._readers.get(names)
+        if reader is None:
+            reader = self._readers[names] = self._reader_of({name: self._kinds[name] for name in names})
+        return reader
 
     def _is_expired(self, event_time: int | None) -> bool:
         return self._oldest is not None and event_time is not None and event_time < self._oldest
@@ -144,8 +152,8 @@ class Verification:
 
     def _compare_row(self, rows: FileRows, row: int, raw_id: bytes, entity: StoredEntity) -> None:
         different = newer = False
-        for name, column in rows.values.items():
-            text, counts = entity.texts[self._places[name]], self.result.features[name]
+        for (name, column), text in zip(rows.values.items(), entity.texts, strict=True):
+            counts = self.result.features[name]
             stored = None if text is None else self._casters[name](text)
             counts.known += 1
             counts.null_in_store += stored is None

@@ -51,7 +51,9 @@ floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
     [-0.0, 5e-324, 1.7976931348623157e308, 69.0, 2.0**53]
 )
 ints = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([2**53 + 1, -(2**63), 2**63 - 1, 2**32, 0])
-strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(["", "00123", "1e5", "é\0\n"])
+strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    ["", "00123", "1e5", "é\0\n"]
+)
 
 
 def vectors(length: int) -> Any:
@@ -192,14 +194,14 @@ TEXTS = [b"1", b"-1", b"0", b"-0", b"1.5", b"1.", b".5", b"0.5", b"00", b"007", 
          b"9223372036854775808", b"-9223372036854775808", b"-9223372036854775809", b"99999999999999999999", b"\xff",
          "é".encode(), b"\xed\xa0\x80", b"\xc0\x80", struct.pack("<2f", 1.5, -0.0), struct.pack("<2f", 1, math.inf),
          struct.pack("<2f", math.nan, 1), struct.pack("<2f", 3e38, 3e38), b"1\0", b"0e", b"0e5", b"0.", b"-1.5e-7",
-         b"1-1", b"1e5.5", b"\xd9\xa1", "١".encode()]  # fmt: skip
+         b"1-1", b"1e5.5", b"\xd9\xa1"]  # fmt: skip
 
 
 @given(st.sampled_from(TEXTS) | st.binary(max_size=9) | st.from_regex(rb"-?[0-9.eE+-]{1,8}", fullmatch=True))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_stored_text_is_the_value_that_reads_answer(bare: FeatureStore, text: bytes) -> None:
     kinds = {"f": "float", "i": "int", "b": "bool", "s": "string", "v": "float32[2]"}
-    bare.apply(Definition(dict(kinds)))  # type: ignore[arg-type]
+    bare.apply(Definition(dict(kinds)))
     bare.transport.command("SADD", "all_users", "x")
     bare.transport.command("HSET", "user:x:features", *(word for name in kinds for word in (name, text)))
     _, rows = bare.fetch_many(["x"], list(kinds))
@@ -239,7 +241,7 @@ def test_a_call_takes_redis_1_ms_at_most_and_each_id_is_read_once(
     recording: FeatureStore, tmp_path: Path, width: int
 ) -> None:
     features = {f"f{place}": "float" for place in range(width)}
-    recording.apply(Definition(dict(features)))  # type: ignore[arg-type]
+    recording.apply(Definition(dict(features)))
     assert not recording.upsert([(f"u{number}", {"f0": 1.5}) for number in range(2000)]).rejected
     transport = recording.transport
     assert isinstance(transport, Recording)
@@ -263,7 +265,7 @@ def calls_in(stats: bytes, command: bytes) -> int:
     return int(lines[0].partition(b"calls=")[2].split(b",")[0]) if lines else 0
 
 
-class Shrinking(HashReader):
+class Shrinking(HashReader):  # type: ignore[misc]
     """Takes most ids out of the set in mid-scan: all but those given last, which share their buckets, and some others.
 
     Attributes:
@@ -305,8 +307,11 @@ def test_each_id_is_given_once_while_the_set_shrinks(recording: FeatureStore) ->
     pytest.fail("the server gave no id twice, so nothing was tested: shrink the set otherwise")
 
 
-def test_after_a_restart_all_ids_are_read_again(valkey: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store, restarts = FeatureStore(SyncTransport(valkey.url, timeout=1, connect_timeout=1)), []
+def test_after_a_restart_all_ids_are_read_again(
+    valkey: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FeatureStore(SyncTransport(valkey.url, timeout=1, connect_timeout=1))
+    restarts: list[object] = []
     store.apply(Definition({"age": "float"}))
     everyone = [(f"u{number}", {"age": float(number)}) for number in range(3000)]
     store.upsert(everyone)

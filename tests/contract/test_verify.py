@@ -101,7 +101,7 @@ def test_values_of_a_file_count_as_a_load_takes_them(bare: FeatureStore, tmp_pat
     columns = {
         "id": pa.array(["ann", "bob"]),
         "years": pa.array([31, None], pa.int32()),
-        "n": pa.array([Decimal("9007199254740993"), Decimal(-5)]),
+        "n": pa.array([Decimal(9007199254740993), Decimal(-5)]),
         "active": pa.array([True, False]),
         "name": pa.array(["Ann", ""]).dictionary_encode(),
         "v": pa.array([[0.1, -0.0], None], pa.list_(pa.float64())),
@@ -130,7 +130,7 @@ def test_values_of_a_file_count_as_a_load_takes_them(bare: FeatureStore, tmp_pat
         ("v", [0.1, 0.0], False), ("v", [0.1], False),
     ],
 )  # fmt: skip
-def test_what_is_equal(bare: FeatureStore, tmp_path: Path, feature: str, value: object, is_equal: bool) -> None:
+def test_what_is_equal(bare: FeatureStore, tmp_path: Path, feature: str, value: object, *, is_equal: bool) -> None:
     path = tmp_path / "in.parquet"
     pa.parquet.write_table(pa.table({"user_id": ["ann"], feature: pa.array([value])}), path)
     answer = found(path, code=0 if is_equal else 1)
@@ -143,7 +143,7 @@ def test_what_is_equal(bare: FeatureStore, tmp_path: Path, feature: str, value: 
      ("us", NOW * 1000, False), ("ns", (NOW - 3 * HOUR) * 10**6, True), ("ms", "2020-01-01T00:00:00Z", True),
      ("ms", "2020-01-01", True)],
 )  # fmt: skip
-def test_units_of_event_times(bare: FeatureStore, tmp_path: Path, unit: str, time: object, is_newer: bool) -> None:
+def test_units_of_event_times(bare: FeatureStore, tmp_path: Path, unit: str, time: object, *, is_newer: bool) -> None:
     path = ndjson(tmp_path / "in.ndjson", {"user_id": "ann", "at": time, "age": 1.0})
     answer = found(path, "--event-time", "at", "--event-time-unit", unit, code=0 if is_newer else 1)
     assert answer["newer_in_store" if is_newer else "different"] == 1
