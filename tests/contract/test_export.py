@@ -1,6 +1,7 @@
 """Exports: what is stored leaves as it is, and an export loaded into an empty store gives the same store."""
 
 import math
+import re
 import struct
 import threading
 import time
@@ -11,8 +12,10 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 from featurestore.ingest.files import outputs
 from featurestore.ingest.files.export import columns_of
+from featurestore.ingest.files.export_commands import export, verify
 from featurestore.ingest.files.scan import HashReader, Patience, Scan, Throttle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -420,3 +423,52 @@ def test_event_times_that_appear_late_get_their_column(
     bare.apply(Definition({"age": "float", "n": "int", "v": "float32[2]"}))
     load(bare, list(rows.values()))
     assert stored(bare) == before
+
+
+COMMANDS = {"export": export, "verify": verify}
+DOCS = Path(__file__).parents[2] / "docs" / "export.md"
+
+
+@pytest.mark.parametrize("name", real("valkey9", "redis7"))
+def test_a_user_who_may_read_only_exports_and_verifies(
+    servers: dict[str, Server], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = servers[name]
+    (line,) = re.findall(r"^ACL SETUSER .*$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    with FeatureStore.connect(server.url) as store:
+        store.transport.command("FLUSHALL")
+        store.apply(Definition({"age": "float"}))
+        store.upsert([("ann", {"age": 1.5}), ("bob", {})], event_time=NOW)
+        for rights in ([], ["-info"]):  # which server it is cannot be told then
+            store.transport.command(*line.split(), *rights)
+            monkeypatch.setenv("REDIS_URL", server.url.replace("//", "//exporter:secret@"))
+            for command in (
+                ["export", "--out", str(tmp_path / "out.ndjson")],
+                ["verify", str(tmp_path / "out.ndjson")],
+            ):
+                done = CliRunner().invoke(COMMANDS[command[0]], command[1:], standalone_mode=False)
+                assert done.exit_code == 0, (done.output, done.exception)
+            assert len(rows_of(tmp_path / "out.ndjson")) == 2
+        store.transport.command("ACL", "DELUSER", "exporter")
+
+
+def test_where_the_server_tells_no_name_all_ids_are_read_again_after_an_outage(
+    valkey: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FeatureStore.connect(valkey.url) as store:
+        store.apply(Definition({"age": "float"}))
+        store.upsert([(f"u{number}", {"age": float(number)}) for number in range(3000)])
+        store.transport.command("ACL", "SETUSER", "default", "-info")
+    store, cuts = FeatureStore(SyncTransport(valkey.url, timeout=1, connect_timeout=1)), list[int]()
+
+    def cut(seen: int) -> None:
+        if not cuts:
+            cuts.append(seen)
+            store.transport.command("CLIENT", "PAUSE", 1500, "ALL")
+
+    with caplog.at_level("WARNING", "featurestore.ingest"):
+        result = export_to(tmp_path / "out.ndjson", store, told=cut)
+    store.close()
+    assert (result.seen, result.written) == (3000, 3000)
+    assert len({row["user_id"] for row in rows_of(tmp_path / "out.ndjson")}) == 3000
+    assert "so all are read again" in caplog.text

@@ -56,23 +56,24 @@ def test_export_and_verify(run: Run, tmp_path: Path) -> None:
     assert list(json.loads(lines[0])) == ["key", "@event_time", "age", "n_logins"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["export", "--out", "x.csv"], 2, "x.csv tells no format"),
-        (["export", "--features", "agee"], 2, "'agee' is not declared: user has age, "),
-        (["export", "--rate", "0"], 2, "'--rate'"),
-        (["export", "--entity", "item"], 1, "no schema"),
-        (["export", "--out", "no/such/folder/x.ndjson"], 1, "No such file"),
-        (["verify", "x.ndjson"], 2, "there is no file x.ndjson"),
-        (["verify"], 2, "Missing argument"),
-    ],
-)
-def test_what_is_wrong_is_said(run: Run, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
-    wrong = run(*arguments)
-    assert (wrong.returncode, wrong.stdout) == (code, "")
-    assert wrong.stderr.startswith("featurestore: ")
-    assert message in wrong.stderr
+WRONG = [
+    (["export", "--out", "x.csv"], 2, "x.csv tells no format"),
+    (["export", "--features", "agee"], 2, "'agee' is not declared: user has age, "),
+    (["export", "--rate", "0"], 2, "'--rate'"),
+    (["export", "--entity", "item"], 1, "no schema"),
+    (["export", "--out", "no/such/folder/x.ndjson"], 1, "No such file"),
+    (["verify", "x.ndjson"], 2, "there is no file x.ndjson"),
+    (["verify"], 2, "Missing argument"),
+]
+"""Arguments, the exit code, and what is said."""
+
+
+def test_what_is_wrong_is_said(run: Run, tmp_path: Path) -> None:
+    for arguments, code, message in WRONG:
+        wrong = run(*arguments)
+        assert (wrong.returncode, wrong.stdout) == (code, "")
+        assert wrong.stderr.startswith("featurestore: ")
+        assert message in wrong.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
