@@ -9,6 +9,7 @@ import msgspec
 from featurestore.contract.hashes import StoredEntity, caster, is_window
 from featurestore.errors import BadArgumentsError, SchemaChangedError, UnavailableError
 from featurestore.schema.stored import Schema
+from featurestore.schema.types import vector_length
 from featurestore.schema.values import shown
 from featurestore.store.blocking import FeatureStore
 
@@ -18,7 +19,7 @@ from .scan import HashReader, Scan
 
 _logger = logging.getLogger("featurestore.ingest")
 _MOST_TOLD = 5
-_ROWS_PER_WRITE = 1000
+_MOST_ROWS, _MOST_BYTES = 1000, 8 << 20  # so much is gathered before it is handed to the output
 
 
 class Exported(msgspec.Struct):
@@ -89,6 +90,8 @@ class Export:
         told: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._reader, self._columns, self._output, self._told = reader, columns, output, told
+        vectors = sum(4 * (vector_length(kind) or 0) for kind in columns.features.values())
+        self._in_write = max(1, min(_MOST_ROWS, _MOST_BYTES // (vectors or 1)))
         self._casters = [caster(kind) for kind in columns.features.values()]
         self._oldest = redis_ms(reader.store) - ttl_ms if ttl_ms else None
         self.result = Exported()
@@ -117,7 +120,7 @@ class Export:
         scan, rows = Scan(self._reader), Rows.of(self._columns.features)
         for ids in scan.parts():
             self._add(rows, ids, self._reader.read(ids))
-            if len(rows.ids) >= _ROWS_PER_WRITE:
+            if len(rows.ids) >= self._in_write:
                 self._write(rows)
                 rows = Rows.of(self._columns.features)
             self.result.seen += len(ids)

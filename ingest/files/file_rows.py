@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import isnan
 from typing import Any
 
@@ -15,6 +15,7 @@ from featurestore.contract.hashes import caster
 from featurestore.contract.words import encode_id
 from featurestore.errors import BadArgumentsError, BadIdError, UnsuitableValueError
 from featurestore.schema.times import ms_of, time_of
+from featurestore.schema.types import vector_length
 from featurestore.schema.values import row_value, shown
 
 from .rows import EVENT_TIME, time_column
@@ -193,11 +194,44 @@ def _id_of(value: Any) -> bytes | None:
 
 def _values(column: Any, kind: str, *, text: bool) -> list[Any]:
     """Return the values of a feature as rows of the store have them."""
+    length = vector_length(kind)
+    vectors = _vectors(column, length) if length else None
+    if vectors is not None:
+        return vectors
     listed: list[Any] = column.to_pylist()
     if str(column.type) == _ARROW_NAMES.get(kind) and not text:
         return listed
     read = _text_reader(kind) if text else _reader(kind)
     return [None if value is None else read(value) for value in listed]
+
+
+def _vectors(column: Any, length: int) -> list[Any] | None:
+    """Return the bytes of each vector, without a Python object for each number; None where numbers are missing.
+
+    What is not finite stays as it is: no stored vector has such bytes.
+    """
+    pa = library()
+    is_fixed = pa.types.is_fixed_size_list(column.type)
+    if not (is_fixed or pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        return None
+    if not pa.types.is_floating(column.type.value_type) or column.values.null_count:
+        return None
+    if is_fixed:
+        size = column.type.list_size
+        starts = [(column.offset + row) * size for row in range(len(column) + 1)]
+    else:
+        starts = column.offsets.to_pylist()
+    numbers = column.values.cast(pa.float32(), safe=False)
+    first, data = numbers.offset, memoryview(numbers.buffers()[1] or b"")
+    cuts = [(4 * (first + start), 4 * (first + end)) for start, end in pairwise(starts)]
+    return [
+        None
+        if not is_valid
+        else bytes(data[start:end])
+        if end - start == 4 * length
+        else Unsuitable(column[row].as_py())
+        for row, ((start, end), is_valid) in enumerate(zip(cuts, column.is_valid().to_pylist(), strict=True))
+    ]
 
 
 _ARROW_NAMES: Mapping[str, str] = {"int": "int64", "bool": "bool", "string": "string"}

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 
 from featurestore.contract.arrow import TIME_KIND, library, type_of
+from featurestore.contract.vector_json import write_vector
 from featurestore.errors import BadArgumentsError
 from featurestore.schema.types import vector_length
-from featurestore.schema.values import numbers_of
 
 from .rows import EVENT_TIME, Columns, Rows, time_column
 
@@ -131,7 +131,7 @@ class NdjsonOutput:
         """Write some rows."""
         values = dict(rows.values)
         for name in self._vectors:
-            values[name] = [None if vector is None else numbers_of(vector) for vector in values[name]]
+            values[name] = [None if vector is None else msgspec.Raw(write_vector(vector)) for vector in values[name]]
         names = (self._columns.id_name, EVENT_TIME, *values)
         lines = [
             dict(zip(names, row, strict=True)) for row in zip(rows.ids, rows.event_times, *values.values(), strict=True)
@@ -232,7 +232,9 @@ class ParquetOutput:
         partial = _Partial(self._target)
         self._partials.append(partial)  # before there is a file, since a signal may end this at any point
         schema, file = self._schema(), partial.open()
-        self._parts.append(_Part(partial, file, self._parquet.ParquetWriter(file, schema, compression="zstd"), schema))
+        texts = [name for name, kind in self._columns.features.items() if kind == "string"]
+        writer = self._parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts)
+        self._parts.append(_Part(partial, file, writer, schema))
         return self._parts[-1]
 
     def _schema(self) -> Any:

@@ -11,7 +11,7 @@ import msgspec
 from featurestore.contract.arrow import library
 from featurestore.errors import BadArgumentsError
 
-_ROWS = 4096
+_ROWS = 1024
 
 
 def open_source(paths: Sequence[str]) -> Iterator[Any]:

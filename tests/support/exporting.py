@@ -1,6 +1,7 @@
 """Exports, and loading them again; what a store holds, to compare it with another."""
 
 import struct
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,13 +32,18 @@ def export_to(
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of an exported file; times in ms, vectors as lists of numbers."""
     if path.suffix == ".ndjson":
-        return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+        decoded: list[dict[str, Any]] = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+        return [{name: _in_float32(value) for name, value in row.items()} for row in decoded]
     table = pyarrow.parquet.read_table(path)
     for place, name in enumerate(table.column_names):
         if name.endswith("@event_time"):
             table = table.set_column(place, name, table[name].cast("int64"))
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def _in_float32(value: Any) -> Any:
+    return array("f", value).tolist() if isinstance(value, list) else value
 
 
 def load(store: FeatureStore, rows: Sequence[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """Exported files by themselves; the pauses between calls; ids that come twice; samples."""
 
 import os
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from featurestore.ingest.files import outputs, scan
 from featurestore.ingest.files.export import columns_of
-from featurestore.ingest.files.file_rows import FileRows, Layout, Sample, joined
+from featurestore.ingest.files.file_rows import FileRows, Layout, Sample, Unsuitable, joined
 from featurestore.ingest.files.outputs import opened, output_to
 from featurestore.ingest.files.rows import Columns, Rows
 
@@ -230,6 +231,28 @@ def test_columns_of_text_as_csv_has_them() -> None:
     found = layout.rows(pa.RecordBatch.from_pydict(texts), text=True)
     assert found.ids == [b"1", None]
     assert found.values == {"n": [12, None], "s": [None, "00123"], "b": [True, None], "f": [1.0, None]}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 2), pa.large_list(pa.float64()), pa.list_(pa.float64(), 2)]
+)
+def test_vectors_of_files_are_bytes_wherever_their_array_begins(kind: Any) -> None:
+    layout = Layout(["id", "v"], {"v": "float32[2]"}, id_names=["id"])
+    vectors = [[9.0, 9.0], [0.1, -0.0], None, [1.0, 2.0], [5.0, 5.0]]
+    column = pa.array([[7.0, 7.0], *vectors], kind).slice(1)
+    batch = pa.RecordBatch.from_arrays([pa.array([1, 2, 3]), column.slice(1, 3)], names=["id", "v"])
+    found = layout.rows(batch)
+    assert found.values["v"] == [struct.pack("<2f", 0.1, -0.0), None, struct.pack("<2f", 1, 2)]
+    assert found.ids == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("others", [[[1.0], [1.0, 2.0, 3.0], []], [[1.0, None]]])
+def test_vectors_that_are_none_of_the_feature(others: list[list[float | None]]) -> None:
+    layout = Layout(["id", "v"], {"v": "float32[2]"}, id_names=["id"])
+    batch = pa.RecordBatch.from_pydict({"id": range(1 + len(others)), "v": [[1.0, 2.0], *others]})
+    first, *found = layout.rows(batch).values["v"]
+    assert first == struct.pack("<2f", 1, 2)
+    assert [each.value for each in found if isinstance(each, Unsuitable)] == others
 
 
 def test_what_a_hash_tells() -> None:
