@@ -143,7 +143,8 @@ class Export:
                 rows.ids.append(raw_id.decode())
             except UnicodeDecodeError:
                 self.result.no_text += 1
-                _logger.warning("the id %s is no text: it is left out", shown(raw_id))
+                if self.result.no_text <= _MOST_TOLD:
+                    _logger.warning("the id %s is no text: it is left out", shown(raw_id))
                 continue
             self._append(rows, entity)
 

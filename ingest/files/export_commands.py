@@ -11,7 +11,6 @@ import msgspec
 from featurestore.contract.hashes import is_window
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
-from featurestore.keys import Keys
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 
@@ -32,11 +31,9 @@ _batch = click.option("--batch", type=click.IntRange(1, MOST_IDS), metavar="N", 
 
 @contextmanager
 def _opened_store(entity: str) -> Iterator[FeatureStore]:
-    """Yield the entity's store, whose set of ids is the one that its schema names."""
-    with FeatureStore.connect(timeout=_TIMEOUT_S) as first:
-        store = first.entity(entity)
-        members = store.schema().members
-        yield FeatureStore(first.transport, Keys.of(entity, members)) if members else store
+    """Yield the entity's store, more patient than a server's: a person waits for the result."""
+    with FeatureStore.connect(timeout=_TIMEOUT_S) as store:
+        yield store.entity(entity)
 
 
 def _patience() -> Patience:

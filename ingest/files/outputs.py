@@ -49,12 +49,14 @@ def output_to(path: str, columns: Columns) -> Output:
     """Return what writes to `path`: `….parquet`, `….ndjson` or `-`. There is no file before it begins.
 
     Raises:
-        BadArgumentsError: The path ends otherwise.
+        BadArgumentsError: The path ends otherwise, or is a folder.
         ConfigurationError: Parquet needs pyarrow.
     """
     if path == STDOUT:
         return NdjsonOutput(None, columns)
     target = Path(path)
+    if target.is_dir():  # or it would be found at the end
+        raise BadArgumentsError(f"{path} is a folder")
     if target.suffix == ".parquet":
         return ParquetOutput(target, columns)
     if target.suffix == ".ndjson":
@@ -107,7 +109,8 @@ class _Partial:
 class NdjsonOutput:
     """Writes each row as a JSON object on a line of its own; event times in ms, vectors as lists.
 
-    A row has a feature's own event time only where that differs from the entity's.
+    A row has the features of which a value is stored, and null for those that were removed. It has a feature's own
+    event time where that differs from the entity's, and for each that was removed.
 
     Args:
         target: The file; None for the process's output.
@@ -133,11 +136,13 @@ class NdjsonOutput:
         for name in self._vectors:
             values[name] = [None if vector is None else msgspec.Raw(write_vector(vector)) for vector in values[name]]
         names = (self._columns.id_name, EVENT_TIME, *values)
-        lines = [
-            dict(zip(names, row, strict=True)) for row in zip(rows.ids, rows.event_times, *values.values(), strict=True)
+        lines: list[dict[str, Any]] = [
+            {name: value for name, value in zip(names, row, strict=True) if value is not None}
+            for row in zip(rows.ids, rows.event_times, *values.values(), strict=True)
         ]
         for name, times in rows.times.items():
             for row, ms in times.items():
+                lines[row].setdefault(name, None)
                 lines[row][time_column(name)] = ms
         self._file.write(self._encoder.encode_lines(lines))
         self._written = True

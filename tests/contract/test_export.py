@@ -26,6 +26,7 @@ from featurestore import (
     BadArgumentsError,
     Definition,
     FeatureStore,
+    Keys,
     SchemaChangedError,
     SyncTransport,
     UnavailableError,
@@ -130,11 +131,11 @@ def test_what_a_row_of_the_file_has(bare: FeatureStore, tmp_path: Path) -> None:
         "country": None, "price": 9.5, "near": [1.5, -0.0, 3.0000000054977558e38], "far": [tenth] * 5,
         **older, **of_vectors, **removed,
     }  # fmt: skip
-    bob = {"user_id": "bob", "@event_time": NOW - HOUR, **dict.fromkeys(NAMES)}
+    bob = {"user_id": "bob", "@event_time": NOW - HOUR}
     export_to(tmp_path / "out.ndjson", bare)
     assert sorted(rows_of(tmp_path / "out.ndjson"), key=lambda each: str(each["user_id"])) == [ann, bob]
     export_to(tmp_path / "out.parquet", bare)
-    with_nulls = {**bob, **dict.fromkeys([name for name in ann if name not in bob])}
+    with_nulls = {**dict.fromkeys(ann), **bob}
     assert sorted(rows_of(tmp_path / "out.parquet"), key=lambda each: str(each["user_id"])) == [ann, with_nulls]
     schema = pyarrow.parquet.read_schema(tmp_path / "out.parquet")
     types = {name: str(schema.field(name).type) for name in ("user_id", "@event_time", *NAMES, "age")}
@@ -157,9 +158,8 @@ def test_rows_of_older_layouts_of_other_writers_and_with_values_of_no_type(
     with caplog.at_level("WARNING", "featurestore.ingest"):
         result = export_to(tmp_path / "out.ndjson", bare)
     assert {row["user_id"]: row for row in rows_of(tmp_path / "out.ndjson")} == {
-        "old": {"user_id": "old", "@event_time": NOW - HOUR, "age": 2.5, "n": 1, "name": None,
-                "n@event_time": NOW - 2 * HOUR},
-        "other": {"user_id": "other", "@event_time": None, "age": 2.5, "n": None, "name": None},
+        "old": {"user_id": "old", "@event_time": NOW - HOUR, "age": 2.5, "n": 1, "n@event_time": NOW - 2 * HOUR},
+        "other": {"user_id": "other", "age": 2.5},
     }  # fmt: skip
     assert result.misfits == {"n": 1, "name": 1}
     assert "n of 'other' is int, not '7x': left out" in caplog.text
@@ -472,3 +472,19 @@ def test_where_the_server_tells_no_name_all_ids_are_read_again_after_an_outage(
     assert (result.seen, result.written) == (3000, 3000)
     assert len({row["user_id"] for row in rows_of(tmp_path / "out.ndjson")}) == 3000
     assert "so all are read again" in caplog.text
+
+
+def test_the_set_of_ids_and_the_name_of_the_ids_are_those_of_the_schema(
+    servers: dict[str, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, keys = servers["valkey9"], Keys.of("item", "goods")
+    monkeypatch.setenv("REDIS_URL", server.socket_url)
+    with FeatureStore.connect(server.socket_url, keys=keys, timeout=5) as store:
+        store.transport.command("FLUSHALL")
+        store.apply(Definition({"price": "float"}, entity="item", members="goods", join_key="sku"))
+        store.upsert([("i1", {"price": 2.5})], event_time=NOW)
+    path = tmp_path / "out.ndjson"
+    for command in (["export", "--out", str(path)], ["verify", str(path)]):
+        done = CliRunner().invoke(COMMANDS[command[0]], [*command[1:], "--entity", "item"], standalone_mode=False)
+        assert done.exit_code == 0, (done.output, done.exception)
+    assert rows_of(path) == [{"sku": "i1", "@event_time": NOW, "price": 2.5}]

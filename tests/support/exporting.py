@@ -50,7 +50,7 @@ def load(store: FeatureStore, rows: Sequence[dict[str, Any]]) -> None:
     """Write exported rows: values of the same time together; null with a time of its own is a removal."""
     id_name = store.id_name()
     for row in rows:
-        base = row["@event_time"]
+        base = row.get("@event_time")
         groups: dict[int | None, dict[str, Any]] = defaultdict(dict)
         groups[base] = {}
         for name, value in row.items():

@@ -35,7 +35,7 @@ def test_ndjson_has_own_times_only_where_there_are_some(tmp_path: Path) -> None:
         output.finish()
     assert (tmp_path / "out.ndjson").read_text() == (
         '{"user_id":"u0","@event_time":5,"n":0,"v":[1.0,-0.0]}\n'
-        '{"user_id":"u1","@event_time":5,"n":1,"v":null,"n@event_time":3}\n'
+        '{"user_id":"u1","@event_time":5,"n":1,"n@event_time":3}\n'
     )
 
 
@@ -129,6 +129,12 @@ def test_a_path_that_tells_no_format(tmp_path: Path, path: str) -> None:
     with pytest.raises(BadArgumentsError, match=r"tells no format: end it in \.parquet or \.ndjson"):
         output_to(str(tmp_path / path), COLUMNS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_found_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "out.parquet").mkdir()
+    with pytest.raises(BadArgumentsError, match="is a folder"):
+        output_to(str(tmp_path / "out.parquet"), COLUMNS)
 
 
 def test_features_that_cannot_be_exported() -> None:
