@@ -200,7 +200,7 @@ def summary(result: Exported, schema: Schema, took: float) -> Iterator[str]:
         yield f"{name}: {count} stored values are not {schema.features[name]}, and were left out"
     windows = [name for name, kind in schema.features.items() if is_window(kind)]
     kept = f"sliding windows ({', '.join(windows)}) and " if windows else ""
-    yield f"Not in the file: {kept}when ids were deleted"
+    yield f"Not in the file: {kept}the times of deletions"
 
 
 def exported(export: Export, schema: Schema) -> Exported:

@@ -44,7 +44,7 @@ def test_export_and_verify(run: Run, tmp_path: Path) -> None:
     out = run("export", "--out", "users.parquet")
     assert (out.returncode, out.stdout) == (0, "")
     assert "Exported 1200 of 1200 ids in" in out.stderr
-    assert "Not in the file: when ids were deleted" in out.stderr
+    assert "Not in the file: the times of deletions" in out.stderr
     assert pyarrow.parquet.read_table(tmp_path / "users.parquet").num_rows == 1200
     assert run("verify", "users.parquet").returncode == 0
     assert run("delete", "user00007").returncode == 0
