@@ -1,0 +1,1 @@
+"""Files in and out of the store, as streams of any length."""

@@ -1,0 +1,212 @@
+"""The store against files: what is equal, what differs, and what is only newer in the store."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner, Result
+from featurestore.ingest.files.export_commands import verify
+from support.exporting import FORMATS, export_to
+from support.servers import EVERYDAY, Server, real
+
+from featurestore import BadArgumentsError, Definition, FeatureStore, SyncTransport
+
+NOW = int(time.time() * 1000)
+HOUR = 3_600_000
+FEATURES: dict[str, Any] = {
+    "age": "float", "n": "int", "active": "bool", "name": "string", "v": "float32[2]", "clicks": "count(10m)"
+}  # fmt: skip
+ANN = {"age": 31.0, "n": 2**53 + 1, "active": True, "name": "Ann", "v": [0.1, -0.0]}
+BOB = {"age": 0.1 + 0.2, "n": -5, "active": False, "name": ""}
+
+
+@pytest.fixture(params=real(*EVERYDAY))
+def bare(
+    request: pytest.FixtureRequest, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FeatureStore]:
+    """A store with two users, whose address is in the environment."""
+    server = servers[request.param]
+    monkeypatch.setenv("REDIS_URL", server.socket_url)
+    store = FeatureStore(SyncTransport(server.socket_url, timeout=5, connect_timeout=5))
+    store.transport.command("FLUSHALL")
+    store.apply(Definition(FEATURES))
+    store.upsert([("ann", ANN), ("bob", BOB)], event_time=NOW - 2 * HOUR)
+    yield store
+    store.close()
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(verify, [str(each) for each in arguments], standalone_mode=False)
+
+
+def found(*arguments: str | Path, code: int) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == code, result.output
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def totals(answer: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in answer.items() if count and isinstance(count, int)}
+
+
+def ndjson(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_export_equals_the_store_until_that_changes(bare: FeatureStore, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out.{suffix}"
+    bare.upsert([("bob", {"n": 6})], event_time=NOW - HOUR)
+    export_to(path, bare)
+    assert totals(found(path, code=0)) == {"rows": 2, "equal": 2}
+    bare.upsert([("bob", {"n": 7})], event_time=NOW - HOUR)  # of the same time
+    answer = found(path, code=1)
+    assert totals(answer) == {"rows": 2, "equal": 1, "different": 1}
+    assert answer["examples"] == [{"user_id": "bob", "feature": "n", "file": 6, "store": 7}]
+    assert answer["features"]["n"]["different"] == 1
+    bare.upsert([("bob", {"n": None}), ("ann", {"v": [0.1, 0.0]})], event_time=NOW)
+    answer = found(path, code=0)
+    assert totals(answer) == {"rows": 2, "newer_in_store": 2}
+    assert answer["features"]["v"] == {
+        "rows": 2, "known": 2, "different": 0, "newer": 1, "null_in_file": 1, "null_in_store": 1
+    }  # fmt: skip
+
+
+def test_ids_that_are_unknown_deleted_or_expired(bare: FeatureStore, tmp_path: Path) -> None:
+    at = {"@event_time": NOW - 2 * HOUR}
+    rows = [{"user_id": each, **at, "age": 31.0} for each in ("ann", "bob", "nobody")]
+    path = ndjson(tmp_path / "in.ndjson", *rows, {"user_id": None, "age": 1.0}, {"user_id": "", "age": 1.0})
+    bare.delete("bob", event_time=NOW - HOUR)
+    bare.transport.command("SADD", "all_users", "nobody")
+    answer = found(path, code=1)
+    assert totals(answer) == {"rows": 5, "equal": 1, "newer_in_store": 1, "unknown_to_store": 1, "without_id": 2}
+    assert answer["examples"] == [{"user_id": "nobody", "unknown": True}]
+    bare.apply(Definition(FEATURES, ttl="1h"))
+    answer = found(path, code=1)
+    assert totals(answer) == {"rows": 5, "expired_in_store": 3, "without_id": 2}
+    assert found(ndjson(tmp_path / "in.ndjson", *rows), code=0)["expired_in_store"] == 3
+
+
+def test_values_of_a_file_count_as_a_load_takes_them(bare: FeatureStore, tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    columns = {
+        "id": pa.array(["ann", "bob"]),
+        "years": pa.array([31, None], pa.int32()),
+        "n": pa.array([Decimal(9007199254740993), Decimal(-5)]),
+        "active": pa.array([True, False]),
+        "name": pa.array(["Ann", ""]).dictionary_encode(),
+        "v": pa.array([[0.1, -0.0], None], pa.list_(pa.float64())),
+        "ts": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * 2, pa.timestamp("ns", "UTC")),
+        "other": pa.array([1, 2]),
+        "clicks": pa.array([1, 2]),
+    }
+    pa.parquet.write_table(pa.table(columns), path)
+    result = run(path, "--map", "years=age", "--event-time", "ts", "--json")
+    assert "not compared, since they are no features: other, clicks" in result.stderr
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 0  # bob's age is newer in the store
+    assert totals(answer) == {"rows": 2, "equal": 1, "newer_in_store": 1}
+    assert found(path, "--map", "years=age", "--nulls", "keep", code=0)["equal"] == 2
+    answer = found(path, "--map", "years=age", code=1)
+    assert answer["examples"] == [{"user_id": "bob", "feature": "age", "file": None, "store": 0.1 + 0.2}]
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "is_equal"),
+    [
+        ("age", 31, True), ("age", "31", True), ("age", 31.000000000000004, False), ("age", "x", False),
+        ("age", float("nan"), False), ("age", float("inf"), False), ("n", 2**53, False), ("n", 2**53 + 1, True),
+        ("n", str(2**53 + 1), True), ("active", True, True), ("active", "true", True), ("active", 2.5, False),
+        ("name", "Ann", True), ("name", "ann", False), ("name", 5, False), ("v", [0.1, -0.0], True),
+        ("v", [0.1, 0.0], False), ("v", [0.1], False),
+    ],
+)  # fmt: skip
+def test_what_is_equal(bare: FeatureStore, tmp_path: Path, feature: str, value: object, *, is_equal: bool) -> None:
+    path = tmp_path / "in.parquet"
+    pa.parquet.write_table(pa.table({"user_id": ["ann"], feature: pa.array([value])}), path)
+    answer = found(path, code=0 if is_equal else 1)
+    assert answer["equal" if is_equal else "different"] == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "time", "is_newer"),
+    [("ms", NOW - 3 * HOUR, True), ("ms", NOW, False), ("s", (NOW - 3 * HOUR) // 1000, True), ("s", NOW // 1000, False),
+     ("us", NOW * 1000, False), ("ns", (NOW - 3 * HOUR) * 10**6, True), ("ms", "2020-01-01T00:00:00Z", True),
+     ("ms", "2020-01-01", True)],
+)  # fmt: skip
+def test_units_of_event_times(bare: FeatureStore, tmp_path: Path, unit: str, time: object, *, is_newer: bool) -> None:
+    path = ndjson(tmp_path / "in.ndjson", {"user_id": "ann", "at": time, "age": 1.0})
+    answer = found(path, "--event-time", "at", "--event-time-unit", unit, code=0 if is_newer else 1)
+    assert answer["newer_in_store" if is_newer else "different"] == 1
+
+
+def test_a_sample_is_of_so_many_rows_of_all_files(bare: FeatureStore, tmp_path: Path) -> None:
+    everyone = [(f"u{number}", {"n": number}) for number in range(500)]
+    bare.upsert(everyone, event_time=NOW - HOUR)
+    rows = [{"user_id": each, **row} for each, row in everyone]
+    one = ndjson(tmp_path / "1.ndjson", *rows[:300])
+    other = ndjson(tmp_path / "2.ndjson", *({**row, "@event_time": NOW} for row in rows[300:]))
+    assert totals(found(one, other, "--sample", "120", code=0)) == {"rows": 120, "equal": 120}
+    assert totals(found(one, other, "--sample", "1200", code=0)) == {"rows": 500, "equal": 500}
+    chosen = found(one, ndjson(tmp_path / "2.ndjson", *({**row, "n": -1} for row in rows[300:])), "--sample", "100",
+                   code=1)  # fmt: skip
+    assert 20 <= chosen["different"] <= 60  # of which 40 are to be expected; the seed is fixed
+
+
+def test_what_people_are_shown(bare: FeatureStore, tmp_path: Path) -> None:
+    path = ndjson(tmp_path / "in.ndjson", {"user_id": "ann", "age": 1.0, "name": None}, {"user_id": "bob", "name": ""})
+    result = run(path)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[:3] == [
+        "rows                               2",
+        "equal                              0",
+        "different                          2",
+    ]
+    assert lines[8:11] == [
+        "feature                      different         newer  null in file null in store",
+        "age                                  2             0       50.00 %        0.00 %",
+        "name                                 1             0       50.00 %        0.00 %",
+    ]
+    assert [json.loads(line) for line in lines[12:]] == [
+        {"user_id": "ann", "feature": "age", "file": 1.0, "store": 31.0},
+        {"user_id": "ann", "feature": "name", "file": None, "store": "Ann"},
+        {"user_id": "bob", "feature": "age", "file": None, "store": 0.1 + 0.2},
+    ]
+    assert "examples" not in run(path, "--examples", "0").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["in.ndjson", "--map", "x=age"], "there is no column 'x': the columns are user_id, age, years"),
+        (["in.ndjson", "--map", "age"], "--map wants COLUMN=FEATURE, not age"),
+        (["in.ndjson", "--map", "years=agee"], "'agee', which column years is to hold, is no feature"),
+        (["in.ndjson", "--map", "years=age"], "two columns hold age: age and years"),
+        (["in.ndjson", "--event-time", "at"], "there is no column 'at'"),
+        (["in.ndjson", "--event-time", "years"], "'x' is no event time: a number of ms, or ISO 8601"),
+        (["in.ndjson", "--id", "name"], "no column has the ids (name), --id names it: the columns are user_id, age"),
+        (["none.ndjson"], "there is no file"),
+        (["in.xlsx"], "tells no format"),
+        (["bad.ndjson"], "bad.ndjson cannot be read"),
+        (["bad.parquet"], "bad.parquet cannot be read"),
+    ],
+)
+def test_wrong_usage(bare: FeatureStore, tmp_path: Path, options: list[str], message: str) -> None:
+    ndjson(tmp_path / "in.ndjson", {"user_id": "ann", "age": 31.0, "years": "x"})
+    for name in ("bad.ndjson", "bad.parquet", "in.xlsx"):
+        (tmp_path / name).write_text("{")
+    result = run(tmp_path / options[0], *options[1:])
+    assert result.exception is not None
+    assert message in str(getattr(result.exception, "message", ""))
+    assert getattr(result.exception, "exit_code", None) == 2
+    assert isinstance(result.exception.__cause__, BadArgumentsError)

@@ -1,0 +1,80 @@
+"""Exports, and loading them again; what a store holds, to compare it with another."""
+
+import struct
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.parquet
+from featurestore.ingest.files.export import Export, Exported, columns_of
+from featurestore.ingest.files.outputs import opened
+from featurestore.ingest.files.scan import HashReader, Patience, Throttle
+
+from featurestore import FeatureStore
+
+FORMATS = ("parquet", "ndjson")
+
+
+def export_to(
+    path: Path | str, store: FeatureStore, *, told: Callable[[int], object] = lambda _: None, most: int = 500
+) -> Exported:
+    """Export all features of a store's entity."""
+    schema = store.schema()
+    columns = columns_of(store.keys.entity, schema, None, None)
+    reader = HashReader(store, columns.features, Throttle(), Patience(pause=0.05), most)
+    with opened(str(path), columns) as output:
+        return Export(reader, columns, output, ttl_ms=schema.ttl_ms, told=told).run()
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of an exported file; times in ms, vectors as lists of numbers."""
+    if path.suffix == ".ndjson":
+        decoded: list[dict[str, Any]] = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+        return [{name: _in_float32(value) for name, value in row.items()} for row in decoded]
+    table = pyarrow.parquet.read_table(path)
+    for place, name in enumerate(table.column_names):
+        if name.endswith("@event_time"):
+            table = table.set_column(place, name, table[name].cast("int64"))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _in_float32(value: Any) -> Any:
+    return array("f", value).tolist() if isinstance(value, list) else value
+
+
+def load(store: FeatureStore, rows: Sequence[dict[str, Any]]) -> None:
+    """Write exported rows: values of the same time together; null with a time of its own is a removal."""
+    id_name = store.id_name()
+    for row in rows:
+        base = row.get("@event_time")
+        groups: dict[int | None, dict[str, Any]] = defaultdict(dict)
+        groups[base] = {}
+        for name, value in row.items():
+            if name == id_name or "@event_time" in name:
+                continue
+            own = row.get(f"{name}@event_time")
+            if value is not None or own is not None:
+                groups[own or base][name] = value
+        for time, values in groups.items():
+            if values or len(groups) == 1:
+                result = store.upsert([(row[id_name], values)], event_time=time)
+                assert not result.rejected
+
+
+def stored(store: FeatureStore) -> dict[str, Any]:
+    """The set of known ids, each hash field by field, and when it expires; floats by their bits, as `0` is 0.0."""
+    command, keys = store.transport.command, store.keys
+    floats = {name.encode() for name, kind in store.schema().features.items() if kind == "float"}
+    found: dict[str, Any] = {}
+    for raw_id in sorted(command("SMEMBERS", keys.members)):
+        key = keys.features_of_raw(raw_id)
+        reply = command("HGETALL", key)
+        left = command("PTTL", key)
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        fields = {name: struct.pack("<d", float(text)) if name in floats else text for name, text in pairs}
+        found[raw_id.decode()] = fields, left if left < 0 else round(left / 10_000_000)
+    return found
