@@ -207,7 +207,9 @@ def test_a_key_of_another_is_found_behind_one_that_holds_no_hash(stocked: Featur
 @pytest.mark.parametrize("keep", ["00", "0070000", "0"])
 def test_how_long_a_tombstone_stays_may_have_noughts_in_front(stocked: FeatureStore, keep: str) -> None:
     assert stocked.transport.run(DELETE_ENTITY, [*SHARED, *hashes("ann")], ["ann", TIME, keep]) == 1
-    assert stocked.transport.command("PTTL", "user:ann:features") in ([-2] if int(keep) == 0 else range(1, int(keep) + 1))
+    assert stocked.transport.command("PTTL", "user:ann:features") in (
+        [-2] if int(keep) == 0 else range(1, int(keep) + 1)
+    )
     assert stocked.get("ann") is None
 
 
