@@ -101,9 +101,9 @@ class GeventTransport(Sharing[GeventLink]):
             self.calls += 1
         return waiter
 
-    def overload(self) -> FeatureStoreError | None:
-        """Return why any further big request would be refused now; None if it would not."""
-        return self._link.turns.overload() if self._link else None
+    def overload(self, *, writes: bool = False) -> FeatureStoreError | None:
+        """Return why any further big request, or write, would be refused now; None if it would not."""
+        return self._link.turns.overload(writes=writes) if self._link else None
 
     def note_small(self, took: float, nearest: float) -> float:
         """Take into account how long a small request took, and return the pace; see `Pace.note`."""

@@ -77,8 +77,8 @@ class Submitting(Protocol):
     `GeventTransport` is one.
     """
 
-    def overload(self) -> FeatureStoreError | None:
-        """Return why any further big request would be refused now; None if it would not."""
+    def overload(self, *, writes: bool = False) -> FeatureStoreError | None:
+        """Return why any further big request, or write, would be refused now; None if it would not."""
 
     def note_small(self, took: float, nearest: float) -> float:
         """Take into account how long a call took that was submitted, and how far Redis is; both in seconds.

@@ -219,10 +219,12 @@ class Turns:
             self._later_us -= request.left_us
             self._line_up(request)
 
-    def overload(self) -> OverloadedError | None:
-        """Return why a further big request would be refused, whatever its size; None if it would not."""
-        wait = self.expected_wait(0.0)
-        return _refusal(wait) if wait > self._timeout + TURN_US * _S_PER_US else None
+    def overload(self, *, writes: bool = False) -> OverloadedError | None:
+        """Return why a further big request, or write, would be refused, whatever its size; None if it would not."""
+        wait, allowed = self.expected_wait(0.0), self._timeout
+        if writes:
+            wait, allowed = wait + self._later_us * _S_PER_US / self.rate, self._pipeline.write_timeout
+        return _refusal(wait) if wait > allowed + TURN_US * _S_PER_US else None
 
     def expected_wait(self, own_us: float) -> float:
         """Return how many seconds a request that takes `own_us` would wait for others.

@@ -355,6 +355,7 @@ def test_writes_that_wait_leave_reads_the_time_that_they_have() -> None:
     line = Line(write_timeout=WRITE_TIMEOUT)
     line.fill("w", 20, 1000.0, writes=True)
     assert line.turns.overload() is None
+    assert line.turns.overload(writes=True)
     assert 20 < line.fill("r", 2, 500.0) < 60  # the reads have turns of 1 ms beside the two writes'
 
 
