@@ -3,7 +3,7 @@
 wrk sends GETs over 16 connections to a server with default settings, once alone, once while a Parquet file is loaded
 into the same Redis, and once while it is loaded at a bounded rate. Each on servers of its own, in turn, several times.
 wrk, the server, Redis and the load share the machine's processors. Tells requests/s and p99 (medians of the rounds),
-and the ratio of the p99s. Takes three minutes by its defaults.
+how many GETs failed, and the ratio of the p99s. Takes three minutes by its defaults.
 """
 
 import argparse
@@ -92,7 +92,6 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, way in ways.items():
             found[name].append(measure(way, options))
-            assert found[name][-1][0].failed == 0, found[name][-1]
     with Figures("beside_load", "GETs while a file is loaded", options) as figures:
         alone = statistics.median(run.p99 for run, _ in found["alone"])
         for name, runs in found.items():
@@ -100,7 +99,8 @@ def main() -> None:
             rate, p99, loaded = (statistics.median(column) for column in
                                  ([run.rate for run, _ in runs], p99s, [rows for _, rows in runs]))  # fmt: skip
             each = " ".join(f"{value / 1000:.2f}" for value in p99s)
-            figure = f"{rate:,.0f}/s, p99 {p99 / 1000:.2f} ms ({each})"
+            failed, asked = sum(run.failed for run, _ in runs), sum(run.requests for run, _ in runs)
+            figure = f"{rate:,.0f}/s, p99 {p99 / 1000:.2f} ms ({each}), {failed} of {asked:,} failed"
             if name == "alone":
                 figures.add(f"GET at {CONNECTIONS} connections, {name}", figure)
                 continue

@@ -1,10 +1,10 @@
 """Compare loading a Parquet file by one process: `featurestore load`, a loop of pandas and redis-py, and Feast.
 
 Each way runs in turn on a fresh Redis: users of ten features, the same with gaps, and with a vector. The loop is what
-people write (perf/peers/pandas_loop.py); it keeps no event times. Feast gets fewer rows, which are in its favour, and so is
-that only its write counts, while the others count from the start of their process to its end. Tells rows/s (medians),
-their ratios, and the memory of `load` at most, for two sizes of the file. A checkout without `featurestore load` loads by the
-bulk writer, row by row. Takes eight minutes by its defaults, and 3 GB of memory for Redis.
+people write (perf/peers/pandas_loop.py); it keeps no event times. Feast gets fewer rows, and only its write counts,
+while the others count from the start of their process to its end. Tells rows/s (medians), their ratios, and the memory
+of `load` at most, for two sizes of the file. A checkout without `featurestore load` loads by the bulk writer, row by
+row. Takes some ten minutes by its defaults, and 3 GB of memory for Redis.
 """
 
 import argparse
@@ -73,24 +73,24 @@ def told(values: list[float]) -> str:
     return f"{statistics.median(values):,.0f} rows/s ({' '.join(f'{value:,.0f}' for value in values)})"
 
 
-def compare(figures: Figures, kind: Kind, options: argparse.Namespace) -> float:
-    """Tell rows/s of `load` and the loop for users of a kind; return the median of `load`."""
+def compare(figures: Figures, kind: Kind, runs: int) -> tuple[float, float]:
+    """Tell rows/s of `load` and the loop for users of a kind; return the median of `load`, and its memory in MiB."""
     path = user_file(kind.rows, kind.gaps, kind.vector)
     ways: dict[str, Callable[[Kind, Path], Took]] = {"load": by_load, "loop": by_loop}
     found: dict[str, list[Took]] = {name: [] for name in ways}
-    for _ in range(options.runs):
+    for _ in range(runs):
         for name, way in ways.items():
             found[name].append(way(kind, path))
     rates = {name: [kind.rows / took.seconds for took in all_of_it] for name, all_of_it in found.items()}
+    most = {name: max(took.mib for took in all_of_it) for name, all_of_it in found.items()}
     for name, label in (("load", "load"), ("loop", "a loop of pandas and redis-py")):
-        most = max(took.mib for took in found[name])
-        figures.add(f"{kind.what}, {label}", f"{told(rates[name])}, at most {most:,.0f} MiB")
+        figures.add(f"{kind.what}, {label}", f"{told(rates[name])}, at most {most[name]:,.0f} MiB")
     rate, other = (statistics.median(rates[name]) for name in ways)
     verdict: dict[str, Any] = {}
     if kind.wanted is not None:
         verdict = {"wanted": f"at least {kind.wanted:g} times", "reached": rate / other >= kind.wanted}
     figures.add(f"{kind.what}, load over the loop", f"{rate / other:.2f} times", **verdict)
-    return rate
+    return rate, most["load"]
 
 
 def main() -> None:
@@ -101,36 +101,40 @@ def main() -> None:
     parser.add_argument("--feast-rows", type=int, default=50_000)
     parser.add_argument("--memory-rows", type=int, default=5_000_000, help="of the bigger file; 0 to leave that out")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument(
-        "--feast", type=Path, default=FEAST, help="Python of an environment with Feast (make test-feast)"
-    )
+    parser.add_argument("--feast", type=Path, default=FEAST, help="Python of an environment that has Feast")
     add_out(parser)
     options = parser.parse_args()
+    feast = options.feast
+    del options.feast  # where it is on this machine is nothing for the page
     if not has_load():
         print("this checkout has no `featurestore load`: `load` is the bulk writer, row by row", flush=True)
-    title = "Loading a Parquet file by one process"
-    with Figures("load", title, options) as figures:
+    with Figures("load", "Loading a Parquet file by one process", options) as figures:
         plain = Kind(f"{options.rows:,} rows of 10 features", options.rows, 3.0)
-        rate = compare(figures, plain, options)
-        compare(figures, Kind(f"{options.rows:,} rows with {GAPS:.0%} gaps", options.rows, None, GAPS), options)
+        rate, most = compare(figures, plain, options.runs)
+        compare(figures, Kind(f"{options.rows:,} rows with {GAPS:.0%} gaps", options.rows, None, GAPS), options.runs)
         wide = Kind(f"{options.vector_rows:,} rows with a vector of {VECTOR}", options.vector_rows, 2.0, 0.0, VECTOR)
-        compare(figures, wide, options)
-        compare_feast(figures, plain, rate, options)
-        for rows in filter(None, (options.rows, options.memory_rows)):
-            kind = Kind("", rows, None)
-            most = by_load(kind, user_file(rows)).mib
-            figures.add(f"memory of load at most, {rows:,} rows", f"{most:,.0f} MiB",
-                        wanted=f"at most {MOST_MIB} MiB", reached=most <= MOST_MIB)  # fmt: skip
+        compare(figures, wide, options.runs)
+        if feast.exists():
+            compare_feast(figures, plain, rate, feast, options)
+        else:
+            print(f"Feast is not measured: {feast} does not exist; `make test-feast` makes it", flush=True)
+        tell_memory(figures, options.rows, most)
+        if options.memory_rows:
+            bigger = Kind("", options.memory_rows, None)
+            tell_memory(figures, bigger.rows, by_load(bigger, user_file(bigger.rows)).mib)
 
 
-def compare_feast(figures: Figures, kind: Kind, rate: float, options: argparse.Namespace) -> None:
+def tell_memory(figures: Figures, rows: int, most: float) -> None:
+    """Tell what `load` takes of memory for a file of so many rows."""
+    figures.add(f"memory of load at most, {rows:,} rows", f"{most:,.0f} MiB",
+                wanted=f"at most {MOST_MIB} MiB", reached=most <= MOST_MIB)  # fmt: skip
+
+
+def compare_feast(figures: Figures, kind: Kind, rate: float, python: Path, options: argparse.Namespace) -> None:
     """Tell rows/s of Feast, and how many times quicker `load` is."""
-    if not options.feast.exists():
-        print(f"Feast is not measured: {options.feast} does not exist; `make test-feast` makes it", flush=True)
-        return
     path = user_file(kind.rows)
     rows = min(options.feast_rows, kind.rows)
-    rates = [feast_rate(options.feast, path, rows) for _ in range(options.runs)]
+    rates = [feast_rate(python, path, rows) for _ in range(options.runs)]
     figures.add(f"{rows:,} of these rows, Feast's write_to_online_store", told(rates))
     times = rate / statistics.median(rates)
     figures.add("load over Feast", f"{times:.1f} times", wanted="at least 10 times", reached=times >= 10)  # noqa: PLR2004

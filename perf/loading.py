@@ -27,7 +27,7 @@ class Took(msgspec.Struct, frozen=True):
 def run(command: list[str], environment: Mapping[str, str] | None = None) -> Took:
     """Run a program to its end; stop if it fails.
 
-    Its memory is told by the system when it has ended. That is never less than what the caller takes, as this starts it:
+    The system tells its memory when it has ended. That is never less than what the caller takes as this starts it, so
     the caller has to be small.
     """
     with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:

@@ -1,4 +1,4 @@
-"""What people write to bring a Parquet file into Redis: pandas in batches, HSET and SADD in pipelines of 1,000 users."""
+"""What people write to load a Parquet file into Redis: pandas in batches, HSET and SADD in pipelines of 1,000."""
 
 import sys
 from typing import Any
@@ -19,7 +19,7 @@ def main(path: str, url: str, *, gaps: bool) -> None:
         frame = batch.to_pandas().drop(columns="ts")
         records: list[dict[str, Any]] = frame.to_dict("records")
         for first in range(0, len(records), PIPELINE):
-            pipeline = client.pipeline(transaction=False)
+            pipeline: Any = client.pipeline(transaction=False)
             for record in records[first : first + PIPELINE]:
                 user = record.pop("user_id")
                 if gaps:
