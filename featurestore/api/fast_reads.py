@@ -54,9 +54,7 @@ _NEAR_S, _APART_S = 0.0002, 0.00005
 """Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
 are on the road, and to wait for them would cost more than larger calls save."""
 
-_LARGE_WRITES = frozenset(
-    {"/features/ingest", "/entities/{entity}/features/ingest", "/write-to-online-store", "/push"}
-)
+_LARGE_WRITES = frozenset({"/features/ingest", "/entities/{entity}/features/ingest", "/write-to-online-store", "/push"})
 """Routes of writes that may be large."""
 
 _LARGE = _LARGE_WRITES | {

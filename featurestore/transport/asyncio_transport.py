@@ -110,7 +110,7 @@ class AsyncTransport(Sharing[AsyncioLink]):
     async def _exchange(self, exchange: Exchange, deadline: float | None) -> Replies | Failure:
         link = self._link
         if link is None or self._loop is not asyncio.get_running_loop():
-            link = await self._open(deadline)
+            link = await self._open(deadline, writes=exchange.writes)
         if exchange.load:
             link.load_scripts()
         outcome: Reply | Replies | Failure
@@ -127,8 +127,12 @@ class AsyncTransport(Sharing[AsyncioLink]):
         exchange.load_error = link.pipeline.load_error
         return self._replies(outcome)
 
-    async def _open(self, deadline: float | None) -> AsyncioLink:
+    async def _open(self, deadline: float | None, *, writes: bool = False) -> AsyncioLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
+
+        Args:
+            deadline: When to give up, by `time.monotonic`.
+            writes: Whether one that was set aside will do.
 
         Raises:
             UnavailableError: Redis cannot be reached, or could not a moment ago.
@@ -137,8 +141,9 @@ class AsyncTransport(Sharing[AsyncioLink]):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._move_to(loop)
-        if self._link:
-            return self._link
+        known = self._link or (self._link_for_writes() if writes else None)
+        if known:
+            return known
         if self._attempt is None:
             self._check_pause()
             # In a task of its own: those who wait for it may be cancelled.

@@ -81,8 +81,8 @@ class GeventTransport(Sharing[GeventLink]):
         if self._converted:
             encoded = self._converted(encoded)
         calls = [encoded]
-        allowed = self._write_timeout if script.writes else None
-        outcome = (self._link or self._open()).exchange(encoded, script.answers(calls), allowed=allowed)
+        link, allowed = self._link or self._open(writes=script.writes), self._write_timeout if script.writes else None
+        outcome = link.exchange(encoded, script.answers(calls), allowed=allowed)
         if isinstance(outcome, _TROUBLE):
             first = outcome if isinstance(outcome, Failure) else [outcome]
             outcome = only(drive(calls_of(script, calls), self._exchange, self._replies(first)))
@@ -143,7 +143,7 @@ class GeventTransport(Sharing[GeventLink]):
         self._let_go()
 
     def _exchange(self, exchange: Exchange) -> Replies | Failure:
-        link = self._link or self._open()
+        link = self._link or self._open(writes=exchange.writes)
         if exchange.load:
             link.load_scripts()
         outcome: Reply | Replies | Failure
@@ -160,15 +160,19 @@ class GeventTransport(Sharing[GeventLink]):
         exchange.load_error = link.pipeline.load_error
         return self._replies(outcome)
 
-    def _open(self) -> GeventLink:
+    def _open(self, *, writes: bool = False) -> GeventLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
+
+        Args:
+            writes: Whether one that was set aside will do.
 
         Raises:
             UnavailableError: Redis cannot be reached, or could not a moment ago.
             AccessDeniedError: Redis refuses the credentials, or did a moment ago.
         """
-        if self._link:
-            return self._link
+        known = self._link or (self._link_for_writes() if writes else None)
+        if known:
+            return known
         if self._attempt is None:
             self._check_pause()
             self._attempt_until = monotonic() + self._longest_attempt

@@ -49,7 +49,7 @@ class Link(ABC):
         self._call_soon, self._on_lost = call_soon, on_lost
         self._sending: Sending = IDLE
         self._timer_at = inf  # inf while there is no timer
-        self._aside = False
+        self._aside = self._replaced = False
 
     def submit(  # noqa: PLR0913 - a call, and what is known of it
         self,
@@ -142,6 +142,11 @@ class Link(ABC):
             self.pipeline.retire()
             self._deliver([])
 
+    def replace(self) -> None:
+        """Retire when all calls of big requests have been sent: another connection takes what comes."""
+        self._replaced = True
+        self._retire_if_done()
+
     def lose(self, reason: str, *, final: bool = False) -> None:
         """Close the connection and tell all who wait; `final` means that their calls are not repeated."""
         if self.pipeline.state is not _ENDED:
@@ -197,8 +202,8 @@ class Link(ABC):
         self._retire_if_done()
 
     def _retire_if_done(self) -> None:
-        """Retire if the pipeline is set aside and has all calls that it will get."""
-        if self._aside and not self.turns.waiting:
+        """Retire if another connection is in use, and this one has all calls that it will get."""
+        if self._replaced and not self.turns.waiting:
             self.retire()
 
     def _arrange(self, deadline: float) -> None:

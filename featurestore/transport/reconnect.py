@@ -118,6 +118,13 @@ class Sharing(Generic[LinkT]):
             self._retired.add(link)
             link.retire()
 
+    def _link_for_writes(self) -> LinkT | None:
+        """Return a connection that was set aside, while there is no other: Redis may only have paused."""
+        for link in self._retired:
+            if link.pipeline.set_aside and link.pipeline.state is PipelineState.ACTIVE:
+                return link
+        return None
+
     def _check_pause(self) -> None:
         """Raise the last attempt's error while the pause after it lasts."""
         pause = self._backoff.left
@@ -140,6 +147,8 @@ class Sharing(Generic[LinkT]):
         """
         self.connections += 1
         self._link = link
+        for earlier in tuple(self._retired):
+            earlier.replace()
         if not self._converted:
             link.load_scripts()
         return link
