@@ -4,10 +4,11 @@ import time
 from typing import Any
 
 from support.kinds import Kind, Shared, over_each, over_shared
+from support.scripted import encoded, unpacked
 from support.scripted_async import PATIENT_S, Behaviour, Peer, echo, ignore
 
 from featurestore.contract.resp import encode_call
-from featurestore.contract.scripts import UPSERT_FEATURES
+from featurestore.contract.scripts import GET_FEATURES, UPSERT_FEATURES
 from featurestore.errors import DeadlineExceededError, OverloadedError, UnavailableError
 
 SHORT_S = 0.05
@@ -52,6 +53,12 @@ def upserts(transport: Any, count: int) -> Any:
     """Write by so many calls, which together take long enough to be sent a few at a time."""
     calls = [encode_call(UPSERT_FEATURES, ("a", "b", f"c{number}"), ("", "0")) for number in range(count)]
     return transport.run_many_encoded(UPSERT_FEATURES, calls, each_us=BIG_US)
+
+
+def big_read(transport: Any) -> Any:
+    """Read by two calls, which take too long to be sent together."""
+    calls = [encode_call(GET_FEATURES, ("a", "b", "c"), (encoded("read"),))] * 2
+    return transport.run_many_encoded(GET_FEATURES, calls, each_us=BIG_US)
 
 
 @over_each
@@ -158,6 +165,24 @@ async def test_reads_under_way_fail_when_the_connection_is_set_aside_and_are_not
         assert late
         assert lost
         assert all("has not answered for 200 ms" in str(each) for each in lost)
+        go.set()
+        assert await write == b"write"
+
+
+@over_shared
+async def test_big_reads_of_which_nothing_was_sent_go_to_the_other_connection(kind: Shared) -> None:
+    go = kind.event()
+    async with kind.server(echo_after(go), echo) as server:
+        transport = quick(kind, server.url)
+        write = kind.start(kind.write(transport, "write"))
+        await kind.eventually(lambda: server.received)
+        old, reads = transport._link, []
+        while transport._link is old:
+            reads += [kind.start(big_read(transport)) for _ in range(2)]  # of the second nothing is sent
+            await kind.sleep(SHORT_S / 5)
+        outcomes = [await read for read in reads]
+        assert [b"read"] * 2 in [list(map(unpacked, each)) for each in outcomes if isinstance(each, list)]
+        assert old.turns.waiting == 0
         go.set()
         assert await write == b"write"
 
