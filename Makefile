@@ -87,7 +87,7 @@ lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian pa
 twins: $(VENV)/.test $(VENV)/.lint  ## Make the asyncio store and client from their blocking twins.
 	$(BIN)/python tests/generate_twins.py
 
-perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md, in under 20 minutes (CONTRIBUTING.md has what it needs).
+perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md, in half an hour (CONTRIBUTING.md has what it needs).
 	$(BIN)/python perf/compare.py
 	$(BIN)/python perf/shapes.py --out docs/performance
 	$(BIN)/python perf/overload.py --out docs/performance
@@ -95,6 +95,8 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/vectors.py --out docs/performance
 	$(BIN)/python perf/matrices.py --out docs/performance
 	$(BIN)/python perf/call_costs.py --out docs/performance
+	$(BIN)/python perf/load.py --out docs/performance
+	$(BIN)/python perf/beside_load.py --out docs/performance
 	$(BIN)/python perf/redis_time.py
 	$(BIN)/python perf/script_time.py
 	$(BIN)/python perf/ingest.py

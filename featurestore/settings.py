@@ -79,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="how long a request waits for Redis's reply, in ms")
     ] = 50
+    write_timeout_ms: Annotated[
+        int, Meta(ge=1, le=60_000, description="how long a write waits for Redis's reply, in ms")
+    ] = 1000
     connect_timeout_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="how long a new connection to Redis may take, in ms")
     ] = 50

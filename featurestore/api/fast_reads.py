@@ -54,13 +54,12 @@ _NEAR_S, _APART_S = 0.0002, 0.00005
 """Where the round trip takes longer than the first, another call for each of the second may be under way: then calls
 are on the road, and to wait for them would cost more than larger calls save."""
 
-_LARGE = frozenset(
-    {
-        *("/features/batch", "/features/query", "/features/ingest"),
-        *("/entities/{entity}/features/batch", "/entities/{entity}/features/ingest"),
-        *("/get-online-features", "/write-to-online-store", "/push"),
-    }
-)
+_LARGE_WRITES = frozenset({"/features/ingest", "/entities/{entity}/features/ingest", "/write-to-online-store", "/push"})
+"""Routes of writes that may be large."""
+
+_LARGE = _LARGE_WRITES | {
+    *("/features/batch", "/features/query", "/entities/{entity}/features/batch", "/get-online-features")
+}
 """Routes whose requests may be large."""
 
 _LARGE_DIGITS = 4
@@ -187,8 +186,9 @@ class GatheredReads(FastReads, FastApp):
         if len(environ.get("CONTENT_LENGTH", "")) >= _LARGE_DIGITS and environ["REQUEST_METHOD"] == "POST":
             began = perf_counter()
             self._transport.hear_pace(*self._board.told_pace())
-            refusal = self._transport.overload()
-            large = refusal and self._large.get(_route_of(environ["PATH_INFO"]))
+            route = _route_of(environ["PATH_INFO"])
+            refusal = self._transport.overload(writes=route in _LARGE_WRITES)
+            large = refusal and self._large.get(route)
             if refusal and large:
                 status, headers, body = problems.answer_to(refusal)
                 environ[REFUSED] = True

@@ -95,6 +95,7 @@ class FeastResource:
         self, store: FeatureStore, access: Access, meter: Meter, *, max_batch: int, max_body_bytes: int
     ) -> None:
         self._store, self._access, self._meter = store, access, meter
+        self._writing = store.for_writes()
         self._max_batch, self._max_body_bytes = max_batch, max_body_bytes
         self._online = msgspec.json.Decoder(OnlineRequest)
         self._write, self._push = msgspec.json.Decoder(WriteRequest), msgspec.json.Decoder(PushRequest)
@@ -123,7 +124,7 @@ class FeastResource:
         with _told_as_feast_does():
             self._access.require_write(req)
             request = decode_body(self._write, read_body(req, self._max_body_bytes))
-            self._write_table(*self._view(request.feature_view_name), request.df)
+            self._write_table(*self._view(self._writing, request.feature_view_name), request.df)
         resp.content_type, resp.data = falcon.MEDIA_JSON, b"null"
 
     def on_post_push(self, req: Request, resp: Response) -> None:
@@ -132,7 +133,7 @@ class FeastResource:
             self._access.require_write(req)
             request = decode_body(self._push, read_body(req, self._max_body_bytes))
             try:
-                view = self._view(request.push_source_name)
+                view = self._view(self._writing, request.push_source_name)
             except FeastError:
                 message = f"Unable to find push source '{request.push_source_name}'."
                 raise FeastError(falcon.HTTP_UNPROCESSABLE_ENTITY, "PushSourceNotFoundException", message) from None
@@ -144,10 +145,11 @@ class FeastResource:
         message = "no offline store is here: materialize where one is, by write_to_online_store"
         raise FeastError(falcon.HTTP_NOT_IMPLEMENTED, "FeastError", message)
 
-    def _view(self, name: str) -> tuple[FeatureStore, str]:
+    @staticmethod
+    def _view(store: FeatureStore, name: str) -> tuple[FeatureStore, str]:
         """Return a feature view's store and its join key."""
         try:
-            store = self._store.entity(name)
+            store = store.entity(name)
             join_key = store.join_key()
         except NoSchemaError:
             message = f"Feature view {name} does not exist"
@@ -173,7 +175,7 @@ class FeastResource:
             wanted.setdefault(view, []).append(feature)
         calls, places = [], []
         for view, features in wanted.items():
-            _, key = self._view(view)
+            _, key = self._view(self._store, view)
             if key not in entities:
                 raise _unacceptable(f"{view} wants the join key {key} - at `$.entities`")
             ids = [_id_of(value) for value in entities[key]]

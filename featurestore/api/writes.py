@@ -101,12 +101,13 @@ class EntityWriter:
 
     def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int, meter: Meter) -> None:
         self._store, self._access, self._max_body_bytes, self._meter = store, access, max_body_bytes, meter
+        self._writing = store.for_writes()
         self._put, self._post = msgspec.json.Decoder(PutRequest), msgspec.json.Decoder(PostRequest)
 
     def _writable(self, req: Request, entity: str | None) -> FeatureStore:
         self._access.require_write(req)
         refuse_undecodable(req)
-        return store_of(self._store, entity)
+        return store_of(self._writing, entity)
 
     def on_put(self, req: Request, resp: Response, entity_id: str, entity: str | None = None) -> None:
         """Write some features; 409 if newer values are stored for all of them."""
@@ -167,15 +168,16 @@ class Ingest:
 
     def __init__(self, store: FeatureStore, access: Access, max_body_bytes: int, meter: Meter) -> None:
         self._store, self._access, self._max_body_bytes, self._meter = store, access, max_body_bytes, meter
+        self._writing = store.for_writes()
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Write every row that can be written, and answer with an outcome for each, as NDJSON in the same order."""
         self._access.require_write(req)
-        store = store_of(self._store, entity)
+        store = store_of(self._writing, entity)
         mode = req.get_param("mode", default="newest")
         if mode not in {"newest", "overwrite"}:
             raise falcon.HTTPUnprocessableEntity(description=f"mode is newest or overwrite, not {mode}")
-        names = id_names(store, self._store)
+        names = id_names(store, self._writing)
         if media_type_of(req) == arrow.MEDIA_ARROW:
             table = read_rows(
                 read_body(req, self._max_body_bytes), list(dict.fromkeys((*names, "id"))), self._max_body_bytes

@@ -36,12 +36,14 @@ def _build_app(settings: Settings) -> FastReads:
     url = settings.url or embedded_url(settings.data_dir)
     if settings.call == "functions":
         check_server(url)
-    timeout, connect_timeout = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
+    timeout, write_timeout = settings.timeout_ms / 1000, settings.write_timeout_ms / 1000
+    connect_timeout = settings.connect_timeout_ms / 1000
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
             SyncTransport(
                 url,
                 timeout=timeout,
+                write_timeout=write_timeout,
                 connect_timeout=connect_timeout,
                 max_connections=settings.threads,
                 call=settings.call,
@@ -56,6 +58,7 @@ def _build_app(settings: Settings) -> FastReads:
     transport = GeventTransport(
         url,
         timeout=timeout,
+        write_timeout=write_timeout,
         connect_timeout=connect_timeout,
         max_in_flight=settings.max_in_flight,
         call=settings.call,

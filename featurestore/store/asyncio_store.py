@@ -36,7 +36,7 @@ class AsyncFeatureStore(AsyncDriver):
 
     A method's `timeout` is the seconds that the call may take in all, whatever it needs to ask. A call that takes
     longer raises `DeadlineExceededError`; whether a write took place is unknown then. Without `timeout`, each reply may
-    take the transport's own time-out.
+    take the transport's own time-out: that of writes for methods that write, whatever they ask.
 
     The time that it takes to connect and to send counts, too.
 
@@ -44,6 +44,7 @@ class AsyncFeatureStore(AsyncDriver):
         transport: The link to Redis.
         keys: The entity's keys.
         plans: What is known of the entity; made of `keys` when left out.
+        writes: Whether all that is asked belongs to writes; see `for_writes`.
     """
 
     async def entity(self, name: str) -> "AsyncFeatureStore":
@@ -54,7 +55,7 @@ class AsyncFeatureStore(AsyncDriver):
         """
         if name == self.keys.entity:
             return self
-        return AsyncFeatureStore(self.transport, plans=await self._run(self._plans.entity(name)))
+        return AsyncFeatureStore(self.transport, plans=await self._run(self._plans.entity(name)), writes=self._writes)
 
     # Reading
 
@@ -307,7 +308,9 @@ class AsyncFeatureStore(AsyncDriver):
         Raises:
             BadArgumentsError: The event time is not usable.
         """
-        return await self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), plain_timeout(timeout))
+        return await self._run(
+            self._plans.upsert(rows, event_time, overwrite=overwrite), plain_timeout(timeout), writes=True
+        )
 
     async def put(
         self, entity_id: str, features: Mapping[str, Any], *, event_time: EventTime = None, overwrite: bool = False
@@ -317,7 +320,7 @@ class AsyncFeatureStore(AsyncDriver):
         Return the outcome. If the row was written, also return its selection and the values that a read finds now.
         Arguments and errors are those of `upsert`.
         """
-        return await self._run(self._plans.put(entity_id, features, event_time, overwrite=overwrite))
+        return await self._run(self._plans.put(entity_id, features, event_time, overwrite=overwrite), writes=True)
 
     async def upsert_table(
         self,
@@ -338,7 +341,7 @@ class AsyncFeatureStore(AsyncDriver):
             timeout: See the class.
         """
         plan = self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite)
-        return await self._run(plan, plain_timeout(timeout))
+        return await self._run(plan, plain_timeout(timeout), writes=True)
 
     async def write(  # noqa: PLR0913 - what can be said of a table
         self,
@@ -383,7 +386,7 @@ class AsyncFeatureStore(AsyncDriver):
         """
         reading = Reading(id, time_column, unit, rename or {}, nulls)
         plan = self._plans.write(data, reading, event_time, overwrite=overwrite)
-        return await self._run(plan, plain_timeout(timeout))
+        return await self._run(plan, plain_timeout(timeout), writes=True)
 
     async def record(
         self,
@@ -404,7 +407,7 @@ class AsyncFeatureStore(AsyncDriver):
             UndeclaredFeatureError: The schema has no sliding window.
             BadArgumentsError: The event time is not usable.
         """
-        return await self._run(self._plans.record(events, event_time), plain_timeout(timeout))
+        return await self._run(self._plans.record(events, event_time), plain_timeout(timeout), writes=True)
 
     async def increment(
         self,
@@ -429,7 +432,9 @@ class AsyncFeatureStore(AsyncDriver):
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the event time is not usable, or nothing is to be added.
         """
-        return await self._run(self._plans.increment(entity_id, amounts, event_time), plain_timeout(timeout))
+        return await self._run(
+            self._plans.increment(entity_id, amounts, event_time), plain_timeout(timeout), writes=True
+        )
 
     async def delete(self, entity_id: str, *, event_time: EventTime = None, timeout: float | None = None) -> bool:
         """Remove an entity's features and its membership; return whether anything was removed.
@@ -441,7 +446,7 @@ class AsyncFeatureStore(AsyncDriver):
             event_time: When it was deleted; what is newer stays. Without one, now.
             timeout: See the class.
         """
-        return await self._run(self._plans.delete(entity_id, event_time), plain_timeout(timeout))
+        return await self._run(self._plans.delete(entity_id, event_time), plain_timeout(timeout), writes=True)
 
     async def count(self) -> int:
         """Return how many ids are known."""
@@ -502,4 +507,4 @@ class AsyncFeatureStore(AsyncDriver):
                 any.
             BadArgumentsError: There are too many features.
         """
-        return await self._run(self._plans.apply(definition))
+        return await self._run(self._plans.apply(definition), writes=True)

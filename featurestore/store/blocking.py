@@ -34,7 +34,7 @@ class FeatureStore(BlockingDriver):
 
     A method's `timeout` is the seconds that the call may take in all, whatever it needs to ask. A call that takes
     longer raises `DeadlineExceededError`; whether a write took place is unknown then. Without `timeout`, each reply may
-    take the transport's own time-out.
+    take the transport's own time-out: that of writes for methods that write, whatever they ask.
 
     Two waits have time-outs of the transport's instead: to connect, and to send. Only `SyncTransport` can bound a call;
     other transports refuse `timeout` with `BadArgumentsError`.
@@ -43,6 +43,7 @@ class FeatureStore(BlockingDriver):
         transport: The link to Redis.
         keys: The entity's keys.
         plans: What is known of the entity; made of `keys` when left out.
+        writes: Whether all that is asked belongs to writes; see `for_writes`.
     """
 
     def entity(self, name: str) -> "FeatureStore":
@@ -53,7 +54,7 @@ class FeatureStore(BlockingDriver):
         """
         if name == self.keys.entity:
             return self
-        return FeatureStore(self.transport, plans=self._run(self._plans.entity(name)))
+        return FeatureStore(self.transport, plans=self._run(self._plans.entity(name)), writes=self._writes)
 
     # Reading
 
@@ -304,7 +305,7 @@ class FeatureStore(BlockingDriver):
         Raises:
             BadArgumentsError: The event time is not usable.
         """
-        return self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), plain_timeout(timeout))
+        return self._run(self._plans.upsert(rows, event_time, overwrite=overwrite), plain_timeout(timeout), writes=True)
 
     def put(
         self, entity_id: str, features: Mapping[str, Any], *, event_time: EventTime = None, overwrite: bool = False
@@ -314,7 +315,7 @@ class FeatureStore(BlockingDriver):
         Return the outcome. If the row was written, also return its selection and the values that a read finds now.
         Arguments and errors are those of `upsert`.
         """
-        return self._run(self._plans.put(entity_id, features, event_time, overwrite=overwrite))
+        return self._run(self._plans.put(entity_id, features, event_time, overwrite=overwrite), writes=True)
 
     def upsert_table(
         self,
@@ -335,7 +336,7 @@ class FeatureStore(BlockingDriver):
             timeout: See the class.
         """
         plan = self._plans.upsert_table(columns, rows, event_time, overwrite=overwrite)
-        return self._run(plan, plain_timeout(timeout))
+        return self._run(plan, plain_timeout(timeout), writes=True)
 
     def write(  # noqa: PLR0913 - what can be said of a table
         self,
@@ -380,7 +381,7 @@ class FeatureStore(BlockingDriver):
         """
         reading = Reading(id, time_column, unit, rename or {}, nulls)
         plan = self._plans.write(data, reading, event_time, overwrite=overwrite)
-        return self._run(plan, plain_timeout(timeout))
+        return self._run(plan, plain_timeout(timeout), writes=True)
 
     def record(
         self,
@@ -401,7 +402,7 @@ class FeatureStore(BlockingDriver):
             UndeclaredFeatureError: The schema has no sliding window.
             BadArgumentsError: The event time is not usable.
         """
-        return self._run(self._plans.record(events, event_time), plain_timeout(timeout))
+        return self._run(self._plans.record(events, event_time), plain_timeout(timeout), writes=True)
 
     def increment(
         self,
@@ -426,7 +427,7 @@ class FeatureStore(BlockingDriver):
             UndeclaredFeatureError: A feature is not declared.
             BadArgumentsError: The id or the event time is not usable, or nothing is to be added.
         """
-        return self._run(self._plans.increment(entity_id, amounts, event_time), plain_timeout(timeout))
+        return self._run(self._plans.increment(entity_id, amounts, event_time), plain_timeout(timeout), writes=True)
 
     def delete(self, entity_id: str, *, event_time: EventTime = None, timeout: float | None = None) -> bool:
         """Remove an entity's features and its membership; return whether anything was removed.
@@ -438,7 +439,7 @@ class FeatureStore(BlockingDriver):
             event_time: When it was deleted; what is newer stays. Without one, now.
             timeout: See the class.
         """
-        return self._run(self._plans.delete(entity_id, event_time), plain_timeout(timeout))
+        return self._run(self._plans.delete(entity_id, event_time), plain_timeout(timeout), writes=True)
 
     def count(self) -> int:
         """Return how many ids are known."""
@@ -499,4 +500,4 @@ class FeatureStore(BlockingDriver):
                 any.
             BadArgumentsError: There are too many features.
         """
-        return self._run(self._plans.apply(definition))
+        return self._run(self._plans.apply(definition), writes=True)

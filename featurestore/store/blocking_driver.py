@@ -22,11 +22,15 @@ class BlockingDriver:
         transport: The link to Redis.
         keys: The entity's keys.
         plans: What is known of the entity; made of `keys` when left out.
+        writes: Whether all that is asked belongs to writes; see `for_writes`.
     """
 
-    def __init__(self, transport: Transport, keys: Keys | None = None, *, plans: Plans | None = None) -> None:
+    def __init__(
+        self, transport: Transport, keys: Keys | None = None, *, plans: Plans | None = None, writes: bool = False
+    ) -> None:
         self.transport = transport
         self._plans = plans or Plans(keys or Keys())
+        self._writes = writes
 
     @classmethod
     def connect(
@@ -34,6 +38,7 @@ class BlockingDriver:
         url: str | None = None,
         *,
         timeout: float | None = None,
+        write_timeout: float | None = None,
         keys: Keys | None = None,
         call: CallBy | None = None,
     ) -> Self:
@@ -43,6 +48,7 @@ class BlockingDriver:
             url: Redis's address; without one, the environment's `REDIS_URL` or `REDIS_HOST`, else the embedded server,
                 which is started here unless it runs.
             timeout: Seconds a reply may take; without one, FEATURESTORE_TIMEOUT_MS.
+            write_timeout: The same for writes; without one, `timeout`, or else FEATURESTORE_WRITE_TIMEOUT_MS.
             keys: The entity's keys.
             call: How Redis runs the scripts, by EVALSHA (`scripts`) or FCALL (`functions`); without it,
                 FEATURESTORE_CALL.
@@ -54,6 +60,9 @@ class BlockingDriver:
         transport = SyncTransport(
             url or settings.url or embedded_url(settings.data_dir),
             timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
+            write_timeout=lasting_timeout(write_timeout)
+            or lasting_timeout(timeout)
+            or settings.write_timeout_ms / 1000,
             connect_timeout=settings.connect_timeout_ms / 1000,
             call=call or settings.call,
         )
@@ -68,6 +77,10 @@ class BlockingDriver:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def for_writes(self) -> Self:
+        """Return this store for a caller who writes: all that it asks has the time-out of writes, the schema too."""
+        return type(self)(self.transport, plans=self._plans, writes=True)
+
     @property
     def keys(self) -> Keys:
         """The entity's keys."""
@@ -81,8 +94,15 @@ class BlockingDriver:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
         self.transport.command("PING")
 
-    def _run(self, plan: Plan[T], timeout: float | None = None) -> T:
-        """Send what the plan yields and hand it the replies; return its result."""
+    def _run(self, plan: Plan[T], timeout: float | None = None, *, writes: bool = False) -> T:
+        """Send what the plan yields and hand it the replies; return its result.
+
+        Args:
+            plan: What to do.
+            timeout: Seconds that it may take in all; without one, each reply has the transport's time-out.
+            writes: Whether that is the time-out of writes.
+        """
+        writes = writes or self._writes
         transport = self.transport
         if timeout is not None:
             if not isinstance(transport, Timed):
@@ -94,10 +114,15 @@ class BlockingDriver:
                 step = plan.send(answer)
                 if isinstance(step, Calls):
                     answer = transport.run_many_encoded(
-                        step.script, step.encoded, each_us=step.each_us, takes=step.takes, follows=step.follows
+                        step.script,
+                        step.encoded,
+                        each_us=step.each_us,
+                        takes=step.takes,
+                        follows=step.follows,
+                        writes=writes,
                     )
                 else:
-                    answer = transport.command(*step.words)
+                    answer = transport.command(*step.words, writes=writes)
         except StopIteration as done:
             result: T = done.value
             return result

@@ -44,12 +44,13 @@ class AsyncioLink(Link, asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=1, low=0)
         self._transport.set_protocol(self)
 
-    async def exchange(
+    async def exchange(  # noqa: PLR0913 - as in `Link.submit`
         self,
         encoded: bytes,
         expected: Expected,
         count: int = 1,
         deadline: float | None = None,
+        allowed: float | None = None,
         *,
         small: bool = True,
     ) -> Reply | Failure:
@@ -62,15 +63,17 @@ class AsyncioLink(Link, asyncio.Protocol):
             encoded: The commands as RESP.
             expected: What the replies may be.
             count: How many they are.
-            deadline: When to give up, by `time.monotonic`; the link's time-out from now when left out.
+            deadline: When to give up, by `time.monotonic`.
+            allowed: Without it, seconds from now; the link's time-out when left out.
             small: See `Link.submit`.
 
         Raises:
             OverloadedError: Too many calls wait already.
         """
-        allowed = None if deadline is None else deadline - monotonic()
-        if allowed is not None and allowed <= 0 and self.pipeline.state is not _ENDED:
-            return _too_late()
+        if deadline is not None:
+            allowed = deadline - monotonic()
+            if allowed <= 0 and self.pipeline.state is not _ENDED:
+                return _too_late()
         answered: asyncio.Future[Waiter] = self._loop.create_future()
         waiter = self.submit(encoded, expected, _resume(answered), count, allowed, small=small)
         if waiter is None:
@@ -93,12 +96,18 @@ class AsyncioLink(Link, asyncio.Protocol):
         if allowed is not None and allowed <= 0 and self.pipeline.state is not _ENDED:
             return _too_late()
         answered: asyncio.Future[BigRequest] = self._loop.create_future()
-        calls = exchange.encoded
         request = self.submit_in_turns(
-            calls, answers, exchange.each_us, _resume(answered), allowed, exchange.takes, follows=exchange.follows
+            exchange.encoded,
+            answers,
+            exchange.each_us,
+            _resume(answered),
+            allowed,
+            exchange.takes,
+            follows=exchange.follows,
+            writes=exchange.writes,
         )
         if request is None:
-            return self.pipeline.refusal(len(calls))
+            return self.pipeline.refusal(len(exchange.encoded))
         try:
             await answered
         finally:

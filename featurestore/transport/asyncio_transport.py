@@ -31,6 +31,7 @@ class AsyncTransport(Sharing[AsyncioLink]):
     Args:
         url: `redis://`, `rediss://` or `unix://`, with credentials, database and TLS options as redis-py takes them.
         timeout: Seconds that one reply may take to arrive.
+        write_timeout: The same for writes; `timeout` when left out.
         connect_timeout: Seconds that a new connection may take, credentials included.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
@@ -41,16 +42,17 @@ class AsyncTransport(Sharing[AsyncioLink]):
         connections: Connections made so far.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the URL by name
         self,
         url: str,
         *,
         timeout: float,
+        write_timeout: float | None = None,
         connect_timeout: float,
         max_in_flight: int = 4096,
         call: CallBy = "scripts",
     ) -> None:
-        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight, call=call)
+        super().__init__(url, timeout=timeout, write_timeout=write_timeout, max_in_flight=max_in_flight, call=call)
         self._dialler = StreamDialler(url, timeout=connect_timeout, call=call)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: asyncio.Task[AsyncioLink | FeatureStoreError] | None = None
@@ -69,18 +71,19 @@ class AsyncTransport(Sharing[AsyncioLink]):
         each_us: float = 0.0,
         takes: Sequence[Take] | None = None,
         follows: bool = False,
+        writes: bool = False,
         deadline: float | None = None,
     ) -> Replies:
         """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return await self._drive(calls_of(script, encoded, each_us, takes, follows=follows), deadline)
+        return await self._drive(calls_of(script, encoded, each_us, takes, follows=follows, writes=writes), deadline)
 
-    async def command(self, *words: Word, deadline: float | None = None) -> Reply:
+    async def command(self, *words: Word, writes: bool = False, deadline: float | None = None) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        return only(await self._drive(command_of(words), deadline))
+        return only(await self._drive(command_of(words, writes=writes), deadline))
 
     async def close(self) -> None:
         """Close the connection; calls that wait fail at once, later ones open a new one."""
@@ -107,7 +110,7 @@ class AsyncTransport(Sharing[AsyncioLink]):
     async def _exchange(self, exchange: Exchange, deadline: float | None) -> Replies | Failure:
         link = self._link
         if link is None or self._loop is not asyncio.get_running_loop():
-            link = await self._open(deadline)
+            link = await self._open(deadline, writes=exchange.writes)
         if exchange.load:
             link.load_scripts()
         outcome: Reply | Replies | Failure
@@ -116,14 +119,20 @@ class AsyncTransport(Sharing[AsyncioLink]):
             outcome = await link.exchange_in_turns(exchange, exchange.answers, deadline)
         else:
             count = len(exchange.encoded)
-            outcome = await link.exchange(b"".join(exchange.encoded), exchange.expected, count, deadline, small=not big)
+            allowed = self._write_timeout if exchange.writes else None
+            encoded = b"".join(exchange.encoded)
+            outcome = await link.exchange(encoded, exchange.expected, count, deadline, allowed, small=not big)
             if not isinstance(outcome, Failure):
                 outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error
         return self._replies(outcome)
 
-    async def _open(self, deadline: float | None) -> AsyncioLink:
+    async def _open(self, deadline: float | None, *, writes: bool = False) -> AsyncioLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
+
+        Args:
+            deadline: When to give up, by `time.monotonic`.
+            writes: Whether one that was set aside will do.
 
         Raises:
             UnavailableError: Redis cannot be reached, or could not a moment ago.
@@ -132,8 +141,9 @@ class AsyncTransport(Sharing[AsyncioLink]):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._move_to(loop)
-        if self._link:
-            return self._link
+        known = self._link or (self._link_for_writes() if writes else None)
+        if known:
+            return known
         if self._attempt is None:
             self._check_pause()
             # In a task of its own: those who wait for it may be cancelled.

@@ -33,16 +33,18 @@ class SyncTransport:
     Args:
         url: `redis://`, `rediss://` or `unix://`, with credentials, database and TLS options as redis-py takes them.
         timeout: Seconds that one reply may take to arrive.
+        write_timeout: The same for writes, and to send them; `timeout` when left out.
         connect_timeout: Seconds that a new connection may take.
         max_connections: Upper bound of the pool.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the URL by name
         self,
         url: str,
         *,
         timeout: float,
+        write_timeout: float | None = None,
         connect_timeout: float,
         max_connections: int = 64,
         call: CallBy = "scripts",
@@ -53,6 +55,7 @@ class SyncTransport:
         self._door: Door = DOORS[call]
         self._converted = self._door.converted
         self.address = address_of(url)
+        self._write_timeout = write_timeout
         self._deadline: float | None = None
 
     def __repr__(self) -> str:
@@ -76,7 +79,7 @@ class SyncTransport:
         """Call `script` once; see `Transport.run_encoded`."""
         return only(self.run_many_encoded(script, [encoded]))
 
-    def run_many_encoded(
+    def run_many_encoded(  # noqa: PLR0913 - all but the first two by name
         self,
         script: Script,
         encoded: Sequence[bytes],
@@ -84,14 +87,15 @@ class SyncTransport:
         each_us: float = 0.0,  # noqa: ARG002 - it matters where a connection is shared
         takes: Sequence[Take] | None = None,
         follows: bool = False,  # noqa: ARG002 - likewise
+        writes: bool = False,
     ) -> Replies:
         """Call `script` for each of `encoded` in one write; see `Transport.run_many_encoded`."""
         calls = list(map(self._converted, encoded)) if self._converted else list(encoded)
-        return drive(calls_of(script, calls, takes=takes), self._exchange)
+        return drive(calls_of(script, calls, takes=takes, writes=writes), self._exchange)
 
-    def command(self, *words: Word) -> Reply:
+    def command(self, *words: Word, writes: bool = False) -> Reply:
         """Run one plain command; see `Transport.command`."""
-        return only(drive(command_of(words), self._exchange))
+        return only(drive(command_of(words, writes=writes), self._exchange))
 
     def stream(self, calls: Iterable[bytes | None], *, in_flight: int) -> Iterator[Reply | FeatureStoreError]:
         """Send encoded calls of scripts in order on one connection and yield their replies in order.
@@ -131,7 +135,8 @@ class SyncTransport:
         try:
             connection = self._pool.take(self._deadline)
             try:
-                return _exchange_on(connection, self._door, exchange, self._deadline)
+                timeout = self._write_timeout if exchange.writes else None
+                return _exchange_on(connection, self._door, exchange, self._deadline, timeout)
             finally:
                 connection.give_back()
         except TROUBLE as error:
@@ -139,15 +144,27 @@ class SyncTransport:
 
 
 def _exchange_on(
-    connection: PooledConnection, door: Door, exchange: Exchange, deadline: float | None = None
+    connection: PooledConnection,
+    door: Door,
+    exchange: Exchange,
+    deadline: float | None = None,
+    timeout: float | None = None,
 ) -> Replies | Failure:
-    """Send in one write, then read one reply for each command."""
+    """Send in one write, then read one reply for each command.
+
+    Args:
+        connection: Where to.
+        door: How scripts are loaded.
+        exchange: The commands.
+        deadline: When all replies have to be there, by `time.monotonic`.
+        timeout: Without one, seconds that each reply may take, and to send; the pool's time-out when left out.
+    """
     time_left(deadline)  # while nothing is sent
     loading = door.load_commands() if exchange.load else []
-    connection.send(b"".join([*loading, *exchange.encoded]))
+    connection.send(b"".join([*loading, *exchange.encoded]), timeout)
     try:
-        loaded = [connection.read(deadline) for _ in loading]
-        replies = [connection.read(deadline) for _ in exchange.encoded]
+        loaded = [connection.read(deadline, timeout) for _ in loading]
+        replies = [connection.read(deadline, timeout) for _ in exchange.encoded]
     except BaseException:
         connection.close()
         raise

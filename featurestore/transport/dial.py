@@ -73,21 +73,31 @@ class PooledConnection:
     def __init__(self, pool: redis.ConnectionPool, connection: Any) -> None:
         self._pool, self._connection = pool, connection
 
-    def send(self, encoded: bytes) -> None:
-        """Send encoded commands."""
-        self._connection.send_packed_command([encoded], check_health=False)
+    def send(self, encoded: bytes, timeout: float | None = None) -> None:
+        """Send encoded commands, within `timeout` seconds; within the pool's time-out when left out."""
+        connection = self._connection
+        if timeout is None:
+            connection.send_packed_command([encoded], check_health=False)
+            return
+        connected = connection._sock  # noqa: SLF001 - redis-py has no time-out for what is sent
+        connected.settimeout(timeout)
+        connection.send_packed_command([encoded], check_health=False)
+        connected.settimeout(connection.socket_timeout)
 
-    def read(self, deadline: float | None = None) -> Reply | FeatureStoreError:
+    def read(self, deadline: float | None = None, timeout: float | None = None) -> Reply | FeatureStoreError:
         """Read one reply; an error reply is returned, not raised.
 
         Args:
-            deadline: When it has to be there, by `time.monotonic`; after the pool's time-out when left out.
+            deadline: When it has to be there, by `time.monotonic`.
+            timeout: Seconds that it may take where there is no deadline; the pool's time-out when left out.
         """
         read_response = self._connection.read_response
         try:
-            if deadline is None:
+            if deadline is not None:
+                timeout = time_left(deadline)
+            if timeout is None:
                 return read_response(disable_decoding=True)
-            return read_response(disable_decoding=True, timeout=time_left(deadline))
+            return read_response(disable_decoding=True, timeout=timeout)
         except redis.ResponseError as error:
             return error_from_reply(reply_text(error))
 

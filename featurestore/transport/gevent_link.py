@@ -70,8 +70,16 @@ class GeventLink(Link):
         self._writable = self._loop.io(connected.fileno(), _WRITABLE)
         self._readable.start(self._receive)
 
-    def exchange(self, encoded: bytes, expected: Expected, count: int = 1, *, small: bool = True) -> Reply | Failure:
-        """Send `count` encoded commands and give way until they are answered.
+    def exchange(
+        self,
+        encoded: bytes,
+        expected: Expected,
+        count: int = 1,
+        allowed: float | None = None,
+        *,
+        small: bool = True,
+    ) -> Reply | Failure:
+        """Send `count` encoded commands and give way until they are answered; see `Link.submit` for the arguments.
 
         Return the reply, or the list of replies where `count` is more than 1; error replies are returned in place as
         exceptions. Return a `Failure` when there is none.
@@ -80,7 +88,7 @@ class GeventLink(Link):
             OverloadedError: Too many calls wait already.
         """
         current = self._waiting_greenlet()
-        waiter = self.submit(encoded, expected, current.switch, count, small=small)
+        waiter = self.submit(encoded, expected, current.switch, count, allowed, small=small)
         if waiter is None:
             return self.pipeline.refusal(count)
         try:
@@ -96,12 +104,19 @@ class GeventLink(Link):
         Raises:
             OverloadedError: It would not be answered in time.
         """
-        current, calls = self._waiting_greenlet(), exchange.encoded
+        current = self._waiting_greenlet()
         request = self.submit_in_turns(
-            calls, answers, exchange.each_us, current.switch, None, exchange.takes, follows=exchange.follows
+            exchange.encoded,
+            answers,
+            exchange.each_us,
+            current.switch,
+            None,
+            exchange.takes,
+            follows=exchange.follows,
+            writes=exchange.writes,
         )
         if request is None:
-            return self.pipeline.refusal(len(calls))
+            return self.pipeline.refusal(len(exchange.encoded))
         try:
             while request.outcome is PENDING:
                 self._switch_to_hub()

@@ -42,6 +42,7 @@ class GeventTransport(Sharing[GeventLink]):
     Args:
         url: `redis://`, `rediss://` or `unix://`, with credentials, database and TLS options as redis-py takes them.
         timeout: Seconds that one reply may take to arrive.
+        write_timeout: The same for writes; `timeout` when left out.
         connect_timeout: Seconds that each step to a new connection may take: connect, TLS, each reply.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
@@ -52,16 +53,17 @@ class GeventTransport(Sharing[GeventLink]):
         connections: Connections made so far.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the URL by name
         self,
         url: str,
         *,
         timeout: float,
+        write_timeout: float | None = None,
         connect_timeout: float,
         max_in_flight: int = 4096,
         call: CallBy = "scripts",
     ) -> None:
-        super().__init__(url, timeout=timeout, max_in_flight=max_in_flight, call=call)
+        super().__init__(url, timeout=timeout, write_timeout=write_timeout, max_in_flight=max_in_flight, call=call)
         self._dialler = SocketDialler(url, timeout=connect_timeout, call=call)
         self._longest_attempt = connect_timeout * _STEPS
         self._attempt: Any = None
@@ -79,7 +81,8 @@ class GeventTransport(Sharing[GeventLink]):
         if self._converted:
             encoded = self._converted(encoded)
         calls = [encoded]
-        outcome = (self._link or self._open()).exchange(encoded, script.answers(calls))
+        link, allowed = self._link or self._open(writes=script.writes), self._write_timeout if script.writes else None
+        outcome = link.exchange(encoded, script.answers(calls), allowed=allowed)
         if isinstance(outcome, _TROUBLE):
             first = outcome if isinstance(outcome, Failure) else [outcome]
             outcome = only(drive(calls_of(script, calls), self._exchange, self._replies(first)))
@@ -98,9 +101,9 @@ class GeventTransport(Sharing[GeventLink]):
             self.calls += 1
         return waiter
 
-    def overload(self) -> FeatureStoreError | None:
-        """Return why any further big request would be refused now; None if it would not."""
-        return self._link.turns.overload() if self._link else None
+    def overload(self, *, writes: bool = False) -> FeatureStoreError | None:
+        """Return why any further big request, or write, would be refused now; None if it would not."""
+        return self._link.turns.overload(writes=writes) if self._link else None
 
     def note_small(self, took: float, nearest: float) -> float:
         """Take into account how long a small request took, and return the pace; see `Pace.note`."""
@@ -111,7 +114,7 @@ class GeventTransport(Sharing[GeventLink]):
         if self._link:
             self._link.turns.pace.hear(pace, at)
 
-    def run_many_encoded(
+    def run_many_encoded(  # noqa: PLR0913 - all but the first two by name
         self,
         script: Script,
         encoded: Sequence[bytes],
@@ -119,17 +122,19 @@ class GeventTransport(Sharing[GeventLink]):
         each_us: float = 0.0,
         takes: Sequence[Take] | None = None,
         follows: bool = False,
+        writes: bool = False,
     ) -> Replies:
         """Call `script` for each of `encoded`; see `Transport.run_many_encoded`."""
         self.calls += len(encoded)
         if self._converted:
             encoded = list(map(self._converted, encoded))
-        return drive(calls_of(script, encoded, each_us, takes, follows=follows), self._exchange)
+        exchanges = calls_of(script, encoded, each_us, takes, follows=follows, writes=writes)
+        return drive(exchanges, self._exchange)
 
-    def command(self, *words: Word) -> Reply:
+    def command(self, *words: Word, writes: bool = False) -> Reply:
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
-        return only(drive(command_of(words), self._exchange))
+        return only(drive(command_of(words, writes=writes), self._exchange))
 
     def close(self) -> None:
         """Close the connection; calls that wait fail at once, later ones open a new one."""
@@ -138,7 +143,7 @@ class GeventTransport(Sharing[GeventLink]):
         self._let_go()
 
     def _exchange(self, exchange: Exchange) -> Replies | Failure:
-        link = self._link or self._open()
+        link = self._link or self._open(writes=exchange.writes)
         if exchange.load:
             link.load_scripts()
         outcome: Reply | Replies | Failure
@@ -147,21 +152,27 @@ class GeventTransport(Sharing[GeventLink]):
             outcome = link.exchange_in_turns(exchange, exchange.answers)
         else:
             count = len(exchange.encoded)
-            outcome = link.exchange(b"".join(exchange.encoded), exchange.expected, count, small=not big)
+            allowed = self._write_timeout if exchange.writes else None
+            encoded = b"".join(exchange.encoded)
+            outcome = link.exchange(encoded, exchange.expected, count, allowed, small=not big)
             if not isinstance(outcome, Failure):
                 outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error
         return self._replies(outcome)
 
-    def _open(self) -> GeventLink:
+    def _open(self, *, writes: bool = False) -> GeventLink:
         """Return a connection, new if need be; all who ask meanwhile share one attempt.
+
+        Args:
+            writes: Whether one that was set aside will do.
 
         Raises:
             UnavailableError: Redis cannot be reached, or could not a moment ago.
             AccessDeniedError: Redis refuses the credentials, or did a moment ago.
         """
-        if self._link:
-            return self._link
+        known = self._link or (self._link_for_writes() if writes else None)
+        if known:
+            return known
         if self._attempt is None:
             self._check_pause()
             self._attempt_until = monotonic() + self._longest_attempt

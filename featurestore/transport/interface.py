@@ -27,7 +27,7 @@ class Transport(Protocol):
     def run_encoded(self, script: Script, encoded: bytes) -> Reply:
         """Do what `run` does for a call that `encode_call` has encoded, or any bytes of that form."""
 
-    def run_many_encoded(
+    def run_many_encoded(  # noqa: PLR0913 - all but the first two by name
         self,
         script: Script,
         encoded: Sequence[bytes],
@@ -35,6 +35,7 @@ class Transport(Protocol):
         each_us: float = 0.0,
         takes: Sequence[Take] | None = None,
         follows: bool = False,
+        writes: bool = False,
     ) -> Replies:
         """Do what `run_encoded` does for each of `encoded`, and return the replies in their order.
 
@@ -49,13 +50,14 @@ class Transport(Protocol):
             takes: For each call a function of its reply, whose result, or exception, stands in the reply's place. It is
                 called as soon as the reply is there.
             follows: Whether the calls go on with what was admitted, and so are not refused.
+            writes: Whether the calls belong to a write, and have its time-out; those of scripts that write do anyway.
 
         Raises:
             OverloadedError: The connection is shared, and the calls would not be answered in time.
         """
 
-    def command(self, *words: Word) -> Reply:
-        """Run one plain command, such as PING."""
+    def command(self, *words: Word, writes: bool = False) -> Reply:
+        """Run one plain command, such as PING; `writes` as in `run_many_encoded`."""
 
     def close(self) -> None:
         """Give the connections back; later calls may open new ones."""
@@ -75,8 +77,8 @@ class Submitting(Protocol):
     `GeventTransport` is one.
     """
 
-    def overload(self) -> FeatureStoreError | None:
-        """Return why any further big request would be refused now; None if it would not."""
+    def overload(self, *, writes: bool = False) -> FeatureStoreError | None:
+        """Return why any further big request, or write, would be refused now; None if it would not."""
 
     def note_small(self, took: float, nearest: float) -> float:
         """Take into account how long a call took that was submitted, and how far Redis is; both in seconds.

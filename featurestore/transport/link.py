@@ -34,7 +34,7 @@ class Link(ABC):
     Args:
         pipeline: The link's own.
         call_soon: Makes the event loop call a function with arguments after this turn.
-        on_lost: Called once, with the link, when it has ended.
+        on_lost: Called with the link when it has ended, and before that when its pipeline is set aside.
 
     Attributes:
         pipeline: The link's own.
@@ -49,6 +49,7 @@ class Link(ABC):
         self._call_soon, self._on_lost = call_soon, on_lost
         self._sending: Sending = IDLE
         self._timer_at = inf  # inf while there is no timer
+        self._aside = self._replaced = False
 
     def submit(  # noqa: PLR0913 - a call, and what is known of it
         self,
@@ -92,6 +93,7 @@ class Link(ABC):
         takes: Sequence[Take] | None = None,
         *,
         follows: bool = False,
+        writes: bool = False,
     ) -> BigRequest | None:
         """Send calls a few at a time; `resume` is called once there is an outcome, see `Turns.admit`.
 
@@ -103,7 +105,7 @@ class Link(ABC):
         if self.pipeline.state is not _ACTIVE:
             return None
         now = monotonic()
-        request = self.turns.admit(calls, answers, each_us, resume, now, allowed, takes, follows=follows)
+        request = self.turns.admit(calls, answers, each_us, resume, now, allowed, takes, follows=follows, writes=writes)
         self._send_next(now)
         if request.until < self._timer_at:
             self._set_timer(request.until)
@@ -140,6 +142,11 @@ class Link(ABC):
             self.pipeline.retire()
             self._deliver([])
 
+    def replace(self) -> None:
+        """Retire when all calls of big requests have been sent: another connection takes what comes."""
+        self._replaced = True
+        self._retire_if_done()
+
     def lose(self, reason: str, *, final: bool = False) -> None:
         """Close the connection and tell all who wait; `final` means that their calls are not repeated."""
         if self.pipeline.state is not _ENDED:
@@ -167,25 +174,37 @@ class Link(ABC):
             self._wake([request])
         if self.turns.waiting:
             self._send_next(now)
+        self._retire_if_done()
 
     def _leave(self, request: BigRequest) -> None:
         """Nobody waits for a big request any more, whether it has its outcome or not."""
         request.resume = None
         if request.outcome is PENDING:
             self.turns.drop(request)
+            self._retire_if_done()
 
     def _expire(self, now: float, *, patience: float = 0.0) -> None:
         """Give up what is overdue, or the connection when its oldest call is hopeless."""
         timeout = self.pipeline.timeout
         if now - self._timer_at > timeout / 4:  # this process was not running, and is not to take that for silence
             patience = max(patience, timeout)
-        overdue: list[Waiter | BigRequest] = [*self.pipeline.expire(now, patience=patience)]
+        overdue: list[Waiter | BigRequest] = [*self.pipeline.expire(now, patience=patience, lasting=self.turns.lasting)]
+        if self.pipeline.set_aside and not self._aside:
+            self._aside = True
+            overdue += self.turns.end(self.pipeline.ending, but_lasting=True)
+            self._on_lost(self)
         if self.turns.look_at <= now:
             overdue += self.turns.expire(now, patience=patience)
         self._set_timer(min(self.pipeline.look_at, self.turns.look_at))
         if self.turns.waiting and self.pipeline.state is _ACTIVE:
             self._send_next(now)
         self._deliver(overdue)
+        self._retire_if_done()
+
+    def _retire_if_done(self) -> None:
+        """Retire if another connection is in use, and this one has all calls that it will get."""
+        if self._replaced and not self.turns.waiting:
+            self.retire()
 
     def _arrange(self, deadline: float) -> None:
         """Make the event loop send what is queued, and watch the clock."""

@@ -100,6 +100,7 @@ class Pipeline:
 
     Args:
         timeout: Seconds that a reply may take; a connection silent for several times as long is given up.
+        write_timeout: Seconds that a reply to a write may take; `timeout` when left out.
         max_in_flight: Most calls that may wait at once.
         on_served: Called once, when the first call is answered.
         door: How scripts are loaded.
@@ -115,10 +116,18 @@ class Pipeline:
         queued: Bytes ever queued.
         taken: Bytes that the link has taken to send.
         look_at: When to call `expire` next, as its last call found.
+        set_aside: Whether it has been silent too long for all calls but those that may take longer than `timeout`: only
+            these are waited for, and others are to take another connection.
     """
 
     def __init__(
-        self, *, timeout: float, max_in_flight: int, on_served: Callable[[], object], door: Door = BY_EVALSHA
+        self,
+        *,
+        timeout: float,
+        max_in_flight: int,
+        on_served: Callable[[], object],
+        door: Door = BY_EVALSHA,
+        write_timeout: float | None = None,
     ) -> None:
         self.state: PipelineState = _ACTIVE
         self.ending = UnavailableError("it was forgotten")
@@ -127,6 +136,7 @@ class Pipeline:
         self.load_error: FeatureStoreError | None = None
         self.look_at = inf
         self.timeout = timeout
+        self.write_timeout = timeout if write_timeout is None else write_timeout
         self.max_in_flight, self._on_served, self._door = max_in_flight, on_served, door
         reader = hiredis.Reader(replyError=error_from_reply, notEnoughData=_INCOMPLETE)
         self._feed, self._next_reply = reader.feed, reader.gets
@@ -137,7 +147,7 @@ class Pipeline:
         self._reads = self._reads_seen = 0
         self._heard_at = -inf
         self._touched = 0  # bytes that the kernel, or the TLS library above it, has ever been given
-        self.final = self._served = False
+        self.final = self._served = self.set_aside = False
         self._deadlines_in_order = True
 
     # Calls
@@ -286,15 +296,20 @@ class Pipeline:
 
     # Time
 
-    def expire(self, now: float, *, patience: float = 0.0) -> list[Waiter]:
+    def expire(self, now: float, *, patience: float = 0.0, lasting: bool = False) -> list[Waiter]:
         """Return the waiters that are overdue. If the oldest call is hopeless, end the connection and return all.
 
         The replies to overdue calls keep their places in the order, and are dropped when they come. As long as anything
         arrives, the connection is not given up: Redis is busy, and another connection would not make it quicker.
 
+        Calls that may take longer than the time-out, as writes may, neither keep a silent connection in use nor are
+        lost with it: it is set aside for them, and all others are returned. It ends when the oldest of them is
+        hopeless.
+
         Args:
             now: The time.
             patience: Seconds that calls get beyond their deadlines, for instance while replies are arriving.
+            lasting: Whether further calls that may take longer are to be sent.
         """
         waiters = self._waiters
         if not waiters:
@@ -303,23 +318,50 @@ class Pipeline:
         silence = self.timeout * _DEAD_AFTER_TIMEOUTS
         if self._reads != self._reads_seen:
             self._reads_seen, self._heard_at = self._reads, now
-        moved = self._heard_at + self.timeout
-        self.look_at = max(waiters[0].deadline, self._heard_at) + silence
-        if now >= self.look_at:
-            silent = (self.timeout + silence) * 1000
-            return self.end(UnavailableError(f"Redis has not answered for {silent:g} ms"), repeatable=False)
+        oldest, heard_at = waiters[0] if self._deadlines_in_order else self._oldest(), self._heard_at
+        self.look_at = max(oldest.deadline, heard_at) + silence
         overdue: list[Waiter] = []
+        if now >= self.look_at:
+            reason = UnavailableError(f"Redis has not answered for {(oldest.allowed + silence) * 1000:g} ms")
+            if self.set_aside or not (lasting or self._any_lasts(now)):
+                return self.end(reason, repeatable=False)
+            overdue = self._set_aside(reason)
+            self.look_at = max(self._oldest().deadline, heard_at) + silence
         for waiter in waiters:
-            deadline = max(waiter.deadline, moved) if waiter.patient else waiter.deadline
+            deadline = max(waiter.deadline, heard_at + waiter.allowed) if waiter.patient else waiter.deadline
             if deadline > now - patience:
                 self.look_at = min(self.look_at, deadline)
                 if self._deadlines_in_order:
                     break
-            elif waiter.resume is not None:
+            elif waiter.resume is not None and waiter.outcome is PENDING:
                 error = DeadlineExceededError(f"Redis did not answer in {waiter.allowed * 1000:g} ms")
                 waiter.outcome = Failure(error)
                 overdue.append(waiter)
         return overdue
+
+    def _oldest(self) -> Waiter:
+        """Return the oldest call by whose wait the connection is judged.
+
+        That is one that may take no longer than the time-out; if the connection is set aside, one that may.
+        """
+        for waiter in self._waiters:
+            if (waiter.allowed > self.timeout) is self.set_aside:
+                return waiter
+        return self._waiters[0]
+
+    def _any_lasts(self, now: float) -> bool:
+        """Return whether a call that may take longer than the time-out has time left."""
+        return not self._deadlines_in_order and any(
+            waiter.allowed > self.timeout and waiter.deadline > now and waiter.resume is not None
+            for waiter in self._waiters
+        )
+
+    def _set_aside(self, reason: UnavailableError) -> list[Waiter]:
+        """Fail all calls but those that may take longer than the time-out, and return them."""
+        self.set_aside, self.ending = True, reason
+        failed = [each for each in self._waiters if each.resume is not None and each.allowed <= self.timeout]
+        self._fail(failed, reason, repeatable=False)
+        return failed
 
     # The end
 
@@ -342,13 +384,16 @@ class Pipeline:
         if self.state is _ENDED:
             return []
         failed = [waiter for waiter in self._waiters if waiter.resume is not None]
-        for waiter in failed:
-            unsent = waiter.start >= self._touched
-            lost = not final and (repeatable or unsent)
-            waiter.outcome = Failure(type(reason)(*reason.args), lost=lost, unsent=unsent)
+        self._fail(failed, reason, repeatable=repeatable, final=final)
         self.ending, self.final = reason, final
         self.forget()
         return failed
+
+    def _fail(self, waiters: list[Waiter], reason: UnavailableError, *, repeatable: bool, final: bool = False) -> None:
+        for waiter in waiters:
+            unsent = waiter.start >= self._touched
+            lost = not final and (repeatable or unsent)
+            waiter.outcome = Failure(type(reason)(*reason.args), lost=lost, unsent=unsent)
 
     def forget(self) -> None:
         """End without outcomes, as a forked child must: the waiters are its parent's."""

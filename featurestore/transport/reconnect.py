@@ -10,7 +10,7 @@ from featurestore.errors import AccessDeniedError, BadReplyError, FeatureStoreEr
 from featurestore.settings import CallBy
 from featurestore.transport.dial import address_of, connect_error
 from featurestore.transport.link import Link
-from featurestore.transport.pipeline import Failure, Pipeline
+from featurestore.transport.pipeline import Failure, Pipeline, PipelineState
 from featurestore.transport.repeats import Replies, is_refused_write
 
 _logger = logging.getLogger("featurestore")
@@ -59,6 +59,7 @@ class Sharing(Generic[LinkT]):
     Args:
         url: Redis's address.
         timeout: Seconds that one reply may take to arrive.
+        write_timeout: The same for writes; `timeout` when left out.
         max_in_flight: Most calls that may wait for a reply at once.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
 
@@ -68,9 +69,11 @@ class Sharing(Generic[LinkT]):
         connections: Connections made so far.
     """
 
-    def __init__(self, url: str, *, timeout: float, max_in_flight: int, call: CallBy) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, write_timeout: float | None, max_in_flight: int, call: CallBy
+    ) -> None:
         self.address = address_of(url)
-        self._timeout, self._max_in_flight = timeout, max_in_flight
+        self._timeout, self._write_timeout, self._max_in_flight = timeout, write_timeout, max_in_flight
         self._door: Door = DOORS[call]
         self._converted = self._door.converted
         self.calls = self.connections = self._earlier_writes = 0
@@ -115,6 +118,13 @@ class Sharing(Generic[LinkT]):
             self._retired.add(link)
             link.retire()
 
+    def _link_for_writes(self) -> LinkT | None:
+        """Return a connection that was set aside, while there is no other: Redis may only have paused."""
+        for link in self._retired:
+            if link.pipeline.set_aside and link.pipeline.state is PipelineState.ACTIVE:
+                return link
+        return None
+
     def _check_pause(self) -> None:
         """Raise the last attempt's error while the pause after it lasts."""
         pause = self._backoff.left
@@ -123,7 +133,11 @@ class Sharing(Generic[LinkT]):
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(
-            timeout=self._timeout, max_in_flight=self._max_in_flight, on_served=self._on_served, door=self._door
+            timeout=self._timeout,
+            write_timeout=self._write_timeout,
+            max_in_flight=self._max_in_flight,
+            on_served=self._on_served,
+            door=self._door,
         )
 
     def _take_up(self, link: LinkT) -> LinkT:
@@ -133,6 +147,8 @@ class Sharing(Generic[LinkT]):
         """
         self.connections += 1
         self._link = link
+        for earlier in tuple(self._retired):
+            earlier.replace()
         if not self._converted:
             link.load_scripts()
         return link
@@ -181,10 +197,13 @@ class Sharing(Generic[LinkT]):
 
     def _on_lost(self, link: LinkT) -> None:
         reason = link.pipeline.ending
-        self._earlier_writes += link.writes
-        self._retired.discard(link)
-        if link.pipeline.final:
-            return
+        if link.pipeline.state is not PipelineState.ENDED:  # it is set aside: writes are waited for on it
+            self._retired.add(link)
+        else:
+            self._earlier_writes += link.writes
+            self._retired.discard(link)
+            if link.pipeline.final or link.pipeline.set_aside:  # the rest was done before
+                return
         if link is self._link:
             self._link = None
             self._tell(reason)

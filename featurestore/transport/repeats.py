@@ -29,6 +29,7 @@ class Exchange(msgspec.Struct, eq=False):
         each_us: About how long each takes of Redis's time.
         takes: For each what is made of its reply as soon as it is there; None where replies stay as they are.
         follows: Whether they go on with a request that was admitted.
+        writes: Whether they belong to a write, and have its time-out.
         load: Whether to load every script ahead of them.
         load_error: Set by the sender: why the scripts could not be loaded; None if they were, or were not to be.
     """
@@ -39,6 +40,7 @@ class Exchange(msgspec.Struct, eq=False):
     each_us: float = 0.0
     takes: Sequence[Take] | None = None
     follows: bool = False
+    writes: bool = False
     load: bool = False
     load_error: FeatureStoreError | None = None
 
@@ -77,13 +79,14 @@ def drive(
         return replies
 
 
-def calls_of(
+def calls_of(  # noqa: PLR0913 - calls, and what is known of them
     script: Script,
     encoded: Sequence[bytes],
     each_us: float = 0.0,
     takes: Sequence[Take] | None = None,
     *,
     follows: bool = False,
+    writes: bool = False,
 ) -> Exchanges:
     """Call a script; repeat calls on a new connection if that is safe, and calls that Redis did not know.
 
@@ -93,23 +96,25 @@ def calls_of(
         each_us: About how long each takes of Redis's time.
         takes: See `Exchange`.
         follows: See `Exchange`.
+        writes: See `Exchange`; calls of scripts that write do anyway.
     """
     if not encoded:
         return []
     answers = script.answers
     if len(encoded) == 1 or each_us * len(encoded) <= SMALL_US:
         encoded = list(encoded)
-    exchange = Exchange(encoded, answers(encoded), answers, each_us, takes, follows)
+    exchange = Exchange(encoded, answers(encoded), answers, each_us, takes, follows, writes or script.writes)
     replies = yield from once_or_twice(exchange, repeatable=not script.writes)
     if not any(isinstance(reply, RedisError) for reply in replies):
         return replies
     return (yield from repaired(exchange, replies, repeatable=not script.writes, in_order=script.in_order))
 
 
-def command_of(words: tuple[Word, ...]) -> Exchanges:
+def command_of(words: tuple[Word, ...], *, writes: bool = False) -> Exchanges:
     """Run one plain command; repeat it on a new connection only if it was not sent."""
     encoded = encode_command(words)
-    return once_or_twice(Exchange([encoded], answer_to_command(words, encoded)), repeatable=False)
+    exchange = Exchange([encoded], answer_to_command(words, encoded), writes=writes)
+    return once_or_twice(exchange, repeatable=False)
 
 
 def once_or_twice(exchange: Exchange, *, repeatable: bool) -> Exchanges:
@@ -146,7 +151,8 @@ def repaired(first: Exchange, replies: Replies, *, repeatable: bool, in_order: b
     if unknown and first.answers:
         calls = [first.encoded[index] for index in unknown]
         takes = first.takes and [first.takes[index] for index in unknown]
-        exchange = Exchange(calls, first.answers(calls), first.answers, first.each_us, takes, follows=True, load=True)
+        answers, writes = first.answers, first.writes
+        exchange = Exchange(calls, answers(calls), answers, first.each_us, takes, True, writes, load=True)
         again = yield from once_or_twice(exchange, repeatable=repeatable)
         for index, reply in zip(unknown, again, strict=True):
             lost = exchange.load_error and is_unknown(reply)

@@ -49,6 +49,9 @@ _NEAR_S, _FARTHEST_S = 0.0005, 0.02
 TURN_US = 1000.0
 """µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
 
+_SHARE_OF_WRITES = 0.5
+"""Writes have turns that take at most this part of the time-out of others, or one write has."""
+
 _MEASURED_S = 0.1
 _CAUGHT_UP = 1.1
 _LEAST_RATE, _MOST_RATE = 0.01, 10.0
@@ -77,6 +80,7 @@ class BigRequest(msgspec.Struct, eq=False):
         takes: For each call what is made of its reply as soon as it is there; None where replies stay as they are.
         until: When the caller gives up, unless the request has begun and Redis answers.
         allowed: Seconds from the request to its deadline; without one, replies move the deadline.
+        patience: Seconds that each reply may take; for writes more than for others.
         replies: The replies so far.
         sent: How many calls have been sent.
         turn_us: How much of Redis's time was sent in this turn.
@@ -90,6 +94,7 @@ class BigRequest(msgspec.Struct, eq=False):
     takes: Sequence[Take] | None
     until: float
     allowed: float | None
+    patience: float
     replies: list[Any]
     sent: int = 0
     turn_us: float = 0.0
@@ -131,6 +136,8 @@ class Turns:
         self.pace = Pace(BESIDE_SMALL_US)
         self._pipeline, self._timeout = pipeline, timeout
         self._queue: deque[BigRequest] = deque()  # those with calls that are not sent
+        self._later: deque[BigRequest] = deque()  # writes that are let into the queue when it has room for them
+        self._lasting_us = self._later_us = 0.0  # what writes take that wait in the queue, and for it
         self._on_the_wire_us = 0.0
         self._turn_of_each_us = 0.0  # what those that wait may take before it is a new request's turn
         self._measured_from, self._done_us = inf, 0.0
@@ -149,8 +156,11 @@ class Turns:
         takes: Sequence[Take] | None = None,
         *,
         follows: bool = False,
+        writes: bool = False,
     ) -> BigRequest:
         """Take on a request; `send` sends its calls.
+
+        Writes may wait longer than others, and must not make others wait so long. So only a few have turns at once.
 
         Args:
             calls: The encoded calls.
@@ -161,27 +171,60 @@ class Turns:
             allowed: Seconds that the caller waits at most; without it, as long as replies arrive.
             takes: See `BigRequest`.
             follows: Whether it goes on with a request that was admitted, and so is not refused.
+            writes: Whether it has the time-out of writes.
 
         Raises:
             OverloadedError: It would not be answered in time.
         """
         own = len(calls) * each_us
-        wait = self.expected_wait(own)
         own_s = own * _S_PER_US / self.rate
-        if not follows and wait > (self._timeout + 2 * own_s if allowed is None else allowed):
+        patience = self._pipeline.write_timeout if writes else self._timeout
+        later = patience > self._timeout and allowed is None and not follows and self._is_full()
+        wait = self.expected_wait(own) + (self._later_us * _S_PER_US / self.rate if later else 0.0)
+        if not follows and wait > (patience + 2 * own_s if allowed is None else allowed):
             raise _refusal(wait)
-        until = now + (self._timeout + 2 * (wait + own_s) if allowed is None else allowed)
-        request = BigRequest(calls, answers, each_us, resume, takes, until, allowed, [])
-        self._queue.append(request)
-        self._turn_of_each_us += min(own, TURN_US)
+        until = now + (patience + 2 * (wait + own_s) if allowed is None else allowed)
+        request = BigRequest(calls, answers, each_us, resume, takes, until, allowed, patience, [])
+        if later:
+            self._later.append(request)
+            self._later_us += own
+        else:
+            self._line_up(request)
         self.waiting += len(calls)
         self.look_at = min(self.look_at, until)
         return request
 
-    def overload(self) -> OverloadedError | None:
-        """Return why a further big request would be refused, whatever its size; None if it would not."""
-        wait = self.expected_wait(0.0)
-        return _refusal(wait) if wait > self._timeout + TURN_US * _S_PER_US else None
+    def _line_up(self, request: BigRequest) -> None:
+        self._queue.append(request)
+        self._turn_of_each_us += min(request.left_us, TURN_US)
+        if self._lasts(request):
+            self._lasting_us += request.left_us
+
+    def _lasts(self, request: BigRequest) -> bool:
+        return request.allowed is None and request.patience > self._timeout
+
+    @property
+    def lasting(self) -> bool:
+        """Whether writes wait that may take longer than the time-out of others."""
+        return self._lasting_us > _NOTHING_US or bool(self._later)
+
+    def _is_full(self) -> bool:
+        """Return whether a further write has to wait, so that others can be in time."""
+        return bool(self._later) or self._lasting_us * _S_PER_US / self.rate > self._timeout * _SHARE_OF_WRITES
+
+    def _let_in(self) -> None:
+        """Let writes have turns that have waited for room."""
+        while self._later and self._lasting_us * _S_PER_US / self.rate <= self._timeout * _SHARE_OF_WRITES:
+            request = self._later.popleft()
+            self._later_us -= request.left_us
+            self._line_up(request)
+
+    def overload(self, *, writes: bool = False) -> OverloadedError | None:
+        """Return why a further big request, or write, would be refused, whatever its size; None if it would not."""
+        wait, allowed = self.expected_wait(0.0), self._timeout
+        if writes:
+            wait, allowed = wait + self._later_us * _S_PER_US / self.rate, self._pipeline.write_timeout
+        return _refusal(wait) if wait > allowed + TURN_US * _S_PER_US else None
 
     def expected_wait(self, own_us: float) -> float:
         """Return how many seconds a request that takes `own_us` would wait for others.
@@ -200,6 +243,7 @@ class Turns:
             now: The time.
             settle: What the waiter of each call resumes, with its request in front.
         """
+        self._let_in()
         queue, pipeline, deadline, most = self._queue, self._pipeline, inf, self._most_on_the_wire(now)
         credit = self.pace.credit(now)
         self.send_at = inf
@@ -215,7 +259,7 @@ class Turns:
             except Exception as error:  # noqa: BLE001 - it is its caller's alone
                 self._break(request, error)
                 continue
-            left, patient = (None, True) if request.allowed is None else (request.until - now, False)
+            left, patient = (request.patience, True) if request.allowed is None else (request.until - now, False)
             resume = partial(settle, request)
             waiter = pipeline.submit(call, expected, resume, now, 1, left, patient=patient)
             if waiter is None:
@@ -227,12 +271,15 @@ class Turns:
             request.sent += 1
             self._turn_of_each_us -= min(before, TURN_US) - min(before - request.each_us, TURN_US)
             self.waiting -= 1
+            if self._lasts(request):
+                self._lasting_us -= request.each_us
             self._on_the_wire_us += request.each_us
             request.turn_us += request.each_us
             credit -= request.each_us
             self.pace.spend(request.each_us)
             if request.sent == len(request.calls):
                 queue.popleft()
+                self._let_in()
         if queue and self._on_the_wire_us == 0:  # else a reply brings it on
             self.send_at = now + self.pace.until_credit()
         self._note_whether_any_wait(now)
@@ -241,7 +288,7 @@ class Turns:
     def _note_whether_any_wait(self, now: float) -> None:
         """Measure the rate while requests wait."""
         if not self._queue:
-            self._turn_of_each_us = 0.0  # without what rounding leaves
+            self._turn_of_each_us = self._lasting_us = self._later_us = 0.0  # without what rounding leaves
             if self._measured_from < inf and self.rate < 1.0:
                 self.rate = min(1.0, self.rate * _CAUGHT_UP)  # nothing is measured now, and it was enough
             self._measured_from = inf
@@ -306,10 +353,19 @@ class Turns:
 
     def drop(self, request: BigRequest) -> None:
         """Send no further call of a request: nobody waits for it any more."""
-        if request.sent < len(request.calls) and request in self._queue:
+        if request.sent == len(request.calls):
+            return
+        if request in self._queue:
             self._queue.remove(request)
-            self.waiting -= len(request.calls) - request.sent
             self._turn_of_each_us -= min(request.left_us, TURN_US)
+            if self._lasts(request):
+                self._lasting_us -= request.left_us
+        elif request in self._later:
+            self._later.remove(request)
+            self._later_us -= request.left_us
+        else:
+            return
+        self.waiting -= len(request.calls) - request.sent
 
     def expire(self, now: float, *, patience: float = 0.0) -> list[BigRequest]:
         """Return the requests that have waited too long. Of those, no further call is sent.
@@ -322,10 +378,11 @@ class Turns:
         """
         overdue: list[BigRequest] = []
         self.look_at = inf
-        for request in self._queue:
+        in_turn = len(self._queue)
+        for place, request in enumerate((*self._queue, *self._later)):
             until = request.until
-            if request.allowed is None:
-                until = max(until, self._heard_at + self._timeout)
+            if request.allowed is None and place < in_turn:
+                until = max(until, self._heard_at + request.patience)
             if until <= now - patience:
                 overdue.append(request)
             else:
@@ -338,14 +395,21 @@ class Turns:
             request.outcome = Failure(error, unsent=request.sent == 0)
         return overdue
 
-    def end(self, reason: UnavailableError, *, final: bool) -> list[BigRequest]:
-        """Return the requests that wait for their turn, failed like the connection. Others fail with their calls."""
-        failed = list(self._queue)
+    def end(self, reason: UnavailableError, *, final: bool = False, but_lasting: bool = False) -> list[BigRequest]:
+        """Return the requests that wait for their turn, failed like the connection. Others fail with their calls.
+
+        Args:
+            reason: Why.
+            final: Whether the transport was closed.
+            but_lasting: Whether writes go on that may take longer than the time-out of others.
+        """
+        waiting = (*self._queue, *self._later)
+        failed = [request for request in waiting if not (but_lasting and self._lasts(request))]
         for request in failed:
+            self.drop(request)
             request.outcome = Failure(type(reason)(*reason.args), lost=not final, unsent=request.sent == 0)
-        self._queue.clear()
-        self.waiting, self._turn_of_each_us = 0, 0.0
-        self.look_at = inf
+        if not but_lasting:
+            self._turn_of_each_us, self.look_at = 0.0, inf
         return failed
 
 

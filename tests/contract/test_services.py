@@ -86,9 +86,9 @@ class Counting:
         self.sent.append(script.name)
         return self._transport.run_many_encoded(script, encoded, **options)
 
-    def command(self, *words: Any) -> Any:
+    def command(self, *words: Any, **options: Any) -> Any:
         self.sent.append(words[0])
-        return self._transport.command(*words)
+        return self._transport.command(*words, **options)
 
 
 def test_applying_is_one_round_trip_where_no_service_names_another_entity(transport: Transport) -> None:

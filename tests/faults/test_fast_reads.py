@@ -425,7 +425,7 @@ def test_large_requests_are_refused_before_they_are_read_and_small_ones_are_not(
     large = msgspec.json.encode({"ids": [f"u{number}" for number in range(250)]})
     small = msgspec.json.encode({"ids": ["u1", "u2", "u3"]})
     assert asked(reader, "POST", "/features/batch", large)[0] == "200 OK"
-    monkeypatch.setattr(reader.transport, "overload", lambda: OverloadedError("too many wait"))
+    monkeypatch.setattr(reader.transport, "overload", lambda **_: OverloadedError("too many wait"))
     for path in ("/features/batch", "/entities/user/features/batch", "/features/ingest", "/get-online-features"):
         status, environ = asked(reader, "POST", path, large)
         assert (status, environ[REFUSED]) == ("503 Service Unavailable", True)

@@ -29,10 +29,10 @@ class Connection:
     def __init__(self, *replies: Any) -> None:
         self.sent, self._replies = b"", deque(replies)
 
-    def send(self, encoded: bytes) -> None:
+    def send(self, encoded: bytes, _timeout: float | None = None) -> None:
         self.sent += encoded
 
-    def read(self, _deadline: float | None = None) -> Any:
+    def read(self, _deadline: float | None = None, _timeout: float | None = None) -> Any:
         return self._replies.popleft()
 
 

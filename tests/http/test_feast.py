@@ -33,9 +33,9 @@ class CountingTransport(SyncTransport):
         self.round_trips += 1
         return super().run_encoded(script, encoded)
 
-    def command(self, *words: str | bytes | int) -> Reply:
+    def command(self, *words: str | bytes | int, **options: bool) -> Reply:
         self.round_trips += 1
-        return super().command(*words)
+        return super().command(*words, **options)
 
 
 @pytest.fixture

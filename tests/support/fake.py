@@ -168,7 +168,7 @@ class FakeTransport:
         assert script in {called, WRITE_AND_READ}
         return self.run(called, words[: int(count)], words[int(count) :])
 
-    def run_many_encoded(
+    def run_many_encoded(  # noqa: PLR0913 - all but the first two by name
         self,
         script: Script,
         encoded: Sequence[bytes],
@@ -176,6 +176,7 @@ class FakeTransport:
         each_us: float = 0.0,  # noqa: ARG002 - nothing is sent
         takes: Sequence[Take] | None = None,
         follows: bool = False,  # noqa: ARG002 - likewise
+        writes: bool = False,  # noqa: ARG002 - likewise
     ) -> list[Reply | FeatureStoreError]:
         replies: list[Reply | FeatureStoreError] = []
         for call in encoded:
@@ -198,7 +199,7 @@ class FakeTransport:
                 replies.append(error_from_reply(reply_text(error)))
         return replies
 
-    def command(self, *words: Word) -> Reply:
+    def command(self, *words: Word, writes: bool = False) -> Reply:  # noqa: ARG002 - likewise
         try:
             return self._client.execute_command(*words)
         except redis.ResponseError as error:

@@ -20,8 +20,10 @@ class Resp3Transport(SyncTransport):
         self._pool._pool.connection_kwargs["protocol"] = 3
         self._plain = SyncTransport(url, **options)
 
-    def command(self, *words: Word) -> Reply:
-        return super().command(*words) if words[0] in CALLS else self._plain.command(*words)
+    def command(self, *words: Word, writes: bool = False) -> Reply:
+        if words[0] in CALLS:
+            return super().command(*words, writes=writes)
+        return self._plain.command(*words, writes=writes)
 
     def close(self) -> None:
         super().close()

@@ -59,6 +59,7 @@ class Call:
     def __init__(self, waiter: Waiter, start: int, size: int, replies: list[int]) -> None:
         self.waiter, self.start, self.end, self.replies = waiter, start, start + size, replies
         self.told = 0
+        self.silenced = False  # whether it failed because nothing had arrived for too long
         self.outcome: Any = PENDING  # as it was told
         self.given_up = False
 
@@ -168,16 +169,21 @@ class Connection(RuleBasedStateMachine):
             call.waiter.resume, call.given_up = None, True
 
     @precondition(lambda self: not self.ended)
-    @rule(seconds=st.floats(0, 12), patience=st.sampled_from([0.0, TIMEOUT]))
+    @rule(seconds=st.floats(0, 12) | st.floats(30, 45), patience=st.sampled_from([0.0, TIMEOUT]))
     def pass_time(self, seconds: float, patience: float) -> None:
         self.now += seconds
         waiting = [call.waiter for call in self.calls if call.waiter.resume is not None]
         late = [waiter for waiter in waiting if waiter.deadline <= self.now - patience]
+        before = self.pipeline.set_aside
         overdue = self.pipeline.expire(self.now, patience=patience)
         self.silent = self.ended  # calls that Redis did not answer in time are not repeated
         if not self.ended:
-            assert overdue == late
-            assert all(isinstance(waiter.outcome.error, DeadlineExceededError) for waiter in overdue)
+            silenced = [each for each in waiting if each.allowed <= TIMEOUT and self.pipeline.set_aside > before]
+            assert overdue == silenced + [waiter for waiter in late if waiter not in silenced]
+            for waiter in overdue:
+                call = next(call for call in self.calls if call.waiter is waiter)
+                call.silenced = waiter in silenced
+                assert isinstance(waiter.outcome.error, DeadlineExceededError) is not call.silenced
             left = [waiter.deadline for waiter in waiting if waiter not in overdue]
             assert self.pipeline.look_at <= min(left, default=float("inf"))
         self.tell(overdue)
@@ -203,7 +209,8 @@ class Connection(RuleBasedStateMachine):
             if isinstance(outcome, Failure):
                 if not isinstance(outcome.error, DeadlineExceededError):
                     unsent = call.start >= self.shown
-                    assert (outcome.lost, outcome.unsent) == (not self.final and (unsent or not self.silent), unsent)
+                    silent = self.silent or call.silenced
+                    assert (outcome.lost, outcome.unsent) == (not self.final and (unsent or not silent), unsent)
             elif done:
                 assert outcome == (call.replies if call.waiter.count > 1 else call.replies[0])
 
@@ -332,6 +339,58 @@ def test_a_patient_call_is_given_up_when_nothing_arrives() -> None:
     assert pipeline.expire(19.9) == []
     assert pipeline.expire(20.0) == [waiter]
     assert isinstance(waiter.outcome.error, DeadlineExceededError)
+
+
+def test_a_silent_connection_is_set_aside_for_calls_that_may_take_longer() -> None:
+    pipeline = made()
+    write = submit(pipeline, allowed=100.0)
+    reads = [submit(pipeline, first=number, now=20.0 * number) for number in (1, 2)]
+    pipeline.to_send()
+    assert pipeline.expire(30.0) == [reads[0]]
+    assert pipeline.look_at == 50.0
+    reads[0].resume = None
+    assert pipeline.expire(50.0) == [reads[1]]
+    late = reads[1].outcome
+    assert (type(late.error), str(late.error)) == (DeadlineExceededError, "Redis did not answer in 10000 ms")
+    reads[1].resume = None
+    third = submit(pipeline, first=3, now=55.0)
+    assert pipeline.look_at == 60.0  # when the first read is hopeless
+    assert pipeline.expire(60.0) == [third]
+    assert "has not answered for 40000 ms" in str(third.outcome.error)
+    third.resume = None
+    assert pipeline.set_aside
+    assert state_of(pipeline) is PipelineState.ACTIVE
+    assert pipeline.expire(65.0) == []
+    assert pipeline.look_at == 100.0
+    assert pipeline.receive(b":0\r\n") == [write]
+
+
+def test_a_connection_that_was_set_aside_ends_when_its_oldest_write_is_hopeless() -> None:
+    pipeline = made()
+    writes = [submit(pipeline, first=number, now=50.0 * number, allowed=100.0) for number in (0, 1)]
+    read = submit(pipeline, first=2, now=50.0)
+    pipeline.to_send()
+    assert pipeline.expire(90.0) == [read]
+    assert pipeline.set_aside
+    read.resume = None
+    assert pipeline.expire(100.0) == [writes[0]]
+    writes[0].resume = None
+    assert pipeline.look_at == 130.0
+    assert pipeline.expire(130.0) == [writes[1]]
+    assert "has not answered for 130000 ms" in str(writes[1].outcome.error)
+    assert state_of(pipeline) is PipelineState.ENDED
+
+
+def test_a_connection_on_which_only_writes_wait_is_given_up_by_their_time() -> None:
+    pipeline = made()
+    write = submit(pipeline, allowed=100.0)
+    assert pipeline.expire(99.0) == []
+    assert pipeline.look_at == 100.0
+    assert pipeline.expire(100.0) == [write]
+    write.resume = None
+    assert pipeline.look_at == 130.0
+    pipeline.expire(130.0)
+    assert state_of(pipeline) is PipelineState.ENDED
 
 
 def test_a_retiring_pipeline_ends_with_the_last_reply() -> None:

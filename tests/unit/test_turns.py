@@ -51,17 +51,27 @@ class Line:
         self.sent: list[bytes] = []
         self.finished: list[BigRequest] = []
 
-    def admit(self, name: str, count: int, each_us: float, allowed: float | None = None) -> BigRequest:
+    def admit(  # noqa: PLR0913, PLR0917 - a request, and what is known of it
+        self,
+        name: str,
+        count: int,
+        each_us: float,
+        allowed: float | None = None,
+        writes: bool = False,  # noqa: FBT001, FBT002 - likewise
+        follows: bool = False,  # noqa: FBT001, FBT002 - likewise
+    ) -> BigRequest:
         calls = [f"{name}{number}".encode() for number in range(count)]
-        request = self.turns.admit(calls, answers, each_us, self.finished.append, self.now, allowed)
+        request = self.turns.admit(
+            calls, answers, each_us, self.finished.append, self.now, allowed, writes=writes, follows=follows
+        )
         self.send()
         return request
 
-    def fill(self, name: str, count: int, each_us: float, allowed: float | None = None) -> int:
+    def fill(self, name: str, count: int, each_us: float, allowed: float | None = None, *, writes: bool = False) -> int:
         """Admit requests until one is refused; return how many were not."""
-        for admitted in range(100):
+        for admitted in range(1000):
             try:
-                self.admit(name, count, each_us, allowed)
+                self.admit(name, count, each_us, allowed, writes)
             except OverloadedError as error:
                 self.refusal = str(error)
                 return admitted
@@ -332,18 +342,100 @@ def test_a_request_fails_with_its_connection(replies: int, unsent: bool) -> None
     assert line.turns.waiting == 0
 
 
+WRITE_TIMEOUT = 1.0
+
+
+def test_a_write_is_refused_by_its_own_time_out() -> None:
+    line = Line(write_timeout=WRITE_TIMEOUT)
+    assert 45 < line.fill("w", 20, 1000.0, writes=True) < 60  # 1 s, and twice their own 20 ms, in parts of 20 ms
+    assert line.turns.lasting
+
+
+def test_writes_that_wait_leave_reads_the_time_that_they_have() -> None:
+    line = Line(write_timeout=WRITE_TIMEOUT)
+    line.fill("w", 20, 1000.0, writes=True)
+    assert line.turns.overload() is None
+    assert line.turns.overload(writes=True)
+    assert 20 < line.fill("r", 2, 500.0) < 60  # the reads have turns of 1 ms beside the two writes'
+
+
+def test_one_write_has_turns_however_long_it_takes_and_the_next_when_it_is_sent() -> None:
+    line = Line(write_timeout=WRITE_TIMEOUT)
+    line.admit("a", 60, 1000.0, writes=True)
+    line.admit("b", 1, 1000.0, writes=True)
+    for _ in range(61):
+        line.flush()
+        line.reply(took=0.001)
+    assert 34 < line.sent.index(b"b0") < 40  # when the rest of the first takes half of the reads' time-out
+    assert sorted(len(request.replies) for request in line.finished) == [1, 60]
+    assert not line.turns.lasting
+
+
+def test_a_write_that_goes_on_has_its_turn_at_once() -> None:
+    line = Line(write_timeout=WRITE_TIMEOUT)
+    line.admit("a", 60, 1000.0, writes=True)
+    line.admit("b", 1, 1000.0, writes=True)
+    line.admit("c", 1, 1000.0, writes=True, follows=True)
+    for _ in range(62):
+        line.flush()
+        line.reply(took=0.001)
+    assert line.sent.index(b"c0") < 5
+    assert line.sent.index(b"b0") > 34
+
+
+def test_a_write_whose_turn_does_not_come_is_given_up_unsent() -> None:
+    line = Line(write_timeout=WRITE_TIMEOUT)
+    line.admit("a", 60, 1000.0, writes=True)
+    waits = line.admit("b", 1, 1000.0, writes=True)
+    gone = line.admit("c", 1, 1000.0, writes=True)
+    line.leave(gone)
+    assert line.turns.expire(WRITE_TIMEOUT) == []
+    line.flush()
+    for second in (0.5, 1.0, 1.5):  # Redis answers, but slowly
+        line.reply(took=second - line.now)
+        line.flush()
+    assert line.turns.expire(1.5) == [waits]
+    assert isinstance(waits.outcome.error, OverloadedError)
+    assert waits.outcome.unsent
+    assert line.turns.waiting == 60 - len(line.sent)
+
+
+def test_reads_fail_with_the_connection_that_is_set_aside_and_writes_do_not() -> None:
+    line = Line(write_timeout=WRITE_TIMEOUT)
+    line.admit("a", 60, 1000.0, writes=True)
+    line.admit("b", 1, 1000.0, writes=True)
+    read = line.admit("r", 5, 1000.0)
+    assert line.turns.end(UnavailableError("silent"), but_lasting=True) == [read]
+    assert (read.outcome.lost, read.outcome.unsent) == (True, True)
+    for _ in range(61):
+        line.flush()
+        line.reply(took=0.001)
+    assert sorted(len(request.replies) for request in line.finished) == [1, 60]
+
+
+def test_a_write_time_out_that_is_shorter_is_an_ordinary_one() -> None:
+    line = Line(write_timeout=TIMEOUT / 2)
+    assert 20 < line.fill("a", 10, 100.0, writes=True) < 30
+    assert not line.turns.lasting
+
+
 class Crowd(RuleBasedStateMachine):
     """Requests of all sizes, callers that go, replies at any pace."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.line = Line(max_in_flight=60)
+        self.line = Line(max_in_flight=60, write_timeout=WRITE_TIMEOUT)
         self.requests: list[BigRequest] = []
 
-    @rule(count=st.integers(1, 12), each_us=st.floats(1, 3000), allowed=st.none() | st.floats(0.001, 1))
-    def admit(self, count: int, each_us: float, allowed: float | None) -> None:
+    @rule(
+        count=st.integers(1, 12),
+        each_us=st.floats(1, 3000),
+        allowed=st.none() | st.floats(0.001, 1),
+        writes=st.booleans(),
+    )
+    def admit(self, count: int, each_us: float, allowed: float | None, writes: bool) -> None:  # noqa: FBT001 - hypothesis passes it
         try:
-            self.requests.append(self.line.admit("a", count, each_us, allowed))
+            self.requests.append(self.line.admit("a", count, each_us, allowed, writes))
         except OverloadedError:
             assert self.line.pipeline.in_flight
 
@@ -400,6 +492,14 @@ class Crowd(RuleBasedStateMachine):
         turns = self.line.turns
         ahead = sum(min(request.left_us, TURN_US) for request in turns._queue) + turns._on_the_wire_us
         assert turns.expected_wait(0.0) == pytest.approx(ahead * 1e-6 / turns.rate, abs=1e-9)
+
+    @invariant()
+    def what_writes_take_is_counted(self) -> None:
+        turns = self.line.turns
+        lasting = [each for each in turns._queue if each.allowed is None and each.patience > TIMEOUT]
+        assert turns._lasting_us == pytest.approx(sum(each.left_us for each in lasting), abs=1e-6)
+        assert turns._later_us == pytest.approx(sum(each.left_us for each in turns._later), abs=1e-6)
+        assert turns._queue or not turns._later
 
     @invariant()
     def everyone_is_answered_whole(self) -> None:
