@@ -226,9 +226,9 @@ class Recording(SyncTransport):
             self.writes.append(len(encoded))
         return super().run_many_encoded(script, encoded, **options)
 
-    def command(self, *words: Any) -> Any:
+    def command(self, *words: Any, writes: bool = False) -> Any:
         self.commands.append(words)
-        return super().command(*words)
+        return super().command(*words, writes=writes)
 
 
 @pytest.fixture
