@@ -11,11 +11,12 @@ import msgspec
 from featurestore.contract.hashes import is_window
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
+from featurestore.schema.times import TIME_UNITS_NS
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 
 from .export import Export, columns_of, exported, redis_ms
-from .file_rows import UNITS, FileRows, Layout, Sample, joined
+from .file_rows import FileRows, Layout, Sample, joined
 from .outputs import STDOUT, opened
 from .scan import MOST_IDS, HashReader, Patience, Throttle
 from .source import open_source
@@ -84,7 +85,11 @@ def export(  # noqa: PLR0913 - a command has as many parameters as options
 )
 @click.option("--event-time", metavar="COLUMN", help="The column of event times; @event_time or event_time if there.")
 @click.option(
-    "--event-time-unit", type=click.Choice([*UNITS]), default="ms", show_default=True, help="Where they are numbers."
+    "--event-time-unit",
+    type=click.Choice([*TIME_UNITS_NS]),
+    default="ms",
+    show_default=True,
+    help="Where they are numbers.",
 )
 @click.option("--map", "mapped", multiple=True, metavar="COLUMN=FEATURE", help="The feature that a column holds.")
 @click.option("--nulls", type=click.Choice(["remove", "keep"]), default="remove", show_default=True,

@@ -1,27 +1,20 @@
 """Rows of files as the store would have them: which column is what, and what its values are."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from itertools import groupby, pairwise
-from math import isnan
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
-from featurestore.contract.arrow import library
-from featurestore.contract.hashes import caster
+from featurestore.contract.frame_columns import fitted, id_column, time_column, values_at
+from featurestore.contract.frame_rows import TimeUnit
 from featurestore.contract.words import encode_id
 from featurestore.errors import BadArgumentsError, BadIdError, UnsuitableValueError
-from featurestore.schema.times import ms_of, time_of
-from featurestore.schema.types import vector_length
+from featurestore.schema.times import time_of
 from featurestore.schema.values import row_value, shown
 
-from .rows import EVENT_TIME, time_column
-
-UNITS: Mapping[str, tuple[int, int]] = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
-"""Unit of event times that are numbers → how many ms so many of it are."""
+from .rows import EVENT_TIME, own_time_column
 
 
 class Unsuitable(msgspec.Struct, frozen=True, eq=False):
@@ -101,7 +94,7 @@ class Layout:
         *,
         id_names: Sequence[str],
         event_time: str | None = None,
-        unit: str = "ms",
+        unit: TimeUnit = "ms",
         renamed: Mapping[str, str] | None = None,
     ) -> None:
         renamed = renamed or {}
@@ -116,7 +109,7 @@ class Layout:
             )
         self._time = event_time or next((name for name in (EVENT_TIME, "event_time") if name in names), None)
         self._columns: dict[str, str] = {}
-        own = {time_column(name): name for name in features}
+        own = {own_time_column(name): name for name in features}
         self._own = {own[name]: name for name in names if name in own}
         rest = [name for name in names if name not in {self._id, self._time, *self._own.values()}]
         for name in rest:
@@ -142,124 +135,53 @@ class Layout:
         columns = {name: batch.column(position) for position, name in enumerate(batch.schema.names)}
         times: list[int | None] = [None] * batch.num_rows
         if self._time is not None:
-            times = _times(columns[self._time], self._unit)
+            times = _times(columns[self._time], self._time, self._unit)
         values = {name: _values(columns[self._columns[name]], kind, text=text) for name, kind in self.features.items()}
-        own = {name: _times(columns[column], self._unit) for name, column in self._own.items()}
-        return FileRows([_id_of(each) for each in columns[self._id].to_pylist()], times, values, own)
+        own = {name: _times(columns[column], column, self._unit) for name, column in self._own.items()}
+        ids = values_at(id_column(columns[self._id]), "string", None, as_text=False)
+        return FileRows([_id(each) for each in ids], times, values, own)
 
 
 def _columns_told(names: Sequence[str]) -> str:
     return f"the columns are {', '.join(names)}" if names else "there are no columns"
 
 
-def _times(column: Any, unit: str) -> list[int | None]:
-    """Return a column of event times in ms; Python's own times know no ns, so those of Arrow are not made such."""
-    kind = str(column.type)
-    if kind.startswith("timestamp["):
-        zone = kind.partition("tz=")[2].rstrip("]")
-        found: list[int | None] = (
-            column.cast(library().timestamp("ms", zone or None), safe=False).cast("int64").to_pylist()
-        )
-        return found
-    return [None if value is None or value == "" else _ms(value, unit) for value in column.to_pylist()]
-
-
-def _ms(value: Any, unit: str) -> int:
-    """Return an event time in ms.
+def _times(column: Any, name: str, unit: TimeUnit) -> list[int | None]:
+    """Return a column of event times in ms.
 
     Raises:
-        BadArgumentsError: It is none.
+        BadArgumentsError: One of them is no time.
     """
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
-    if isinstance(value, datetime):
-        return ms_of(value if value.tzinfo else value.replace(tzinfo=UTC))
+    return [_ms(value, unit) for value in values_at(time_column(column, name, unit), "", None, as_text=False)]
+
+
+def _ms(value: Any, unit: TimeUnit) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
     try:
-        if isinstance(value, str) and not value.isdigit():
-            return time_of(value)
-        times, divided = UNITS[unit]
-        return int(value) * times // divided
-    except (TypeError, ValueError, OverflowError):
+        return time_of(value) if value else None
+    except (TypeError, ValueError):
         raise BadArgumentsError(f"{shown(value)} is no event time: a number of {unit}, or ISO 8601") from None
 
 
-def _id_of(value: Any) -> bytes | None:
-    """Return an id as it is stored; None where it is none. Whole numbers are ids, too."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _id(value: Any) -> bytes | None:
+    """Return an id as it is stored; None where it is none."""
     try:
-        return encode_id(text)
+        return encode_id(value)
     except BadIdError:
         return None
 
 
 def _values(column: Any, kind: str, *, text: bool) -> list[Any]:
     """Return the values of a feature as rows of the store have them."""
-    length = vector_length(kind)
-    vectors = _vectors(column, length) if length else None
-    if vectors is not None:
-        return vectors
-    listed: list[Any] = column.to_pylist()
-    if str(column.type) == _ARROW_NAMES.get(kind) and not text:
-        return listed
-    read = _text_reader(kind) if text else _reader(kind)
-    return [None if value is None else read(value) for value in listed]
+    return [_stored(kind, value) for value in values_at(fitted(column, kind), kind, None, as_text=text)]
 
 
-def _vectors(column: Any, length: int) -> list[Any] | None:
-    """Return the bytes of each vector, without a Python object for each number; None where numbers are missing.
-
-    What is not finite stays as it is: no stored vector has such bytes.
-    """
-    pa = library()
-    is_fixed = pa.types.is_fixed_size_list(column.type)
-    if not (is_fixed or pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        return None
-    if not pa.types.is_floating(column.type.value_type) or column.values.null_count:
-        return None
-    if is_fixed:
-        size = column.type.list_size
-        starts = [(column.offset + row) * size for row in range(len(column) + 1)]
-    else:
-        starts = column.offsets.to_pylist()
-    numbers = column.values.cast(pa.float32(), safe=False)
-    first, data = numbers.offset, memoryview(numbers.buffers()[1] or b"")
-    cuts = [(4 * (first + start), 4 * (first + end)) for start, end in pairwise(starts)]
-    return [
-        None
-        if not is_valid
-        else bytes(data[start:end])
-        if end - start == 4 * length
-        else Unsuitable(column[row].as_py())
-        for row, ((start, end), is_valid) in enumerate(zip(cuts, column.is_valid().to_pylist(), strict=True))
-    ]
-
-
-_ARROW_NAMES: Mapping[str, str] = {"int": "int64", "bool": "bool", "string": "string"}
-"""Type of a feature → the type of columns whose values are like the store's already."""
-
-
-def _reader(kind: str) -> Callable[[Any], Any]:
-    cast = caster(kind)
-
-    def read(value: Any) -> Any:
-        if isinstance(value, float) and isnan(value):
-            return None
-        if isinstance(value, Decimal):
-            value = int(value) if value == value.to_integral_value() else float(value)
-        if isinstance(value, str) and kind in {"float", "int", "bool"}:
-            found = cast(value.encode(errors="replace"))
-            return Unsuitable(value) if found is None else found
-        try:
-            return row_value(kind, value)
-        except UnsuitableValueError:
-            return Unsuitable(value)
-
-    return read
-
-
-def _text_reader(kind: str) -> Callable[[Any], Any]:
-    read = _reader(kind)
-    return lambda value: None if value == "" else read(value)
+def _stored(kind: str, value: Any) -> Any:
+    try:
+        return row_value(kind, value)
+    except UnsuitableValueError:
+        return Unsuitable(value)
 
 
 class Sample:

@@ -17,7 +17,7 @@ from featurestore.contract.vector_json import write_vector
 from featurestore.errors import BadArgumentsError
 from featurestore.schema.types import vector_length
 
-from .rows import EVENT_TIME, Columns, Rows, time_column
+from .rows import EVENT_TIME, Columns, Rows, own_time_column
 
 STDOUT = "-"
 """In a path's place: the process's output, as NDJSON."""
@@ -143,7 +143,7 @@ class NdjsonOutput:
         for name, times in rows.times.items():
             for row, ms in times.items():
                 lines[row].setdefault(name, None)
-                lines[row][time_column(name)] = ms
+                lines[row][own_time_column(name)] = ms
         self._file.write(self._encoder.encode_lines(lines))
         self._written = True
 
@@ -246,14 +246,14 @@ class ParquetOutput:
         pa, features, times = self._pa, self._columns.features, type_of(TIME_KIND)
         fields = [pa.field(self._columns.id_name, pa.utf8(), nullable=False), pa.field(EVENT_TIME, times)]
         fields += [pa.field(name, type_of(kind)) for name, kind in features.items()]
-        fields += [pa.field(time_column(name), times) for name in features if name in self._timed]
+        fields += [pa.field(own_time_column(name), times) for name in features if name in self._timed]
         about = {"entity": self._columns.entity, "features": features, "exported_ms": time.time_ns() // 1_000_000}
         return pa.schema(fields, metadata={"featurestore": msgspec.json.encode(about)})
 
     def _write_group(self) -> None:
         """Write what was taken as one row group, to a new part if it has event times that the last one has not."""
         part = self._parts[-1]
-        wanted = {time_column(name) for name in self._timed}
+        wanted = {own_time_column(name) for name in self._timed}
         if not wanted <= {*part.schema.names}:
             part = self._open_part()
         batches, self._batches = self._batches, []
@@ -288,7 +288,7 @@ class ParquetOutput:
             length, values = vector_length(kind), rows.values[name]
             arrays[name] = _vectors(pa, length, values) if length else pa.array(values, type_of(kind))
         for name, own in rows.times.items():
-            arrays[time_column(name)] = pa.array(map(own.get, range(len(rows.ids))), times)
+            arrays[own_time_column(name)] = pa.array(map(own.get, range(len(rows.ids))), times)
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 

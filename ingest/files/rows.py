@@ -47,6 +47,6 @@ class Rows(msgspec.Struct):
         return cls([], [], {name: [] for name in features}, {})
 
 
-def time_column(feature: str) -> str:
+def own_time_column(feature: str) -> str:
     """Return the name of the column with a feature's own event times."""
     return f"{feature}{OWN_TIME}"

@@ -123,9 +123,9 @@ def test_values_of_a_file_count_as_a_load_takes_them(bare: FeatureStore, tmp_pat
 @pytest.mark.parametrize(
     ("feature", "value", "is_equal"),
     [
-        ("age", 31, True), ("age", "31", True), ("age", 31.000000000000004, False), ("age", "x", False),
+        ("age", 31, True), ("age", "31", False), ("age", 31.000000000000004, False), ("age", "x", False),
         ("age", float("nan"), False), ("age", float("inf"), False), ("n", 2**53, False), ("n", 2**53 + 1, True),
-        ("n", str(2**53 + 1), True), ("active", True, True), ("active", "true", True), ("active", 2.5, False),
+        ("n", str(2**53 + 1), False), ("active", True, True), ("active", "true", False), ("active", 2.5, False),
         ("name", "Ann", True), ("name", "ann", False), ("name", 5, False), ("v", [0.1, -0.0], True),
         ("v", [0.1, 0.0], False), ("v", [0.1], False),
     ],
@@ -142,6 +142,7 @@ def test_what_is_equal(bare: FeatureStore, tmp_path: Path, feature: str, value: 
     [("ms", NOW - 3 * HOUR, True), ("ms", NOW, False), ("s", (NOW - 3 * HOUR) // 1000, True), ("s", NOW // 1000, False),
      ("us", NOW * 1000, False), ("ns", (NOW - 3 * HOUR) * 10**6, True), ("ms", "2020-01-01T00:00:00Z", True),
      ("ms", "2020-01-01", True)],
+    ids=range(8),
 )  # fmt: skip
 def test_units_of_event_times(bare: FeatureStore, tmp_path: Path, unit: str, time: object, *, is_newer: bool) -> None:
     path = ndjson(tmp_path / "in.ndjson", {"user_id": "ann", "at": time, "age": 1.0})
