@@ -2,8 +2,8 @@
 -- @include increment
 -- @include touch
 -- Add amounts to an entity (entity.lua): `amounts` has name, amount, name, amount …, as text, behind `before`.
--- Return what store_entity takes, the new values, and the kinds of these; or nil, and the code and the reason of what is
--- wrong. Nothing is written here.
+-- Return what store_entity takes, the new values, and the kinds of these; or nil, and the code and the reason of
+-- what is wrong. Nothing is written here.
 local function add_amounts(entity, declared, amounts, before, time)
   local slot_of = {}
   for slot = 1, #declared.names do slot_of[declared.names[slot]] = slot end
