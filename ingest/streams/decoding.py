@@ -4,6 +4,7 @@ An entry is flat, a field for each feature, or it has one field `json` or `paylo
 with @ are those of a dead letter; they tell where it came from.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -23,6 +24,7 @@ _PAYLOADS = frozenset({b"json", b"payload"})
 _PARTS: Mapping[str, Kind] = {"features": "rows", "incr": "increments", "event": "events"}
 _NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _BOOLS = {b"true": True, b"1": True, b"false": False, b"0": False}
+_INFINITE = (math.inf, -math.inf)
 _MOST_SHAPES = 1000
 _FLOAT_BYTES = 4
 
@@ -271,7 +273,9 @@ def _number(text: bytes) -> int | float:
     except msgspec.MsgspecError:
         if not _NUMBER.fullmatch(text):
             raise
-        return float(text)  # `5.`, which is no JSON; a number beyond all floats is refused later
+        number = float(text)  # `5.`, which is no JSON
+    if number in _INFINITE:
+        raise ValueError
     return number
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +21,6 @@ BLOCK_MS = 500
 ALONE = 2
 """An entry that was delivered so often already comes alone."""
 
-_MOST_ALREADY_DELIVERED = 1000
 _MS = 1000
 
 
@@ -92,16 +92,16 @@ class RedisStreams:
 
     def settle(self, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> bool:
         """Acknowledge entries, and move dead ones to `<stream>.dead`, in one transaction."""
-        commands: list[Command] = [
-            (*("XADD", f"{letter.entry.source}{self._dead}", "*"), *letter_fields(letter)) for letter in dead
-        ]
+        letters = [(f"{letter.entry.source}{self._dead}", letter) for letter in dead]
+        commands: list[Command] = [("XADD", stream, "*", *letter_fields(letter)) for stream, letter in letters]
         for stream, ids in _by_source(entries).items():
             commands.append(("XACK", stream, self._group, *ids))
         with self._surely():
-            if len(commands) > 1:
+            if letters:
+                self._check_dead({stream for stream, _ in letters})
                 self._link.transact(commands)
             else:
-                self._command(*commands[0])
+                self._acknowledge(commands)
         # Whoever takes entries over does so after they were held for `claim_after`, and before they were acknowledged.
         return _now() - self._read_at < self._claim_after and all(entry.deliveries == 1 for entry in entries)
 
@@ -131,15 +131,21 @@ class RedisStreams:
 
     def _delivered_before(self) -> list[Entry]:
         """Return entries that this consumer holds already, or takes over now."""
-        if not self._behind and _now() >= self._claim_at:
-            self._claim_at = _now() + self._claim_after / 2
-            self._behind = self._take_over()
+        entries = self._held()
+        if entries or _now() < self._claim_at:
+            return entries
+        self._claim_at = _now() + self._claim_after / 2
+        self._behind = self._take_over()
+        return self._held()
+
+    def _held(self) -> list[Entry]:
+        """Return entries that this consumer holds, while it may hold some."""
         while self._behind:
-            self._behind, entries = False, []
+            self._behind = False
             for stream in self._streams:
                 held = self._command("XPENDING", stream, self._group, "-", "+", self._batch, self._consumer)
                 self._behind = self._behind or bool(held)
-                entries += self._again(stream, held)
+                entries = self._again(stream, held)
                 if entries:
                     return entries
         return []
@@ -174,6 +180,18 @@ class RedisStreams:
             self._command("XACK", stream, self._group, *gone)
             self._note_lost(stream, len(gone))
         return entries
+
+    def _acknowledge(self, commands: Sequence[Command]) -> None:
+        for reply in self._link.ask(*commands):
+            if isinstance(reply, Exception):
+                raise reply
+
+    def _check_dead(self, streams: AbstractSet[str]) -> None:
+        """Refuse to write dead letters where something else is stored: a transaction would acknowledge all the same."""
+        for stream in streams:
+            kind = self._command("TYPE", stream)
+            if kind not in {b"stream", b"none"}:
+                raise RedisError(f"WRONGTYPE {stream}, for dead letters, is a {kind.decode()}: want a stream")
 
     def _note_lost(self, stream: str, count: int) -> None:
         if count:
