@@ -88,7 +88,7 @@ class Consumer:
         self._told = self._counts.told(None)
         try:
             self._patiently(self._target.open, waits_for=(UnavailableError,))
-            self._patiently(self._source.open, waits_for=(UnavailableError,))
+            self._patiently(self._source.open, waits_for=(UnavailableError, WriteRefusedError))
             while not self._stop.is_set():
                 entries = self._patiently(self._source.read)
                 if entries:

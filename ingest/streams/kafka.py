@@ -16,7 +16,6 @@ READ_S = 0.5
 """How long a read waits for messages: so long SIGTERM may have to wait."""
 
 _FLUSH_S = 10.0
-_ANSWER_S = 10.0
 _FENCED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "FENCED_INSTANCE_ID")
 
 
@@ -84,7 +83,7 @@ class KafkaTopics:
         if self._again:
             return [self._again.popleft()]
         entries = []
-        for message in self._consumer.consume(self._batch, READ_S):
+        for message in self._surely(self._consumer.consume, self._batch, READ_S):
             error = message.error()
             place = (message.topic(), message.partition())
             if error is None:
@@ -134,12 +133,12 @@ class KafkaTopics:
         if not self._paused:
             self._paused = self._consumer.assignment()
             self._consumer.pause(self._paused)
-        self._consumer.poll(0)
+        self._surely(self._consumer.poll, 0)
 
     def lags(self) -> list[Lag]:
         """Return how far each partition of this consumer is read."""
         assigned = self._consumer.assignment()
-        return [self._lag(place) for place in self._consumer.position(assigned)] if assigned else []
+        return [self._lag(place) for place in self._surely(self._consumer.position, assigned)] if assigned else []
 
     def close(self) -> None:
         """Leave the group."""
@@ -150,6 +149,13 @@ class KafkaTopics:
         _, end = self._consumer.get_watermark_offsets(place, cached=True)
         left = end - place.offset if end >= 0 and place.offset >= 0 else None
         return Lag(f"{place.topic}:{place.partition}", left, None, None)
+
+    def _surely(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the library; its exceptions are those of a cluster that is away."""
+        try:
+            return call(*arguments)
+        except self._library.KafkaException as error:
+            raise UnavailableError(f"Kafka: {error.args[0].str()}") from error
 
     def _made(self, kind: Callable[[dict[str, Any]], Any], settings: dict[str, Any]) -> Any:
         try:
