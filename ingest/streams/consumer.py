@@ -228,13 +228,14 @@ class Consumer:
 
     def _report(self, *, last: bool = False) -> None:
         now = time.monotonic()
-        if last or now - self._lag_at >= _LAG_S:
+        tells = self._told is None or last or now - self._told.at >= self._log_every
+        if tells or now - self._lag_at >= _LAG_S:
             self._lag_at = now
             self._counts.lost = self._source.lost
             try:
                 self._counts.lags = self._source.lags()
             except FeatureStoreError as error:
                 _logger.debug("the lag is unknown: %s", error)
-        if self._told is None or last or now - self._told.at >= self._log_every:
+        if tells:
             self._told = self._counts.told(self._told)
             _logger.info("%s", self._told.text)
