@@ -14,7 +14,6 @@ from featurestore.errors import (
     FeatureStoreError,
     NoSchemaError,
     UnavailableError,
-    UndeclaredFeatureError,
     WriteRefusedError,
 )
 
@@ -37,6 +36,7 @@ _UNSURE = (DeadlineExceededError, BadReplyError)
 _LEAST_PAUSE_S, _MOST_PAUSE_S = 0.1, 5.0
 _SCHEMA_S = 10.0
 _LAG_S = 5.0
+_MOST_TOLD = 10  # dead letters of a batch in the log
 
 T = TypeVar("T")
 
@@ -124,12 +124,18 @@ class Consumer:
             else:
                 written, skipped = written + result.written, skipped + result.skipped
             dead += rejected
+        if dead and self._schema_has_changed():
+            _logger.info("the schema has changed: %d entries are read again by it", len(entries))
+            self._source.give_up(entries)
+            return
         self._settle(entries, dead, groups)
         self._counts.add(entries, written, skipped, dead)
 
     def _settle(self, entries: Sequence[Entry], dead: Sequence[DeadLetter], groups: Sequence[Group]) -> None:
-        for letter in dead:
+        for letter in dead[:_MOST_TOLD]:
             _logger.warning("%s %s is dead: %s %s", letter.entry.source, letter.entry.id, letter.code, letter.reason)
+        if len(dead) > _MOST_TOLD:
+            _logger.warning("and %d more of this batch are dead", len(dead) - _MOST_TOLD)
         surely = self._patiently(lambda: self._source.settle(entries, dead))
         if surely:
             self._patiently(lambda: self._target.forget(groups))
@@ -141,13 +147,6 @@ class Consumer:
             try:
                 writes.append((entry, decoder.decode(entry)))
             except MalformedEntryError as error:
-                if error.code == UndeclaredFeatureError.code:  # it may have been declared since
-                    decoder = self._current_decoder(least_age=1.0)
-                    try:
-                        writes.append((entry, decoder.decode(entry)))
-                        continue
-                    except MalformedEntryError as again:
-                        error = again
                 dead.append(DeadLetter(entry, error.code or "", str(error)))
         return writes, dead
 
@@ -162,6 +161,11 @@ class Consumer:
                 names = (schema.id_name(store.keys.entity), *(("user_id",) if store.keys.entity == "user" else ()))
                 self._decoder = Decoder(names, dict(schema.features), ignores_undeclared=self._ignores_undeclared)
         return self._decoder
+
+    def _schema_has_changed(self) -> bool:
+        """Return whether what was refused was read by an older schema; Redis is asked once a second at most."""
+        before = self._decoder
+        return self._current_decoder(least_age=1.0) is not before
 
     def _poisoned(self, entry: Entry) -> DeadLetter:
         reason = f"delivered {entry.deliveries - 1} times, and never acknowledged: whoever had it ended, or gave it up"

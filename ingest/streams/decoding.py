@@ -27,6 +27,7 @@ _BOOLS = {b"true": True, b"1": True, b"false": False, b"0": False}
 _INFINITE = (math.inf, -math.inf)
 _MOST_SHAPES = 1000
 _FLOAT_BYTES = 4
+_ONE_FIELD = 2  # words: its name and its value
 
 _decode_number = msgspec.json.Decoder(int | float).decode
 _decode_numbers = msgspec.json.Decoder(list[float]).decode
@@ -93,6 +94,8 @@ class Decoder:
             MalformedEntryError: It has not the form of an entry.
         """
         fields = entry.fields
+        if len(fields) == _ONE_FIELD and fields[0] in _PAYLOADS:
+            return self._decode_payload(entry, fields[1], {})
         shape = self._shapes.get(tuple(fields[::2]))
         if shape is None:
             found = self._decode_new(entry)

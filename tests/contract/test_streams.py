@@ -156,9 +156,10 @@ def test_a_feature_that_is_declared_meanwhile_is_taken(store: FeatureStore, serv
     assert consumer.run(until_drained=True)
     store.apply(Definition(features={"rank": "int"}))
     consumer._schema_at -= 2  # a second has to pass before it looks again
-    add(store, "clicks", [{"user_id": "ann", "rank": "5"}])
+    add(store, "clicks", [{"user_id": "ann", "rank": "5"}, {"user_id": "ann", "rnak": "5"}])
     assert consumer.run(until_drained=True)
     assert store.get("ann", ["rank"]) == {"rank": 5}
+    assert [letter["@reason"] for letter in dead_letters(store, "clicks")] == ["rnak is not declared in the schema"]
     source.close()
     target.close()
 
