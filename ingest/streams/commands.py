@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -146,7 +147,15 @@ def consume(  # noqa: PLR0913 - as many as options
     source = _kafka_source(brokers, topics, reading) if brokers else _redis_source(streams, store_url, reading)
     target = Target(store_url, entity, timeout=_TIMEOUT_S, call=settings.call)
     counts = Counts()
-    consumer = Consumer(source, target, counts, tries=tries, ignores_undeclared=ignore_undeclared, log_every=log_every)
+    consumer = Consumer(
+        source,
+        target,
+        counts,
+        tries=tries,
+        ignores_undeclared=ignore_undeclared,
+        log_every=log_every,
+        check=None if settings.url else partial(embedded_url, settings.data_dir),
+    )
     _stop_on_signals(consumer)
     server = _serve(counts, metrics_at) if metrics_at else None
     try:

@@ -55,6 +55,7 @@ class Consumer:
         tries: After so many deliveries an entry that could not be written is a dead letter.
         ignores_undeclared: Whether fields that are no features are left out.
         log_every: Seconds between lines in the log.
+        check: Called while a server is away; it raises where waiting is in vain.
     """
 
     def __init__(  # noqa: PLR0913 - what a consumer is made of
@@ -66,10 +67,11 @@ class Consumer:
         tries: int,
         ignores_undeclared: bool = False,
         log_every: float = 10.0,
+        check: Callable[[], object] | None = None,
     ) -> None:
         self._source, self._target, self._counts = source, target, counts
         self._tries, self._ignores_undeclared, self._log_every = tries, ignores_undeclared, log_every
-        self._stop = threading.Event()
+        self._check, self._stop = check, threading.Event()
         self._decoder: Decoder | None = None
         self._schema_at = self._lag_at = 0.0
         self._told: Told | None = None
@@ -218,6 +220,8 @@ class Consumer:
             if self._stop.wait(pause):
                 raise StoppedError
             pause = min(2 * pause, _MOST_PAUSE_S)
+            if self._check is not None:
+                self._check()
             self._hold()
 
     def _hold(self) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import Started, clean_environment, started
+from support.processes import Started, clean_environment, server_of, started
 from support.servers import Server, free_port, wait_until
 from support.streams import WHOLE, add, dead_letters, declare, expected_of, mixed_entries, pending, stored_of
 
-from featurestore import FeatureStore
+from featurestore import EmbeddedServer, FeatureStore
 
 CONSUME = (sys.executable, "-m", "featurestore", "consume")
 QUICK = ("--claim-after", "300ms", "--log-every", "200ms", "--batch", "100")
@@ -309,3 +309,29 @@ def test_whole_rows_of_several_streams_drain_on_the_embedded_server(tmp_path: Pa
     assert result.returncode == 0
     assert "0 entries" in result.stderr
     assert json.dumps(result.stdout) == '""'
+
+
+def test_an_embedded_server_that_is_killed_is_waited_for(tmp_path: Path) -> None:
+    environment = clean_environment(tmp_path)
+    with EmbeddedServer(environment["FEATURESTORE_DATA_DIR"]) as server, FeatureStore.connect(server.url) as store:
+        declare(store)
+    with started((*CONSUME, "clicks", *QUICK), environment, tmp_path) as running:
+        running.wait_for("last write never")
+        os.kill(server_of(environment), signal.SIGKILL)
+        running.wait_for("going on after")
+        with EmbeddedServer(environment["FEATURESTORE_DATA_DIR"]) as server, FeatureStore.connect(server.url) as store:
+            add(store, "clicks", [{"user_id": "ann", "incr": '{"logins": 1}'}])
+            wait_until(lambda: lag(store) == 0, what="the entry")
+            assert store.get("ann", ["logins"]) == {"logins": 1}
+        running.process.terminate()
+        assert ended(running) == 0
+
+
+def test_scripts_may_be_called_as_functions(environment: dict[str, str], store: FeatureStore) -> None:
+    entries = mixed_entries(300, 10, 13, timed=False)
+    add(store, "clicks", entries)
+    result = run({**environment, "FEATURESTORE_CALL": "functions"}, "clicks", "--until-drained")
+    assert result.returncode == 0, result.stderr
+    expected = expected_of(entries)
+    assert stored_of(store, list(expected)) == expected
+    assert "cmdstat_fcall:" in store.transport.command("INFO", "commandstats").decode()
