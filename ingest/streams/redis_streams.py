@@ -202,9 +202,14 @@ class RedisStreams:
 
     def _lag(self, stream: str) -> Lag:
         groups, about = (self._command("XINFO", *words, stream) for words in (("GROUPS",), ("STREAM",)))
-        told = next(group for group in map(mapping_of, groups) if group[b"name"] == self._group.encode())
-        newest = _time_of(mapping_of(about)[b"last-generated-id"])
-        behind = max(0, newest - _time_of(told[b"last-delivered-id"])) / _MS
+        told = next((group for group in map(mapping_of, groups) if group[b"name"] == self._group.encode()), None)
+        if told is None:
+            raise RedisError(f"NOGROUP {stream} has no group {self._group}")
+        stream_told = mapping_of(about)
+        newest, given = _time_of(stream_told[b"last-generated-id"]), _time_of(told[b"last-delivered-id"])
+        if not given and stream_told[b"first-entry"]:  # nobody was given anything yet
+            given = _time_of(stream_told[b"first-entry"][0])
+        behind = max(0, newest - (given or newest)) / _MS
         return Lag(stream, told.get(b"lag"), told[b"pending"], behind)
 
     def _command(self, *words: Word) -> Reply:

@@ -89,6 +89,46 @@ def test_whole_rows_are_read_by_the_types_of_the_schema(server: Server) -> None:
         assert "cmdstat_evalsha" in evalsha
 
 
+@pytest.mark.parametrize("features", [WHOLE, FEATURES])
+def test_values_beyond_their_types_are_refused_one_by_one(server: Server, features: dict[str, str]) -> None:
+    with FeatureStore.connect(server.socket_url, timeout=5) as store:
+        declare(store, features)
+        whole = {"age": "1", "name": "x", "vip": "1", "logins": "1"}
+        bad = [
+            {"logins": "9223372036854775808"}, {"logins": "99999999999999999999999"}, {"logins": "1e30"},
+            {"logins": "1.5"}, {"age": "1e999"}, {"user_id": "y" * 300}, {"event_time": "99999999999999"},
+        ]  # fmt: skip
+        add(store, "clicks", [{"user_id": f"bad{number}", **whole, **each} for number, each in enumerate(bad)])
+        add(store, "clicks", [{"user_id": "ann", **whole, "age": "99999999999999999999999"}])
+        counts = drain(source_of(server), target_of(server))
+        letters = dead_letters(store, "clicks")
+        assert [letter["@code"] for letter in letters].count("BADTYPE") == 5
+        assert {letter["@code"] for letter in letters} == {"BADTYPE", "BADID", "BADTIME"}
+        assert (counts.outcomes["written"], len(letters), store.count()) == (1, 7, 1)
+        assert store.get("ann", ["age", "logins"]) == {"age": 1e23, "logins": 1}
+
+
+def test_a_window_is_not_written_as_a_feature(store: FeatureStore, server: Server) -> None:
+    add(store, "clicks", [{"user_id": "ann", "often": "5"}, {"user_id": "ann", "incr": '{"often": 5}'}])
+    counts = drain(source_of(server), target_of(server))
+    assert counts.dead == {"BADTYPE": 2}
+
+
+def test_a_lag_that_cannot_be_told_is_told(store: FeatureStore, server: Server) -> None:
+    source = source_of(server)
+    with pytest.raises(RedisError):
+        source.lags()
+    for entry_id in ("1000-0", "3500-0"):
+        store.transport.command("XADD", "clicks", entry_id, "user_id", "ann", "age", "1")
+    with pytest.raises(RedisError, match="NOGROUP clicks has no group featurestore"):
+        source.lags()
+    source.open()
+    (told,) = source.lags()
+    assert (told.source, told.entries, told.pending) in {("clicks", 2, 0), ("clicks", None, 0)}
+    assert told.seconds == 2.5
+    source.close()
+
+
 def test_several_streams_are_consumed_side_by_side(store: FeatureStore, server: Server) -> None:
     add(store, "clicks", [{"user_id": "ann", "incr": '{"logins": 1}'}] * 3)
     add(store, "views", [{"user_id": "ann", "incr": '{"logins": 10}'}] * 3)
