@@ -87,6 +87,7 @@ class Consumer:
         Args:
             until_drained: Whether to stop once the source has nothing for this consumer.
         """
+        _logger.info("consuming %s", self._source)
         self._told = self._counts.told(None)
         try:
             self._patiently(self._target.open, waits_for=(UnavailableError,))

@@ -50,7 +50,7 @@ class KafkaTopics:
         options: Mapping[str, str],
     ) -> None:
         self._library = _library()
-        self._topics, self._batch, self._dead = list(topics), batch, dead
+        self._topics, self._group, self._batch, self._dead = list(topics), group, batch, dead
         self._again: deque[Entry] = deque()
         self._paused: list[Any] = []
         self._ended: set[tuple[str, int]] = set()
@@ -68,7 +68,10 @@ class KafkaTopics:
         self._producer = self._made(self._library.Producer, {**shared, "enable.idempotence": True})
 
     def __repr__(self) -> str:
-        return f"<KafkaTopics {' '.join(self._topics)}>"
+        return f"<KafkaTopics {self}>"
+
+    def __str__(self) -> str:
+        return f"{' '.join(self._topics)} of Kafka in group {self._group}"
 
     def open(self) -> None:
         """Join the group."""

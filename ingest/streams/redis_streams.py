@@ -69,7 +69,10 @@ class RedisStreams:
         self.lost = 0
 
     def __repr__(self) -> str:
-        return f"<RedisStreams {' '.join(self._streams)}, group {self._group}, consumer {self._consumer}>"
+        return f"<RedisStreams {self}>"
+
+    def __str__(self) -> str:
+        return f"{' '.join(self._streams)} as {self._consumer} of group {self._group}"
 
     def open(self) -> None:
         """Make the streams and the group where they are missing."""

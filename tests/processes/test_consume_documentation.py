@@ -27,6 +27,7 @@ def masked(text: str) -> str:
     """Return what does not depend on the clock."""
     text = re.sub(r"\d{13}-\d+", "ID", text)
     text = re.sub(r"^\d{4}-\d\d-\d\d [\d:,]+", "NOW", text, flags=re.MULTILINE)
+    text = re.sub(r"as \S+ of group", "as NAME of group", text)
     return re.sub(r"\d+/s|[\d.]+ s ago", "N", text).strip()
 
 
