@@ -17,7 +17,7 @@ from support.processes import Started, clean_environment, server_of, started
 from support.servers import Server, free_port, wait_until
 from support.streams import WHOLE, add, dead_letters, declare, expected_of, mixed_entries, pending, stored_of
 
-from featurestore import EmbeddedServer, FeatureStore
+from featurestore import Definition, EmbeddedServer, FeatureStore, Keys
 
 CONSUME = (sys.executable, "-m", "featurestore", "consume")
 QUICK = ("--claim-after", "300ms", "--log-every", "200ms", "--batch", "100")
@@ -335,3 +335,28 @@ def test_scripts_may_be_called_as_functions(environment: dict[str, str], store: 
     expected = expected_of(entries)
     assert stored_of(store, list(expected)) == expected
     assert "cmdstat_fcall:" in store.transport.command("INFO", "commandstats").decode()
+
+
+def test_another_entity_has_ids_of_its_own_name(environment: dict[str, str], store: FeatureStore) -> None:
+    definition = Definition(entity="item", members="goods", join_key="sku", features={"price": "float", "sold": "int"})
+    with FeatureStore.connect(environment["REDIS_URL"], timeout=5, keys=Keys.of("item", "goods")) as items:
+        items.apply(definition)
+        add(
+            store,
+            "sales",
+            [{"sku": "i1", "price": "2.5"}, {"id": "i1", "incr": '{"sold": 2}'}, {"user_id": "i1", "price": "1"}],
+        )
+        assert run(environment, "sales", "--entity", "item", "--until-drained").returncode == 0
+        assert items.get("i1") == {"price": 2.5, "sold": 2}
+        assert items.transport.command("SMEMBERS", "goods") == [b"i1"]
+    (letter,) = dead_letters(store, "sales")
+    assert letter["@reason"] == "want the id once, as sku, among 'user_id, price'"
+    unknown = run(environment, "sales", "--entity", "shop")
+    assert unknown.returncode == 1
+    assert "shop" in unknown.stderr
+
+
+def test_a_url_that_cannot_be_one_is_told(environment: dict[str, str]) -> None:
+    result = run(environment, "clicks", "--stream-url", "http://127.0.0.1")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "cannot use the Redis URL" in result.stderr
