@@ -101,6 +101,7 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/script_time.py
 	$(BIN)/python perf/ingest.py
 	$(BIN)/python perf/ingest_floor.py
+	$(BIN)/python perf/consume.py
 	$(BIN)/python perf/soak.py
 
 release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as callers in other languages ship them.

@@ -10,11 +10,12 @@ from setuptools import Extension, find_packages, setup
 # A folder of its own for each build: what an earlier one left would be installed again, modules that are gone included.
 with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
     setup(
-        # The other two are mapped onto ingest/ and lua/ by package_dir, where find_packages does not look.
+        # The others are mapped onto ingest/ and lua/ by package_dir, where find_packages does not look.
         packages=[
             *find_packages(include=["featurestore*"]),
             "featurestore.ingest",
             "featurestore.ingest.files",
+            "featurestore.ingest.streams",
             "featurestore.lua",
         ],
         ext_modules=[

@@ -51,3 +51,7 @@ class Keys(msgspec.Struct, frozen=True):
     def features_of_raw(self, raw_id: bytes) -> bytes:
         """Return the same key for an id as Redis holds it, which need not be text."""
         return b"%b:%b:features" % (self.entity.encode(), raw_id)
+
+    def counted(self, source: str) -> str:
+        """Return the key of the set of entries that were counted of a stream; no id's features can have it."""
+        return f"{self.entity}:{source}:counted"

@@ -18,16 +18,15 @@ Errors   BADARGS, BADID, BADTIME, BADTYPE (also for a result beyond 2^53 or beyo
 Cost     O(features)
 ]]
 local function increment_features(KEYS, ARGV)
+  -- @include add_amounts
   -- @include call_time
   -- @include clock
   -- @include entity
   -- @include read_state
   -- @include id_error
-  -- @include increment
   -- @include own_schema
   -- @include write_permissions
   -- @include store_entity
-  -- @include touch
   -- @include values
   local id, time = ARGV[1], ARGV[2]
   if #KEYS ~= 3 or #ARGV < 4 or #ARGV % 2 ~= 0 or #ARGV > 2002 then
@@ -46,37 +45,11 @@ local function increment_features(KEYS, ARGV)
   entity, failure = load_entity(KEYS[3], declared, read_state(KEYS[3]))
   if failure then return failure end
   if entity.floor and entity.floor >= time then return false end
-  local slot_of = {}
-  for slot = 1, #declared.names do slot_of[declared.names[slot]] = slot end
-
-  local given, words, results, added = {}, {}, {}, { kinds = {}, wide = true }
-  for position = 3, #ARGV, 2 do
-    local name, offered = ARGV[position], ARGV[position + 1]
-    local slot = slot_of[name]
-    if not slot then
-      -- @include text
-      for extra = 1, #declared.extras do
-        if declared.extras[extra] == name then
-          return redis.error_reply('BADTYPE ' .. name .. ' is ' .. declared.others[extra]
-            .. ' and cannot be incremented')
-        end
-      end
-      return redis.error_reply('UNDECLARED ' .. shown(name) .. ' is not declared in the schema')
-    end
-    local before = entity.values[slot]
-    if before == nil then before = declared.defaults and declared.defaults[slot] or 0 end
-    local value, text = increment(name, declared.kinds[slot], before, offered)
-    if not value then return redis.error_reply('BADTYPE ' .. text) end
-    given[slot] = math.max(time, time_of(entity, slot, name) or 0)
-    entity.values[slot] = value
-    words[#words + 1], words[#words + 2], results[#results + 1] = name, text, value
-    added.kinds[#results] = declared.kinds[slot]
-    declared.wide = declared.wide or value >= 2^32 or value < -2^31
-  end
-  touch(entity, declared, given, time)
+  local words, results, kinds = add_amounts(entity, declared, ARGV, 2, time)
+  if not words then return redis.error_reply(results .. ' ' .. kinds) end
   if declared.ttl > 0 and entity.base + declared.ttl < now() then return false end
   failure = forbidden_write(KEYS, KEYS[3], declared) or store_entity(KEYS[3], entity, declared, words)
   if failure then return failure end
   redis.call('SADD', KEYS[1], id)
-  return pack_values(results, added)
+  return pack_values(results, { kinds = kinds, wide = true })
 end

@@ -24,6 +24,7 @@ from featurestore.contract.resp import Word, encode_call, encode_command
 from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
+    COUNT_ENTRIES,
     DELETE_ENTITY,
     DESCRIBE_ENTITY,
     GET_FEATURES,
@@ -99,6 +100,13 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
             keys = ["all_items", "item:schema", *(f"item:{each}:features" for each in ids)]
             yield encode_call(RECORD_EVENTS, keys, ["", 1, "amount", *(w for each in ids for w in (each, "2.5"))])
 
+    def entries() -> Calls:
+        for number in itertools.count():
+            ids = ids_of(users.some(ROWS))
+            keys = ["all_users", "user:schema", "user:clicks:counted", *(f"user:{each}:features" for each in ids)]
+            words = (w for place, each in enumerate(ids) for w in (each, f"{number}-{place}", "1"))
+            yield encode_call(COUNT_ENTRIES, keys, ["", 3, "?increments", "@entry_id", "n_logins", *words])
+
     def same(script: Script, *words: Word) -> Calls:
         return itertools.repeat(encode_call(script, [SCHEMA], words))
 
@@ -127,6 +135,7 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
         "`increment_features`, one number": (
             users.calls(INCREMENT_FEATURES, 1, lambda rows: [*ids_of(rows), "", "n_logins", "1"]), one),
         "`record_events`, two windows, an event": (events(), many),
+        "`count_entries`, one number, an entry": (entries(), many),
         "`repack_rows` where nothing is to do, an entity": (users.calls(REPACK_ROWS, ROWS, ids_of), many),
         "`sweep_members` where nobody is gone, an entity": (users.calls(SWEEP_MEMBERS, ROWS, ids_of), many),
         "`apply_schema` where nothing changes": (same(APPLY_SCHEMA, "n_logins", "int"), one),

@@ -109,7 +109,15 @@ def rows(reply: Any, encoded: bytes) -> bool:
 
 def outcomes(reply: Any, encoded: bytes) -> bool:
     """Take what became of each row: how many were written and skipped, those rejected, and perhaps a letter each."""
-    count = _keys_of(encoded) - 2
+    return _are_outcomes(reply, _keys_of(encoded) - 2)
+
+
+def counted(reply: Any, encoded: bytes) -> bool:
+    """Take what became of each entry, as `outcomes` does; the call has one key more."""
+    return _are_outcomes(reply, _keys_of(encoded) - 3)
+
+
+def _are_outcomes(reply: Any, count: int) -> bool:
     if type(reply) is not list or len(reply) not in {3, 4}:
         return False
     written, skipped, rejected, *letters = reply

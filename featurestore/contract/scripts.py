@@ -136,6 +136,7 @@ DELETE_ENTITY = load_script("delete_entity", replies.a_number, writes=True, free
 REPACK_ROWS = load_script("repack_rows", replies.a_number, writes=True)
 INCREMENT_FEATURES = load_script("increment_features", replies.a_row, writes=True)
 RECORD_EVENTS = load_script("record_events", replies.outcomes, writes=True)
+COUNT_ENTRIES = load_script("count_entries", replies.counted, writes=True, in_order=True)
 DESCRIBE_ENTITY = load_script("describe_entity", replies.a_map, writes=False)
 SWEEP_MEMBERS = load_script("sweep_members", replies.a_number, writes=True, frees=True)
 APPLY_SCHEMA = load_script("apply_schema", replies.a_number, writes=True)
@@ -147,6 +148,7 @@ SCRIPTS = (
     REPLACE_ROWS,
     INCREMENT_FEATURES,
     RECORD_EVENTS,
+    COUNT_ENTRIES,
     DELETE_ENTITY,
     APPLY_SCHEMA,
     DESCRIBE_ENTITY,

@@ -134,6 +134,15 @@ def record(fields: str, *events: Any, time: Word = T) -> Step:
     return call("record_events", keys(*(event[0] for event in events)), time, len(words), *words, *given)
 
 
+def count(what: str, names: str, *entries: Any, time: Word = T, source: str = "clicks") -> Step:
+    """Count entries of a stream, each a tuple of its entity's id and a word for each name, separated by blanks."""
+    words = [what, *names.split()]
+    given = [word for entry in entries for word in entry]
+    members, stored, *hashes = keys(*(entry[0] for entry in entries))
+    counted = [members, stored, f"user:{source}:counted", *hashes]
+    return call("count_entries", counted, time, len(words), *words, *given)
+
+
 def replace(layout: str, names: str, *rows: Any, time: Word = T, entity: str = "item") -> Step:
     """Write whole rows, each a tuple of its id, perhaps its time, its packed row, and its texts."""
     words = names.split()

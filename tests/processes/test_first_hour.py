@@ -20,6 +20,7 @@ COMMANDS = {
     "delete": (*FEATURESTORE, "delete", "a"),
     "schema": (*FEATURESTORE, "schema"),
     "simulate": (*FEATURESTORE, "simulate", "--once", "--users", "5"),
+    "consume": (*FEATURESTORE, "consume", "clicks"),
     "repack": (*FEATURESTORE, "repack"),
     "sweep": (*FEATURESTORE, "sweep"),
     "gunicorn": GUNICORN,

@@ -12,6 +12,7 @@ export type ScriptName =
   | "replace_rows"
   | "increment_features"
   | "record_events"
+  | "count_entries"
   | "delete_entity"
   | "apply_schema"
   | "repack_rows"

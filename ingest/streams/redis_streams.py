@@ -1,0 +1,268 @@
+"""Redis Streams, read as a consumer of a group."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import Any
+
+from featurestore.contract.resp import Reply, Word
+from featurestore.errors import RedisError
+
+from .interface import DeadLetter, Entry, Lag
+from .redis_link import Command, RedisLink, mapping_of
+
+_logger = logging.getLogger("featurestore.ingest")
+
+BLOCK_MS = 500
+"""How long a read waits for entries: so long SIGTERM may have to wait."""
+
+ALONE = 2
+"""An entry that was delivered so often already comes alone."""
+
+_MS = 1000
+
+
+class RedisStreams:
+    """Entries of one or several streams of one Redis; see `Source`.
+
+    What a consumer was given and did not acknowledge stands in the group's list of pending entries. Such entries come
+    first: at the start, after a failure, and after this consumer took over what another one has held for too long.
+
+    Args:
+        link: The Redis that holds the streams.
+        streams: Their keys.
+        group: The group; it is made where it is missing.
+        consumer: This consumer's name; no other may have it at the same time.
+        batch: Most entries of a stream in one read.
+        claim_after: Seconds after which what a consumer holds is taken over.
+        start: Where a new group starts: an id, `0` for the first entry, `$` for those to come.
+        dead: What is put behind a stream's key to name its dead letters.
+        passing: Whether the name is of this process alone, so that the group forgets it in the end.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a consumer is told
+        self,
+        link: RedisLink,
+        streams: Sequence[str],
+        *,
+        group: str,
+        consumer: str,
+        batch: int,
+        claim_after: float,
+        start: str,
+        dead: str,
+        passing: bool,
+    ) -> None:
+        self._link, self._streams, self._group, self._consumer = link, list(streams), group, consumer
+        self._batch, self._claim_after, self._start, self._dead = batch, claim_after, start, dead
+        self._passing = passing
+        self._behind = True
+        self._claim_at = 0.0
+        self._read_at = 0.0
+        self._new: Command = (
+            *("XREADGROUP", "GROUP", group, consumer, "COUNT", batch, "BLOCK", BLOCK_MS, "STREAMS"),
+            *(*streams, *(">" for _ in streams)),
+        )
+        self.drained = False
+        self.lost = 0
+
+    def __repr__(self) -> str:
+        return f"<RedisStreams {self}>"
+
+    def __str__(self) -> str:
+        return f"{' '.join(self._streams)} as {self._consumer} of group {self._group}"
+
+    def open(self) -> None:
+        """Make the streams and the group where they are missing."""
+        for stream in self._streams:
+            (reply,) = self._link.ask(("XGROUP", "CREATE", stream, self._group, self._start, "MKSTREAM"))
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+                raise reply
+
+    def read(self) -> list[Entry]:
+        """Return the next entries; see `Source.read`."""
+        self.drained = False
+        with self._surely():
+            entries = self._delivered_before()
+            self._read_at = _now()
+            if entries:
+                return entries
+            found = self._command(*self._new)
+            self.drained = not found
+            return [_entry(stream.decode(), each) for stream, listed in found or () for each in listed]
+
+    def settle(self, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> bool:
+        """Acknowledge entries, and move dead ones to `<stream>.dead`, in one transaction."""
+        letters = [(f"{letter.entry.source}{self._dead}", letter) for letter in dead]
+        commands: list[Command] = [("XADD", stream, "*", *letter_fields(letter)) for stream, letter in letters]
+        for stream, ids in _by_source(entries).items():
+            commands.append(("XACK", stream, self._group, *ids))
+        with self._surely():
+            if letters:
+                self._check_dead({stream for stream, _ in letters})
+                self._link.transact(commands)
+            else:
+                self._acknowledge(commands)
+        # Whoever takes entries over does so after they were held for `claim_after`, and before they were acknowledged.
+        return _now() - self._read_at < self._claim_after and all(entry.deliveries == 1 for entry in entries)
+
+    def give_up(self, entries: Sequence[Entry]) -> None:  # noqa: ARG002 - Redis knows what this consumer holds
+        """Have entries delivered again: they come before any other."""
+        self._behind = True
+
+    def hold(self, entries: Sequence[Entry]) -> None:
+        """Take entries once more, which neither counts as a delivery nor lets others take them over."""
+        for stream, ids in _by_source(entries).items():
+            self._command("XCLAIM", stream, self._group, self._consumer, 0, *ids, "JUSTID")
+
+    def lags(self) -> list[Lag]:
+        """Return how far each stream is consumed. Redis 6.2 does not tell how many entries are left."""
+        return [self._lag(stream) for stream in self._streams]
+
+    def close(self) -> None:
+        """Have the group forget a passing name that holds nothing, and close the connection."""
+        if self._passing:
+            for stream in self._streams:
+                held, _ = self._link.ask(*(("XPENDING", stream, self._group, "-", "+", 1, self._consumer), ("PING",)))
+                if held == []:
+                    self._link.ask(("XGROUP", "DELCONSUMER", stream, self._group, self._consumer))
+        self._link.close()
+
+    # What was delivered before
+
+    def _delivered_before(self) -> list[Entry]:
+        """Return entries that this consumer holds already, or takes over now."""
+        entries = self._held()
+        if entries or _now() < self._claim_at:
+            return entries
+        self._claim_at = _now() + self._claim_after / 2
+        self._behind = self._take_over()
+        return self._held()
+
+    def _held(self) -> list[Entry]:
+        """Return entries that this consumer holds, while it may hold some."""
+        while self._behind:
+            self._behind = False
+            for stream in self._streams:
+                held = self._command("XPENDING", stream, self._group, "-", "+", self._batch, self._consumer)
+                self._behind = self._behind or bool(held)
+                entries = self._again(stream, held)
+                if entries:
+                    return entries
+        return []
+
+    def _take_over(self) -> bool:
+        """Take what others have held for too long; return whether there is such. It counts as delivered once read."""
+        found = False
+        for stream in self._streams:
+            cursor: Word = "0-0"
+            while cursor not in {b"0-0", b""}:
+                cursor, ids, *gone = self._command(
+                    *("XAUTOCLAIM", stream, self._group, self._consumer, int(self._claim_after * _MS), cursor),
+                    *("COUNT", self._batch, "JUSTID"),
+                )
+                self._note_lost(stream, len(gone[0]) if gone else 0)
+                found = found or bool(ids)
+        return found
+
+    def _again(self, stream: str, held: Sequence[Any]) -> list[Entry]:
+        """Return the first of the entries that this consumer holds: one to come alone, or those before."""
+        if not held:
+            return []
+        several = [position for position, (*_, delivered) in enumerate(held) if delivered >= ALONE]
+        first = held[: (several[0] or 1) if several else len(held)]
+        counts = {entry_id: delivered + 1 for entry_id, _, _, delivered in first}
+        claimed = self._command("XCLAIM", stream, self._group, self._consumer, 0, *counts)
+        entries = [
+            _entry(stream, each, counts[each[0]]) for each in claimed if each is not None and each[1] is not None
+        ]
+        gone = counts.keys() - {entry.id.encode() for entry in entries}
+        if gone:
+            self._command("XACK", stream, self._group, *gone)
+            self._note_lost(stream, len(gone))
+        return entries
+
+    def _acknowledge(self, commands: Sequence[Command]) -> None:
+        for reply in self._link.ask(*commands):
+            if isinstance(reply, Exception):
+                raise reply
+
+    def _check_dead(self, streams: AbstractSet[str]) -> None:
+        """Refuse to write dead letters where something else is stored: a transaction would acknowledge all the same."""
+        for stream in streams:
+            kind = self._command("TYPE", stream)
+            if kind not in {b"stream", b"none"}:
+                raise RedisError(f"WRONGTYPE {stream}, for dead letters, is a {kind.decode()}: want a stream")
+
+    def _note_lost(self, stream: str, count: int) -> None:
+        if count:
+            self.lost += count
+            _logger.warning("%d entries of %s were trimmed before they were written", count, stream)
+
+    # Commands
+
+    def _lag(self, stream: str) -> Lag:
+        groups, about = (self._command("XINFO", *words, stream) for words in (("GROUPS",), ("STREAM",)))
+        told = next((group for group in map(mapping_of, groups) if group[b"name"] == self._group.encode()), None)
+        if told is None:
+            raise RedisError(f"NOGROUP {stream} has no group {self._group}")
+        stream_told = mapping_of(about)
+        newest, given = _time_of(stream_told[b"last-generated-id"]), _time_of(told[b"last-delivered-id"])
+        if not given and stream_told[b"first-entry"]:  # nobody was given anything yet
+            given = _time_of(stream_told[b"first-entry"][0])
+        behind = max(0, newest - (given or newest)) / _MS
+        return Lag(stream, told.get(b"lag"), told[b"pending"], behind)
+
+    def _command(self, *words: Word) -> Reply:
+        return self._link.command(*words)
+
+    @contextmanager
+    def _surely(self) -> Iterator[None]:
+        """After a failure, look first at what may have been delivered; make groups again that are gone."""
+        try:
+            yield
+        except BaseException as error:
+            self._behind = True
+            if isinstance(error, RedisError) and "NOGROUP" in str(error):
+                _logger.warning("%s: a stream or its group is gone, and is made again", error)
+                self.open()
+            raise
+
+
+def letter_fields(letter: DeadLetter) -> list[Word]:
+    """Return the fields of a dead letter: those of the entry, and beside them, with @, what it is about.
+
+    A dead letter that was consumed and died again keeps telling where it came from first.
+    """
+    entry = letter.entry
+    pairs = list(zip(entry.fields[::2], entry.fields[1::2], strict=False))
+    told = dict(pairs)
+    origin = (told.get(b"@stream", entry.source), told.get(b"@id", entry.id))
+    return [
+        *(word for pair in pairs if not pair[0].startswith(b"@") for word in pair),
+        *("@code", letter.code, "@reason", letter.reason),
+        *("@stream", origin[0], "@id", origin[1], "@deliveries", entry.deliveries),
+    ]
+
+
+def _by_source(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(entry.source, []).append(entry.id)
+    return found
+
+
+def _entry(stream: str, raw: Any, deliveries: int = 1) -> Entry:
+    entry_id = raw[0].decode()
+    return Entry(stream, entry_id, int(entry_id[: entry_id.index("-")]), raw[1], deliveries)
+
+
+def _time_of(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
+
+
+def _now() -> float:
+    """Return seconds by a clock that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

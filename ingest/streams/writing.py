@@ -1,0 +1,150 @@
+"""Writes of entries into the store: grouped by what they give, in an order that keeps that of each entity."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from featurestore.contract.costs import event_us, increment_us, rows_per_call
+from featurestore.contract.resp import encode_call
+from featurestore.contract.scripts import COUNT_ENTRIES
+from featurestore.contract.upsert_calls import Upsert, UpsertResult
+from featurestore.contract.words import EVENT_ID, EVENT_TIME
+from featurestore.settings import CallBy
+from featurestore.store.blocking import FeatureStore
+
+from ..writer import BulkWriter  # noqa: TID252 - the package has one name in a wheel and another in a checkout
+from .decoding import Kind, Write
+from .interface import DeadLetter, Entry
+
+_ENTRY_ID = "@entry_id"
+_OPTIONS: dict[Kind, str] = {"increments": "?increments", "events": "?events"}
+
+write_rows = BulkWriter.write_table
+"""Writes rows that have the same columns."""
+
+
+class Group(msgspec.Struct):
+    """Entries that leave together.
+
+    Attributes:
+        kind: What they write.
+        columns: What they give.
+        source: By which they are counted once; empty for rows.
+        rows: A row of each.
+        entries: The entries.
+    """
+
+    kind: Kind
+    columns: tuple[str, ...]
+    source: str
+    rows: list[list[Any]]
+    entries: list[Entry]
+
+
+def grouped(writes: Iterable[tuple[Entry, Write]]) -> list[Group]:
+    """Return writes in groups. No group has a write of an entity for which a later group has an earlier one."""
+    groups: list[Group] = []
+    open_groups: dict[tuple[Kind, tuple[str, ...], str], int] = {}
+    last_of: dict[str, int] = {}
+    for entry, (kind, columns, row, (source, entry_id)) in writes:
+        key = kind, columns, "" if kind == "rows" else source
+        if kind != "rows":
+            row.insert(2, entry_id)
+        number = open_groups.get(key, -1)
+        if number < last_of.get(row[0], 0):
+            number = open_groups[key] = len(groups)
+            groups.append(Group(*key, [], []))
+        last_of[row[0]] = number
+        groups[number].rows.append(row)
+        groups[number].entries.append(entry)
+    return groups
+
+
+class Target:
+    """An entity of the store, for a consumer.
+
+    Args:
+        url: The store's Redis.
+        entity: Whose features.
+        timeout: Seconds that each reply may take.
+        call: How Redis runs the scripts.
+    """
+
+    def __init__(self, url: str, entity: str, *, timeout: float, call: CallBy) -> None:
+        self._url, self._entity, self._timeout, self._call = url, entity, timeout, call
+        self._opened: BulkWriter | None = None
+
+    def open(self) -> None:
+        """Find the entity.
+
+        Raises:
+            NoSchemaError: It has no schema.
+        """
+        with FeatureStore.connect(self._url, timeout=self._timeout, call=self._call) as store:
+            keys = store.entity(self._entity).keys
+        self._opened = BulkWriter(self._url, keys=keys, timeout=self._timeout, call=self._call)
+        self.store.schema()
+
+    @property
+    def store(self) -> FeatureStore:
+        """The entity's store."""
+        return self._writer.store
+
+    @property
+    def _writer(self) -> BulkWriter:
+        if self._opened is None:
+            raise RuntimeError("open() comes first")
+        return self._opened
+
+    def write(self, group: Group) -> tuple[UpsertResult, list[DeadLetter]]:
+        """Write a group; return what became of it, and the entries that were rejected.
+
+        What was written may be written again: rows do not undo newer ones, and the others count once.
+        """
+        if group.kind == "rows":
+            result = write_rows(self._writer, (EVENT_TIME, *group.columns), group.rows)
+        else:
+            result = self._count(group)
+        return result, [DeadLetter(group.entries[each.row], each.code, each.reason) for each in result.rejected]
+
+    def forget(self, groups: Iterable[Group]) -> None:
+        """Take entries that cannot be delivered again out of what is known as counted."""
+        for group in groups:
+            if group.kind != "rows":
+                counted = self.store.keys.counted(group.source)
+                self.store.transport.command("SREM", counted, *(row[2] for row in group.rows))
+
+    def ping(self) -> None:
+        """Raise an error where the store does not answer."""
+        self.store.schema()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def _count(self, group: Group) -> UpsertResult:
+        """Count increments or events, each entry once."""
+        keys, features = self.store.keys, self.store.schema().features
+        is_event = group.kind == "events"
+        named = features if not is_event else {**dict.fromkeys(group.columns, "float"), EVENT_ID: "string"}
+        columns = (EVENT_TIME, _ENTRY_ID, *group.columns)
+        upsert = Upsert(
+            keys, {**named, _ENTRY_ID: "string"}, columns, None, options=(_OPTIONS[group.kind],), verdicts=True
+        )
+        in_call = rows_per_call(event_us(features) if is_event else increment_us(features))
+        starts = range(0, len(group.rows), in_call)
+        calls = [
+            upsert.call(group.rows[at : at + in_call], range(at, min(at + in_call, len(group.rows)))) for at in starts
+        ]
+        sent = [call for call in calls if call.positions]
+        counted = keys.counted(group.source)
+        encoded = [encode_call(COUNT_ENTRIES, _with_counted(call.keys, counted), call.arguments) for call in sent]
+        for call, reply in zip(sent, self.store.transport.run_many_encoded(COUNT_ENTRIES, encoded), strict=True):
+            upsert.settle(call, reply)
+        return upsert.finish()
+
+
+def _with_counted(keys: Sequence[Any], counted: str) -> list[Any]:
+    return [*keys[:2], counted, *keys[2:]]
