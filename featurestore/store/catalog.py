@@ -68,9 +68,14 @@ class Catalog:
         """Return the schema as last seen; read it if it never was."""
         return self._schema or (yield from self.schema())
 
-    def apply(self, definition: Definition) -> Plan[int]:
-        """Declare the features of `definition` beside the others; return the schema's version."""
-        words = definition.words()
+    def apply(self, definition: Definition, *, dry_run: bool = False) -> Plan[int]:
+        """Declare the features of `definition` beside the others; return the schema's version.
+
+        With `dry_run` nothing is changed, and the version is the one that there would be.
+        """
+        words = [*definition.words(), *(("@dry_run", "1") if dry_run else ())]
+        if not definition.features:
+            yield from self.schema()  # options and services alone are for an entity that has features
         if definition.members is not None:
             yield from self._check_members(definition.members)
         for entity, features in definition.references().items():
@@ -99,15 +104,15 @@ class Catalog:
                 return
         for feature, services in features.items():
             if feature not in declared:
-                raise UndeclaredFeatureError(
-                    f"{entity}:{feature} of service {services[0]} is not declared in the schema of {entity}"
-                )
+                name = f"{entity}:{feature}"
+                text = f"{name} of service {services[0]} is not declared in the schema of {entity}"
+                raise UndeclaredFeatureError(text).at("services", services[0], name)
 
     def entities(self) -> Plan[list[str]]:
         """Return the names of all entities with a schema. This entity's counts even if the set of schemas lacks it."""
         names = set()
         for schema in {*(yield Command(("SMEMBERS", SCHEMAS))), self.keys.schema.encode()}:
-            if (yield Command(("EXISTS", schema))):  # it may have been deleted
+            if (yield Command(("HGET", schema, "@layout"))):  # it may have been deleted, or is being dropped
                 names.add(Keys.entity_of(schema))
         return sorted(names)
 
