@@ -51,3 +51,7 @@ class Keys(msgspec.Struct, frozen=True):
     def features_of_raw(self, raw_id: bytes) -> bytes:
         """Return the same key for an id as Redis holds it, which need not be text."""
         return b"%b:%b:features" % (self.entity.encode(), raw_id)
+
+    def id_of(self, key: bytes) -> bytes:
+        """Return the id, as Redis holds it, whose features are in the hash at that key."""
+        return key[len(self.entity.encode()) + 1 : -len(b":features")]

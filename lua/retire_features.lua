@@ -72,7 +72,7 @@ local function retire_features(KEYS, ARGV)
       .. shown(table.concat(blocking, ', ')))
   end
   for _, command in ipairs({ 'HDEL', 'HSET' }) do
-    failure = refusal(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or nil)
+    failure = refusal(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@')
     if failure then return failure end
   end
 

@@ -319,8 +319,6 @@ def read_definition(path: str | PathLike[str] | None = None) -> Definition:
     try:
         definition = _definition_of(content)
         definition.words()
-        if not definition.features and not content.keys() - {"features", "entity"}:
-            raise SchemaError("[features] declares no feature")
     except SchemaError as error:
         raise SchemaError(f"{source}: {line_told(text, error.where)}{error}").at(*error.where) from None
     return definition
@@ -355,6 +353,8 @@ def _definition_of(content: Mapping[str, Any]) -> Definition:
     if not content.keys() - {"entity"}:
         raise SchemaError('[features] is missing: want a table, such as age = "float"')
     features = content.get("features", {})
+    if features == {} and not content.keys() - {"features", "entity"}:
+        raise SchemaError("[features] declares no feature")
     if isinstance(features, Mapping):
         features = {name: _feature_of(("features", name), feature) for name, feature in features.items()}
     return Definition(**{**content, "features": features})

@@ -35,7 +35,7 @@ class Note(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, stored: Mapping[str, str]) -> "Note":
         """Return the note that options hold, by kind."""
-        tags = msgspec.json.decode(stored.get("tags", "[]"), type=tuple[str, ...])
+        tags = msgspec.json.decode(stored.get("tags") or "[]", type=tuple[str, ...])
         return cls(stored.get("description", ""), stored.get("owner", ""), tags)
 
     def shown(self) -> dict[str, Any]:

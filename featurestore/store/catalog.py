@@ -82,7 +82,7 @@ class Catalog:
             if entity != self.keys.entity or not features.keys() <= definition.features.keys():
                 yield from self._check_references(entity, features, definition)
         reply = yield from call(APPLY_SCHEMA, encode_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
-        self._sure_until = 0.0  # so that the next read sees the new rules
+        self._sure_until, self._schema_read_at = 0.0, -inf  # so that the next read sees the new rules and names
         return int(reply)
 
     def _check_members(self, members: str) -> Plan[None]:
