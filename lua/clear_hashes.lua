@@ -16,6 +16,7 @@ Errors   BADARGS, NOSCHEMA, and Redis's own (NOPERM, READONLY, WRONGTYPE for a s
 Cost     O(ids * features); keep a call to about 100 ids.
 ]]
 local function clear_hashes(KEYS, ARGV)
+  -- @include clock
   -- @include entity
   -- @include foreign_key
   -- @include own_schema
@@ -55,6 +56,7 @@ local function clear_hashes(KEYS, ARGV)
   if not state[1] then return 0 end
   failure = forbidden_write(KEYS, KEYS[3], declared, true) or refusal(KEYS[2], 'HDEL', KEYS[3], '@')
   if failure then return failure end
+  now() -- rows are made by the clock: a user who may not ask for the time is told so before anything is written
   local _, names = read_retiring(state[1])
   for position = 1, id_count do
     local key = KEYS[2 + position]

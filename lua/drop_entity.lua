@@ -28,12 +28,11 @@ local function drop_entity(KEYS, ARGV)
   if state[2] then return 0 end
   if not state[1] then return no_schema(KEYS[2]) end
   failure = foreign_members(KEYS, state[3]) or refusal(KEYS[2], 'UNLINK', KEYS[1])
-    or refusal(KEYS[2], 'DEL', KEYS[2]) or refusal(KEYS[2], 'HSET', KEYS[2], '@', '')
+    or refusal(KEYS[2], 'HSET', KEYS[2], '@', '')
   if failure then return failure end
-  local reply = redis.pcall('UNLINK', KEYS[1])
-  if type(reply) == 'table' then return reply end
   local token = time_text(now())
-  redis.call('DEL', KEYS[2])
+  local reply = redis.pcall('UNLINK', KEYS[1], KEYS[2])
+  if type(reply) == 'table' then return reply end
   redis.call('HSET', KEYS[2], '@dropping', token)
   return 1
 end

@@ -32,9 +32,9 @@ local function free_names(KEYS, ARGV)
 
   if ARGV[1] == '@dropping' then
     if state[2] ~= ARGV[2] then return 0 end
-    failure = refusal(KEYS[1], 'DEL', KEYS[1]) or (KEYS[2] and refusal(KEYS[1], 'SREM', KEYS[2], '@')) or nil
+    failure = refusal(KEYS[1], 'UNLINK', KEYS[1]) or (KEYS[2] and refusal(KEYS[1], 'SREM', KEYS[2], '@')) or nil
     if failure then return failure end
-    local reply = redis.pcall('DEL', KEYS[1])
+    local reply = redis.pcall('UNLINK', KEYS[1])
     if type(reply) == 'table' then return reply end
     if KEYS[2] then redis.call('SREM', KEYS[2], KEYS[1]) end
     return 1

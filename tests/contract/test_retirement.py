@@ -80,11 +80,11 @@ def test_the_event_times_of_what_stays_are_as_before(stocked: FeatureStore) -> N
 
 def test_a_name_is_taken_until_all_hashes_are_cleared(stocked: FeatureStore) -> None:
     retire(stocked, ["n"])
-    with pytest.raises(BadArgumentsError, match="^n is being retired: featurestore retire goes on with that"):
+    with pytest.raises(BadArgumentsError, match=r"^n is being retired: featurestore retire goes on with that"):
         stocked.apply(Definition(features={"n": "string"}))
     steps = clear(stocked)
     next(steps)
-    with pytest.raises(BadArgumentsError, match="^n is being retired"):
+    with pytest.raises(BadArgumentsError, match=r"^n is being retired"):
         stocked.apply(Definition(features={"n": "string"}))
     assert list(steps)[-1].freed == 1
     stocked.apply(Definition(features={"n": "string"}))
@@ -214,7 +214,7 @@ def test_a_service_keeps_a_feature_unless_it_may_lose_it(stocked: FeatureStore, 
         "user": {"ads": ["n", "age"], "own": ["user:n"]}, "user_item": {"both": ["price", "user:n"]}
     }  # fmt: skip
     with pytest.raises(
-        BadArgumentsError, match="user:ads, user:own, user_item:both|user:own, user:ads, user_item:both"
+        BadArgumentsError, match=r"user:ads, user:own, user_item:both|user:own, user:ads, user_item:both"
     ):
         retire(stocked, ["n"])
     assert "n" in stocked.schema().features
@@ -275,7 +275,7 @@ def test_two_retirements_at_a_time_free_each_its_own(stocked: FeatureStore) -> N
 
 
 def test_a_feature_that_nobody_declared_is_not_retired(stocked: FeatureStore) -> None:
-    with pytest.raises(UndeclaredFeatureError, match="^nope is not declared in the schema of user$"):
+    with pytest.raises(UndeclaredFeatureError, match=r"^nope is not declared in the schema of user$"):
         retire(stocked, ["n", "nope"])
     assert stocked.schema().version == 1
 
