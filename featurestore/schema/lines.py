@@ -23,7 +23,7 @@ def line_of(text: str, where: Sequence[str]) -> int | None:
     Returns:
         None where the key is not there.
     """
-    lines = text.split("\n")
+    lines = text.replace("\r\n", "\n").split("\n")
     if not where or not _has(_read(lines, len(lines)), where):
         return None
     before, behind = 0, len(lines)  # lines without the key, and with it
