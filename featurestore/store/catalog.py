@@ -41,6 +41,7 @@ class Catalog:
         keys: The entity's keys.
         selections: Names without duplicates → their selection; None → all features of the packed row.
         aged_selections: The same for reads with statuses and times.
+        by_name: Whether the entity was found by its name, so that one without a schema is unknown.
     """
 
     def __init__(self, keys: Keys, most_values: float = inf) -> None:
@@ -52,12 +53,21 @@ class Catalog:
         self._schema: Schema | None = None
         self._schema_read_at = self._sure_until = 0.0
         self._entities: dict[str, Self] = {}
+        self.by_name = False
 
     # Schema
 
     def schema(self) -> Plan[Schema]:
-        """Read the schema from Redis and use it from now on; raise NoSchemaError if there is none."""
-        schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
+        """Read the schema from Redis and use it from now on; raise NoSchemaError if there is none.
+
+        Of an entity that was found by its name that is an UnknownEntityError: it was dropped since.
+        """
+        try:
+            schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
+        except NoSchemaError as error:
+            if not self.by_name:
+                raise
+            raise UnknownEntityError(str(error)) from None
         if schema != self._schema:
             self.selections, self.aged_selections, self._services = {}, {}, {}
         self._schema, self._schema_read_at = schema, time.monotonic()
@@ -204,10 +214,8 @@ class Catalog:
             if not ENTITY_NAME.fullmatch(name):
                 raise UnknownEntityError(f"{shown(name)} is no entity's name")
             known = type(self)(Keys(name), self._most_values)
-            try:
-                members = (yield from known.schema()).members
-            except NoSchemaError as error:
-                raise UnknownEntityError(str(error)) from None
+            known.by_name = True
+            members = (yield from known.schema()).members
             if members:
                 known.keys = Keys.of(name, members)
             if len(self._entities) >= _MOST_ENTITIES:

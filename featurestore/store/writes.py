@@ -38,12 +38,13 @@ from featurestore.errors import (
     BadArgumentsError,
     BadValueError,
     FeatureStoreError,
+    NoSchemaError,
     UndeclaredFeatureError,
     UnsuitableValueError,
 )
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
-from featurestore.store.plan import Calls, Command, Plan, T, call
+from featurestore.store.plan import Calls, Command, Plan, T, call, refreshed
 from featurestore.store.query import QueryPlans
 
 ROWS_PER_WRITE = 2000
@@ -101,8 +102,8 @@ class Plans(QueryPlans):
         seen = yield from self.seen_schema()
         try:
             written = yield from write()
-        except UndeclaredFeatureError:
-            yield from self.schema()
+        except (UndeclaredFeatureError, NoSchemaError) as error:
+            yield from refreshed(self.schema, error)
             return (yield from write())
         refused = any(row.code == BadValueError.code for row in outcome(written).rejected)
         if refused and self._may_be_outdated() and (yield from self.schema()).features != seen.features:

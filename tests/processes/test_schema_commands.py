@@ -73,10 +73,14 @@ def store(valkey: Server) -> Iterator[FeatureStore]:
 
 def test_apply_tells_what_it_changes_and_a_dry_run_changes_nothing(run: Run, tmp_path: Path) -> None:
     (tmp_path / "item.toml").write_text(ITEM)
-    told = "+ feature price (float, max_age 1d): null until it is written\n~ feature price"
     dry = run("apply", "item.toml", "--dry-run")
     assert dry.returncode == 1
-    assert dry.stdout.startswith(told.split("\n", maxsplit=1)[0])
+    assert dry.stdout == (
+        "+ feature price (float, max_age 1d): null until it is written\n"
+        "+ feature stock (int): null until it is written\n"
+        "+ the entity's description, tags: for people: nothing that is stored or read is touched\n"
+        "+ service ranking: reads by that name answer price, stock\n"
+    )
     assert dry.stderr == "dry run, nothing is changed: schema of item: version 0 would become 1\n"
     assert run("schema", "--entity", "item").returncode == 1
     applied = run("apply", "item.toml")
