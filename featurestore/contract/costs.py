@@ -43,7 +43,7 @@ INCREMENTED_US, INCREMENTED_VALUE_US = 26.0, 0.9
 DELETED_US = 20.0
 """To delete an entity."""
 
-CLEARED_ROW_US, CLEARED_NAME_US = 4.0, 0.3
+CLEARED_ROW_US, CLEARED_NAME_US = 10.0, 0.3
 """To take retired features out of a hash, beside what its packed row takes to build: once, and for each name."""
 
 MEMBER_US = 0.8

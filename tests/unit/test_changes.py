@@ -20,7 +20,14 @@ BEFORE = Definition(
     services={"ads": ["age", "n"], "one": ["n"]}, ttl="30d", max_age="2d", tombstone="7d", owner="crm",
 )  # fmt: skip
 PEOPLE = "for people: nothing that is stored or read is touched"
-AGE = {"type": "float", "default": 7, "max_age": "1d", "description": "years", "owner": "me", "tags": ["a", "b"]}
+AGE: dict[str, Any] = {
+    "type": "float",
+    "default": 7,
+    "max_age": "1d",
+    "description": "years",
+    "owner": "me",
+    "tags": ["a", "b"],
+}
 
 CHANGES: list[tuple[dict[str, Any], list[str]]] = [
     ({"features": BEFORE.features}, []),
@@ -125,7 +132,8 @@ def definitions(draw: st.DrawFn) -> Definition:
     """Draw definitions of a few features with options."""
     features: dict[str, Any] = {}
     for name in draw(st.lists(st.sampled_from(sorted(KINDS)), unique=True)):
-        default = {"age": 1.5, "n": 2, "s": "x"}.get(name) if draw(st.booleans()) else None
+        defaults: dict[str, Any] = {"age": 1.5, "n": 2, "s": "x"}
+        default = defaults.get(name) if draw(st.booleans()) else None
         features[name] = FeatureDefinition(
             KINDS[name], default, draw(SPANS), name == "e" and draw(st.booleans()), draw(st.sampled_from(["", "text"])),
             "", draw(st.sampled_from([[], ["a"], ["a", "b"]])),
