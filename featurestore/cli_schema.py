@@ -206,11 +206,17 @@ def _clear(store: FeatureStore, pause_ms: int) -> tuple[int, int]:
     """Clear the hashes and tell about once a second how far that is; return how many were seen and changed."""
     seen = changed = 0
     shown = time.monotonic()
-    for progress in clear(store, pause=pause_ms / 1000):
-        seen, changed = progress.seen, progress.changed
-        if time.monotonic() - shown > 1:
-            shown = time.monotonic()
-            click.echo(f"{seen} hashes seen, {changed} changed", err=True)
+    try:
+        for progress in clear(store, pause=pause_ms / 1000):
+            seen, changed = progress.seen, progress.changed
+            if time.monotonic() - shown > 1:
+                shown = time.monotonic()
+                click.echo(f"{seen} hashes seen, {changed} changed", err=True)
+    except (FeatureStoreError, KeyboardInterrupt, SystemExit):
+        click.echo(
+            f"interrupted after {seen} hashes, {changed} changed: give the same command again to go on", err=True
+        )
+        raise
     return seen, changed
 
 

@@ -54,7 +54,8 @@ local function clear_hashes(KEYS, ARGV)
   local declared, failure = own_schema(KEYS, ARGV, id_count)
   if failure then return failure end
   if not state[1] then return 0 end
-  failure = forbidden_write(KEYS, KEYS[3], declared, true) or refusal(KEYS[2], 'HDEL', KEYS[3], '@')
+  -- HDEL first: on Redis 6.2 it is called, and where memory is full, HSET can be tried only after that.
+  failure = refusal(KEYS[2], 'HDEL', KEYS[3], '@') or forbidden_write(KEYS, KEYS[3], declared, true)
   if failure then return failure end
   now() -- rows are made by the clock: a user who may not ask for the time is told so before anything is written
   local _, names = read_retiring(state[1])

@@ -27,8 +27,9 @@ local function drop_entity(KEYS, ARGV)
   if state.err then return state end
   if state[2] then return 0 end
   if not state[1] then return no_schema(KEYS[2]) end
+  -- HDEL before HSET: on Redis 6.2 it is called, and where memory is full, HSET can be tried only after that.
   failure = foreign_members(KEYS, state[3]) or refusal(KEYS[2], 'UNLINK', KEYS[1])
-    or refusal(KEYS[2], 'HSET', KEYS[2], '@', '')
+    or refusal(KEYS[2], 'HDEL', KEYS[2], '@') or refusal(KEYS[2], 'HSET', KEYS[2], '@', '')
   if failure then return failure end
   local token = time_text(now())
   local reply = redis.pcall('UNLINK', KEYS[1], KEYS[2])
