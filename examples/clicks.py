@@ -1,8 +1,8 @@
 """A web shop's events, put into a Redis Stream as they happen; `featurestore consume` writes them into the store.
 
-    featurestore apply examples/clicks.toml
-    python examples/clicks.py redis://127.0.0.1:6379/0 1000
-    featurestore consume clicks
+featurestore apply examples/clicks.toml
+python examples/clicks.py redis://127.0.0.1:6379/0 1000
+featurestore consume clicks
 """
 
 import json

@@ -1,8 +1,8 @@
 """A service that scores users by a model of scikit-learn: features from the store, in one round trip a request.
 
-    featurestore export --out history.parquet
-    python examples/model_service.py history.parquet 8080
-    curl -d '{"user_ids":["user00001","nobody"]}' http://127.0.0.1:8080/score
+featurestore export --out history.parquet
+python examples/model_service.py history.parquet 8080
+curl -d '{"user_ids":["user00001","nobody"]}' http://127.0.0.1:8080/score
 """
 
 import sys
@@ -35,7 +35,9 @@ class Scores:
 def main(history: str, port: str) -> None:
     """Train on what was exported, then serve."""
     frame = pd.read_parquet(history)
-    model = HistGradientBoostingClassifier().fit(frame[NAMES].to_numpy(float), frame["ctr_7d"] > frame["ctr_7d"].median())
+    model = HistGradientBoostingClassifier().fit(
+        frame[NAMES].to_numpy(float), frame["ctr_7d"] > frame["ctr_7d"].median()
+    )
     app = falcon.App()
     app.add_route("/score", Scores(FeatureStore.connect(), model))
     with make_server("127.0.0.1", int(port), app) as server:

@@ -4,54 +4,25 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 
-from featurestore import native
+from featurestore import cli_schema, native
+from featurestore.cli_store import of_entity, open_entity, open_store, pausing, print_json
 from featurestore.contract.library import LIBRARY, build
 from featurestore.contract.manifest import built_files
 from featurestore.contract.scripts import SCRIPTS
-from featurestore.errors import (
-    BadArgumentsError,
-    ConfigurationError,
-    FeatureStoreError,
-    TypeChangeError,
-    UndeclaredFeatureError,
-)
-from featurestore.keys import Keys
-from featurestore.schema.definition import read_definition
+from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.serving import probe, supervisor
 from featurestore.serving.demo import run_demo
-from featurestore.settings import CallBy, Settings, settings_in_force, unknown_variables
-from featurestore.store.blocking import FeatureStore
+from featurestore.settings import Settings, settings_in_force, unknown_variables
 from featurestore.store.doctor import diagnose
 from featurestore.store.functions import find_libraries, load_library
 from featurestore.store.maintenance import RepackProgress, SweepProgress
 from featurestore.store.maintenance import repack as repack_rows
 from featurestore.store.maintenance import sweep as sweep_members
-
-_ADMIN_TIMEOUT_S = 5.0
-
-
-def open_store(keys: Keys | None = None, *, call: CallBy | None = None) -> FeatureStore:
-    """Return a store for a command: more patient than the server, since a person waits for the result."""
-    return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, keys=keys, call=call)
-
-
-@contextmanager
-def open_entity(name: str) -> Iterator[FeatureStore]:
-    """Yield the store of the entity of that name."""
-    with open_store() as store:
-        yield store.entity(name)
-
-
-_of_entity = click.option("--entity", default="user", show_default=True, help="Whose features.")
 
 
 def _extensions_told() -> str:
@@ -73,6 +44,9 @@ def commands(context: click.Context) -> None:
         for warning in unknown_variables():
             click.echo(f"featurestore: warning: {warning}", err=True)
 
+
+for _command in (cli_schema.apply, cli_schema.schema, cli_schema.entities, cli_schema.retire, cli_schema.drop_entity):
+    commands.add_command(_command)
 
 _bind = click.option("--bind", metavar="ADDRESS", help="Address to listen on, instead of FEATURESTORE_BIND.")
 
@@ -115,52 +89,30 @@ def demo(bind: str | None, users: int, *, yes: bool) -> None:
 
 
 @commands.command()
-@click.argument("path", required=False, type=click.Path(path_type=Path))
-def apply(path: Path | None) -> None:
-    """Declare the features of the schema file PATH (TOML), or of the schema that ships with the package."""
-    definition = read_definition(path)
-    with open_store(Keys.of(definition.entity, definition.members)) as store:
-        try:
-            store.apply(definition)
-        except (BadArgumentsError, TypeChangeError, UndeclaredFeatureError) as error:
-            raise type(error)(f"{path or 'the schema of the package'}, entity {definition.entity}: {error}") from error
-        schema = store.schema()
-    click.echo(f"schema of {definition.entity}: version {schema.version}, {len(schema.features)} features", err=True)
-
-
-@commands.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--features", metavar="A,B", help="Features wanted; all when left out.")
-@_of_entity
+@of_entity
 def get(ids: tuple[str, ...], features: str | None, entity: str) -> None:
     """Print the features of each ID, a JSON object a line; exit 1 when one is unknown."""
     with open_entity(entity) as store:
         rows = store.get_many(ids, features.split(",") if features else None)
         id_name = store.id_name()
     for entity_id, row in zip(ids, rows, strict=True):
-        _print_json({id_name: entity_id, "features": row})
+        print_json({id_name: entity_id, "features": row})
     sys.exit(1 if None in rows else 0)
 
 
 @commands.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@_of_entity
+@of_entity
 def delete(ids: tuple[str, ...], entity: str) -> None:
     """Remove each ID with all its features; exit 1 when one was unknown."""
     with open_entity(entity) as store:
         id_name = store.id_name()
         removed = [store.delete(entity_id) for entity_id in ids]
     for entity_id, was_there in zip(ids, removed, strict=True):
-        _print_json({id_name: entity_id, "deleted": was_there})
+        print_json({id_name: entity_id, "deleted": was_there})
     sys.exit(0 if all(removed) else 1)
-
-
-@commands.command()
-@_of_entity
-def schema(entity: str) -> None:
-    """Print the schema that Redis holds, as JSON."""
-    with open_entity(entity) as store:
-        _print_json(store.schema().shown(store.keys.entity))
 
 
 @commands.command()
@@ -220,8 +172,8 @@ def show() -> None:
 
 
 @commands.command()
-@click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 ids.")
-@_of_entity
+@pausing
+@of_entity
 def repack(pause_ms: int, entity: str) -> None:
     """Build packed rows that are missing or of an older layout, in small steps beside live traffic."""
     progress = RepackProgress(0, 0, 0)
@@ -236,8 +188,8 @@ def repack(pause_ms: int, entity: str) -> None:
 
 
 @commands.command()
-@_of_entity
-@click.option("--pause-ms", type=click.IntRange(0), default=1, show_default=True, help="Pause after each 100 ids.")
+@of_entity
+@pausing
 def sweep(entity: str, pause_ms: int) -> None:
     """Take ids without features out of the set of known ids, in small steps: those that expired or were evicted."""
     progress = SweepProgress(0, 0)
@@ -292,7 +244,3 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"featurestore: {error}", err=True)
         sys.exit(1)
     sys.exit(code or 0)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.encode(value).decode())

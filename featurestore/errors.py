@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Self
 
 
 class FeatureStoreError(Exception):
@@ -10,9 +11,17 @@ class FeatureStoreError(Exception):
     Attributes:
         code: Its code in the scripts' error replies (docs/direct.md) and in HTTP's problem documents; None if it has
             none.
+        where: The keys in a schema file that lead to what is wrong, such as `("services", "ads", "age")`; empty where
+            that is not known.
     """
 
     code: str | None = None
+    where: tuple[str, ...] = ()
+
+    def at(self, *where: str) -> Self:
+        """Set the place in a schema file; return the error."""
+        self.where = where
+        return self
 
 
 class ConfigurationError(FeatureStoreError):

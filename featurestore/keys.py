@@ -55,3 +55,7 @@ class Keys(msgspec.Struct, frozen=True):
     def counted(self, source: str) -> str:
         """Return the key of the set of entries that were counted of a stream; no id's features can have it."""
         return f"{self.entity}:{source}:counted"
+
+    def id_of(self, key: bytes) -> bytes:
+        """Return the id, as Redis holds it, whose features are in the hash at that key."""
+        return key[len(self.entity.encode()) + 1 : -len(b":features")]

@@ -24,9 +24,14 @@ ARGV[1…] words     name, type, name, type …: type is float, int, bool, strin
                    @tombstone         ms that the tombstone of a deleted entity stays
                    @max_ahead         ms that an event time may be ahead of Redis's clock; a day if not given
                    @join_key, @members   the name of the id in tables; the set of all known ids: for callers
+                   @description, @owner, @tags   what people are told of the entity: text of at most 2,000 and 200
+                                      bytes; a JSON array of at most 20 texts of at most 64 bytes
+                   @description:FEATURE, @owner:FEATURE, @tags:FEATURE   the same of one feature
+                   @dry_run           any text: nothing is stored; the reply is the version that there would be
 
 Reply    the schema's version: one more than before when something changed, else as it was.
-Errors   BADARGS (also for a name, type or option that is not allowed), TYPECHANGE, UNDECLARED (the feature of an
+Errors   BADARGS (also for a name, type or option that is not allowed, for a feature that is being retired, and where
+         the entity is being dropped), TYPECHANGE, UNDECLARED (the feature of an
          option or a service), and Redis's own (NOPERM, OOM, READONLY, WRONGTYPE). After an error nothing has been
          written.
 Cost     O(features)
@@ -34,6 +39,7 @@ Cost     O(features)
 local function apply_schema(KEYS, ARGV)
   -- @include declare_feature
   -- @include permissions
+  -- @include service_digest
   -- @include set_option
   -- @include stored_schema
   -- @include text
@@ -48,11 +54,17 @@ local function apply_schema(KEYS, ARGV)
   local schema
   schema, failure = load_schema(KEYS[1])
   if failure then return failure end
+  if schema.before['@dropping'] then
+    return redis.error_reply('BADARGS the entity of ' .. shown(KEYS[1]) .. ' is being dropped: featurestore drop-entity'
+      .. ' goes on with that, and then it can be declared again')
+  end
+  local dry_run = false
   for position = 1, #ARGV, 2 do
     local word, value = ARGV[position], ARGV[position + 1]
     local option, name = string.match(word, '^@([%a_]+):?(.*)$')
     local wrong
-    if option and string.sub(word, -1) == ':' then wrong = 'BADARGS no such option: ' .. shown(word)
+    if word == '@dry_run' then dry_run = value ~= ''
+    elseif option and string.sub(word, -1) == ':' then wrong = 'BADARGS no such option: ' .. shown(word)
     elseif option then wrong = set_option(schema, word, option, name, value)
     else wrong = declare_feature(schema, word, value) end
     if wrong then return redis.error_reply(wrong) end
@@ -74,6 +86,7 @@ local function apply_schema(KEYS, ARGV)
   if KEYS[2] and not string.find(KEYS[2], 'featurestore:schemas$') then
     return redis.error_reply('BADARGS the set of all schemas is featurestore:schemas, not ' .. shown(KEYS[2]))
   end
+  if dry_run then return store_schema(KEYS[1], schema, true) end
   for _, command in ipairs({ 'HSET', 'HDEL' }) do
     failure = refusal(KEYS[1], command, KEYS[1], '@', command == 'HSET' and '' or '@')
     if failure then return failure end

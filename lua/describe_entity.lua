@@ -19,7 +19,8 @@ Reply    one msgpack map, to which later versions may add:
            ttl, max_age      ms; nil for none
            tombstone         ms that the tombstone of a deleted entity stays
            max_ahead         ms that an event time may be ahead of Redis's clock
-           options           array of [word, value] of the options of single features, as apply_schema takes them
+           options           array of [word, value] of the options of single features, as apply_schema takes them, that
+                             matter to rows
 Errors   BADARGS, NOSCHEMA, and Redis's own (WRONGTYPE for a key of another type).
 Cost     O(features)
 ]]

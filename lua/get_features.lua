@@ -27,7 +27,7 @@ Reply    nil when the id is unknown, has expired or has no hash; else one msgpac
          features, then of those named, whose msgpack array is the sixth.
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
          another type).
-Cost     O(names). An unknown id costs one SISMEMBER and one EXISTS of the schema; all features by layout cost a
+Cost     O(names). An unknown id costs one SISMEMBER and one HGET of the schema; all features by layout cost a
          SISMEMBER and one HGET, if the entity has a packed row of that layout. Names behind a layout add what they cost
          alone. ?metadata, ?max_age and a row past its time are told by the packed row too; fields are fetched for
          windows, and where the row does not tell: for ?metadata, what is like its default, and nil that may be stale.
@@ -49,9 +49,8 @@ local function get_features(KEYS, ARGV)
     local known = try('SISMEMBER', KEYS[1], entity)
     if known ~= 1 then
       if type(known) == 'table' then return known end
-      local exists = try('EXISTS', KEYS[2]) -- without a schema nobody would be known
-      if type(exists) == 'table' then return exists end
-      if exists == 1 then return false end
+      local layout = try('HGET', KEYS[2], '@layout') -- without a schema nobody would be known
+      if layout then return type(layout) == 'table' and layout or false end
     end
     by_layout = by_layout and known == 1 and string.byte(asked) == AT_SIGN
     if by_layout then

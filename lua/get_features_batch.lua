@@ -21,7 +21,7 @@ Reply    one msgpack array aligned with the ids: nil for an id that get_features
 Errors   BADARGS, NOSCHEMA, SCHEMA_CHANGED, UNDECLARED, and Redis's own (WRONGTYPE for a members or schema key of
          another type).
 Cost     O(ids * names), with one SMISMEMBER for all ids. An unknown id costs no more than its share of that; where all
-         are unknown, one EXISTS of the schema.
+         are unknown, one HGET of the schema.
 ]]
 local function get_features_batch(KEYS, ARGV)
   -- @include bytes
@@ -64,7 +64,7 @@ local function get_features_batch(KEYS, ARGV)
       end
     end
     -- Where there is no schema nobody is known, as after a flush: that is an error, and no answer.
-    if not missed and not foreign and (begins or redis.call('EXISTS', KEYS[2]) == 1) then return rows end
+    if not missed and not foreign and (begins or redis.call('HGET', KEYS[2], '@layout')) then return rows end
   end
   if foreign then
     -- @include foreign_key

@@ -10,6 +10,7 @@ side. Takes half a minute by its defaults.
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from featurestore import Definition, FeatureStore, Keys
 from featurestore.contract import costs, scripts
 from featurestore.contract.scripts import Script
 from featurestore.store.maintenance import repack, sweep
+from featurestore.store.retirement import clear, retire
 
 MOST_US = 1000.0
 WIDTHS = (10, 50, 200, 500)
@@ -143,6 +145,15 @@ def said(once: str, each: str, count: float) -> float | None:
     return float(constants[once]) + float(constants[each]) * count
 
 
+def retire_one(entity: Entity) -> None:
+    """Write one feature more of every entity, and retire it."""
+    entity.store.apply(Definition({"going": "int"}, entity=entity.store.keys.entity))
+    entity.store.upsert_table(["going"], [(each, 1) for each in entity.ids])
+    retire(entity.store, ["going"])
+    for _ in clear(entity.store):
+        pass
+
+
 def measure(entity: Entity, lines: Lines, rounds: int) -> None:
     """Measure reads, writes and maintenance of entities with scalar features."""
     count, store, write = len(entity.columns), entity.store, entity.columns[:1]
@@ -178,6 +189,10 @@ def measure(entity: Entity, lines: Lines, rounds: int) -> None:
             found.append(entity.calls(script, does))
         served = FEW if script == scripts.INCREMENT_FEATURES else len(entity.ids)
         lines.add(what, count, "features", found, served=served, said=constants)
+    cleared = said("REPACKED_ROW_US", "REPACKED_VALUE_US", count)
+    once = sum(vars(costs).get(name, 0.0) for name in ("CLEARED_ROW_US", "CLEARED_NAME_US"))
+    found = [entity.calls(scripts.CLEAR_HASHES, partial(retire_one, entity)) for _ in range(rounds)]
+    lines.add("retirement", count, "features", found, served=len(entity.ids), said=cleared and cleared + once)
     entity.write()
     deleted = entity.calls(scripts.DELETE_ENTITY, lambda: [store.delete(each) for each in entity.ids[:FEW]])
     lines.add("deletion", count, "features", [deleted], served=FEW, said=None)

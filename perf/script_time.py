@@ -24,14 +24,18 @@ from featurestore.contract.resp import Word, encode_call, encode_command
 from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
+    CLEAR_HASHES,
     COUNT_ENTRIES,
     DELETE_ENTITY,
     DESCRIBE_ENTITY,
+    DROP_ENTITY,
+    FREE_NAMES,
     GET_FEATURES,
     GET_FEATURES_BATCH,
     INCREMENT_FEATURES,
     RECORD_EVENTS,
     REPACK_ROWS,
+    RETIRE_FEATURES,
     SWEEP_MEMBERS,
     UPSERT_FEATURES,
     Script,
@@ -107,8 +111,11 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
             words = (w for place, each in enumerate(ids) for w in (each, f"{number}-{place}", "1"))
             yield encode_call(COUNT_ENTRIES, keys, ["", 3, "?increments", "@entry_id", "n_logins", *words])
 
+    def again(script: Script, keys: list[Word], *words: Word) -> Calls:
+        return itertools.repeat(encode_call(script, keys, words))
+
     def same(script: Script, *words: Word) -> Calls:
-        return itertools.repeat(encode_call(script, [SCHEMA], words))
+        return again(script, [SCHEMA], *words)
 
     one, many = 1, ROWS
     return {
@@ -140,6 +147,10 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
         "`sweep_members` where nobody is gone, an entity": (users.calls(SWEEP_MEMBERS, ROWS, ids_of), many),
         "`apply_schema` where nothing changes": (same(APPLY_SCHEMA, "n_logins", "int"), one),
         "`delete_entity` with a tombstone": (users.calls(DELETE_ENTITY, 1, lambda rows: [*ids_of(rows), ""]), one),
+        "`retire_features` where that is done": (same(RETIRE_FEATURES, "going"), one),
+        "`clear_hashes` where nothing is to do, an entity": (users.calls(CLEAR_HASHES, ROWS, ids_of), many),
+        "`free_names` where nothing is free": (same(FREE_NAMES, "going", "0"), one),
+        "`drop_entity` where that is done": (again(DROP_ENTITY, ["all_gones", "gone:schema"]), one),
     }  # fmt: skip
 
 
@@ -169,6 +180,11 @@ def main() -> None:
         connection = client.connection_pool.get_connection()
         with FeatureStore.connect(url, timeout=5) as store:
             store.apply(read_definition())
+            store.apply(Definition({"going": "int"}))
+            store.transport.run(RETIRE_FEATURES, [SCHEMA], ["going"])
+            with FeatureStore.connect(url, timeout=5, keys=Keys.of("gone")) as gone:
+                gone.apply(Definition({"n": "int"}, entity="gone"))
+                gone.transport.run(DROP_ENTITY, [gone.keys.members, gone.keys.schema], [])
             with FeatureStore.connect(url, timeout=5, keys=Keys.of("item")) as items:
                 items.apply(Definition({"often": "count(1h)", "spent": "sum(amount, 1h)"}, entity="item"))
             with FeatureStore.connect(url, timeout=5, keys=Keys.of("place")) as stored:

@@ -31,6 +31,7 @@ from featurestore.schema.times import parse_duration
 from featurestore.schema.types import Status
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.query_table import QueryTable
+from featurestore.store.retirement import is_dropping
 
 _JSON = falcon.MEDIA_JSON
 _READ_PARAMETERS = frozenset({"features", "service", "metadata", "max_age"})
@@ -206,12 +207,14 @@ def _look_for_a_schema(store: FeatureStore) -> None:
     """Return if there is a schema: the default entity's, or other entities' only.
 
     Raises:
-        NoSchemaError: There is none, or the default entity had one and has lost it: Redis evicted it, say.
+        NoSchemaError: There is none, or the default entity had one and has lost it: Redis evicted it, say. One that is
+            being dropped does not count.
     """
     try:
         store.schema()
     except NoSchemaError:
-        if store.transport.command("SISMEMBER", SCHEMAS, store.keys.schema) or not store.entities():
+        is_lost = store.transport.command("SISMEMBER", SCHEMAS, store.keys.schema)
+        if (is_lost and not is_dropping(store)) or not store.entities():
             raise
 
 

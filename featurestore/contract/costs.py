@@ -43,6 +43,9 @@ INCREMENTED_US, INCREMENTED_VALUE_US = 26.0, 0.9
 DELETED_US = 20.0
 """To delete an entity."""
 
+CLEARED_ROW_US, CLEARED_NAME_US = 10.0, 0.3
+"""To take retired features out of a hash, beside what its packed row takes to build: once, and for each name."""
+
 MEMBER_US = 0.8
 """To look whether a known id has a hash."""
 
@@ -101,6 +104,11 @@ def repack_us(features: Mapping[str, str]) -> float:
 def hash_us(features: Mapping[str, str]) -> float:
     """Return how long it takes to read these features, and their times, as an entity's hash holds them."""
     return HASH_US + FIELD_US * (3 + weight(features.values()))
+
+
+def clear_us(features: Mapping[str, str], names: int) -> float:
+    """Return how long it takes to take so many names out of a hash and to build its packed row, or to remove it."""
+    return repack_us(features) + CLEARED_ROW_US + CLEARED_NAME_US * names
 
 
 def rows_per_call(row_us: float, most: int = MOST_ROWS, call_us: float = MOST_US) -> int:

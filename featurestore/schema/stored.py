@@ -7,6 +7,7 @@ import msgspec
 
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
 from featurestore.schema.definition import RESPONSE_FIELDS
+from featurestore.schema.notes import KINDS, Note
 from featurestore.schema.types import SCALARS, FeatureType, Value, vector_length
 
 _DAY_MS = 86_400_000
@@ -30,6 +31,8 @@ class Schema(msgspec.Struct, frozen=True):
         max_ages_ms: Feature → how old its value may be and still be served. The empty name stands for all features
             that have no entry of their own.
         defaults: Feature → what is served in place of a missing value.
+        notes: Feature → what people are told of it. The empty name stands for the entity.
+        retiring: Features whose values leave the hashes, and whose names cannot be declared until then.
     """
 
     features: dict[str, FeatureType]
@@ -44,17 +47,21 @@ class Schema(msgspec.Struct, frozen=True):
     ttl_ms: int = 0
     max_ages_ms: dict[str, int] = {}
     defaults: dict[str, Value] = {}
+    notes: dict[str, Note] = {}
+    retiring: frozenset[str] = frozenset()
 
     @classmethod
     def from_reply(cls, entity: str, reply: Sequence[bytes]) -> "Schema":
         """Return the schema that a reply to HGETALL holds: field, value, field, value ….
 
         Raises:
-            NoSchemaError: The hash is empty.
+            NoSchemaError: The hash is empty, or the entity is being dropped.
             SchemaError: The hash holds what apply_schema never writes.
         """
         try:
             stored = {field.decode(): value.decode() for field, value in zip(reply[::2], reply[1::2], strict=True)}
+            if "@dropping" in stored:
+                raise NoSchemaError(f"{entity} is being dropped: featurestore drop-entity {entity} goes on with that")
             if not stored.keys() >= {"@version", "@layout", "@features"}:
                 raise NoSchemaError(f"no schema of {entity} is stored: featurestore apply FILE declares features")
             features = msgspec.convert(_pairs(stored["@features"]), dict[str, FeatureType])
@@ -72,7 +79,9 @@ class Schema(msgspec.Struct, frozen=True):
                 int(stored.get("@max_ahead", _DAY_MS)),
                 int(rules.get("@ttl", 0)),
                 {name: int(text) for name, text in _of(rules, "@max_age").items()},
-                {name: _value_of(features[name], text) for name, text in _of(rules, "@default").items()},
+                {name: default_value(features[name], text) for name, text in _of(rules, "@default").items()},
+                _notes(stored),
+                frozenset(_pairs(stored.get("@retiring", "[]"))),
             )
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise SchemaError(f"the stored schema is damaged: {error}") from error
@@ -94,6 +103,8 @@ class Schema(msgspec.Struct, frozen=True):
             option = {"default": self.defaults.get(name), "max_age_ms": self.max_ages_ms.get(name)}
             if name in self.always:
                 option["always"] = True
+            if name in self.notes:
+                option |= self.notes[name].shown()
             option = {key: value for key, value in option.items() if value is not None}
             if option:
                 options[name] = option
@@ -106,9 +117,11 @@ class Schema(msgspec.Struct, frozen=True):
             "services": self.services or None,
             "join_key": self.join_key,
             "members": self.members,
+            "retiring": sorted(self.retiring) or None,
         }
         known = {key: value for key, value in rest.items() if value is not None}
-        return {"entity": entity, "version": self.version, "features": self.features, **known}
+        told = self.notes.get("", Note()).shown()
+        return {"entity": entity, **told, "version": self.version, "features": self.features, **known}
 
     def service(self, name: str) -> list[str]:
         """Return the features of a service.
@@ -137,7 +150,16 @@ def _of(words: Mapping[str, str], option: str) -> dict[str, str]:
     return {name: value for word, _, name, value in parts if word == option}
 
 
-def _value_of(kind: str, text: str) -> Value:
+def _notes(stored: Mapping[str, str]) -> dict[str, Note]:
+    """Return what is told of each feature, and under the empty name of the entity."""
+    found: dict[str, dict[str, str]] = {}
+    for kind in KINDS:
+        for name, text in _of(stored, f"@{kind}").items():
+            found.setdefault(name, {})[kind] = text
+    return {name: Note.of(kinds) for name, kinds in found.items()}
+
+
+def default_value(kind: str, text: str) -> Value:
     """Return a default's value; its text if only Lua can read it as a number, such as `5.`."""
     if kind == "string":
         return text

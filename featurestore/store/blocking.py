@@ -1,6 +1,7 @@
 """The store for threads: what callers may ask of an entity's features."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from featurestore.contract.arguments import (
@@ -15,7 +16,7 @@ from featurestore.contract.columns import Column, Table
 from featurestore.contract.frame_rows import Nulls, Reading, TimeUnit
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.upsert_calls import UpsertResult
-from featurestore.schema.definition import Definition
+from featurestore.schema.definition import Definition, as_definition
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Value
 from featurestore.store.blocking_driver import BlockingDriver
@@ -490,14 +491,21 @@ class FeatureStore(BlockingDriver):
         """Return the names of all entities that have a schema, be it this store's or another."""
         return self._run(self._plans.entities())
 
-    def apply(self, definition: Definition) -> int:
+    def apply(self, definition: Definition | str | PathLike[str], *, dry_run: bool = False) -> int:
         """Declare the features of `definition` beside those that are declared already; return the schema's version.
 
+        Args:
+            definition: What to declare, or the path of a schema file of this entity.
+            dry_run: Whether all is checked and nothing changed; the version is then the one that there would be.
+
         Raises:
-            SchemaError: Something in the definition is not allowed, such as a feature's name or a default.
+            SchemaError: Something in the definition is not allowed, such as a feature's name or a default; or the file
+                is of another entity.
+            NoSchemaError: It declares no feature, and none is declared already.
             TypeChangeError: A declared feature would get another type. Nothing is changed.
             UndeclaredFeatureError: A service lists a feature that is not declared. An entity without a schema may have
                 any.
-            BadArgumentsError: There are too many features.
+            BadArgumentsError: There are too many features, or one is being retired.
         """
-        return self._run(self._plans.apply(definition), writes=True)
+        declared = as_definition(definition, self.keys.entity)
+        return self._run(self._plans.apply(declared, dry_run=dry_run), writes=True)

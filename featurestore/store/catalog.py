@@ -41,6 +41,7 @@ class Catalog:
         keys: The entity's keys.
         selections: Names without duplicates → their selection; None → all features of the packed row.
         aged_selections: The same for reads with statuses and times.
+        by_name: Whether the entity was found by its name, so that one without a schema is unknown.
     """
 
     def __init__(self, keys: Keys, most_values: float = inf) -> None:
@@ -52,12 +53,21 @@ class Catalog:
         self._schema: Schema | None = None
         self._schema_read_at = self._sure_until = 0.0
         self._entities: dict[str, Self] = {}
+        self.by_name = False
 
     # Schema
 
     def schema(self) -> Plan[Schema]:
-        """Read the schema from Redis and use it from now on; raise NoSchemaError if there is none."""
-        schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
+        """Read the schema from Redis and use it from now on; raise NoSchemaError if there is none.
+
+        Of an entity that was found by its name that is an UnknownEntityError: it was dropped since.
+        """
+        try:
+            schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
+        except NoSchemaError as error:
+            if not self.by_name:
+                raise
+            raise UnknownEntityError(str(error)) from None
         if schema != self._schema:
             self.selections, self.aged_selections, self._services = {}, {}, {}
         self._schema, self._schema_read_at = schema, time.monotonic()
@@ -68,16 +78,21 @@ class Catalog:
         """Return the schema as last seen; read it if it never was."""
         return self._schema or (yield from self.schema())
 
-    def apply(self, definition: Definition) -> Plan[int]:
-        """Declare the features of `definition` beside the others; return the schema's version."""
-        words = definition.words()
+    def apply(self, definition: Definition, *, dry_run: bool = False) -> Plan[int]:
+        """Declare the features of `definition` beside the others; return the schema's version.
+
+        With `dry_run` nothing is changed, and the version is the one that there would be.
+        """
+        words = [*definition.words(), *(("@dry_run", "1") if dry_run else ())]
+        if not definition.features:
+            yield from self.schema()  # options and services alone are for an entity that has features
         if definition.members is not None:
             yield from self._check_members(definition.members)
         for entity, features in definition.references().items():
             if entity != self.keys.entity or not features.keys() <= definition.features.keys():
                 yield from self._check_references(entity, features, definition)
         reply = yield from call(APPLY_SCHEMA, encode_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
-        self._sure_until = 0.0  # so that the next read sees the new rules
+        self._sure_until, self._schema_read_at = 0.0, -inf  # so that the next read sees the new rules and names
         return int(reply)
 
     def _check_members(self, members: str) -> Plan[None]:
@@ -99,15 +114,15 @@ class Catalog:
                 return
         for feature, services in features.items():
             if feature not in declared:
-                raise UndeclaredFeatureError(
-                    f"{entity}:{feature} of service {services[0]} is not declared in the schema of {entity}"
-                )
+                name = f"{entity}:{feature}"
+                text = f"{name} of service {services[0]} is not declared in the schema of {entity}"
+                raise UndeclaredFeatureError(text).at("services", services[0], name)
 
     def entities(self) -> Plan[list[str]]:
         """Return the names of all entities with a schema. This entity's counts even if the set of schemas lacks it."""
         names = set()
         for schema in {*(yield Command(("SMEMBERS", SCHEMAS))), self.keys.schema.encode()}:
-            if (yield Command(("EXISTS", schema))):  # it may have been deleted
+            if (yield Command(("HGET", schema, "@layout"))):  # it may have been deleted, or is being dropped
                 names.add(Keys.entity_of(schema))
         return sorted(names)
 
@@ -199,10 +214,8 @@ class Catalog:
             if not ENTITY_NAME.fullmatch(name):
                 raise UnknownEntityError(f"{shown(name)} is no entity's name")
             known = type(self)(Keys(name), self._most_values)
-            try:
-                members = (yield from known.schema()).members
-            except NoSchemaError as error:
-                raise UnknownEntityError(str(error)) from None
+            known.by_name = True
+            members = (yield from known.schema()).members
             if members:
                 known.keys = Keys.of(name, members)
             if len(self._entities) >= _MOST_ENTITIES:

@@ -73,6 +73,12 @@ def diagnose(store: FeatureStore, entity: str | None = None, *, call: CallBy = "
         name = each.keys.entity
         text = f"{name}: schema version {schema.version} with {len(schema.features)} features"
         yield Finding(good=True, text=text)
+        if schema.retiring:
+            going = " ".join(sorted(schema.retiring))
+            text = (
+                f"{name}: {going} not served any more, but still in hashes: featurestore retire --entity {name} {going}"
+            )
+            yield Finding(good=False, text=f"{text} goes on with that")
         yield _permission_finding(each, call)
         yield from _permitted(f"{name}: a sample of the ids", _sample_findings(each, schema.layout.encode()))
 

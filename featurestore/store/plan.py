@@ -11,7 +11,13 @@ import msgspec
 from featurestore.contract.replies import Take, reading
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
-from featurestore.errors import FeatureStoreError, SchemaChangedError, UndeclaredFeatureError
+from featurestore.errors import (
+    FeatureStoreError,
+    NoSchemaError,
+    SchemaChangedError,
+    UndeclaredFeatureError,
+    UnknownEntityError,
+)
 
 OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, UnicodeDecodeError)
 """Errors of a read when Redis's schema is not the one last seen; DecodeErrors also come of a damaged row."""
@@ -78,11 +84,27 @@ def with_current_schema(
     prepared = yield from prepare()
     try:
         return (yield from read(prepared))
-    except OUTDATED:
-        yield from refresh()
+    except (*OUTDATED, NoSchemaError) as error:
+        yield from refreshed(refresh, error)
         prepared = yield from prepare()
         with reading(what):
             return (yield from read(prepared))
+
+
+def refreshed(refresh: Callable[[], Plan[object]], error: Exception) -> Plan[None]:
+    """Read the schema again after a call failed. Where there is none, raise what the call said of that.
+
+    Raises:
+        UnknownEntityError: The entity was found by its name, and has been dropped.
+    """
+    try:
+        yield from refresh()
+    except UnknownEntityError:
+        raise
+    except NoSchemaError:
+        if isinstance(error, NoSchemaError):
+            raise error from None
+        raise
 
 
 def checked(replies: list[Reply | FeatureStoreError]) -> list[Reply]:

@@ -36,11 +36,18 @@ from featurestore.contract.scripts import (
 from featurestore.contract.selection import Selection
 from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import EVENT_ID, EVENT_TIME, LEAVE, encode_id, to_text, to_time
-from featurestore.errors import BadArgumentsError, BadValueError, FeatureStoreError, UnsuitableValueError
+from featurestore.errors import (
+    BadArgumentsError,
+    BadValueError,
+    FeatureStoreError,
+    NoSchemaError,
+    UndeclaredFeatureError,
+    UnsuitableValueError,
+)
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
 from featurestore.store.frames import FrameWrite
-from featurestore.store.plan import Calls, Command, Plan, call
+from featurestore.store.plan import Calls, Command, Plan, T, call, refreshed
 from featurestore.store.query import QueryPlans
 
 ROWS_PER_WRITE = 2000
@@ -95,8 +102,28 @@ class Plans(QueryPlans):
         return frame.result
 
     def _upsert(self, columns: Sequence[str], table: Given, time: Any, *, overwrite: bool) -> Plan[UpsertResult]:
-        upsert, row_us = yield from self._begin(columns, time, overwrite=overwrite)
-        return (yield from _write(UPSERT_FEATURES, upsert, table, row_us))
+        def write() -> Plan[UpsertResult]:
+            upsert, row_us = yield from self._begin(columns, time, overwrite=overwrite)
+            return (yield from _write(UPSERT_FEATURES, upsert, table, row_us))
+
+        return (yield from self._by_current_schema(write, lambda result: result))
+
+    def _by_current_schema(self, write: Callable[[], Plan[T]], outcome: Callable[[T], UpsertResult]) -> Plan[T]:
+        """Write, and once more where the schema may be the reason that rows were refused, and has changed since.
+
+        A feature may have been retired, and declared again with another type. Rows that were written before are written
+        again, which changes nothing.
+        """
+        seen = yield from self.seen_schema()
+        try:
+            written = yield from write()
+        except (UndeclaredFeatureError, NoSchemaError) as error:
+            yield from refreshed(self.schema, error)
+            return (yield from write())
+        refused = any(row.code == BadValueError.code for row in outcome(written).rejected)
+        if refused and self._may_be_outdated() and (yield from self.schema()).features != seen.features:
+            return (yield from write())
+        return written
 
     def _begin(self, columns: Sequence[str], time: Any, *, overwrite: bool) -> Plan[tuple[Upsert, float]]:
         """Return an upsert of rows with these columns, with a verdict for each, and what a row takes of Redis."""
@@ -114,6 +141,15 @@ class Plans(QueryPlans):
         Return what became of the row, and for a written row the selection and the values that the read found; None if
         the entity is unknown by then.
         """
+
+        def write() -> Plan[tuple[UpsertResult, Selection | None, Row | None]]:
+            return self._put(entity_id, features, event_time, overwrite=overwrite)
+
+        return (yield from self._by_current_schema(write, lambda written: written[0]))
+
+    def _put(
+        self, entity_id: str, features: Mapping[str, Any], event_time: EventTime, *, overwrite: bool
+    ) -> Plan[tuple[UpsertResult, Selection | None, Row | None]]:
         columns, table = _table(Given([(entity_id, features)], range(1)))
         upsert, row_us = yield from self._begin(columns, event_time, overwrite=overwrite)
         write = upsert.call(table.rows, table.positions)

@@ -1,3 +1,4 @@
+-- @include feature_options
 -- @include kinds
 -- @include text
 -- @include window_kind
@@ -20,7 +21,10 @@ local function declare_feature(schema, name, kind)
     return 'BADARGS type of ' .. name .. ' must be float, int, bool or string, float32[N], count(SPAN) or'
       .. ' sum(FIELD, SPAN)'
   end
-  if not declared[name] then
+  if schema.retiring[name] then
+    return 'BADARGS ' .. name .. ' is being retired: featurestore retire goes on with that, and then it can be declared'
+      .. ' again'
+  elseif not declared[name] then
     declared[name] = kind
     fields[#fields + 1], fields[#fields + 2] = name, kind
     features[#features + 1], features[#features + 2] = name, kind
@@ -28,6 +32,6 @@ local function declare_feature(schema, name, kind)
     return 'TYPECHANGE ' .. name .. ' is declared as ' .. declared[name] .. ' and cannot become ' .. kind
       .. ': declare a feature of another name'
   end
-  for _, option in ipairs({ '@max_age:', '@default:', '@always:' }) do schema.rules[option .. name] = nil end
+  take_options_back(schema, name)
   return nil
 end

@@ -1,13 +1,17 @@
 -- @include declare_feature
 -- @include kinds
 -- @include longest_scalar
+-- @include notes
 -- @include parse
 -- @include text
 -- @include utf8
 local REFERENCE = '^[%a_][%w_.:-]*$' -- a feature, or entity:feature
 local TIMES = { ttl = true, max_age = true, tombstone = true, max_ahead = true }
 -- Options that do not matter to rows.
-local PLAIN = { tombstone = true, max_ahead = true, service = true, join_key = true, members = true }
+local PLAIN = {
+  tombstone = true, max_ahead = true, service = true, join_key = true, members = true, description = true, owner = true,
+  tags = true,
+}
 
 -- Whether a service's value is a JSON array of what may be names, or empty.
 local function is_list_of_names(value)
@@ -23,9 +27,11 @@ end
 -- What is wrong with an option, or nil.
 local function option_error(declared, word, option, name, value)
   if not is_utf8(value) then return 'BADARGS ' .. shown(word) .. ' wants text in UTF-8' end
-  local of_feature = option == 'default' or option == 'always' or (option == 'max_age' and name ~= '')
+  local of_feature = option == 'default' or option == 'always'
+    or (name ~= '' and (option == 'max_age' or NOTES[option]))
   if of_feature and not declared[name] then return 'UNDECLARED ' .. shown(name) .. ' is not declared in the schema' end
-  if option == 'service' then
+  if NOTES[option] then return note_error(word, option, value)
+  elseif option == 'service' then
     if not is_list_of_names(value) or not string.find(name, NAME) then
       return 'BADARGS ' .. shown(word) .. ' wants a JSON array of feature names'
     end
@@ -58,22 +64,5 @@ local function set_option(schema, word, option, name, value)
     if word == '@ttl' and value == '' and schema.had_ttl then value = '0' end
     schema.rules[word] = value ~= '' and value or nil
   else schema.plain[word] = value end
-  return nil
-end
-
--- Set the digest of what a service lists, names and kinds: replies of reads by the service start with it. There is none
--- where it lists features of other entities. Return what is wrong with a feature in the list, or nil.
-local function set_digest(schema, name, value)
-  local words, is_own = {}, true
-  for _, feature in ipairs(value ~= '' and cjson.decode(value) or {}) do
-    local kind = schema.declared[feature]
-    if not kind and not string.find(feature, ':', 1, true) then
-      return 'UNDECLARED ' .. shown(feature) .. ' of service ' .. shown(name) .. ' is not declared in the schema'
-    end
-    is_own = is_own and kind
-    words[#words + 1], words[#words + 2] = feature, kind or ''
-  end
-  local is_read = is_own and #words > 0
-  schema.plain['@digest:' .. name] = is_read and '@' .. string.sub(redis.sha1hex(cjson.encode(words)), 1, 7) or ''
   return nil
 end

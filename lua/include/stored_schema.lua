@@ -1,6 +1,7 @@
 -- @include byte_order
 -- @include bytes
 -- @include members_key
+-- @include retiring
 -- The schema at `key`, as it is stored and as a call changes it:
 --   before            what is stored: field → value
 --   had_ttl           whether it has an `@ttl`, be it 0
@@ -8,6 +9,7 @@
 --   features          name, kind, name, kind … in declared order
 --   rules             word of an option that matters to rows → its value
 --   join_key          name of the id, '' for none
+--   retiring          feature that is being retired → the token of that (retiring.lua)
 --   plain             field that does not matter to rows → what it becomes, '' for nothing
 --   fields, removed   what is to be stored (field, value …), what is to be taken out
 -- Or nil and an error reply.
@@ -26,6 +28,7 @@ local function load_schema(key)
     before = before, had_ttl = rules['@ttl'] ~= nil, declared = declared, rules = rules,
     join_key = before['@join_key'] or '',
     features = before['@features'] and cjson.decode(before['@features']) or {}, plain = {}, fields = {}, removed = {},
+    retiring = read_retiring(before['@retiring']),
   }
 end
 
@@ -38,8 +41,8 @@ local function encode_rules(rules)
   return #words > 0 and cjson.encode(words) or nil
 end
 
--- Store what has changed; return the schema's version.
-local function store_schema(key, schema)
+-- Store what has changed, but nothing where `dry_run`; return the version that the schema has then.
+local function store_schema(key, schema, dry_run)
   local fields, removed, before = schema.fields, schema.removed, schema.before
   local rules = encode_rules(schema.rules)
   if rules and rules ~= before['@rules'] then fields[#fields + 1], fields[#fields + 2] = '@rules', rules end
@@ -52,6 +55,7 @@ local function store_schema(key, schema)
   end
   local version = tonumber(before['@version'] or 0)
   if #fields == 0 and #removed == 0 then return version end
+  if dry_run then return version + 1 end
   local features = #schema.features > 0 and cjson.encode(schema.features) or '[]'
   local layout = '@' .. string.sub(redis.sha1hex(features .. (rules or '')), 1, 7)
   redis.call('HSET', key, '@version', version + 1, '@features', features, '@layout', layout)

@@ -9,7 +9,7 @@ local function read_service(key, service)
   if stored.err then return nil, nil, stored end
   if not stored[1] then
     -- @include no_schema
-    if redis.call('EXISTS', key) == 0 then return nil, nil, no_schema(key) end
+    if not redis.call('HGET', key, '@layout') then return nil, nil, no_schema(key) end
     return nil, nil, redis.error_reply('UNDECLARED no service ' .. shown(service) .. ' is declared in the schema')
   end
   return cjson.decode(stored[1]), stored[2]
@@ -39,7 +39,7 @@ local function select_names(key, names, layout)
     end
     if not kinds[position] then
       -- @include no_schema
-      if redis.call('EXISTS', key) == 0 then return nil, no_schema(key) end
+      if not redis.call('HGET', key, '@layout') then return nil, no_schema(key) end
       return nil, redis.error_reply('UNDECLARED ' .. shown(names[position]) .. ' is not declared in the schema')
     end
   end

@@ -8,6 +8,7 @@ from featurestore.ingest.writer import BulkWriter
 from support.servers import EVERYDAY, Server, real
 
 from featurestore import Definition, FeatureStore, WriteRefusedError
+from featurestore.store.retirement import clear, drop, retire
 
 FEATURES: dict[str, Any] = {"n": "int", "city": "string"}
 
@@ -74,3 +75,19 @@ def test_reads_and_deletions_go_on(writer: BulkWriter) -> None:
     assert store.delete("ben", event_time=int(seconds) * 1000 + 2000)
     assert store.get_many(["ann", "ben"]) == [None, None]
     assert store.transport.command("EXISTS", store.keys.features("ben")) == 1  # the tombstone
+
+
+@pytest.mark.parametrize("ttl", [None, "1h"])
+def test_features_and_entities_go(writer: BulkWriter, ttl: str | None) -> None:
+    store = writer.store
+    store.apply(Definition(features=FEATURES, ttl=ttl, services={"ads": ["n", "city"]}))
+    store.upsert([("ann", {"n": 1, "city": "Oslo"}), ("ben", {"n": 2})])
+    store.transport.command("CONFIG", "SET", "maxmemory", 1)
+    retire(store, ["n"], from_services=True)
+    assert [step.freed for step in clear(store)] == [0, 1]
+    assert store.get_many(["ann", "ben"]) == [{"city": "Oslo"}, {"city": None}]
+    assert store.get("ann", service="ads") == {"city": "Oslo"}
+    assert store.transport.command("HEXISTS", "user:ann:features", "n") == 0
+    drop(store)
+    assert [step.freed for step in clear(store)] == [0, 1]
+    assert store.transport.command("KEYS", "*") == []

@@ -13,15 +13,19 @@ from featurestore import AccessDeniedError, BadArgumentsError, Definition, Featu
 from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
+    CLEAR_HASHES,
     CONTRACT,
     DELETE_ENTITY,
     DESCRIBE_ENTITY,
+    DROP_ENTITY,
+    FREE_NAMES,
     GET_FEATURES,
     GET_FEATURES_BATCH,
     INCREMENT_FEATURES,
     RECORD_EVENTS,
     REPACK_ROWS,
     REPLACE_ROWS,
+    RETIRE_FEATURES,
     SCRIPTS,
     SWEEP_MEMBERS,
     UPSERT_FEATURES,
@@ -97,6 +101,7 @@ def calls_of_ann(layout: str, key: str) -> list[tuple[Script, list[str], list[Wo
         (DELETE_ENTITY, keys, ["ann", "", "1000"]),
         (REPACK_ROWS, [*keys, *hashes("bob")], ["ann", "bob"]),
         (SWEEP_MEMBERS, [*SHARED, *hashes("bob"), key], ["bob", "ann"]),
+        (CLEAR_HASHES, [*SHARED, *hashes("bob"), key], ["bob", "ann"]),
     ]
 
 
@@ -142,6 +147,7 @@ def test_a_set_of_ids_that_is_not_the_schemas_is_not_written(stocked: FeatureSto
         (INCREMENT_FEATURES, keys, ["ann", "", "n", "1"]),
         (DELETE_ENTITY, keys, ["ann"]),
         (SWEEP_MEMBERS, [members, "user:schema", *hashes("gone")], ["gone"]),
+        (DROP_ENTITY, [members, "user:schema"], []),
     ]
     for script, names, arguments in calls:
         with pytest.raises(
@@ -466,6 +472,7 @@ def test_whatever_a_stored_row_is_nothing_fails_on_it(stocked: FeatureStore, sto
 
 READER = ["+evalsha", "+eval", "+sismember", "+smismember", "+hget", "+hmget", "+hgetall", "+exists", "+time", "+type"]
 WRITER = ["+scard", "+sadd", "+srem", "+hset", "+hexists", "+hdel", "+del", "+pexpire", "+pexpireat", "+persist"]
+KEEPER = ["+unlink"]
 KEY_RIGHTS = ["~user:*", "~all_users", "~featurestore:schemas"]
 
 
@@ -489,11 +496,17 @@ def write_calls(layout: str) -> list[tuple[Script, list[str], list[Word]]]:
         (REPACK_ROWS, keys[:3], ["ann"]),
         (SWEEP_MEMBERS, [*SHARED, *hashes("gone")], ["gone"]),
         (APPLY_SCHEMA, ["user:schema", "featurestore:schemas"], ["later", "int", "@service:ads", ""]),
+        (RETIRE_FEATURES, ["user:schema"], ["?from_services", "n"]),
+        (DROP_ENTITY, [*SHARED], []),
+        (CLEAR_HASHES, keys[:3], ["ann"]),
+        (FREE_NAMES, ["user:schema"], ["gone", "5"]),
+        (CLEAR_HASHES, keys[:3], ["ann"]),
+        (FREE_NAMES, ["user:schema", "featurestore:schemas"], ["@dropping", "5"]),
     ]
 
 
 @pytest.mark.parametrize("ttl", [None, "9999d"])
-@pytest.mark.parametrize("missing", [right for right in [*READER[2:], *WRITER] if right != "+type"])
+@pytest.mark.parametrize("missing", [right for right in [*READER[2:], *WRITER, *KEEPER] if right != "+type"])
 @pytest.mark.parametrize("name", real(*EVERYDAY))
 def test_under_a_user_who_lacks_a_command_a_write_is_whole_or_an_error(
     servers: dict[str, Server], name: str, missing: str, ttl: str | None
@@ -501,7 +514,7 @@ def test_under_a_user_who_lacks_a_command_a_write_is_whole_or_an_error(
     server = servers[name]
     admin = SyncTransport(server.socket_url, timeout=5, connect_timeout=5)
     limited = SyncTransport(f"redis://limited:secret@127.0.0.1:{server.port}", timeout=5, connect_timeout=5)
-    rights = [*(right for right in [*READER, *WRITER] if right != missing), *KEY_RIGHTS]
+    rights = [*(right for right in [*READER, *WRITER, *KEEPER] if right != missing), *KEY_RIGHTS]
     try:
         admin.command("ACL", "SETUSER", "limited", "reset", "on", ">secret", "+ping", *rights)
         for index in range(len(write_calls("@0000000"))):
@@ -512,7 +525,14 @@ def test_under_a_user_who_lacks_a_command_a_write_is_whole_or_an_error(
             if index == 8:  # a row to be repacked
                 admin.command("HDEL", "user:ann:features", "@row")
             admin.command("SADD", "all_users", "gone")
-            script, keys, arguments = write_calls(store.schema().layout)[index]
+            if index in {13, 14}:  # a feature to be taken out, a name to be freed
+                admin.command("HSET", "user:schema", "@retiring", '["gone","5","more","6"]')
+                admin.command("HSET", "user:ann:features", "gone", "x")
+                admin.command("HSET", "user:ann:features", "@row", "@1234567\x93")
+            layout = store.schema().layout
+            if index in {15, 16}:
+                admin.command("HSET", "user:schema", "@dropping", "5")
+            script, keys, arguments = write_calls(layout)[index]
             before = everything(admin)
             admin.command("SCRIPT", "LOAD", script.source)
             try:

@@ -16,13 +16,17 @@ from featurestore import Definition, FeatureStore, SyncTransport
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
+    CLEAR_HASHES,
     DELETE_ENTITY,
+    DROP_ENTITY,
+    FREE_NAMES,
     GET_FEATURES,
     GET_FEATURES_BATCH,
     INCREMENT_FEATURES,
     RECORD_EVENTS,
     REPACK_ROWS,
     REPLACE_ROWS,
+    RETIRE_FEATURES,
     SWEEP_MEMBERS,
     UPSERT_FEATURES,
     Script,
@@ -32,6 +36,8 @@ from featurestore.transport import reconnect
 
 ROW_KEYS, ROWS_KEYS = ("a", "b", "c"), ("a", "b", "c", "d")  # of one entity, of two
 OWN_KEYS = ("all_users", "user:schema", "user:x:features")
+
+SCHEMA_SCRIPTS = (APPLY_SCHEMA, RETIRE_FEATURES, DROP_ENTITY, CLEAR_HASHES, FREE_NAMES)
 
 lies = pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 
@@ -76,7 +82,7 @@ AGED = [b"\x91\x01", 5, 1, b"P", [5]]
         (INCREMENT_FEATURES, [None, b"\x91\x01"], [b"x", 1, [b"\x91\x01"]]),
         *(
             (script, [0, 1, -1], [None, b"1", [1], 1.0, True])
-            for script in (APPLY_SCHEMA, DELETE_ENTITY, REPACK_ROWS, SWEEP_MEMBERS)
+            for script in (*SCHEMA_SCRIPTS, DELETE_ENTITY, REPACK_ROWS, SWEEP_MEMBERS)
         ),
     ],
     ids=lambda value: value.name if isinstance(value, Script) else "",

@@ -29,7 +29,9 @@ ALLOWED = {
     "serving": {"api", "native", "schema", "store", "transport", "worker"},
     "clients": {"contract.arguments", "contract.arrow", "contract.words", "schema", "store.results", "store.table"},
     "ingest": {"contract", "schema", "store", "transport"},
-    "cli": {"contract", "native", "schema", "serving", "store"},
+    "cli": {"cli_schema", "cli_store", "contract", "native", "serving", "store"},
+    "cli_schema": {"cli_store", "schema", "store"},
+    "cli_store": {"store"},
     "__main__": {"cli"},
 }
 """What each room and each module beside the rooms may import: rooms, and single modules of rooms."""

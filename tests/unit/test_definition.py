@@ -96,7 +96,10 @@ FILES: list[tuple[str, str]] = [
     (FINE + "[service]\nads = ['age']", r"there is no service: did you mean services\? \(known are"),
     ("maxage = '1d'\n" + FINE, r"there is no maxage: did you mean max_age\?"),
     ('[features]\na = { type = "int", defualt = 7 }', r"there is no features.a.defualt: did you mean default\?"),
-    ('[features]\na.b = "int"', r"there is no features.a.b \(known are type, default, max_age, always\)"),
+    (
+        '[features]\na.b = "int"',
+        r"there is no features.a.b \(known are type, default, max_age, always, description, owner, tags\)",
+    ),
 ]
 
 

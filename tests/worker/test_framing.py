@@ -212,12 +212,11 @@ def shown(method: bytes, target: bytes, fields: list[tuple[bytes, bytes]], body:
 def as_h11_reads(data: bytes) -> list[Seen]:
     """Return the requests that h11 takes, up to the first that it refuses or that is not complete.
 
-    Each is read by a connection of its own, without the empty lines before it: h11 refuses those, which servers should
-    not (RFC 9112, 2.2), and keeps no connection that speaks HTTP/1.0 or asks for an upgrade.
+    Each is read by a connection of its own: h11 keeps none that speaks HTTP/1.0 or asks for an upgrade.
     """
     found: list[Seen] = []
     with contextlib.suppress(h11.RemoteProtocolError):
-        while data := re.sub(rb"\A(\r\n)+", b"", data):
+        while data:
             peer = h11.Connection(h11.SERVER, max_incomplete_event_size=100_000)
             peer.receive_data(data)
             head = peer.next_event()

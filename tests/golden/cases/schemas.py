@@ -1,5 +1,7 @@
 """apply_schema and describe_entity: what is declared, and what callers learn of it."""
 
+import json
+
 from golden.declaring import Step, call, case, fails, look, schema, store
 
 EVERYTHING = (
@@ -46,6 +48,52 @@ CASES = [
         schema("@service:a", ""),
         look("HGET", "user:schema", "@version"),
         look("HGET", "user:schema", "f"),
+    ),
+    case(
+        "a dry run tells the version that there would be, and stores nothing",
+        schema("@dry_run", "1", "f", "float"),
+        look("EXISTS", "user:schema"),
+        schema("f", "float"),
+        schema("f", "float", "@dry_run", "1"),
+        schema("@dry_run", "1", "i", "int", "@ttl", "1000"),
+        schema("@dry_run", "1", "f", "int"),
+        schema("@dry_run", "1", "@service:a", '["i"]'),
+        schema("@dry_run", "", "i", "int"),
+        look("HGET", "user:schema", "i"),
+        look("HEXISTS", "user:schema", "@dry_run"),
+    ),
+    case(
+        "notes are kept for people, and do not matter to rows",
+        schema("f", "float", "i", "int"),
+        look("HGET", "user:schema", "@layout"),
+        schema("@description", "users", "@owner", "crm", "@tags", '["a","b"]'),
+        schema("@description:f", "ä\nfloat", "@owner:f", "me", "@tags:f", '["a"]'),
+        schema("@description:f", "ä\nfloat", "@owner:f", "me", "@tags:f", '["a"]'),
+        look("HGET", "user:schema", "@layout"),
+        look("HGET", "user:schema", "@description:f"),
+        describe(),
+        schema("i", "int", "@owner", ""),
+        look("HGET", "user:schema", "@owner"),
+        schema("f", "float"),
+        look("HEXISTS", "user:schema", "@description:f"),
+        schema("@owner:f", "me", "f", "float"),
+        look("HEXISTS", "user:schema", "@owner:f"),
+    ),
+    case(
+        "notes that are refused",
+        schema("f", "float", "@description:f", "d" * 2000, "@owner:f", "o" * 200, "@tags:f", f'["{"t" * 64}"]'),
+        schema("@description", "d" * 2001),
+        schema("@owner:f", "ä" * 101),
+        schema("@tags", "a"),
+        schema("@tags", "[]"),
+        schema("@tags", '{"a":"b"}'),
+        schema("@tags", '["a",1]'),
+        schema("@tags", '["a",""]'),
+        schema("@tags", f'["{"t" * 65}"]'),
+        schema("@tags", json.dumps([str(number) for number in range(21)])),
+        schema("@description:nope", "x"),
+        schema("@description", b"\xff"),
+        look("HGET", "user:schema", "@version"),
     ),
     case(
         "a schema joins the set of all schemas",

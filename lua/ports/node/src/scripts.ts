@@ -16,7 +16,11 @@ export type ScriptName =
   | "delete_entity"
   | "apply_schema"
   | "repack_rows"
-  | "sweep_members";
+  | "sweep_members"
+  | "retire_features"
+  | "drop_entity"
+  | "clear_hashes"
+  | "free_names";
 
 /** Each script: its source with its includes, the SHA-1 of that, and whether it only reads. */
 export const SCRIPTS: Readonly<Record<ScriptName, { source: string; sha1: string; reads: boolean }>> = json;
