@@ -14,6 +14,7 @@ with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
         packages=[
             *find_packages(include=["featurestore*"]),
             "featurestore.ingest",
+            "featurestore.ingest.files",
             "featurestore.lua",
         ],
         ext_modules=[

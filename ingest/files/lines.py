@@ -1,0 +1,185 @@
+"""NDJSON as a source of rows: an object a line, flat, with `features`, or a rejected row."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from featurestore.contract.words import EVENT_TIME
+from featurestore.errors import SourceError
+from featurestore.schema.values import shown
+
+from .delimited import TROUBLE, CountedFile, open_bytes
+from .parts import Given, Part, UnreadRow
+from .paths import STDIN
+from .rejects import decode_rejection
+
+_MOST_LINE = 16 << 20
+_PART_BYTES = 8 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_decode = msgspec.json.Decoder().decode
+
+
+class NdjsonSource:
+    """A file of NDJSON, perhaps packed by gzip, or standard input. Empty lines are no rows.
+
+    Raises:
+        SourceError: It cannot be read, or is a JSON array.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.columns: dict[str, Any] | None = None
+        self.count: int | None = None
+        self._counted: CountedFile | None = None
+        self.size = 0
+        if path != STDIN:
+            self.size = Path(path).stat().st_size
+            self._refuse_array()
+
+    @property
+    def done(self) -> int:
+        """How many bytes of the file have been read."""
+        return self._counted.count if self._counted else 0
+
+    def _refuse_array(self) -> None:
+        file, _ = open_bytes(self.path)
+        try:
+            with file:
+                start = file.read(4096).removeprefix(_BYTE_ORDER_MARK).lstrip()
+        except TROUBLE as error:
+            raise SourceError(f"{self.path} cannot be read: {error}") from error
+        if start.startswith(b"["):
+            raise SourceError(f"{self.path} is a JSON array, and NDJSON has an object a line: jq -c '.[]' makes it so")
+
+    def parts(self, start: int, most: int, columns: Sequence[str] | None = None) -> Iterator[Part]:  # noqa: ARG002 - each row tells its own
+        """Yield the rows from `start` on; see `Source.parts`."""
+        if self.path == STDIN:
+            # Not sys.stdin: at Python's end that one's lock is wanted, which a thread that reads may hold for ever.
+            with open(0, "rb", closefd=False) as standard_input:
+                yield from _parts(standard_input, start, most)
+            return
+        file, self._counted = open_bytes(self.path)
+        try:
+            with file:
+                yield from _parts(file, start, most)
+        except TROUBLE as error:
+            raise SourceError(f"{self.path} cannot be read on: {error}") from error
+
+
+class _Gathered:
+    """Rows on the way to a part, all of them text or none."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.given: list[Given] = []
+        self.positions: list[int] = []
+        self.times: list[int | None] = []
+        self.unread: list[UnreadRow] = []
+        self.text = False
+        self.bytes = 0
+
+    def part(self, end: int) -> Part:
+        """Return what was gathered as a part."""
+        return Part(end, self.rows, self.positions, self.unread, self.text, self.given, self.times)
+
+
+def _parts(file: BinaryIO, start: int, most: int) -> Iterator[Part]:
+    gathered = _Gathered()
+    position = -1
+    for line, is_long in _lines(file):
+        position += 1
+        if position < start:
+            continue
+        row = "a line longer than 16 MiB" if is_long else read_line(line)
+        if isinstance(row, Row) and row.text != gathered.text and gathered.rows:
+            yield gathered.part(position)
+            gathered = _Gathered()
+        if isinstance(row, Row):
+            gathered.text = row.text
+            gathered.rows.append(row.features)
+            gathered.given.append(row.given)
+            gathered.positions.append(position)
+            gathered.times.append(row.time)
+        else:
+            text = line[:_PART_BYTES].decode(errors="backslashreplace").rstrip("\r\n")
+            gathered.unread.append(UnreadRow(position, text, row))
+        gathered.bytes += len(line)
+        if len(gathered.rows) + len(gathered.unread) >= most or gathered.bytes >= _PART_BYTES:
+            yield gathered.part(position + 1)
+            gathered = _Gathered()
+    if gathered.rows or gathered.unread:
+        yield gathered.part(position + 1)
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line that is not empty, and whether it is too long; then only its start is there."""
+    is_first = True
+    while line := file.readline(_MOST_LINE):
+        is_long = len(line) == _MOST_LINE and not line.endswith(b"\n")
+        rest = line
+        while is_long and rest and not rest.endswith(b"\n"):
+            rest = file.readline(_MOST_LINE)
+        if is_first:
+            line, is_first = line.removeprefix(_BYTE_ORDER_MARK), False
+        if not line.isspace() and line:
+            yield line, is_long
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A line's row.
+
+    Attributes:
+        features: Its values by name, flat: the id, features, `@event_time`.
+        given: The row as it was given.
+        text: Whether its values are text.
+        time: The event time in ms that it has if it tells none.
+    """
+
+    features: dict[str, Any]
+    given: Given
+    text: bool = False
+    time: int | None = None
+
+
+def read_line(line: bytes | str) -> Row | str:
+    """Return the row of a line of NDJSON, or what is wrong with it."""
+    try:
+        content = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            content = json.loads(line)  # it takes NaN, which Python writes
+        except (ValueError, RecursionError):
+            return f"no JSON: {error}"
+    if not isinstance(content, dict):
+        return f"a row is an object of JSON, not {shown(content)}"
+    rejection = decode_rejection(content)
+    if rejection is None:
+        return Row(_flat(content), content)
+    if isinstance(rejection.row, str):
+        mended = read_line(rejection.row)
+        return mended if isinstance(mended, Row) else f"it was not mended: {rejection.reason}"
+    if not isinstance(rejection.row, dict):
+        return f"the `row` of a rejected row is an object of JSON, not {shown(rejection.row)}"
+    flat = _flat(rejection.row)
+    values = {name: _as_text(value) for name, value in flat.items()} if rejection.text else flat
+    return Row(values, rejection.row, rejection.text, rejection.event_time)
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a row in the form of `POST /features/ingest` as a flat one; any other as it is."""
+    features = content.get("features")
+    if not isinstance(features, dict):
+        return content
+    rest = {name: value for name, value in content.items() if name != "features"}
+    time = rest.pop("event_time", None)
+    return {**rest, **({} if time is None else {EVENT_TIME: time}), **features}
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a value of a row of text, which whoever mended it may have written as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
