@@ -143,7 +143,7 @@ class CsvSource:
             with file:
                 for batch in self._reader(file, columns, unread):
                     places, end = _places(end, batch.num_rows, unread)
-                    yield from _cut(*_as_text(batch, places, unread), end, start, most, unread)
+                    yield from _cut(*self._as_text(batch, places, unread), end, start, most, unread)
         except (pa.ArrowException, *TROUBLE) as error:
             raise SourceError(f"{self.path} cannot be read on behind row {end}: {_hint(str(error))}") from error
         if unread:
@@ -183,6 +183,25 @@ class CsvSource:
             ),
         )
 
+    def _as_text(self, batch: Any, places: Sequence[int], unread: list[UnreadRow]) -> tuple[Any, Sequence[int]]:
+        """Return a batch with its bytes as text, and its rows' positions; rows that are no text go to `unread`."""
+        pa = arrow.library()
+        schema = pa.schema([(name, pa.string()) for name in batch.schema.names])
+        try:
+            return batch.cast(schema), places
+        except pa.ArrowInvalid:
+            kept = []
+            for index, row in enumerate(batch.to_pylist()):
+                values = [b"" if value is None else value for value in row.values()]
+                try:
+                    b"".join(values).decode()
+                    kept.append(index)
+                except UnicodeDecodeError as error:
+                    given = self._delimiter.encode().join(values).decode(errors="backslashreplace")
+                    wrong = f"it is not UTF-8 ({error.reason}): --encoding tells another encoding, such as latin-1"
+                    unread.append(UnreadRow(places[index], given, wrong))
+            return batch.take(pa.array(kept, pa.int64())).cast(schema), [places[index] for index in kept]
+
 
 def _hint(text: str) -> str:
     if "straddling" in text:
@@ -202,26 +221,6 @@ def _places(first: int, count: int, unread: Sequence[UnreadRow]) -> tuple[Sequen
             places.append(position)
         position += 1
     return places, position
-
-
-def _as_text(batch: Any, places: Sequence[int], unread: list[UnreadRow]) -> tuple[Any, Sequence[int]]:
-    """Return a batch with its bytes as text, and its rows' positions; rows that are no text go to `unread`."""
-    pa = arrow.library()
-    schema = pa.schema([(name, pa.string()) for name in batch.schema.names])
-    try:
-        return batch.cast(schema), places
-    except pa.ArrowInvalid:
-        kept = []
-        for index, row in enumerate(batch.to_pylist()):
-            try:
-                for value in row.values():
-                    _ = value is not None and value.decode()
-                kept.append(index)
-            except UnicodeDecodeError as error:
-                given = {name: value and value.decode(errors="backslashreplace") for name, value in row.items()}
-                wrong = f"it is not UTF-8 ({error.reason}): --encoding tells another encoding, such as latin-1"
-                unread.append(UnreadRow(places[index], given, wrong))
-        return batch.take(pa.array(kept, pa.int64())).cast(schema), [places[index] for index in kept]
 
 
 def _cut(  # noqa: PLR0913, PLR0917 - a part's rows, and what is wanted of them

@@ -14,7 +14,7 @@ from featurestore.schema.values import shown
 from .delimited import TROUBLE, CountedFile, open_bytes
 from .parts import Given, Part, UnreadRow
 from .paths import STDIN
-from .rejects import decode_rejection
+from .rejects import Rejection, decode_rejection
 
 _MOST_LINE = 16 << 20
 _PART_BYTES = 8 << 20
@@ -93,7 +93,7 @@ def _parts(file: BinaryIO, start: int, most: int) -> Iterator[Part]:
         position += 1
         if position < start:
             continue
-        row = "a line longer than 16 MiB" if is_long else read_line(line)
+        row = Unread(_shown(line), "a line longer than 16 MiB") if is_long else read_line(line)
         if isinstance(row, Row) and row.text != gathered.text and gathered.rows:
             yield gathered.part(position)
             gathered = _Gathered()
@@ -104,8 +104,7 @@ def _parts(file: BinaryIO, start: int, most: int) -> Iterator[Part]:
             gathered.positions.append(position)
             gathered.times.append(row.time)
         else:
-            text = line[:_PART_BYTES].decode(errors="backslashreplace").rstrip("\r\n")
-            gathered.unread.append(UnreadRow(position, text, row))
+            gathered.unread.append(UnreadRow(position, row.given, row.reason, row.time))
         gathered.bytes += len(line)
         if len(gathered.rows) + len(gathered.unread) >= most or gathered.bytes >= _PART_BYTES:
             yield gathered.part(position + 1)
@@ -144,7 +143,21 @@ class Row(msgspec.Struct, frozen=True):
     time: int | None = None
 
 
-def read_line(line: bytes | str) -> Row | str:
+class Unread(msgspec.Struct, frozen=True):
+    """A line that is no row.
+
+    Attributes:
+        given: What it has.
+        reason: What is wrong with it.
+        time: See `Row`.
+    """
+
+    given: Given
+    reason: str
+    time: int | None = None
+
+
+def read_line(line: bytes) -> Row | Unread:
     """Return the row of a line of NDJSON, or what is wrong with it."""
     try:
         content = _decode(line)
@@ -152,23 +165,33 @@ def read_line(line: bytes | str) -> Row | str:
         try:
             content = json.loads(line)  # it takes NaN, which Python writes
         except (ValueError, RecursionError):
-            return f"no JSON: {error}"
+            return Unread(_shown(line), f"no JSON: {error}")
     if not isinstance(content, dict):
-        return f"a row is an object of JSON, not {shown(content)}"
+        return Unread(_shown(line), f"a row is an object of JSON, not {shown(content)}")
     rejection = decode_rejection(content)
-    if rejection is None:
-        return Row(_flat(content), content)
+    return Row(flat(content), content) if rejection is None else _mended(rejection)
+
+
+def _mended(rejection: Rejection) -> Row | Unread:
+    """Return the row of a rejected one, which somebody has mended since, perhaps."""
     if isinstance(rejection.row, str):
-        mended = read_line(rejection.row)
-        return mended if isinstance(mended, Row) else f"it was not mended: {rejection.reason}"
+        found = read_line(rejection.row.encode(errors="backslashreplace"))
+        if isinstance(found, Unread):
+            return Unread(rejection.row, rejection.reason, rejection.event_time)
+        return msgspec.structs.replace(found, time=rejection.event_time)
     if not isinstance(rejection.row, dict):
-        return f"the `row` of a rejected row is an object of JSON, not {shown(rejection.row)}"
-    flat = _flat(rejection.row)
-    values = {name: _as_text(value) for name, value in flat.items()} if rejection.text else flat
+        return Unread(rejection.row, f"the `row` of a rejected row is an object of JSON, not {shown(rejection.row)}")
+    values = flat(rejection.row)
+    if rejection.text:
+        values = {name: _as_text(value) for name, value in values.items()}
     return Row(values, rejection.row, rejection.text, rejection.event_time)
 
 
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
+def _shown(line: bytes) -> str:
+    return line[:_PART_BYTES].decode(errors="backslashreplace").rstrip("\r\n")
+
+
+def flat(content: dict[str, Any]) -> dict[str, Any]:
     """Return a row in the form of `POST /features/ingest` as a flat one; any other as it is."""
     features = content.get("features")
     if not isinstance(features, dict):

@@ -17,7 +17,7 @@ from .columns import ColumnPlanner
 from .parts import Part
 from .paths import STDIN
 from .patience import Patience, Server, StoppedError
-from .preparing import Clock, Prepared, prepare
+from .preparing import Clock, Prepared, has_time, prepare
 from .rejects import RejectedFile, Rejection, plain
 from .sources import read_ahead
 from .survey import Reader, Surveyed
@@ -145,7 +145,7 @@ class Load:
             result = self._patience.keep_trying(lambda: self._write(prepared, text=part.text))
         if not self._patience.keep_trying(self._look_at_server):
             return False
-        rejections = self._rejections(file.path, part, prepared, result)
+        rejections = self._rejections(file, part, prepared, result)
         self._tell(rejections)
         if self._rejected is not None:
             self._rejected.append(rejections)
@@ -178,19 +178,24 @@ class Load:
             prepared.batch, id=prepared.id, overwrite=manner.overwrite, nulls=manner.nulls, text=text
         )
 
-    def _rejections(self, path: str, part: Part, prepared: Prepared | None, result: UpsertResult) -> list[Rejection]:
+    def _rejections(
+        self, file: Surveyed, part: Part, prepared: Prepared | None, result: UpsertResult
+    ) -> list[Rejection]:
         """Return the rejected rows of a part, in the order of the file."""
-        found = [Rejection(plain(row.row), path, row.position, _UNREAD, row.reason, part.text) for row in part.unread]
+        path = file.path
+        start = self._clock.started_ms
+        found = [
+            Rejection(plain(row.row), path, row.position, _UNREAD, row.reason, part.text, row.time or start)
+            for row in part.unread
+        ]
         if prepared is not None:
             wrong = [*prepared.wrong, *((prepared.kept[row.row], row.code, row.reason) for row in result.rejected)]
             for index, code, reason in wrong:
-                time = part.times[index] if part.times else None
-                found.append(
-                    Rejection(
-                        plain(part.row(index)), path, part.positions[index], code, reason, part.text,
-                        self._clock.started_ms if time is None else time,
-                    )
-                )  # fmt: skip
+                row, position = part.row(index), part.positions[index]
+                time_of = None
+                if not has_time(row, file.columns, self._planner):
+                    time_of = (part.times[index] if part.times else None) or start
+                found.append(Rejection(plain(row), path, position, code, reason, part.text, time_of))
         return sorted(found, key=lambda rejection: rejection.position)
 
     def _tell(self, rejections: Sequence[Rejection]) -> None:

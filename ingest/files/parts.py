@@ -16,11 +16,13 @@ class UnreadRow(msgspec.Struct, frozen=True):
         position: Its position in the file, from 0.
         row: The row as the file has it.
         reason: What is wrong with it.
+        time: The event time in ms that the file says it would have, having none of its own; else None.
     """
 
     position: int
     row: Given
     reason: str
+    time: int | None = None
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -10,11 +10,12 @@ from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import BadTimeError
 
 from .columns import ColumnPlanner, Columns
-from .parts import Part
+from .lines import flat
+from .parts import Given, Part
 from .times import Unit, time_of, to_ms
 
-ID = "id"
-"""What the ids' column is called in batches of objects, whose own names for it may differ."""
+_ID = "@id"
+"""What the ids' column is called in a batch that has a feature of the column's name."""
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -73,6 +74,16 @@ def prepare(part: Part, columns: Columns | None, planner: ColumnPlanner, clock: 
     return _columns(part, columns, clock)
 
 
+def has_time(row: Given, columns: Columns | None, planner: ColumnPlanner) -> bool:
+    """Return whether a row tells its event time; arguments are those of `prepare`."""
+    if not isinstance(row, dict):
+        return False
+    values = flat(row)
+    name = columns.time if columns is not None else planner.time_name(values)
+    value = None if name is None else values.get(name)
+    return value is not None and value != ""
+
+
 def _columns(part: Part, columns: Columns, clock: Clock) -> Prepared:
     pa = arrow.library()
     rows = part.rows
@@ -84,12 +95,13 @@ def _columns(part: Part, columns: Columns, clock: Clock) -> Prepared:
     start = clock.started_ms
     event_times = pa.array([start if time is None else time for time in times], pa.int64())
     arrays = [rows.column(columns.id), event_times, *(_feature_column(rows, name, clock) for name in columns.features)]
-    batch = pa.RecordBatch.from_arrays(arrays, names=[columns.id, EVENT_TIME, *columns.features.values()])
+    named = _ID if columns.id in columns.features.values() else columns.id
+    batch = pa.RecordBatch.from_arrays(arrays, names=[named, EVENT_TIME, *columns.features.values()])
     kept: Sequence[int] = range(rows.num_rows)
     if wrong:
         kept = [index for index in kept if index not in wrong]
         batch = batch.take(pa.array(kept, pa.int64()))
-    return Prepared(batch, columns.id, kept, [(index, BadTimeError.code, reason) for index, reason in wrong.items()])
+    return Prepared(batch, named, kept, [(index, BadTimeError.code, reason) for index, reason in wrong.items()])
 
 
 def _feature_column(rows: Any, name: str, clock: Clock) -> Any:
@@ -103,7 +115,9 @@ def _feature_column(rows: Any, name: str, clock: Clock) -> Any:
 
 
 def _objects(part: Part, planner: ColumnPlanner, clock: Clock) -> Prepared:
-    read = row_reader(planner, clock)
+    wished = planner.wishes.id or planner.id_names[0]
+    named = _ID if wished in planner.features else wished
+    read = row_reader(planner, clock, named)
     batch: list[dict[str, Any]] = []
     kept: list[int] = []
     wrong: list[Wrong] = []
@@ -116,7 +130,7 @@ def _objects(part: Part, planner: ColumnPlanner, clock: Clock) -> Prepared:
             wrong.append((index, BadTimeError.code, str(error)))
         except UnfitRowError as error:
             wrong.append((index, error.code, str(error)))
-    return Prepared(batch, ID, kept, wrong)
+    return Prepared(batch, named, kept, wrong)
 
 
 class UnfitRowError(Exception):
@@ -127,8 +141,14 @@ class UnfitRowError(Exception):
         self.code = code
 
 
-def row_reader(planner: ColumnPlanner, clock: Clock) -> Callable[[dict[str, Any], int], dict[str, Any]]:
-    """Return what makes an object for the writer of one of a file, and of the time that it has if it tells none."""
+def row_reader(planner: ColumnPlanner, clock: Clock, named: str) -> Callable[[dict[str, Any], int], dict[str, Any]]:
+    """Return what makes an object for the writer of one of a file, and of the time that it has if it tells none.
+
+    Args:
+        planner: Tells what its names are for.
+        clock: How event times are read.
+        named: What the id is called.
+    """
     wishes, id_names = planner.wishes, planner.id_names
     ids = [wishes.id] if wishes.id is not None else id_names
     lenient = wishes.ignore_undeclared or wishes.only is not None
@@ -136,7 +156,7 @@ def row_reader(planner: ColumnPlanner, clock: Clock) -> Callable[[dict[str, Any]
     def read(row: dict[str, Any], time: int) -> dict[str, Any]:
         found = next((name for name in ids if name in row), None)
         timed = planner.time_name(row)
-        batch_row = {ID: row[found] if found else None, EVENT_TIME: time}
+        batch_row = {named: row[found] if found else None, EVENT_TIME: time}
         if timed is not None:
             unit, plausible = clock.reading(timed)
             own = time_of(row[timed], unit or "ms", plausible=plausible)
