@@ -28,7 +28,7 @@ ALLOWED = {
     "api": {"contract", "schema", "store", "transport", "worker.interface"},
     "serving": {"api", "native", "schema", "store", "transport", "worker"},
     "clients": {"contract.arguments", "contract.arrow", "contract.words", "schema", "store.results", "store.table"},
-    "ingest": {"contract", "store", "transport"},
+    "ingest": {"contract", "schema", "store", "transport"},
     "cli": {"contract", "native", "schema", "serving", "store"},
     "__main__": {"cli"},
 }
