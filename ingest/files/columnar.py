@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.contract import arrow
-from featurestore.errors import SourceError
+from featurestore.errors import ConfigurationError, SourceError
 
 from .parts import Part
 
@@ -19,6 +19,17 @@ def _trouble() -> tuple[type[Exception], ...]:
     return (arrow.library().ArrowException, OSError, ValueError)
 
 
+def refuse_twins(path: str, names: Sequence[str]) -> None:
+    """Refuse a file that has a column twice.
+
+    Raises:
+        ConfigurationError: It has.
+    """
+    twin = next((name for name in names if names.count(name) > 1), None)
+    if twin is not None:
+        raise ConfigurationError(f"{path} has the column {twin} {names.count(twin)} times")
+
+
 class _Columnar:
     """What Parquet and Arrow IPC have in common: typed columns, and batches of rows."""
 
@@ -27,6 +38,7 @@ class _Columnar:
         self.size = Path(path).stat().st_size
         self.count: int | None = None
         self.names: list[str] = schema.names
+        refuse_twins(path, self.names)
         self.columns: dict[str, Any] | None = dict(zip(schema.names, schema.types, strict=True))
         self.done = 0
 
@@ -54,6 +66,7 @@ class ParquetSource(_Columnar):
 
     Raises:
         SourceError: It is no Parquet file, or is truncated.
+        ConfigurationError: It has a column twice.
     """
 
     def __init__(self, path: str) -> None:
@@ -103,6 +116,7 @@ class ArrowSource(_Columnar):
 
     Raises:
         SourceError: It is neither, or is truncated.
+        ConfigurationError: It has a column twice.
     """
 
     def __init__(self, path: str) -> None:

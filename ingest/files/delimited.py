@@ -13,10 +13,11 @@ import msgspec
 from featurestore.contract import arrow
 from featurestore.errors import ConfigurationError, SourceError
 
+from .columnar import refuse_twins
 from .parts import Part, UnreadRow
 
-BLOCK_BYTES = 4 << 20
-"""Bytes that are parsed at once. A row must fit."""
+BLOCK_BYTES = 1 << 20
+"""Bytes that are parsed at once, of which Arrow reads up to 32 ahead. A row must fit."""
 
 _HEAD_BYTES = 1 << 16
 _DELIMITERS = ",;\t|"
@@ -97,9 +98,7 @@ class CsvSource:
         self._counted: CountedFile | None = None
         line, self._delimiter = self._first_line()
         self.names = list(form.header) if form.header is not None else line
-        twice = [name for name in dict.fromkeys(self.names) if self.names.count(name) > 1]
-        if twice:
-            raise ConfigurationError(f"{path} has the column {twice[0]} {self.names.count(twice[0])} times")
+        refuse_twins(path, self.names)
         if len(line) != len(self.names):
             raise ConfigurationError(f"{path} has {len(line)} columns, and --header names {len(self.names)}")
         self.columns: dict[str, Any] | None = dict.fromkeys(self.names)
@@ -118,20 +117,18 @@ class CsvSource:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
         encoding = "utf-8-sig" if self._form.encoding.lower() in {"utf-8", "utf8"} else self._form.encoding
         try:
-            text = head.rpartition(b"\n")[0].decode(encoding, "ignore") if len(head) == _HEAD_BYTES else ""
-            first = head.split(b"\n", 1)[0].decode(encoding)
-            text = text or head.decode(encoding, "ignore")
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(
-                f"the header of {self.path} is not {self._form.encoding}: --encoding tells another, such as latin-1 "
-                f"({error.reason})"
-            ) from error
+            text = head.decode(encoding, "replace").lstrip("\r\n")
         except LookupError as error:
             raise ConfigurationError(f"--encoding {self._form.encoding}: {error}") from error
+        first = text.partition("\n")[0]
+        if "\ufffd" in first and self._form.header is None:
+            raise ConfigurationError(
+                f"the header of {self.path} is not {self._form.encoding}: --encoding tells another, such as latin-1"
+            )
         if not text.strip():
             raise SourceError(f"{self.path} is empty: it has not even a header line")
         delimiter = self._form.delimiter or max(_DELIMITERS, key=lambda each: (first.count(each), each == ","))
-        return next(csv.reader(io.StringIO(text.lstrip("\r\n")), delimiter=delimiter)), delimiter
+        return next(csv.reader(io.StringIO(text), delimiter=delimiter)), delimiter
 
     def parts(self, start: int, most: int, columns: Sequence[str] | None = None) -> Iterator[Part]:
         """Yield the rows from `start` on; see `Source.parts`."""

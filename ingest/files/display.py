@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -40,14 +40,23 @@ class Display:
             text = TextColumn("{task.fields[told]}")
             self._bar = Bar(BarColumn(), text, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("", total=self._rows or self._bytes or None, told="")
-            self._bar.start()
+            self._redirect(self._bar.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._redirect(self._bar.stop)
+
+    @staticmethod
+    def _redirect(change: Callable[[], None]) -> None:
+        """Start or stop the bar. While it is there, sys.stderr writes above it, and so has to the log."""
+        before = sys.stderr
+        change()
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                handler.setStream(sys.stderr)
 
     def show(self, progress: Progress, done: int) -> None:
         """Show how far the load is; `done` is how many bytes of its file have been read."""

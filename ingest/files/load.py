@@ -20,7 +20,7 @@ from .patience import Patience, Server, StoppedError
 from .preparing import Clock, Prepared, has_time, prepare
 from .rejects import RejectedFile, Rejection, plain
 from .sources import read_ahead
-from .survey import Reader, Surveyed
+from .survey import Reader, Surveyed, unit_of_part
 from .writing import FrameWriter, Nulls
 
 _logger = logging.getLogger("featurestore.ingest")
@@ -92,7 +92,7 @@ class Load:
         self._manner, self._checkpoint, self._keeper, self._rejected = manner, checkpoint, keeper, rejected
         self._stop, self._show, self._clock = stop, show, clock
         self._patience = Patience(stop)
-        self._shown = 0
+        self._shown, self._surveyed = 0, False
         self._ripening, self._ripe_at = checkpoint.now, time.monotonic() + _SURE_S
         rate = manner.rate
         self._most = _MOST_ROWS if rate is None else max(1, min(_MOST_ROWS, int(rate / _TURNS_A_SECOND)))
@@ -132,12 +132,14 @@ class Load:
             self._checkpoint.now = msgspec.structs.replace(self._checkpoint.now, broken=broken)
         if self._stop.is_set():
             raise StoppedError
+        if self._checkpoint.now.row == 0:
+            _logger.warning("%s has no rows", file.path)
         self._move(msgspec.structs.replace(self._checkpoint.now, file=index + 1, row=0))
 
     def _load_part(self, file: Surveyed, part: Part) -> bool:
         """Write a part and move on behind it; return False if the load was put back instead."""
-        if file.path == STDIN and self._checkpoint.now.rows == 0 and part.rows:
-            self._planner.check_row(file.path, part.rows[0])
+        if file.path == STDIN and part.rows and not self._surveyed:
+            self._survey(part)
         prepared = None
         result = UpsertResult()
         if part.rows is not None and len(part.positions):
@@ -166,6 +168,14 @@ class Load:
             )
         )
         return True
+
+    def _survey(self, part: Part) -> None:
+        """Look at the first rows of standard input as other files are looked at before the load."""
+        self._surveyed = True
+        self._planner.check_row(STDIN, part.rows[0])
+        if not self._clock.told:
+            unit = unit_of_part(part, STDIN, self._planner)
+            self._clock = msgspec.structs.replace(self._clock, unit=unit)
 
     def _write(self, prepared: Prepared, *, text: bool) -> UpsertResult:
         manner = self._manner

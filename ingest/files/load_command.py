@@ -369,7 +369,8 @@ class _Command:
         click.echo(msgspec.json.encode(told).decode())
         words = f"{done.written:,} could be written" if dry else f"{done.written:,} written, {done.skipped:,} older"
         rejected = f"{done.rejected:,} rejected" + (f" ({told['rejected_file']})" if there else "")
-        click.echo(f"{done.rows:,} rows in {seconds:.1f} s: {words}, {rejected}", err=True)
+        rows = f"{done.rows:,} row" if done.rows == 1 else f"{done.rows:,} rows"
+        click.echo(f"{rows} in {seconds:.1f} s: {words}, {rejected}", err=True)
 
 
 def _planner(writer: FrameWriter, wishes: Wishes) -> ColumnPlanner:

@@ -117,13 +117,24 @@ def _look_at_column(source: Source, name: str, finder: UnitFinder, stop: threadi
 
 def _look_at_objects(source: Source, finder: UnitFinder, planner: ColumnPlanner, stop: threading.Event) -> None:
     for part in _parts_with_times(source, planner, stop):
-        values, positions = [], []
-        for row, position in zip(part.rows, part.positions, strict=True):
-            name = planner.time_name(row)
-            if name is not None and name != EVENT_TIME:
-                values.append(row[name])
-                positions.append(position)
-        finder.look(values, source.path, positions)
+        _look_at_part(part, source.path, finder, planner)
+
+
+def _look_at_part(part: Part, path: str, finder: UnitFinder, planner: ColumnPlanner) -> None:
+    values, positions = [], []
+    for row, position in zip(part.rows, part.positions, strict=True):
+        name = planner.time_name(row)
+        if name is not None and name != EVENT_TIME:
+            values.append(row[name])
+            positions.append(position)
+    finder.look(values, path, positions)
+
+
+def unit_of_part(part: Part, path: str, planner: ColumnPlanner) -> Unit | None:
+    """Return the unit of the event times of a part of objects; see `find_unit`."""
+    finder = UnitFinder()
+    _look_at_part(part, path, finder, planner)
+    return finder.unit(planner.wishes.time or "event_time")
 
 
 def _parts_with_times(source: Source, planner: ColumnPlanner, stop: threading.Event) -> Iterator[Part]:

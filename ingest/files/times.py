@@ -232,7 +232,7 @@ def _checked(ms: int, value: object) -> int:
 def _misfit(number: float, unit: Unit, *, plausible: bool) -> str | None:
     """Return what is wrong with a number as an event time in that unit, None if nothing is."""
     if plausible and likely_unit(number) != unit:
-        return f"the event time {number} is no moment {_YEARS} in {_NAMES[unit]}, as the others are"
+        return f"the event time {number} is no moment {_YEARS} in {_NAMES[unit]} (--event-time-unit tells the unit)"
     if not 0 <= number * 1000 // PER_SECOND[unit] < _MOST_MS:
         return f"the event time {number} in {_NAMES[unit]} is no time since 1970"
     return None

@@ -140,6 +140,17 @@ def test_standard_input_is_ndjson(loads: Loads, tmp_path: Path, monkeypatch: pyt
     assert loads.store.get_many(["a", "b", "7"], ["age"]) == [{"age": 3}, None, {"age": 4}]
 
 
+@pytest.mark.parametrize("time", [FIRST_MS // 1000, FIRST_MS, FIRST_MS * 1000])
+def test_the_first_rows_of_standard_input_tell_the_unit(loads: Loads, time: int) -> None:
+    command = [sys.executable, "-m", "featurestore", "load", "-", "--event-time", "ts"]
+    given = f'{{"id": "a", "age": 3, "ts": {time}}}\n{{"id": "b", "age": 3, "ts": 7}}\n'
+    ended = subprocess.run(command, input=given.encode(), capture_output=True, check=False)
+    assert json.loads(ended.stdout)["codes"] == {"BADTIME": 1}
+    _, (row,) = loads.store.fetch_fresh(["a"], ["age"])
+    assert row is not None
+    assert list(row.event_times) == [FIRST_MS]
+
+
 def test_text_is_read_by_the_features_types(loads: Loads) -> None:
     path = loads.file(
         "rows.csv",
@@ -186,6 +197,9 @@ def test_text_of_another_encoding(loads: Loads) -> None:
     assert "--encoding" in rejected["reason"]
     assert loads.store.get_many(["a", "b"], ["country"]) == [None, {"country": "France"}]
     assert loads.run(path, "--encoding", "latin-1")["exit"] == 0
+    wide = loads.file("wide.csv", "user_id,country\nc,Österreich\n".encode("utf-16"))
+    assert loads.run(wide, "--encoding", "utf-16")["exit"] == 0
+    assert loads.store.get("c", ["country"]) == {"country": "Österreich"}
     assert loads.store.get("a", ["country"]) == {"country": "Österreich"}
 
 
@@ -353,7 +367,7 @@ def test_timestamps_of_arrow(loads: Loads, unit: str, zone: str | None) -> None:
     assert rows[0] is not None
     assert rows[1] is not None
     assert rows[0].event_times[0] == FIRST_MS
-    assert rows[1].event_times[0] > FIRST_MS
+    assert (rows[1].event_times[0] or 0) > FIRST_MS
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.csv", "rows.ndjson"])
@@ -494,6 +508,20 @@ def test_ids_have_to_be_text_or_integers(loads: Loads) -> None:
     path = loads.file("rows.parquet", as_parquet(pa.table({"user_id": [1.5], "age": [1]})))
     with pytest.raises(ConfigurationError, match="column user_id is double, and ids are text or integers"):
         loads.run(path)
+
+
+def test_a_column_that_is_there_twice_is_refused(loads: Loads) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array([1]), pa.array([2])], names=["user_id", "age", "age"])
+    for name in ("rows.parquet", "rows.arrow"):
+        with pytest.raises(ConfigurationError, match="has the column age 2 times"):
+            loads.run(loads.file(name, FORMS[name](table)))
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.ndjson"])
+def test_a_file_without_rows_is_told(loads: Loads, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = loads.file(name, "user_id,age\n" if name == "rows.csv" else "\n")
+    assert loads.run(path)["exit"] == 0
+    assert f"{path} has no rows" in caplog.text
 
 
 def test_columns_that_are_all_null_are_no_values(loads: Loads) -> None:

@@ -61,7 +61,9 @@ def test_a_wrong_time_is_told_by_its_place_and_the_others_are_read() -> None:
     for values in (pa.array([S, 7, None]), [S, 7, None], pa.array([str(S), "7", ""])):
         times, wrong = to_ms(values, "s", plausible=True)
         assert times == [S * 1000, None, None]
-        assert wrong == {1: "the event time 7 is no moment between 1973 and 2100 in seconds, as the others are"}
+        assert wrong == {
+            1: "the event time 7 is no moment between 1973 and 2100 in seconds (--event-time-unit tells the unit)"
+        }
         assert to_ms(values, "s", plausible=False) == ([S * 1000, 7000, None], {})
 
 

@@ -1,6 +1,7 @@
 """Which files a load reads, and where each of their rows is."""
 
 import gzip
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from featurestore.ingest.files.paths import default_name, find_files, format_of
 from featurestore.ingest.files.patience import Patience, StoppedError
 from featurestore.ingest.files.rejects import RejectedFile, Rejection, plain
 from featurestore.ingest.files.sources import open_source
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from featurestore import ConfigurationError, FeatureStoreError, UnavailableError, WriteRefusedError
@@ -59,6 +60,7 @@ def read_all(path: Path, start: int, most: int, form: CsvForm | None = None) -> 
     return list(open_source(str(path), None, form).parts(start, most))
 
 
+@settings(deadline=None)  # files are written and read
 @given(
     kinds=st.lists(st.sampled_from(["good", "short", "long", "quoted", "wrong bytes", "blank"]), max_size=40),
     start=st.integers(0, 40),
@@ -81,7 +83,7 @@ def test_every_row_of_csv_is_read_or_told_of_by_its_position(
     form = CsvForm() if with_header else CsvForm(header=("id", "value"))
     parts = read_all(path, start, most, form)
     expected = {position: kind in {"good", "quoted"} for position, kind in enumerate(rows) if position >= start}
-    found = {}
+    found: dict[int, object] = {}
     for part in parts:
         assert len(part.positions) <= most
         found |= dict.fromkeys(part.positions, True)
@@ -99,7 +101,7 @@ def test_rows_of_csv_keep_their_positions_across_blocks(tmp_path: Path, monkeypa
     monkeypatch.setattr("featurestore.ingest.files.delimited.BLOCK_BYTES", 256)
     lines = [f"r{number},{number}" if number % 7 else f"r{number}" for number in range(500)]
     csv_of(tmp_path / "a.csv.gz", ["id,value", *lines], packed=True)
-    found = {}
+    found: dict[int, object] = {}
     for part in read_all(tmp_path / "a.csv.gz", 33, 1000):
         found |= {position: part.row(index) for index, position in enumerate(part.positions)}
         found |= {row.position: row.row for row in part.unread}
@@ -139,6 +141,7 @@ def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path, mo
     assert (part.rows, part.positions) == ([{"id": "y"}], [1])
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(), st.lists))
 def test_whatever_a_row_holds_can_be_written_as_json(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
     file = RejectedFile(tmp_path_factory.mktemp("rejected") / "r", None)
@@ -167,15 +170,16 @@ def test_rejected_rows_behind_a_checkpoint_are_cut_off(tmp_path: Path) -> None:
     assert (tmp_path / "r.ndjson.old").exists()
 
 
-class Stop:
+class Stop(threading.Event):
     """An event whose waits are counted, and which is set after some."""
 
     def __init__(self, after: int) -> None:
+        super().__init__()
         self.pauses: list[float] = []
         self._after = after
 
-    def wait(self, pause: float) -> bool:
-        self.pauses.append(pause)
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout or 0)
         return len(self.pauses) >= self._after
 
 
@@ -195,7 +199,7 @@ def test_what_passes_is_waited_for(error: FeatureStoreError) -> None:
             raise outcomes.pop()
         return "done"
 
-    assert Patience(stop).keep_trying(call) == "done"  # type: ignore[arg-type]
+    assert Patience(stop).keep_trying(call) == "done"
     assert stop.pauses == [0.1, 0.2, 0.4, 0.8, 1.6]
 
 
@@ -204,7 +208,7 @@ def test_a_wait_ends_when_the_process_is_told_to_stop() -> None:
         raise UnavailableError("gone")
 
     with pytest.raises(StoppedError):
-        Patience(Stop(20)).keep_trying(call)  # type: ignore[arg-type]
+        Patience(Stop(20)).keep_trying(call)
 
 
 def test_full_memory_is_not_waited_for() -> None:
@@ -212,4 +216,4 @@ def test_full_memory_is_not_waited_for() -> None:
         raise error_from_reply("OOM command not allowed")
 
     with pytest.raises(WriteRefusedError, match="OOM"):
-        Patience(Stop(1)).keep_trying(call)  # type: ignore[arg-type]
+        Patience(Stop(1)).keep_trying(call)
