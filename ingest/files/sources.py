@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from featurestore.contract import arrow
+from featurestore.errors import ConfigurationError
 
 from .columnar import ArrowSource, ParquetSource
 from .delimited import CsvForm, CsvSource
@@ -36,7 +37,8 @@ def open_source(path: str, told: Format | None = None, form: CsvForm | None = No
     kind = format_of(path, told)
     if kind == "ndjson":
         return NdjsonSource(path)
-    arrow.library()
+    if not arrow.is_there():
+        raise ConfigurationError(f"{path}: CSV, Parquet and Arrow files need pyarrow ({arrow.EXTRA}), NDJSON does not")
     if kind == "csv":
         return CsvSource(path, form or CsvForm())
     return ParquetSource(path) if kind == "parquet" else ArrowSource(path)
