@@ -106,7 +106,9 @@ class CheckpointFile:
         except BlockingIOError:
             raise ConfigurationError(f"another process is at this load (it holds {path}.lock)") from None
         except OSError as error:
-            raise ConfigurationError(f"the checkpoint {path} cannot be written: {error.strerror or error}") from error
+            raise ConfigurationError(
+                f"the checkpoint {path} cannot be written: {error.strerror or error}; --checkpoint names another place"
+            ) from error
 
     def read(self, command: str, files: Sequence[FileState]) -> Checkpoint | None:
         """Return the checkpoint of an interrupted load; None if there is none.

@@ -119,12 +119,16 @@ class ColumnPlanner:
             return self.wishes.time
         return next((name for name in self._time_names if name in row), None)
 
-    def check_row(self, path: str, row: Mapping[str, Any]) -> None:
-        """Refuse a file of objects by its first one, before anything is written.
+    def check_rows(self, path: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse a file of objects by its first ones, before anything is written.
 
         Raises:
-            ConfigurationError: It has no id, or names that are no features.
+            ConfigurationError: The first has no id, or names that are no features; or none has the event time that the
+                caller names.
         """
+        row = rows[0]
+        if self.wishes.time is not None and not any(self.time_name(each) for each in rows):
+            self._time(path, row)
         if self.wishes.id is not None or not any(name in row for name in self.id_names):
             self._id(path, row)
         if self.wishes.ignore_undeclared or self.wishes.only is not None:
@@ -233,6 +237,7 @@ def wrong_type(kind: Any, feature: str) -> str | None:  # noqa: PLR0911 - a tabl
 def is_time(kind: Any) -> bool:
     """Return whether a column of that Arrow type may have event times."""
     types = arrow.library().types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
     return bool(
         types.is_timestamp(kind)
         or types.is_date(kind)

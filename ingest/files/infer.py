@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from featurestore.contract import arrow
 from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import ConfigurationError
 from featurestore.keys import ENTITY_NAME
-from featurestore.schema.definition import RESERVED_NAMES
+from featurestore.schema.definition import RESERVED_NAMES, RESPONSE_FIELDS
 
 from .columns import Wishes
 from .parts import Part
@@ -231,6 +232,10 @@ class _Named(msgspec.Struct, frozen=True):
     id: str
     wishes: Wishes
 
+    def feature(self, column: str) -> str:
+        """Return what a column's feature is called."""
+        return self.wishes.rename.get(column, column)
+
 
 def _written(paths: Sequence[str], rows: int, seen: dict[str, Seen], named: _Named) -> str:
     """Return the file's text."""
@@ -242,14 +247,15 @@ def _written(paths: Sequence[str], rows: int, seen: dict[str, Seen], named: _Nam
     ]
     if named.id == f"{named.entity}_id":
         lines.append(f"# ids: column {named.id}")
-    elif named.id == "id" or named.id in RESERVED_NAMES:
+    elif named.id in {"id", *RESERVED_NAMES, *RESPONSE_FIELDS} or not named.id.isprintable():
         lines.append(f"# ids: column {named.id}, to be loaded with --id {named.id}")
     else:
         lines.append(f"join_key = {_quoted(named.id)}")
     lines += ["", "[features]"]
+    taken = {name for name in map(named.feature, seen) if _can_be(name, named)}
     features = 0
     for column, found in seen.items():
-        line, counts = _line(column, found, rows, named)
+        line, counts = _line(column, found, rows, named, taken)
         features += counts
         lines += line
     if not features:
@@ -257,7 +263,22 @@ def _written(paths: Sequence[str], rows: int, seen: dict[str, Seen], named: _Nam
     return "\n".join(lines) + "\n"
 
 
-def _line(column: str, seen: Seen, rows: int, named: _Named) -> tuple[list[str], bool]:
+def _can_be(name: str, named: _Named) -> bool:
+    """Return whether a feature can have that name."""
+    return bool(_NAME.fullmatch(name)) and name not in {*RESERVED_NAMES, f"{named.entity}_id", named.id}
+
+
+def _better(name: str, taken: set[str], named: _Named) -> str:
+    """Return a name like that one which a feature can have and no other has; note it in `taken`."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:120]
+    stem = stem if _NAME.fullmatch(stem) else f"f_{stem}"
+    others = (f"{stem}_{number}" for number in count(2))
+    better = next(each for each in chain([stem], others) if each not in taken and _can_be(each, named))
+    taken.add(better)
+    return better
+
+
+def _line(column: str, seen: Seen, rows: int, named: _Named, taken: set[str]) -> tuple[list[str], bool]:
     """Return the lines of a column, and whether one of them declares a feature."""
     wishes = named.wishes
     if column == named.id or column.endswith(EVENT_TIME):
@@ -266,14 +287,13 @@ def _line(column: str, seen: Seen, rows: int, named: _Named) -> tuple[list[str],
         return [], False
     if column in {wishes.time, "event_time"}:
         return [f"# {column}: the rows' event time"], False
-    name = wishes.rename.get(column, column)
+    name = named.feature(column)
     found = guess(seen, rows)
     if found.type is None:
         return [f"# {_quoted(name)}: {found.note}"], False
-    if not _NAME.fullmatch(name) or name in RESERVED_NAMES or name == f"{named.entity}_id":
-        better = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-        better = better if _NAME.fullmatch(better) and better != name else f"f_{better}"[:128]
-        return [f"# no feature can be called {_quoted(name)}; load it with --map {_quoted(column + '=' + better)}",
+    if not _can_be(name, named):
+        better = _better(name, taken, named)
+        return [f"# no feature can be called {_quoted(name)}: load it with --map {_quoted(column + '=' + better)}",
                 f"{_key(better)} = {_quoted(found.type)}"], True  # fmt: skip
     note = found.note
     if not note and _TIME_WORDS.search(column) and likely_unit(seen.least) and likely_unit(seen.most):

@@ -115,9 +115,9 @@ class Load:
     def _load_file(self, file: Surveyed) -> None:
         """Load a file from where the load is, to its end or until the load is put back."""
         index, start = self._checkpoint.now.file, self._checkpoint.now.row
-        source = self._reader.open(file.path)
         columns = file.columns.wanted if file.columns else None
         try:
+            source = self._reader.open(file.path)
             with closing(read_ahead(source, start, self._most, columns, self._stop)) as parts:  # type: ignore[type-var]
                 for part in parts:
                     if not self._load_part(file, part):
@@ -172,7 +172,7 @@ class Load:
     def _survey(self, part: Part) -> None:
         """Look at the first rows of standard input as other files are looked at before the load."""
         self._surveyed = True
-        self._planner.check_row(STDIN, part.rows[0])
+        self._planner.check_rows(STDIN, part.rows)
         if not self._clock.told:
             unit = unit_of_part(part, STDIN, self._planner)
             self._clock = msgspec.structs.replace(self._clock, unit=unit)

@@ -93,8 +93,13 @@ def _columns(part: Part, columns: Columns, clock: Clock) -> Prepared:
         unit, plausible = clock.reading(columns.time)
         times, wrong = to_ms(rows.column(columns.time), unit, plausible=plausible)
     start = clock.started_ms
-    event_times = pa.array([start if time is None else time for time in times], pa.int64())
-    arrays = [rows.column(columns.id), event_times, *(_feature_column(rows, name, clock) for name in columns.features)]
+    arrays = [rows.column(columns.id), pa.array([start if time is None else time for time in times], pa.int64())]
+    for name, feature in columns.features.items():
+        column = rows.column(name)
+        if feature.endswith(EVENT_TIME):
+            own_times, no_times = to_ms(column, clock.unit if clock.told else "ms", plausible=False)
+            column, wrong = pa.array(own_times, pa.int64()), {**no_times, **wrong}
+        arrays.append(column)
     named = _ID if columns.id in columns.features.values() else columns.id
     batch = pa.RecordBatch.from_arrays(arrays, names=[named, EVENT_TIME, *columns.features.values()])
     kept: Sequence[int] = range(rows.num_rows)
@@ -102,16 +107,6 @@ def _columns(part: Part, columns: Columns, clock: Clock) -> Prepared:
         kept = [index for index in kept if index not in wrong]
         batch = batch.take(pa.array(kept, pa.int64()))
     return Prepared(batch, named, kept, [(index, BadTimeError.code, reason) for index, reason in wrong.items()])
-
-
-def _feature_column(rows: Any, name: str, clock: Clock) -> Any:
-    """Return a feature's column; that of a feature's own event times in ms."""
-    column = rows.column(name)
-    if not name.endswith(EVENT_TIME):
-        return column
-    pa = arrow.library()
-    times, _ = to_ms(column, "ms" if not clock.told else clock.unit, plausible=False)
-    return pa.array(times, pa.int64())
 
 
 def _objects(part: Part, planner: ColumnPlanner, clock: Clock) -> Prepared:
@@ -153,6 +148,8 @@ def row_reader(planner: ColumnPlanner, clock: Clock, named: str) -> Callable[[di
     ids = [wishes.id] if wishes.id is not None else id_names
     lenient = wishes.ignore_undeclared or wishes.only is not None
 
+    own_unit = (clock.told and clock.unit) or "ms"
+
     def read(row: dict[str, Any], time: int) -> dict[str, Any]:
         found = next((name for name in ids if name in row), None)
         timed = planner.time_name(row)
@@ -173,7 +170,7 @@ def row_reader(planner: ColumnPlanner, clock: Clock, named: str) -> Callable[[di
                 raise UnfitRowError("UNDECLARED", f"{name} is not declared in the schema")
             if feature in batch_row:
                 raise UnfitRowError("BADARGS", f"the feature {feature} is there twice")
-            batch_row[feature] = time_of(value, "ms") if feature.endswith(EVENT_TIME) else value
+            batch_row[feature] = time_of(value, own_unit) if feature.endswith(EVENT_TIME) else value
         return batch_row
 
     return read

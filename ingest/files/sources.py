@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from featurestore.contract import arrow
-from featurestore.errors import ConfigurationError
+from featurestore.errors import ConfigurationError, SourceError
 
 from .columnar import ArrowSource, ParquetSource
 from .delimited import CsvForm, CsvSource
@@ -34,13 +34,19 @@ def open_source(path: str, told: Format | None = None, form: CsvForm | None = No
         ConfigurationError: Its format is not known, its columns cannot be used, or pyarrow is missing.
         SourceError: It cannot be read.
     """
-    kind = format_of(path, told)
+    try:
+        return _opened(path, format_of(path, told), form or CsvForm())
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _opened(path: str, kind: Format, form: CsvForm) -> Source:
     if kind == "ndjson":
         return NdjsonSource(path)
     if not arrow.is_there():
         raise ConfigurationError(f"{path}: CSV, Parquet and Arrow files need pyarrow ({arrow.EXTRA}), NDJSON does not")
     if kind == "csv":
-        return CsvSource(path, form or CsvForm())
+        return CsvSource(path, form)
     return ParquetSource(path) if kind == "parquet" else ArrowSource(path)
 
 

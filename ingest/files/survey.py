@@ -1,5 +1,6 @@
 """What is looked at before the first row is written: the files, their columns, the unit of event times."""
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +17,11 @@ from .paths import STDIN, Format
 from .sources import open_source, read_ahead
 from .times import Unit, UnitFinder
 
+_logger = logging.getLogger("featurestore.ingest")
+
 _LOOKED_AT = 10_000
+_FIRST_ROWS = 1000
+_MUCH = 64 << 20
 
 
 class Surveyed(msgspec.Struct, frozen=True):
@@ -65,15 +70,15 @@ def survey(paths: Sequence[str], reader: Reader, planner: ColumnPlanner) -> list
         if source.columns is not None:
             columns = planner.plan(path, source.columns)
         elif path != STDIN:
-            _check_first_row(source, planner)
+            _check_first_rows(source, planner)
         found.append(Surveyed(path, columns, source.size, source.count))
     return found
 
 
-def _check_first_row(source: Source, planner: ColumnPlanner) -> None:
-    for part in source.parts(0, 1):
+def _check_first_rows(source: Source, planner: ColumnPlanner) -> None:
+    for part in source.parts(0, _FIRST_ROWS):
         if part.rows:
-            planner.check_row(source.path, part.rows[0])
+            planner.check_rows(source.path, part.rows)
         return
 
 
@@ -87,6 +92,8 @@ def find_unit(files: Sequence[Surveyed], reader: Reader, planner: ColumnPlanner,
     """
     finder = UnitFinder()
     name = planner.wishes.time or "event_time"
+    if sum(file.size for file in files) > _MUCH:
+        _logger.info("looking for the unit of the event times; --event-time-unit tells it")
     for file in files:
         if file.path == STDIN or stop.is_set():
             continue

@@ -411,6 +411,13 @@ def test_features_with_times_of_their_own(loads: Loads) -> None:
         assert second.event_times[0] == FIRST_MS
 
 
+@pytest.mark.parametrize("name", ["rows.ndjson", "rows.parquet"])
+def test_a_features_own_time_that_is_none_is_rejected(loads: Loads, name: str) -> None:
+    rows = [{"user_id": "a", "age": 1, "age@event_time": -5}, {"user_id": "b", "age": 1, "age@event_time": FIRST_MS}]
+    assert loads.run(loads.file(name, FORMS[name](pa.Table.from_pylist(rows))))["codes"] == {"BADTIME": 1}
+    assert loads.store.get_many(["a", "b"], ["age"]) == [None, {"age": 1}]
+
+
 def test_columns_are_mapped_chosen_and_left_out(loads: Loads) -> None:
     path = loads.file("rows.csv", "key,years,score,note\na,5,1.5,hello\n")
     with pytest.raises(ConfigurationError, match="no column user_id or id: --id COLUMN"):
@@ -469,6 +476,8 @@ REFUSED: list[tuple[str, str | bytes, tuple[str, ...], type[Exception], str]] = 
     ("rows.arrow", b"ARROW1 not really", (), SourceError, "no Arrow IPC"),
     ("rows.json", '[{"user_id": "a"}]', (), SourceError, "is a JSON array"),
     ("rows.ndjson", '{"user_id":"a","agee":1}', (), ConfigurationError, "no features of the schema: agee"),
+    ("rows.ndjson", '{"user_id":"a","age":1,"ts":5}', ("--event-time", "tss"), ConfigurationError,
+     "--event-time: .*no column tss: did you mean ts"),
     ("rows.ndjson", '{"name":"a","age":1}', (), ConfigurationError, "no column user_id or id"),
     ("rows.xlsx", "PK", (), ConfigurationError, "--format says it"),
     ("rows.rejected.ndjson", '{"user_id":"a","age":1}', ("--rejected", "rows.rejected.ndjson"), ConfigurationError,
