@@ -27,7 +27,7 @@ def refuse_twins(path: str, names: Sequence[str]) -> None:
     """
     twin = next((name for name in names if names.count(name) > 1), None)
     if twin is not None:
-        raise ConfigurationError(f"{path} has the column {twin} {names.count(twin)} times")
+        raise ConfigurationError(f"{path} has the column {twin or 'without a name'} {names.count(twin)} times")
 
 
 class _Columnar:

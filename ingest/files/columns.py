@@ -13,6 +13,9 @@ from featurestore.errors import ConfigurationError
 from featurestore.schema.types import SCALARS, vector_length
 
 _TIME_NAMES = (EVENT_TIME, "event_time")
+_INDEX = re.compile(r"|__index_level_\d+__")
+"""What pandas calls the index of a frame in CSV and in Parquet."""
+
 _LIKE_A_TIME = re.compile(r"(^|_)(ts|time|timestamp|date|datetime|at)$")
 _OF_FEATURE = EVENT_TIME  # behind a feature's name: the column of its own event times
 
@@ -89,7 +92,8 @@ class ColumnPlanner:
             if name not in columns:
                 option = "--map" if name in wishes.rename else "--columns"
                 raise ConfigurationError(f"{option}: {_no_column(path, name, columns)}")
-        rest = [name for name in columns if name not in {found, time} or name in wishes.rename]
+        rest = [name for name in columns if not is_index(name) and name not in {found, time}]
+        rest += [name for name in wishes.rename if name not in rest]
         if wishes.only is not None:
             rest = [name for name in rest if name in wishes.only or name in wishes.rename]
         features: dict[str, str] = {}
@@ -232,6 +236,11 @@ def wrong_type(kind: Any, feature: str) -> str | None:  # noqa: PLR0911 - a tabl
     text = types.is_string(kind) or types.is_large_string(kind) or "view" in str(kind)
     fits = {"float": number, "int": number, "bool": types.is_boolean(kind), "string": text}.get(feature, False)
     return None if fits else f"its values cannot be {feature}"
+
+
+def is_index(name: str) -> bool:
+    """Return whether a column is the index that pandas writes beside the columns of a frame, which is no feature."""
+    return _INDEX.fullmatch(name) is not None
 
 
 def is_time(kind: Any) -> bool:

@@ -15,7 +15,7 @@ from featurestore.errors import ConfigurationError
 from featurestore.keys import ENTITY_NAME
 from featurestore.schema.definition import RESERVED_NAMES, RESPONSE_FIELDS
 
-from .columns import Wishes
+from .columns import Wishes, is_index
 from .parts import Part
 from .survey import Reader
 from .times import likely_unit
@@ -281,7 +281,7 @@ def _better(name: str, taken: set[str], named: _Named) -> str:
 def _line(column: str, seen: Seen, rows: int, named: _Named, taken: set[str]) -> tuple[list[str], bool]:
     """Return the lines of a column, and whether one of them declares a feature."""
     wishes = named.wishes
-    if column == named.id or column.endswith(EVENT_TIME):
+    if column == named.id or column.endswith(EVENT_TIME) or is_index(column):
         return [], False
     if wishes.only is not None and column not in wishes.only and column not in wishes.rename:
         return [], False

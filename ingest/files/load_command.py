@@ -240,8 +240,9 @@ class _Command:
         try:
             writer = connect()
         except NoSchemaError:
+            of = "" if entity == "user" else f" --entity {entity}"
             raise NoSchemaError(
-                f"no schema of {entity} is stored. `featurestore load --infer-schema {self._wanted.paths[0]} > "
+                f"no schema of {entity} is stored. `featurestore load --infer-schema{of} {self._wanted.paths[0]} > "
                 "schema.toml` makes one from the data, `featurestore apply schema.toml` declares it"
             ) from None
         except UnavailableError as error:

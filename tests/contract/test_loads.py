@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -432,6 +433,21 @@ def test_columns_are_mapped_chosen_and_left_out(loads: Loads) -> None:
     headless = loads.file("headless.csv", "b|7|x\n")
     assert loads.run(headless, "--header", "id,age,country")["exit"] == 0
     assert loads.store.get("b", ["age", "country"]) == {"age": 7, "country": "x"}
+
+
+def test_frames_of_pandas_are_loaded_with_their_gaps_and_without_their_index(loads: Loads) -> None:
+    frame = pd.DataFrame(
+        {"user_id": ["a", "b"], "age": [7, None], "score": [1.5, float("nan")], "country": ["DE", None]}, index=[5, 9]
+    )
+    frame.to_csv(loads.folder / "rows.csv")
+    frame.to_parquet(loads.folder / "rows.parquet")
+    frame.to_json(loads.folder / "rows.jsonl", orient="records", lines=True)
+    for name in ("rows.csv", "rows.parquet", "rows.jsonl"):
+        loads.clear()
+        assert loads.run(name)["exit"] == 0
+        assert loads.store.get_many(["a", "b"], ["age", "score", "country"]) == [
+            {"age": 7, "score": 1.5, "country": "DE"}, {"age": None, "score": None, "country": None},
+        ]  # fmt: skip
 
 
 def test_folders_and_patterns_are_loaded_in_the_order_of_their_names(loads: Loads) -> None:
