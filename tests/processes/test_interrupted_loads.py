@@ -1,16 +1,21 @@
 """Loads that are killed, stopped, or lose their Redis: what is stored in the end is what one clean load stores."""
 
 import json
+import logging
 import random
+import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from featurestore.ingest.files.load_command import load
 from support.binaries import binaries
 from support.loading import FEATURES, Loading, contents, environment_of, loading, write_files
 from support.processes import clean_environment
@@ -50,8 +55,8 @@ class Clean:
         with store_of(server) as store:
             with loading(
                 [*self.files, *OPTIONS], environment_of(server.socket_url, clean_environment(folder)), folder
-            ) as load:
-                self._told = load.end()
+            ) as clean:
+                self._told = clean.end()
             self._contents = contents(store)
         self._rejected = rejected_rows(folder)
         assert self._told["exit"] == 1
@@ -251,3 +256,45 @@ def test_rows_without_a_time_keep_that_of_the_loads_first_start(case: Case) -> N
     _, rows = case.store.fetch_fresh([f"u{number}" for number in range(12_000)], ["age"])
     assert {row.event_times[0] for row in rows if row is not None} == {started}
     assert None not in rows
+
+
+def test_a_replica_that_takes_over_is_given_the_last_seconds_again(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("featurestore.ingest.files.load._SURE_S", 0.5)
+    monkeypatch.chdir(tmp_path)
+    address = tmp_path / "address"
+    address.symlink_to(f"{case.server.folder}/s")
+    monkeypatch.setenv("REDIS_URL", f"unix://{address}")
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    replica = Server(binaries()["valkey9"], folder, "--replicaof", f"127.0.0.1 {case.server.port}")
+    replica.start()
+    try:
+        with FeatureStore(SyncTransport(replica.socket_url, timeout=5, connect_timeout=5)) as other:
+
+            def told(name: bytes) -> bytes:
+                lines = other.transport.command("INFO").splitlines()
+                found: bytes = next(line.partition(b":")[2] for line in lines if line.startswith(name + b":"))
+                return found
+
+            def fail_over() -> None:
+                wait_until(lambda: told(b"master_link_status") == b"up" and int(told(b"uptime_in_seconds")) > 2)
+                behind = case.behind()
+                case.wait_for_rows(behind + 3000)
+                case.server.stop()
+                other.transport.command("REPLICAOF", "NO", "ONE")
+                (tmp_path / "new").symlink_to(f"{folder}/s")
+                (tmp_path / "new").replace(address)
+
+            failing = threading.Thread(target=fail_over)
+            failing.start()
+            options = (*case.files, *OPTIONS, "--rate", "2400")
+            with caplog.at_level(logging.WARNING):
+                ended = CliRunner().invoke(load, list(map(str, options)), catch_exceptions=False)
+            failing.join()
+            (back,) = re.findall(r"going back from row (\d+) to row (\d+) of all", caplog.text)
+            assert 0 < int(back[1]) < int(back[0])
+            case.check({"exit": ended.exit_code, **json.loads(ended.stdout)}, other)
+    finally:
+        replica.stop()
