@@ -9,7 +9,7 @@ from featurestore.errors import ConfigurationError, SourceError
 
 from .parts import Part
 
-_PART_BYTES = 8 << 20
+_PART_BYTES = 4 << 20
 """Bytes of a part, about: wide rows come in parts of fewer rows."""
 
 _READ_BYTES = 1 << 20

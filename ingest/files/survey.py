@@ -92,8 +92,6 @@ def find_unit(files: Sequence[Surveyed], reader: Reader, planner: ColumnPlanner,
     """
     finder = UnitFinder()
     name = planner.wishes.time or "event_time"
-    if sum(file.size for file in files) > _MUCH:
-        _logger.info("looking for the unit of the event times; --event-time-unit tells it")
     for file in files:
         if file.path == STDIN or stop.is_set():
             continue
@@ -117,6 +115,7 @@ def _look_at_column(source: Source, name: str, finder: UnitFinder, stop: threadi
         if len(finder.units) <= 1 and None not in finder.units:
             return
     finder.forget(source.path)
+    _say(source)
     for part in read_ahead(source, 0, _LOOKED_AT, [name], stop):
         if part.rows is not None:
             finder.look(part.rows.column(name), source.path, part.positions)
@@ -149,4 +148,11 @@ def _parts_with_times(source: Source, planner: ColumnPlanner, stop: threading.Ev
     for number, part in enumerate(read_ahead(source, 0, _LOOKED_AT, None, stop)):
         if number == 0 and all(planner.time_name(row) in {None, EVENT_TIME} for row in part.rows):
             return
+        if number == 0:
+            _say(source)
         yield part
+
+
+def _say(source: Source) -> None:
+    if source.size > _MUCH:
+        _logger.info("reading %s for the unit of its event times; --event-time-unit saves that", source.path)
