@@ -1,7 +1,9 @@
 """NDJSON as a source of rows: an object a line, flat, with `features`, or a rejected row."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+import select
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +20,8 @@ from .rejects import Rejection, decode_rejection
 
 _MOST_LINE = 16 << 20
 _PART_BYTES = 8 << 20
+_READ_BYTES = 1 << 16
+_QUIET_S = 1.0
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _decode = msgspec.json.Decoder().decode
 
@@ -57,14 +61,12 @@ class NdjsonSource:
     def parts(self, start: int, most: int, columns: Sequence[str] | None = None) -> Iterator[Part]:  # noqa: ARG002 - each row tells its own
         """Yield the rows from `start` on; see `Source.parts`."""
         if self.path == STDIN:
-            # Not sys.stdin: at Python's end that one's lock is wanted, which a thread that reads may hold for ever.
-            with open(0, "rb", closefd=False) as standard_input:
-                yield from _parts(standard_input, start, most)
+            yield from _parts(_piped_lines(0), start, most)
             return
         file, self._counted = open_bytes(self.path)
         try:
             with file:
-                yield from _parts(file, start, most)
+                yield from _parts(_lines(file), start, most)
         except TROUBLE as error:
             raise SourceError(f"{self.path} cannot be read on: {error}") from error
 
@@ -81,15 +83,41 @@ class _Gathered:
         self.text = False
         self.bytes = 0
 
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.unread)
+
+    def take(self, position: int, row: "Row | Unread") -> None:
+        """Add a row, or one that cannot be read."""
+        if isinstance(row, Unread):
+            self.unread.append(UnreadRow(position, row.given, row.reason, row.time))
+            return
+        self.text = row.text
+        self.rows.append(row.features)
+        self.given.append(row.given)
+        self.positions.append(position)
+        self.times.append(row.time)
+
     def part(self, end: int) -> Part:
         """Return what was gathered as a part."""
         return Part(end, self.rows, self.positions, self.unread, self.text, self.given, self.times)
 
 
-def _parts(file: BinaryIO, start: int, most: int) -> Iterator[Part]:
+_Line = tuple[bytes, bool] | None
+"""A line, and whether only its start is there, being too long; None: no line has come for a while."""
+
+
+def _parts(lines: Iterable[_Line], start: int, most: int) -> Iterator[Part]:
     gathered = _Gathered()
     position = -1
-    for line, is_long in _lines(file):
+    for each in lines:
+        if each is None:
+            if gathered:
+                yield gathered.part(position + 1)
+                gathered = _Gathered()
+            continue
+        line, is_long = each if position >= 0 else (each[0].removeprefix(_BYTE_ORDER_MARK), each[1])
+        if not line or line.isspace():
+            continue
         position += 1
         if position < start:
             continue
@@ -97,34 +125,46 @@ def _parts(file: BinaryIO, start: int, most: int) -> Iterator[Part]:
         if isinstance(row, Row) and row.text != gathered.text and gathered.rows:
             yield gathered.part(position)
             gathered = _Gathered()
-        if isinstance(row, Row):
-            gathered.text = row.text
-            gathered.rows.append(row.features)
-            gathered.given.append(row.given)
-            gathered.positions.append(position)
-            gathered.times.append(row.time)
-        else:
-            gathered.unread.append(UnreadRow(position, row.given, row.reason, row.time))
+        gathered.take(position, row)
         gathered.bytes += len(line)
-        if len(gathered.rows) + len(gathered.unread) >= most or gathered.bytes >= _PART_BYTES:
+        if len(gathered) >= most or gathered.bytes >= _PART_BYTES:
             yield gathered.part(position + 1)
             gathered = _Gathered()
-    if gathered.rows or gathered.unread:
+    if gathered:
         yield gathered.part(position + 1)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line that is not empty, and whether it is too long; then only its start is there."""
-    is_first = True
+def _lines(file: BinaryIO) -> Iterator[_Line]:
+    """Yield each line of a file."""
     while line := file.readline(_MOST_LINE):
         is_long = len(line) == _MOST_LINE and not line.endswith(b"\n")
         rest = line
         while is_long and rest and not rest.endswith(b"\n"):
             rest = file.readline(_MOST_LINE)
-        if is_first:
-            line, is_first = line.removeprefix(_BYTE_ORDER_MARK), False
-        if not line.isspace() and line:
-            yield line, is_long
+        yield line, is_long
+
+
+def _piped_lines(descriptor: int) -> Iterator[_Line]:
+    """Yield each line that comes, and None when none has come for a while.
+
+    The descriptor is read itself: at Python's end the lock of sys.stdin is wanted, which a thread that waits may hold.
+    """
+    start, is_long = b"", False
+    while True:
+        if not select.select([descriptor], [], [], _QUIET_S)[0]:
+            yield None
+            select.select([descriptor], [], [])
+        piece = os.read(descriptor, _READ_BYTES)
+        *lines, rest = piece.split(b"\n") if piece else (b"", b"")
+        for line in lines:
+            whole = start + line
+            yield whole, is_long or len(whole) >= _MOST_LINE
+            start, is_long = b"", False
+        if not piece:
+            return
+        if not is_long:  # of one that is, the start will do
+            start += rest
+            is_long = len(start) >= _MOST_LINE
 
 
 class Row(msgspec.Struct, frozen=True):

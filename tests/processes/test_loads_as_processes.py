@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from featurestore.ingest.files.display import Display
 from featurestore.ingest.files.survey import Surveyed
 from support.loading import LOAD, environment_of
 from support.processes import clean_environment
-from support.servers import Server
+from support.servers import Server, wait_until
 
 from featurestore import Definition, FeatureStore, SyncTransport
 
@@ -104,3 +105,21 @@ def test_no_redis_ends_the_load_at_once(environment: dict[str, str], rows: Path,
     ended = run(environment, "from featurestore.cli import main; import sys; main(['load', sys.argv[1]])", str(rows))
     assert ended.returncode == 1
     assert "Redis cannot be reached" in ended.stderr
+
+
+def test_a_load_of_a_pipe_that_waits_for_rows_can_be_stopped(environment: dict[str, str], tmp_path: Path) -> None:
+    with (
+        FeatureStore(SyncTransport(environment["REDIS_URL"], timeout=5, connect_timeout=5)) as store,
+        subprocess.Popen(
+            [*LOAD, "-"], env=environment, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write('{"id": "a", "age": 3}\n')
+        process.stdin.flush()
+        wait_until(lambda: store.get("a") == {"age": 3}, what="the first row")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+        assert process.stderr is not None
+        assert "stopped behind row 1, 0 rejected: nothing remembers it" in process.stderr.read()

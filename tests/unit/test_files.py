@@ -1,13 +1,15 @@
 """Which files a load reads, and where each of their rows is."""
 
 import gzip
+import io
+import os
 import threading
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from featurestore.ingest.files.delimited import CsvForm
-from featurestore.ingest.files.lines import Row, Unread, read_line
+from featurestore.ingest.files.lines import Row, Unread, _lines, _parts, _piped_lines, read_line
 from featurestore.ingest.files.parts import Part
 from featurestore.ingest.files.paths import default_name, find_files, format_of
 from featurestore.ingest.files.patience import Patience, StoppedError
@@ -139,6 +141,43 @@ def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path, mo
     (part,) = open_source(str(path)).parts(0, 10)
     assert [row.reason for row in part.unread] == ["a line longer than 16 MiB"]
     assert (part.rows, part.positions) == ([{"id": "y"}], [1])
+
+
+@given(
+    st.lists(st.sampled_from([b"", b"  ", b'{"id":1}', b"x" * 20, b"y" * 70]), max_size=8),
+    st.lists(st.integers(1, 50), max_size=9),
+    st.booleans(),
+)
+def test_lines_of_a_pipe_are_those_of_a_file(lines: list[bytes], cuts: list[int], ended: bool) -> None:  # noqa: FBT001
+    content = b"\n".join(lines) + (b"\n" if ended else b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("featurestore.ingest.files.lines._MOST_LINE", 64)
+        ours, its = os.pipe()
+        piped = _piped_lines(ours)
+        at = 0
+        for cut in [*cuts, len(content)]:
+            os.write(its, content[at : at + cut])
+            at += cut
+        os.close(its)
+        found = list(_parts(piped, 0, 3))
+        os.close(ours)
+        wanted = list(_parts(_lines(io.BytesIO(content)), 0, 3))
+    seen = [[(part.end, part.rows, part.positions) for part in parts] for parts in (found, wanted)]
+    assert seen[0] == seen[1]
+    assert [len(part.unread) for part in found] == [len(part.unread) for part in wanted]
+
+
+def test_rows_of_a_pipe_are_not_kept_waiting_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featurestore.ingest.files.lines._QUIET_S", 0.0)
+    ours, its = os.pipe()
+    os.write(its, b'{"id":1}\n{"id":2}\n{"id"')
+    parts = _parts(_piped_lines(ours), 0, 1000)
+    first = next(parts)
+    assert (first.rows, first.end) == ([{"id": 1}, {"id": 2}], 2)
+    os.write(its, b":3}")
+    os.close(its)
+    assert [part.rows for part in parts] == [[{"id": 3}]]
+    os.close(ours)
 
 
 @settings(deadline=None)
