@@ -28,6 +28,10 @@ class ConfigurationError(FeatureStoreError):
     """A setting of the environment or of the command line cannot be used."""
 
 
+class SourceError(FeatureStoreError):
+    """A file of rows cannot be read, or not to its end."""
+
+
 class SchemaError(FeatureStoreError):
     """A schema definition is malformed: wrong TOML, an unknown type, a feature name that is not allowed."""
 

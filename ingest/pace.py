@@ -17,6 +17,9 @@ _FAIR_REST = 3.0
 _SERVED_A_S = 100.0
 """Calls of scripts a second by others, from which on these are served."""
 
+_FRESH_S = 0.1
+"""For so long what was seen holds."""
+
 _SCRIPT_CALLS = (b"cmdstat_evalsha:", b"cmdstat_evalsha_ro:", b"cmdstat_fcall:", b"cmdstat_fcall_ro:")
 
 
@@ -64,8 +67,8 @@ class Pace:
         return 1 if self.fair else self._in_flight
 
     def look(self) -> None:
-        """See whether Redis serves others."""
-        if self._transport is None:
+        """See whether Redis serves others, unless that was seen a moment ago."""
+        if self._transport is None or (self._seen >= 0 and self._clock() - self._seen_at < _FRESH_S):
             return
         try:
             stats = self._transport.command("INFO", "commandstats")
@@ -75,7 +78,7 @@ class Pace:
         calls, now = _script_calls(stats), self._clock()
         if self._seen >= 0 and calls >= self._seen:  # the counts may have been reset
             by_others = calls - self._seen - self._own
-            self.fair = by_others > _SERVED_A_S * max(now - self._seen_at, 0.01)
+            self.fair = by_others > _SERVED_A_S * (now - self._seen_at)
         self._own, self._seen, self._seen_at = 0, calls, now
 
     def calls(self, encoded: Iterable[bytes | None]) -> Iterator[bytes | None]:

@@ -65,6 +65,8 @@ class BulkWriter:
         call: How Redis runs the scripts; without it, FEATURESTORE_CALL.
         call_us: µs of Redis's time that one call may take: as long nobody else is served.
         in_flight: Calls that may wait for their replies.
+        fair: Whether to leave most of Redis's time to others while it serves some; see `pace.Pace`.
+        rate: Most rows a second; no bound if None.
     """
 
     def __init__(  # noqa: PLR0913 - what a writer is made of
@@ -77,6 +79,8 @@ class BulkWriter:
         call: CallBy | None = None,
         call_us: float = MOST_US,
         in_flight: int = CALLS_IN_FLIGHT,
+        fair: bool = True,
+        rate: float | None = None,
     ) -> None:
         settings = Settings.from_environment()
         self._transport = SyncTransport(
@@ -88,7 +92,7 @@ class BulkWriter:
         self.store = FeatureStore(self._transport, keys)
         if keys is None and entity != self.store.keys.entity:
             self.store = self.store.entity(entity)
-        self.call_us, self.in_flight = call_us, in_flight
+        self._pace = Pace(self._transport if fair else None, rate, call_us=call_us, in_flight=in_flight)
 
     def __enter__(self) -> Self:
         return self
@@ -108,8 +112,6 @@ class BulkWriter:
         overwrite: bool = False,
         nulls: Nulls = "remove",
         text: bool = False,
-        rate: float | None = None,
-        fair: bool = True,
         progress: Callable[[BulkProgress], None] | None = None,
     ) -> UpsertResult:
         """Write a table, and return what became of its rows.
@@ -124,8 +126,6 @@ class BulkWriter:
             overwrite: …
             nulls: …
             text: Whether texts stand for values of any type, as those of CSV do; empty text is no value then.
-            rate: Most rows a second.
-            fair: Whether to leave most of Redis's time to others while it serves some; see `pace.Pace`.
             progress: Is called after each chunk of rows (at most 32,768) whose replies are there.
 
         Raises:
@@ -133,12 +133,11 @@ class BulkWriter:
         """
         reading = Reading(id, time_column, unit, rename or {}, nulls, text)
         frame = FrameWrite(self.store.keys, self.store.schema(), reading, event_time, overwrite=overwrite)
-        pace = Pace(self._transport if fair else None, rate, call_us=self.call_us, in_flight=self.in_flight)
-        pace.look()
-        for step in frame.steps(data, lambda: pace.call_us):
-            self._send(step.bulk, step.parts, pace)
+        self._pace.look()
+        for step in frame.steps(data, lambda: self._pace.call_us):
+            self._send(step.bulk, step.parts)
             frame.add(step)
-            pace.look()
+            self._pace.look()
             if progress is not None:
                 done = frame.result
                 progress(BulkProgress(frame.rows, done.written, done.skipped, len(done.rejected)))
@@ -167,16 +166,18 @@ class BulkWriter:
         keys, schema = self.store.keys, self.store.schema()
         upsert = Upsert(keys, schema.features, columns, event_time, options=["?verdicts"])
         row_calls = row_calls_for(keys, schema, columns, to_time(event_time))
-        in_replace, in_upsert = rows_in_calls(columns, schema.features, self.call_us)
+        self._pace.look()
+        in_replace, in_upsert = rows_in_calls(columns, schema.features, self._pace.call_us)
         bulk = Bulk(upsert, row_calls, in_upsert)
-        self._send(bulk, listed_parts(rows, in_replace), Pace(None, in_flight=self.in_flight))
+        self._send(bulk, listed_parts(rows, in_replace))
         return bulk.finish()
 
     def close(self) -> None:
         """Give the connections back."""
         self.store.close()
 
-    def _send(self, bulk: Bulk, parts: Iterable[Part], pace: Pace) -> None:
+    def _send(self, bulk: Bulk, parts: Iterable[Part]) -> None:
+        pace = self._pace
         calls = (call and call[1] for call in bulk.calls(pace.parts(parts)))
         for reply in self._transport.stream(pace.calls(calls), in_flight=pace.in_flight):
             bulk.settle(reply)

@@ -170,8 +170,8 @@ def text_value(kind: str, text: str | None) -> Any:
     if text is None or text == "" or kind == "string":
         return text or None
     word = text.strip().lower()
-    if word in _NO_VALUES:
-        return None
+    if word in _NO_VALUES or "_" in word:  # Python's numbers may have underscores, those of files not
+        return None if word in _NO_VALUES else text
     if kind == "bool":
         return _BOOLS.get(word, text)
     try:
@@ -182,7 +182,7 @@ def text_value(kind: str, text: str | None) -> Any:
         return text
 
 
-_BOOLS = {"true": True, "false": False, "1": True, "0": False}
+_BOOLS = {"true": True, "false": False, "t": True, "f": False, "yes": True, "no": False, "1": True, "0": False}
 _NO_VALUES = frozenset({"", "nan", "na", "n/a", "<na>", "nat", "null", "none"})
 
 

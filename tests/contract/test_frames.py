@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from featurestore.ingest import BulkProgress, BulkWriter
+from featurestore.ingest.pace import Pace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.servers import Server
@@ -96,7 +97,7 @@ def test_a_table_leaves_what_an_upsert_of_its_rows_does(
     found = []
     for way in ("upsert", "arrow", "store", "dicts"):
         empty(store)
-        writer.call_us = in_call * 5.0
+        writer._pace = Pace(None, call_us=in_call * 5.0, in_flight=4)
         if way == "upsert":
             plain = [
                 (
