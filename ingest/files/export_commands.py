@@ -10,20 +10,23 @@ import msgspec
 
 from featurestore.contract.hashes import is_window
 from featurestore.embedded import embedded_url
-from featurestore.errors import BadArgumentsError
+from featurestore.errors import BadArgumentsError, ConfigurationError, SourceError
 from featurestore.schema.times import TIME_UNITS_NS
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 
 from .export import Export, columns_of, exported, redis_ms
-from .file_rows import FileRows, Layout, Sample, joined
+from .file_rows import FileRows, Layout, Sample, joined, part_columns
 from .outputs import STDOUT, opened
-from .scan import MOST_IDS, HashReader, Patience, Throttle
-from .source import open_source
+from .parts import Part
+from .paths import find_files
+from .scan import MOST_IDS, HashReader, ReadRetries, Throttle
+from .sources import open_source
 from .telling import Telling
 from .verify import Verification, as_json, report
 
 _TIMEOUT_S = 5.0
+_ROWS = 1000
 
 _of_entity = click.option("--entity", default="user", show_default=True, help="Whose features.")
 _rate = click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Most ids a second.")
@@ -37,10 +40,10 @@ def _opened_store(entity: str) -> Iterator[FeatureStore]:
         yield store.entity(entity)
 
 
-def _patience() -> Patience:
+def _patience() -> ReadRetries:
     """Return what waits for Redis, and starts the embedded server again where that is the one."""
     settings = Settings.from_environment()
-    return Patience() if settings.url else Patience(lambda: embedded_url(settings.data_dir))
+    return ReadRetries() if settings.url else ReadRetries(lambda: embedded_url(settings.data_dir))
 
 
 @contextmanager
@@ -48,7 +51,7 @@ def _usage_errors() -> Iterator[None]:
     """Make what a caller got wrong an error of usage."""
     try:
         yield
-    except BadArgumentsError as error:
+    except (BadArgumentsError, ConfigurationError, SourceError) as error:
         raise click.UsageError(str(error)) from error
 
 
@@ -106,7 +109,7 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
     mapped: tuple[str, ...], nulls: str, sample: int | None, examples: int, is_json: bool, rate: float | None,
     batch: int | None,
 ) -> None:  # fmt: skip
-    """Compare the store with files (Parquet, NDJSON); exit 1 where it lacks ids or values, or has others.
+    """Compare the store with files, as `load` reads them; exit 1 where it lacks ids or values, or has others.
 
     Values are compared as they are stored, floats to the last bit. What the store has of a later event time than the
     file is counted apart, and is no difference.
@@ -133,6 +136,7 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
             for rows in joined(chosen.chosen if chosen else []):
                 verification.compare(rows)
     result = verification.result
+    result.unread = layouts.unread
     if is_json:
         click.echo(msgspec.json.encode(as_json(result, own_name)))
     else:
@@ -142,22 +146,36 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
 
 
 class _Layouts:
-    """The layouts of files, each made once; see `Layout`."""
+    """The layouts of files, each made once; see `Layout`.
+
+    Attributes:
+        unread: Rows so far that cannot be read.
+    """
 
     def __init__(self, features: dict[str, str], **options: Any) -> None:
         self._features, self._options = features, options
         self._known: dict[Sequence[str], Layout] = {}
+        self.unread = 0
 
     def rows(self, paths: Sequence[str]) -> Iterator[FileRows]:
         """Yield the rows of the files; say once which columns are not compared."""
-        for batch in open_source(paths):
-            names = tuple(batch.schema.names)
-            layout = self._known.get(names)
-            if layout is None:
-                layout = self._known[names] = Layout(names, self._features, **self._options)
-                if layout.ignored:
-                    click.echo(f"not compared, since they are no features: {', '.join(layout.ignored)}", err=True)
-            yield layout.rows(batch)
+        for path in find_files(paths):
+            for part in open_source(path).parts(0, _ROWS):
+                for row in part.unread:
+                    click.echo(f"{path}, row {row.position} cannot be read: {row.reason}", err=True)
+                self.unread += len(part.unread)
+                if part.rows is not None and len(part.positions):
+                    yield self._rows(part)
+
+    def _rows(self, part: Part) -> FileRows:
+        columns = part_columns(part.rows)
+        names = tuple(columns)
+        layout = self._known.get(names)
+        if layout is None:
+            layout = self._known[names] = Layout(names, self._features, **self._options)
+            if layout.ignored:
+                click.echo(f"not compared, since they are no features: {', '.join(layout.ignored)}", err=True)
+        return layout.rows(columns, len(part.positions), text=part.text)
 
 
 def _renamed(mapped: Sequence[str]) -> dict[str, str]:

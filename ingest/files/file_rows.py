@@ -102,16 +102,17 @@ class Layout:
         for name in (*renamed, *([event_time] if event_time else ())):
             if name not in names:
                 raise BadArgumentsError(f"there is no column {shown(name)}: {_columns_told(names)}")
-        self._id = next((name for name in id_names if name in names), None)
-        if self._id is None:
+        found = next((name for name in id_names if name in names), None)
+        if found is None:
             raise BadArgumentsError(
                 f"no column has the ids ({', '.join(id_names)}), --id names it: {_columns_told(names)}"
             )
+        self._id_name = found
         self._time = event_time or next((name for name in (EVENT_TIME, "event_time") if name in names), None)
         self._columns: dict[str, str] = {}
         own = {own_time_column(name): name for name in features}
         self._own = {own[name]: name for name in names if name in own}
-        rest = [name for name in names if name not in {self._id, self._time, *self._own.values()}]
+        rest = [name for name in names if name not in {found, self._time, *self._own.values()}]
         for name in rest:
             self._place(name, renamed.get(name, name), features)
         self.ignored = [name for name in rest if name not in self._columns.values()]
@@ -125,21 +126,28 @@ class Layout:
         elif feature != column:
             raise BadArgumentsError(f"{shown(feature)}, which column {column} is to hold, is no feature")
 
-    def rows(self, batch: Any, *, text: bool = False) -> FileRows:
-        """Return the rows of a record batch of pyarrow with these columns.
+    def rows(self, columns: Mapping[str, Any], count: int, *, text: bool = False) -> FileRows:
+        """Return rows of a file with these columns.
 
         Args:
-            batch: The record batch.
+            columns: Name → an array of pyarrow, or a list.
+            count: How many rows there are.
             text: Whether all columns are text, as in CSV: then empty text is no value.
         """
-        columns = {name: batch.column(position) for position, name in enumerate(batch.schema.names)}
-        times: list[int | None] = [None] * batch.num_rows
+        times: list[int | None] = [None] * count
         if self._time is not None:
             times = _times(columns[self._time], self._time, self._unit)
         values = {name: _values(columns[self._columns[name]], kind, text=text) for name, kind in self.features.items()}
         own = {name: _times(columns[column], column, self._unit) for name, column in self._own.items()}
-        ids = values_at(id_column(columns[self._id]), "string", None, as_text=False)
+        ids = values_at(id_column(columns[self._id_name]), "string", None, as_text=False)
         return FileRows([_id(each) for each in ids], times, values, own)
+
+
+def part_columns(rows: Any) -> Mapping[str, Any]:
+    """Return the columns of rows of a file: of a record batch, or of objects, None where one lacks a name."""
+    if isinstance(rows, list):
+        return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    return dict(zip(rows.schema.names, rows.columns, strict=True))
 
 
 def _columns_told(names: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from .survey import Reader, Surveyed, unit_of_part
 
 _logger = logging.getLogger("featurestore.ingest")
 
-_MOST_ROWS = 10_000
+_MOST_ROWS = 32_000
 """Rows of a part: between two of them the checkpoint is written."""
 
 _TURNS_A_SECOND = 4

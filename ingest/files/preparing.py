@@ -87,18 +87,18 @@ def has_time(row: Given, columns: Columns | None, planner: ColumnPlanner) -> boo
 def _columns(part: Part, columns: Columns, clock: Clock) -> Prepared:
     pa = arrow.library()
     rows = part.rows
-    times: list[int | None] = [None] * rows.num_rows
+    times: Any = [None] * rows.num_rows
     wrong: dict[int, str] = {}
     if columns.time is not None:
         unit, plausible = clock.reading(columns.time)
         times, wrong = to_ms(rows.column(columns.time), unit, plausible=plausible)
     start = clock.started_ms
-    arrays = [rows.column(columns.id), pa.array([start if time is None else time for time in times], pa.int64())]
+    arrays = [rows.column(columns.id), _array(times).fill_null(start)]
     for name, feature in columns.features.items():
         column = rows.column(name)
         if feature.endswith(EVENT_TIME):
             own_times, no_times = to_ms(column, clock.unit if clock.told else "ms", plausible=False)
-            column, wrong = pa.array(own_times, pa.int64()), {**no_times, **wrong}
+            column, wrong = _array(own_times), {**no_times, **wrong}
         arrays.append(column)
     named = _ID if columns.id in columns.features.values() else columns.id
     batch = pa.RecordBatch.from_arrays(arrays, names=[named, EVENT_TIME, *columns.features.values()])
@@ -107,6 +107,12 @@ def _columns(part: Part, columns: Columns, clock: Clock) -> Prepared:
         kept = [index for index in kept if index not in wrong]
         batch = batch.take(pa.array(kept, pa.int64()))
     return Prepared(batch, named, kept, [(index, BadTimeError.code, reason) for index, reason in wrong.items()])
+
+
+def _array(times: Any) -> Any:
+    """Return event times as an array of int64 of Arrow, which they may be already."""
+    pa = arrow.library()
+    return pa.array(times, pa.int64()) if isinstance(times, list) else times
 
 
 def _objects(part: Part, planner: ColumnPlanner, clock: Clock) -> Prepared:

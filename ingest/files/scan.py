@@ -56,7 +56,7 @@ class Throttle:
         return answer
 
 
-class Patience:
+class ReadRetries:
     """Repeats what only reads until Redis answers.
 
     Args:
@@ -108,7 +108,7 @@ class HashReader:
         store: FeatureStore,
         features: Mapping[str, str],
         throttle: Throttle,
-        patience: Patience,
+        patience: ReadRetries,
         most: int = MOST_IDS,
     ) -> None:
         self.store, self.throttle, self.patience = store, throttle, patience

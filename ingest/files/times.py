@@ -121,8 +121,10 @@ def _number_of(value: object) -> float | None:
     return None
 
 
-def to_ms(values: Any, unit: Unit | None, *, plausible: bool) -> tuple[list[int | None], dict[int, str]]:
-    """Return event times as ms since 1970, None where there is none, and what is wrong with those that are no times.
+def to_ms(values: Any, unit: Unit | None, *, plausible: bool) -> tuple[Any, dict[int, str]]:
+    """Return event times as ms since 1970, and what is wrong with those that are no times.
+
+    They are an array of int64 where a whole column could be read at once, else a list; null where there is none.
 
     Args:
         values: An array of Arrow, or a list.
@@ -151,8 +153,8 @@ def _pythons(values: Any) -> Iterable[Any]:
     return found
 
 
-def _whole_column(values: Any, unit: Unit, *, plausible: bool) -> list[int | None] | None:
-    """Return the times of a column that has none that is wrong; None if each value has to be looked at."""
+def _whole_column(values: Any, unit: Unit, *, plausible: bool) -> Any:
+    """Return the times of a column that has none that is wrong, as an array; None if each is to be looked at."""
     pa = arrow.library()
     compute = _compute()
     kind = values.type
@@ -168,7 +170,7 @@ def _whole_column(values: Any, unit: Unit, *, plausible: bool) -> list[int | Non
         values = values.cast(pa.int64())
         ends = compute.min_max(values).as_py()
         if ends["min"] is None:
-            return [None] * len(values)
+            return values
         if any(_misfit(end, unit, plausible=plausible) for end in ends.values()):
             return None
         scale = PER_SECOND[unit]
@@ -176,10 +178,9 @@ def _whole_column(values: Any, unit: Unit, *, plausible: bool) -> list[int | Non
             values = compute.divide(values, scale // 1000)
         elif scale == 1:
             values = compute.multiply(values, 1000)
-        found: list[int | None] = values.to_pylist()
     except pa.ArrowException:
         return None
-    return found
+    return values
 
 
 def _parsed(values: Any) -> Any:

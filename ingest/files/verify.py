@@ -60,6 +60,7 @@ class Comparison(msgspec.Struct):
         unknown: Rows whose ids the store does not know.
         expired: Rows whose ids it does not know since the schema's ttl is over.
         no_id: Rows without an id that can be one.
+        unread: Rows that cannot be read.
         features: What was found of each feature.
         examples: Some of what differs.
     """
@@ -71,13 +72,14 @@ class Comparison(msgspec.Struct):
     unknown: int = 0
     expired: int = 0
     no_id: int = 0
+    unread: int = 0
     features: dict[str, FeatureCounts] = {}
     examples: list[Difference] = []
 
     @property
     def agrees(self) -> bool:
         """Whether the store has all that the file has, or newer."""
-        return self.different == self.unknown == self.no_id == 0
+        return self.different == self.unknown == self.no_id == self.unread == 0
 
 
 class Verification:
@@ -225,6 +227,7 @@ def _totals(result: Comparison) -> Sequence[tuple[str, int]]:
         ("unknown to store", result.unknown),
         ("expired in store", result.expired),
         ("without id", result.no_id),
+        ("unreadable", result.unread),
     ]
 
 

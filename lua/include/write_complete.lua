@@ -69,6 +69,7 @@ end
 local function write_complete(keys, declared, rows)
   local words, names, timed, time, compares = rows.words, rows.names, rows.timed, rows.time, rows.compares
   local call, type, ttl, least_limit, heads = redis.pcall, type, declared.ttl, nil, {}
+  local latest, tonumber, unpack = rows.latest, tonumber, unpack
   if declared.limits then
     -- @include least_limit
     least_limit = least_limit_of(declared)
@@ -86,8 +87,13 @@ local function write_complete(keys, declared, rows)
     if timed == 1 then
       if words[position] ~= time_word then
         time_word = words[position]
-        time = type(time_word) == 'string' and read_time(time_word, rows.latest)
-        fields[4] = time and time_text(time)
+        if type(time_word) == 'string' and #time_word == 13 and find(time_word, '^[1-9]%d+$') then -- as it is stored
+          time, fields[4] = tonumber(time_word), time_word
+          if time > latest then time = nil end
+        else
+          time = type(time_word) == 'string' and read_time(time_word, latest)
+          fields[4] = time and time_text(time)
+        end
       end
       position = position + 1
     end

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from featurestore.ingest.files import outputs
 from featurestore.ingest.files.export import columns_of
 from featurestore.ingest.files.export_commands import export, verify
-from featurestore.ingest.files.scan import HashReader, Patience, Scan, Throttle
+from featurestore.ingest.files.scan import HashReader, ReadRetries, Scan, Throttle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.exporting import FORMATS, export_to, load, rows_of, stored
@@ -277,7 +277,7 @@ class Shrinking(HashReader):  # type: ignore[misc]
     """
 
     def __init__(self, store: FeatureStore, everyone: Sequence[bytes]) -> None:
-        super().__init__(store, {}, Throttle(), Patience())
+        super().__init__(store, {}, Throttle(), ReadRetries())
         self.given: Counter[bytes] = Counter()
         self.everyone, self.stays = everyone, set(everyone)
 

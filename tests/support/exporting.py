@@ -11,7 +11,7 @@ import msgspec
 import pyarrow.parquet
 from featurestore.ingest.files.export import Export, Exported, columns_of
 from featurestore.ingest.files.outputs import opened
-from featurestore.ingest.files.scan import HashReader, Patience, Throttle
+from featurestore.ingest.files.scan import HashReader, ReadRetries, Throttle
 
 from featurestore import FeatureStore
 
@@ -24,7 +24,7 @@ def export_to(
     """Export all features of a store's entity."""
     schema = store.schema()
     columns = columns_of(store.keys.entity, schema, None, None)
-    reader = HashReader(store, columns.features, Throttle(), Patience(pause=0.05), most)
+    reader = HashReader(store, columns.features, Throttle(), ReadRetries(pause=0.05), most)
     with opened(str(path), columns) as output:
         return Export(reader, columns, output, ttl_ms=schema.ttl_ms, told=told).run()
 

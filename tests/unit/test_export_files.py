@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from featurestore.ingest.files import outputs, scan
 from featurestore.ingest.files.export import columns_of
-from featurestore.ingest.files.file_rows import FileRows, Layout, Sample, Unsuitable, joined
+from featurestore.ingest.files.file_rows import FileRows, Layout, Sample, Unsuitable, joined, part_columns
 from featurestore.ingest.files.outputs import opened, output_to
 from featurestore.ingest.files.rows import Columns, Rows
 
@@ -234,7 +234,7 @@ def test_columns_of_text_as_csv_has_them() -> None:
         "b": ["true", ""],
         "f": ["1", ""],
     }
-    found = layout.rows(pa.RecordBatch.from_pydict(texts), text=True)
+    found = layout.rows(texts, 2, text=True)
     assert found.ids == [b"1", None]
     assert found.values == {"n": [12, None], "s": [None, "00123"], "b": [True, None], "f": [1.0, None]}
 
@@ -247,7 +247,7 @@ def test_vectors_of_files_are_bytes_wherever_their_array_begins(kind: Any) -> No
     vectors = [[9.0, 9.0], [0.1, -0.0], None, [1.0, 2.0], [5.0, 5.0]]
     column = pa.array([[7.0, 7.0], *vectors], kind).slice(1)
     batch = pa.RecordBatch.from_arrays([pa.array([1, 2, 3]), column.slice(1, 3)], names=["id", "v"])
-    found = layout.rows(batch)
+    found = layout.rows(part_columns(batch), 3)
     assert found.values["v"] == [struct.pack("<2f", 0.1, -0.0), None, struct.pack("<2f", 1, 2)]
     assert found.ids == [b"1", b"2", b"3"]
 
@@ -256,7 +256,7 @@ def test_vectors_of_files_are_bytes_wherever_their_array_begins(kind: Any) -> No
 def test_vectors_that_are_none_of_the_feature(others: list[list[float | None]]) -> None:
     layout = Layout(["id", "v"], {"v": "float32[2]"}, id_names=["id"])
     batch = pa.RecordBatch.from_pydict({"id": range(1 + len(others)), "v": [[1.0, 2.0], *others]})
-    first, *found = layout.rows(batch).values["v"]
+    first, *found = layout.rows(part_columns(batch), 3).values["v"]
     assert first == struct.pack("<2f", 1, 2)
     assert [each.value for each in found if isinstance(each, Unsuitable)] == others
 
