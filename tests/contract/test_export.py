@@ -109,7 +109,7 @@ def test_an_export_loaded_into_an_empty_store_gives_the_same_store(
     assert len({row["user_id"] for row in rows}) == len(rows)
     bare.transport.command("FLUSHALL")
     bare.apply(Definition(FEATURES, ttl=ttl))
-    load(bare, rows)
+    load(bare, path)
     assert stored(bare) == before
 
 
@@ -421,7 +421,7 @@ def test_event_times_that_appear_late_get_their_column(
     before = stored(bare)
     bare.transport.command("FLUSHALL")
     bare.apply(Definition({"age": "float", "n": "int", "v": "float32[2]"}))
-    load(bare, list(rows.values()))
+    load(bare, path)
     assert stored(bare) == before
 
 

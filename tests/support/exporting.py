@@ -2,14 +2,15 @@
 
 import struct
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow.parquet
+from click.testing import CliRunner
 from featurestore.ingest.files.export import Export, Exported, columns_of
+from featurestore.ingest.files.load_command import load as load_command
 from featurestore.ingest.files.outputs import opened
 from featurestore.ingest.files.scan import HashReader, ReadRetries, Throttle
 
@@ -46,23 +47,14 @@ def _in_float32(value: Any) -> Any:
     return array("f", value).tolist() if isinstance(value, list) else value
 
 
-def load(store: FeatureStore, rows: Sequence[dict[str, Any]]) -> None:
-    """Write exported rows: values of the same time together; null with a time of its own is a removal."""
-    id_name = store.id_name()
-    for row in rows:
-        base = row.get("@event_time")
-        groups: dict[int | None, dict[str, Any]] = defaultdict(dict)
-        groups[base] = {}
-        for name, value in row.items():
-            if name == id_name or "@event_time" in name:
-                continue
-            own = row.get(f"{name}@event_time")
-            if value is not None or own is not None:
-                groups[own or base][name] = value
-        for time, values in groups.items():
-            if values or len(groups) == 1:
-                result = store.upsert([(row[id_name], values)], event_time=time)
-                assert not result.rejected
+def load(store: FeatureStore, path: Path) -> None:
+    """Load an exported file by the command into the store's Redis."""
+    url = store.transport.address  # type: ignore[attr-defined]
+    environment = {"REDIS_URL": url, "FEATURESTORE_DATA_DIR": str(path.parent / "data")}
+    arguments = [str(path), "--restart", "--rejected", str(path.with_suffix(".rejected"))]
+    nulls = ["--nulls", "keep"] if path.suffix == ".parquet" else []
+    result = CliRunner().invoke(load_command, [*arguments, *nulls], env=environment)
+    assert result.exit_code == 0, result.output
 
 
 def stored(store: FeatureStore) -> dict[str, Any]:
