@@ -18,7 +18,7 @@ import redis
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from featurestore.ingest.writer import BulkWriter
 from figures import Figures, add_out
-from loading import declare, has_load, load_command, user_file
+from loading import declare, load_command, user_file
 from servers import Run, feature_store, load, redis_server
 
 CONNECTIONS = 16
@@ -82,11 +82,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     add_out(parser)
     options = parser.parse_args()
-    ways: dict[str, list[str] | None] = {"alone": None, "beside load": []}
-    if has_load():
-        ways[f"beside load --rate {options.rate:,}"] = ["--rate", str(options.rate)]
-    else:
-        print("this checkout has no `featurestore load`: the bulk writer loads, row by row", flush=True)
+    ways: dict[str, list[str] | None] = {
+        "alone": None,
+        "beside load": [],
+        f"beside load --rate {options.rate:,}": ["--rate", str(options.rate)],
+    }
     user_file(options.rows)
     found: dict[str, list[tuple[Run, float]]] = {name: [] for name in ways}
     for _ in range(options.rounds):

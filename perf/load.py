@@ -3,8 +3,7 @@
 Each way runs in turn on a fresh Redis: users of ten features, the same with gaps, and with a vector. The loop is what
 people write (perf/peers/pandas_loop.py); it keeps no event times. Feast gets fewer rows, and only its write counts,
 while the others count from the start of their process to its end. Tells rows/s (medians), their ratios, and the memory
-of `load` at most, for two sizes of the file. A checkout without `featurestore load` loads by the bulk writer, row by
-row. Takes some ten minutes by its defaults, and 3 GB of memory for Redis.
+of `load` at most, for two sizes of the file. Takes some ten minutes by its defaults, and 3 GB of memory for Redis.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 import redis
 from figures import Figures, add_out
-from loading import Took, check, declare, has_load, load_command, run, user_file
+from loading import Took, check, declare, load_command, run, user_file
 from servers import HERE, redis_server
 
 VECTOR = 64
@@ -106,8 +105,6 @@ def main() -> None:
     options = parser.parse_args()
     feast = options.feast
     del options.feast  # where it is on this machine is nothing for the page
-    if not has_load():
-        print("this checkout has no `featurestore load`: `load` is the bulk writer, row by row", flush=True)
     with Figures("load", "Loading a Parquet file by one process", options) as figures:
         plain = Kind(f"{options.rows:,} rows of 10 features", options.rows, 3.0)
         rate, most = compare(figures, plain, options.runs)

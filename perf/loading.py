@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -49,17 +48,8 @@ def user_file(rows: int, gaps: float = 0.0, vector: int = 0) -> Path:
     return Path(run([sys.executable, str(HERE / "user_files.py"), *options]).output.strip())
 
 
-@cache
-def has_load() -> bool:
-    """Return whether this checkout has `featurestore load`."""
-    asked = subprocess.run([sys.executable, "-m", "featurestore", "load", "--help"], capture_output=True, check=False)
-    return asked.returncode == 0
-
-
 def load_command(path: Path, url: str, *options: str) -> tuple[list[str], dict[str, str]]:
-    """Return what loads a file of users, and its environment: `featurestore load`, or else the bulk writer."""
-    if not has_load():
-        return [sys.executable, str(HERE / "peers" / "bulk_writer.py"), str(path), url], {}
+    """Return what loads a file of users, and its environment: `featurestore load`."""
     command = [
         sys.executable,
         "-m",
