@@ -158,11 +158,13 @@ def layout_of(*words: str, rules: tuple[str, ...] = ()) -> str:
 
 
 def strings(*words: Word) -> bytes:
-    """Return a msgpack array of strings, which may be any bytes."""
+    """Return a msgpack array of strings, which may be any bytes; false stays what it is."""
     return b"\xdd" + len(words).to_bytes(4) + b"".join(map(_string, words))
 
 
 def _string(word: Word) -> bytes:
+    if word is False:
+        return b"\xc2"
     data = word if isinstance(word, bytes) else str(word).encode()
     size = len(data)
     if size < 32:

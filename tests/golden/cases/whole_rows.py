@@ -10,6 +10,7 @@ from golden.declaring import (
     clocked,
     delete,
     fails,
+    floats,
     get,
     get_batch,
     keys,
@@ -28,11 +29,21 @@ SET_UP = call("apply_schema", ["item:schema"], *DECLARED)
 HALF = b"\x92\xca\x3f\x00\x00\x00\xa1x"  # [0.5, "x"] in msgpack
 TWO = b"\x92\x02\xa1y"  # [2, "y"]
 NAMES = "price title"
+VECTORS = layout_of("price", "float", "v", "float32[2]")
 
 
 def row(array: bytes = HALF, layout: str = LAYOUT) -> bytes:
     """Return a packed row."""
     return layout.encode() + array
+
+
+def gap(name: str) -> bytes:
+    """Return the packed row of time T in which one feature was removed."""
+    return (
+        LAYOUT.encode()
+        + f"|{T}={name}|".encode()
+        + {"title": b"\x92\xca\x3f\x00\x00\x00\xc0", "price": b"\x92\xc0\xa1x"}[name]
+    )
 
 
 def one(entity_id: Word, *, time: Word = T, packed: bytes = row(), layout: str = LAYOUT) -> Step:
@@ -88,6 +99,30 @@ CASES = [
         get_batch("", *"123", entity="item"),
         upsert("?verdicts price", ("1", "9"), entity="item", time=T),
         get("1", entity="item"),
+    ),
+    case(
+        "rows with gaps remove features, and tell since when",
+        SET_UP,
+        upsert(NAMES, ("1", "1", "a"), ("2", "1", "a"), entity="item", time=T - 5),
+        replace(LAYOUT, f"?verdicts {NAMES}", ("1", gap("title"), "0.5", False), ("3", gap("price"), False, "x")),
+        replace(LAYOUT, f"?verdicts {NAMES}", ("1", gap("title"), "0.5", False), ("2", gap("title"), "0.5", False)),
+        get_batch("", *"123", entity="item"),
+        look("HMGET", "item:1:features", "price", "title", "@event_time", "@row"),
+        upsert("?verdicts title", ("1", "late"), entity="item", time=T - 1),
+        upsert("?verdicts title", ("1", "new"), entity="item", time=T),
+        one("4", packed=row(), time=T),
+        replace(LAYOUT, NAMES, ("5", row(), "0.5", False), ("6", b"@0000000" + gap("title")[8:], "0.5", False)),
+        replace(LAYOUT, NAMES, ("7", LAYOUT.encode() + b"|5=title|\x91\xc0", "0.5", False)),
+        get_batch("", *"4567", entity="item"),
+    ),
+    case(
+        "rows with vectors, outside of the packed row",
+        call("apply_schema", ["item:schema"], "price", "float", "v", "float32[2]"),
+        replace(VECTORS, "?verdicts v price", ("1", VECTORS.encode() + b"\x91\x02", floats(1, 2), "2")),
+        replace(VECTORS, "?verdicts v price", ("1", VECTORS.encode() + b"\x91\x02", floats(1, 2), "2")),
+        replace(VECTORS, "?verdicts v price", ("1", VECTORS.encode() + b"\x91\x02", floats(1, 3), "2")),
+        get("1", "price", "v", entity="item"),
+        replace(VECTORS, "price", ("2", VECTORS.encode() + b"\x91\x02", "2")),
     ),
     case(
         "rows are left whose key is not their id's, whose id is none, whose array is another",
