@@ -56,7 +56,7 @@ def measure(way: list[str] | None, options: argparse.Namespace) -> tuple[Run, fl
         url = f"redis://127.0.0.1:{stack.enter_context(redis_server())}/0"
         declare(url)
         writer = BulkWriter(url)
-        writer.write(COLUMNS, Simulator(options.users, 7).everyone())
+        writer.write_table(COLUMNS, Simulator(options.users, 7).everyone())
         writer.close()
         port, _ = stack.enter_context(feature_store(url, "featurestore", options.workers, timeout_ms=None))
         load("", port, "uniform", CONNECTIONS, seconds=1, users=options.users)

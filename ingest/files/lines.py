@@ -106,30 +106,35 @@ _Line = tuple[bytes, bool] | None
 """A line, and whether only its start is there, being too long; None: no line has come for a while."""
 
 
-def _parts(lines: Iterable[_Line], start: int, most: int) -> Iterator[Part]:
+def _parts(lines: Iterable[_Line], start: int, most: int) -> Iterator[Part]:  # noqa: C901 - a row more, or a part
     gathered = _Gathered()
     position = -1
-    for each in lines:
-        if each is None:
-            if gathered:
+    try:
+        for each in lines:
+            if each is None:
+                if gathered:
+                    yield gathered.part(position + 1)
+                    gathered = _Gathered()
+                continue
+            line, is_long = each if position >= 0 else (each[0].removeprefix(_BYTE_ORDER_MARK), each[1])
+            if not line or line.isspace():
+                continue
+            position += 1
+            if position < start:
+                continue
+            row = Unread(_shown(line), "a line longer than 16 MiB") if is_long else read_line(line)
+            if isinstance(row, Row) and row.text != gathered.text and gathered.rows:
+                yield gathered.part(position)
+                gathered = _Gathered()
+            gathered.take(position, row)
+            gathered.bytes += len(line)
+            if len(gathered) >= most or gathered.bytes >= _PART_BYTES:
                 yield gathered.part(position + 1)
                 gathered = _Gathered()
-            continue
-        line, is_long = each if position >= 0 else (each[0].removeprefix(_BYTE_ORDER_MARK), each[1])
-        if not line or line.isspace():
-            continue
-        position += 1
-        if position < start:
-            continue
-        row = Unread(_shown(line), "a line longer than 16 MiB") if is_long else read_line(line)
-        if isinstance(row, Row) and row.text != gathered.text and gathered.rows:
-            yield gathered.part(position)
-            gathered = _Gathered()
-        gathered.take(position, row)
-        gathered.bytes += len(line)
-        if len(gathered) >= most or gathered.bytes >= _PART_BYTES:
+    except TROUBLE:  # what was read before counts
+        if gathered:
             yield gathered.part(position + 1)
-            gathered = _Gathered()
+        raise
     if gathered:
         yield gathered.part(position + 1)
 

@@ -66,10 +66,15 @@ def _struct_pack(form: bytes, *values: Any) -> bytes:
 
 def _unpack(encoded: bytes) -> list[Any]:
     """Unpack an array as cmsgpack does: text is bytes, whatever they are, and nil leaves a hole."""
-    if encoded[:1] == b"\xdd":  # of strings that may be no text
-        strings, position = [], 5
+    if encoded[:1] == b"\xdd":  # of strings that may be no text, and false
+        position = 5
+        strings: list[Any] = []
         for _ in range(int.from_bytes(encoded[1:5])):
             lead = encoded[position]
+            if lead == 0xC2:
+                strings.append(False)
+                position += 1
+                continue
             width = {0xD9: 1, 0xDA: 2, 0xDB: 4}.get(lead, 0)
             start = position + 1 + width
             position = start + (int.from_bytes(encoded[position + 1 : start]) if width else lead - 0xA0)
