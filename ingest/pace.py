@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from featurestore.contract.bulk_calls import Part
 from featurestore.contract.costs import MOST_US
-from featurestore.errors import AccessDeniedError
+from featurestore.errors import RedisError, UnavailableError
 from featurestore.transport.interface import Transport
 
 FAIR_US = 200.0
@@ -72,7 +72,9 @@ class Pace:
             return
         try:
             stats = self._transport.command("INFO", "commandstats")
-        except AccessDeniedError:
+        except UnavailableError:
+            raise
+        except RedisError:  # it may not be asked, or knows no such command
             self._transport, self.fair = None, False
             return
         calls, now = _script_calls(stats), self._clock()

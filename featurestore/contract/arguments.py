@@ -250,10 +250,7 @@ def _plain_number(name: str, value: Any) -> Any:
 
 
 def _plain_scalar(name: str, value: Any) -> Any:
-    try:
-        value = held(value)
-    except UnsuitableValueError as error:
-        raise BadValueError(f"{name} {error}") from None
+    value = held(value)
     if value is None or type(value) is bool:
         return value
     if isinstance(value, str):

@@ -134,7 +134,7 @@ class Bulk:
         part, plain = call
         if isinstance(reply, FeatureStoreError):
             # An error that holds for these rows in upsert_features too is raised then.
-            _logger.info("replace_rows takes no rows, which go through upsert_features: %s", reply)
+            _logger.debug("replace_rows takes no rows, which go through upsert_features: %s", reply)
             self._row_calls = None
         if self._row_calls is None:
             # Calls behind an error may have been written already. Their rows follow once more, behind the older ones.

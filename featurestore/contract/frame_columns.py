@@ -10,12 +10,12 @@ from typing import Any
 
 from featurestore.contract import arrow
 from featurestore.contract.frames import MISSING
-from featurestore.errors import BadArgumentsError, UnsuitableValueError
+from featurestore.errors import BadArgumentsError
 from featurestore.schema.times import TIME_UNITS_NS, units_of
 from featurestore.schema.types import vector_length
 from featurestore.schema.values import held, text_value
 
-NativeColumn = tuple[str, Any, Any, Any, int]
+NativeColumn = tuple[str, Any, Any, Any, int, int]
 """A column as `native.rows.Columns` takes it."""
 
 _NS_PER_MS = TIME_UNITS_NS["ms"]
@@ -42,6 +42,12 @@ def _plain(pa: Any, array: Any) -> Any:
     kind = array.type
     if pa.types.is_dictionary(kind):
         return _plain(pa, array.dictionary_decode())
+    if pa.types.is_run_end_encoded(kind):
+        from pyarrow import compute  # noqa: PLC0415 - an extra
+
+        return _plain(pa, compute.run_end_decode(array))
+    if pa.types.is_binary_view(kind):
+        return array.cast(pa.large_binary())
     return array.cast(pa.large_utf8()) if pa.types.is_string_view(kind) else array
 
 
@@ -49,13 +55,14 @@ def _fitted(pa: Any, array: Any, kind: str) -> Any:
     types, found, length = pa.types, array.type, vector_length(kind)
     if length is not None:
         is_list = types.is_fixed_size_list(found) or types.is_list(found) or types.is_large_list(found)
-        return array.cast(pa.list_(pa.float32(), length)) if is_list else array
+        is_of_numbers = is_list and (types.is_floating(found.value_type) or types.is_integer(found.value_type))
+        return array.cast(pa.list_(pa.float32(), length)) if is_of_numbers else array
     if kind not in {"float", "int"}:
         return array
-    if types.is_timestamp(found) or types.is_date(found):
+    if types.is_timestamp(found):
         return moments_in_ms(array)
-    if types.is_decimal(found):
-        return array.cast(pa.int64() if kind == "int" else pa.float64())
+    if types.is_decimal(found):  # by its digits: arithmetic would be a bit off
+        return array.cast(pa.int64()) if kind == "int" else array.cast(pa.utf8()).cast(pa.float64())
     wanted = pa.int64() if types.is_integer(found) else pa.float64() if types.is_floating(found) else found
     return array.cast(wanted)
 
@@ -98,18 +105,18 @@ def native_column(column: Any) -> NativeColumn | None:
     kind, buffers, offset = column.type, column.buffers(), column.offset
     present = buffers[0] if column.null_count else None
     if pa.types.is_null(kind):
-        return "n", None, None, None, 0
+        return "n", None, None, None, 0, 0
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         text = buffers[2] if buffers[2] is not None else b""
-        return ("u" if pa.types.is_string(kind) else "U"), present, text, buffers[1], offset
+        return ("u" if pa.types.is_string(kind) else "U"), present, text, buffers[1], offset, 0
     if pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32():
         numbers = column.values
         # A vector that is not there may have numbers that are not either: `flatten` leaves it out.
         if numbers.buffers()[1] is None or (numbers.null_count and column.flatten().null_count):
             return None
-        return "v", present, memoryview(numbers.buffers()[1])[4 * numbers.offset :], None, offset
+        return "v", present, memoryview(numbers.buffers()[1])[4 * numbers.offset :], None, offset, 4 * kind.list_size
     code = {pa.int64(): "q", pa.float64(): "d", pa.bool_(): "?"}.get(kind)
-    return None if code is None else (code, present, b"" if buffers[1] is None else buffers[1], None, offset)
+    return None if code is None else (code, present, b"" if buffers[1] is None else buffers[1], None, offset, 0)
 
 
 def values_at(column: Any, kind: str, places: Sequence[int] | None, *, as_text: bool) -> list[Any]:
@@ -125,17 +132,51 @@ def values_at(column: Any, kind: str, places: Sequence[int] | None, *, as_text: 
         values = list(column) if places is None else [column[place] for place in places]
     else:
         pa = arrow.library()
-        array = column if places is None else column.take(pa.array(places, pa.int64()))
+        array = _taken(pa, _plain(pa, column), places)
         if pa.types.is_fixed_size_list(array.type) and array.type.value_type == pa.float32():
             values = _vectors(array)
-        elif pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        elif pa.types.is_timestamp(array.type):
             moments = array if kind == "string" else moments_in_ms(array)
-            values = moments.to_pylist() if is_array(moments) else moments
+            values = _listed(moments) if is_array(moments) else moments
         else:
-            values = array.to_pylist()
+            values = _listed(array)
     if as_text:
         return [text_value(kind, value) if value is None or type(value) is str else value for value in values]
     return values
+
+
+def _taken(pa: Any, array: Any, places: Sequence[int] | None) -> Any:
+    return array if places is None else array.take(pa.array(places, pa.int64()))
+
+
+class Odd:
+    """A value of which Python has no like, for messages.
+
+    Args:
+        text: How Arrow shows it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _listed(array: Any) -> list[Any]:
+    """Return the values of an array as Python has them."""
+    pa = arrow.library()
+    try:
+        return list(array.to_pylist())
+    except (pa.ArrowException, OverflowError, ValueError):
+        return [_python_of(pa, value) for value in array]
+
+
+def _python_of(pa: Any, value: Any) -> Any:
+    try:
+        return value.as_py()
+    except (pa.ArrowException, OverflowError, ValueError):
+        return Odd(f"a {value.type} that is out of range")
 
 
 def _vectors(array: Any) -> list[Any]:
@@ -170,10 +211,7 @@ def id_of(value: Any) -> Any:
 
     What is neither stays as it is, for the upsert to refuse.
     """
-    try:
-        value = held(value)
-    except UnsuitableValueError:
-        return value
+    value = None if value is MISSING else held(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -201,14 +239,17 @@ def time_column(column: Any, name: str, unit: str | None) -> Any:
     if types.is_string(kind) or types.is_large_string(kind):
         array = _read_times(pa, array)
         kind = array.type
-        if types.is_string(kind) or types.is_large_string(kind):
-            return array.to_pylist()
+        if types.is_string(kind) or types.is_large_string(kind):  # of several kinds
+            return _listed_times([_number_or_text(text) for text in array.to_pylist()], name, unit)
     if types.is_timestamp(kind) or types.is_date(kind):
         return moments_in_ms(array)
     if types.is_null(kind):
         return array.cast(pa.int64())
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return _in_ms(pa, array, name, unit)
+        try:
+            return _in_ms(pa, array, name, unit)
+        except (pa.ArrowException, OverflowError):  # one of them is no time
+            return _listed_times(array.to_pylist(), name, unit)
     raise BadArgumentsError(f"column {name} is {kind}: event times are ints, moments or text of ISO 8601")
 
 
@@ -222,11 +263,15 @@ def _read_times(pa: Any, array: Any) -> Any:
     return array
 
 
+def _number_or_text(text: str | None) -> int | str | None:
+    return int(text) if text and text.isascii() and text.isdigit() else text or None
+
+
 def _in_ms(pa: Any, array: Any, name: str, unit: str | None) -> Any:
     from pyarrow import compute  # noqa: PLC0415 - an extra
 
     if not pa.types.is_integer(array.type):
-        array = array.cast(pa.float64())
+        array = (array.cast(pa.utf8()) if pa.types.is_decimal(array.type) else array).cast(pa.float64())
         array = compute.if_else(compute.is_nan(array), pa.scalar(None, pa.float64()), array)
         spans = compute.min_max(array).as_py()
         _check_unit(spans.values(), name, unit)
@@ -251,7 +296,7 @@ def _check_unit(span: Any, name: str, unit: str | None) -> None:
 
 
 def _listed_times(values: Sequence[Any], name: str, unit: str | None) -> list[Any]:
-    plain = [None if value is MISSING else _held_time(value) for value in values]
+    plain = [None if value is MISSING else held(value) for value in values]
     numbers = [value for value in plain if type(value) in {int, float}]
     _check_unit(numbers, name, unit)
     ns = TIME_UNITS_NS[unit or "ms"]
@@ -263,10 +308,3 @@ def _listed_times(values: Sequence[Any], name: str, unit: str | None) -> list[An
         else value
         for value in plain
     ]
-
-
-def _held_time(value: Any) -> Any:
-    try:
-        return held(value)
-    except UnsuitableValueError:
-        return value  # a moment without a zone, which the upsert refuses

@@ -17,9 +17,10 @@ from featurestore.contract.frame_columns import (
     values_at,
 )
 from featurestore.contract.frames import MISSING, Chunk
-from featurestore.contract.words import EVENT_TIME, LEAVE
-from featurestore.errors import BadArgumentsError, UnsuitableValueError
-from featurestore.schema.values import held
+from featurestore.contract.words import EVENT_TIME, LEAVE, to_time
+from featurestore.errors import BadArgumentsError, BadTimeError, UnsuitableValueError
+from featurestore.schema.times import TIME_UNITS_NS, time_of
+from featurestore.schema.values import held, row_value, shown
 
 Nulls = Literal["remove", "keep"]
 """What becomes of a feature where a row has no value: it is removed, or stays as it is stored."""
@@ -45,6 +46,13 @@ class Reading(msgspec.Struct, frozen=True):
     rename: Mapping[str, str] = {}
     nulls: Nulls = "remove"
     text: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse words that are none of those that there are."""
+        if self.nulls not in {"remove", "keep"}:
+            raise BadArgumentsError(f"nulls is remove or keep, not {shown(self.nulls)}")
+        if self.unit not in {None, *TIME_UNITS_NS}:
+            raise BadArgumentsError(f"unit is s, ms, us or ns, not {shown(self.unit)}")
 
 
 class Roles(msgspec.Struct, frozen=True):
@@ -126,7 +134,7 @@ class Batch:
     """
 
     def __init__(self, chunk: Chunk, roles: Roles, reading: Reading, declared: Mapping[str, str]) -> None:
-        self.rows, self.first = chunk.rows, chunk.first
+        self.rows, self.first, self.text = chunk.rows, chunk.first, reading.text
         self.roles = roles
         self._reading, self._kinds = reading, [declared.get(name, "") for name in roles.features]
         columns = chunk.columns
@@ -157,9 +165,8 @@ class Batch:
 
     def rows_at(self, places: Sequence[int]) -> list[Row]:
         """Return rows with their positions in the table; several steps for one whose values have times of their own."""
-        as_text = self._reading.text
         columns = [
-            self._marked(values_at(column, kind, places, as_text=as_text))
+            self._marked(values_at(column, kind, places, as_text=self.text))
             for column, kind in zip(self._values, self._kinds, strict=True)
         ]
         ids = values_at(self._ids, "string", places, as_text=False)
@@ -175,8 +182,8 @@ class Batch:
     def _marked(self, values: list[Any]) -> list[Any]:
         """Return values with a mark where the feature is to be left as it is stored."""
         if self._reading.nulls == "remove":
-            return [LEAVE if value is MISSING else value for value in values] if MISSING in values else values
-        return [LEAVE if value is MISSING or _is_nothing(value) else value for value in values]
+            return [LEAVE if value is MISSING else value for value in values]
+        return [LEAVE if value is MISSING or held(value) is None else value for value in values]
 
     def _in_steps(self, rows: list[Row], places: Sequence[int]) -> list[Row]:
         """Return rows cut by the times of their values, the oldest first."""
@@ -185,6 +192,11 @@ class Batch:
         steps: list[Row] = []
         for at, (position, (entity_id, time, *values)) in enumerate(rows):
             times = [own[name][at] if name in own else None for name in names]
+            wrong = next((each for each in times if not _is_time(each)), None)
+            if wrong is not None or not _is_time(time) or not self._are_fine(values):
+                # The row stands or falls as one: it is rejected for what is wrong with it.
+                steps.append((position, (entity_id, time if wrong is None else wrong, *values)))
+                continue
             moments = [own_time if own_time is not None else time for own_time in times]
             # Where a time is told, a feature without a value was removed then, whatever `nulls` says of others.
             told = [
@@ -198,19 +210,53 @@ class Batch:
                     steps.append((position, (entity_id, moment, *step)))
         return steps
 
+    def _are_fine(self, values: Sequence[Any]) -> bool:
+        """Return whether values are of their features' types."""
+        try:
+            for kind, value in zip(self._kinds, values, strict=True):
+                if value is not LEAVE:
+                    row_value(kind, value)
+        except (UnsuitableValueError, ValueError):
+            return False
+        return all(kind or value is LEAVE for kind, value in zip(self._kinds, values, strict=True))
+
+    def refused_times(self, latest: int) -> list[tuple[int, str]]:
+        """Return the rows, by their positions in the table, whose event times Redis would refuse, and why.
+
+        Args:
+            latest: The latest event time that a row may have, in ms.
+        """
+        if self._times is None:
+            return []
+        times = values_at(self._times, "", None, as_text=False)
+        found = ((self.first + place, _refusal(time, latest)) for place, time in enumerate(times))
+        return [(position, reason) for position, reason in found if reason is not None]
+
+
+def _is_time(time: Any) -> bool:
+    try:
+        to_time(time)
+    except BadTimeError:
+        return False
+    return True
+
+
+def _refusal(time: Any, latest: int) -> str | None:
+    """Return why the scripts refuse an event time that can be sent, None if they take it."""
+    try:
+        ms = time_of(to_time(time)) if time is not None else 0
+    except ValueError:
+        return f"the event time must be ms since 1970 or ISO 8601 such as 2026-08-21T10:00:00Z, not {shown(time)}"
+    except BadTimeError:
+        return None  # which is found where the row would be sent
+    if ms > latest:
+        return f"the event time {shown(time)} is further ahead of the clock than the schema permits: @max_ahead"
+    return f"the event time must be ms since 1970, not {shown(time)}" if 10**7 <= ms < 10**10 else None
+
 
 def _in_order(moment: Any) -> tuple[bool, Any]:
     """Return a key to sort event times by: ms, then texts."""
     return isinstance(moment, str), moment
-
-
-def _is_nothing(value: Any) -> bool:
-    if value is None:
-        return True
-    try:
-        return held(value) is None
-    except UnsuitableValueError:
-        return False
 
 
 class _BatchPart:
@@ -225,7 +271,7 @@ class _BatchPart:
         batch, start, stop = self._batch, self._start, self._stop
         if batch.native is None:
             return Encoded(None, (), range(stop - start))
-        call, left = calls.encode_columns(batch.native, start, stop, as_text=batch._reading.text)  # noqa: SLF001 - its own part
+        call, left = calls.encode_columns(batch.native, start, stop, as_text=batch.text)
         if not left:
             return Encoded(call, range(stop - start), ())
         gone = set(left)

@@ -101,8 +101,9 @@ def _known_only(chunk: Chunk) -> Chunk:
 
 
 def _chunks_of_pandas(frame: Any) -> Iterator[Chunk]:
-    if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
+    levels = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    if levels:
+        frame = frame.reset_index(level=levels)
     names = _checked_names(list(frame.columns))
     for first in range(0, max(len(frame), 1), CHUNK_ROWS):
         part = frame.iloc[first : first + CHUNK_ROWS]
@@ -146,6 +147,7 @@ def _of_array(values: Any) -> Any:
 
 def _chunks_of_dicts(rows: Iterable[Any]) -> Iterator[Chunk]:
     source, first = iter(rows), 0
+    known: dict[Any, None] = {}  # so that all chunks have the columns of those before
     while True:
         part = list(islice(source, CHUNK_ROWS))
         if not part and first:
@@ -153,7 +155,8 @@ def _chunks_of_dicts(rows: Iterable[Any]) -> Iterator[Chunk]:
         if part and not any(isinstance(row, Mapping) for row in part):
             raise BadArgumentsError(f"{_WANTED}; a row is no dict: {shown(part[0])}")
         part = [row if isinstance(row, Mapping) else {} for row in part]  # which has no id, and is rejected for that
-        names = _checked_names(dict.fromkeys(name for row in part for name in row))
+        known |= dict.fromkeys(name for row in part for name in row)
+        names = _checked_names(known)
         columns = [[row.get(name, MISSING) for row in part] for name in names]
         yield Chunk(names, columns, len(part), first)
         if not part:

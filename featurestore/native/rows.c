@@ -202,7 +202,7 @@ static int take_object(RowWriter *self, Py_ssize_t column, PyObject *value, Cell
 typedef struct {
     char code; /* q int64, d double, ? bits, u text with 32-bit offsets, U with 64-bit ones, v vectors, n nothing */
     Py_buffer present, data, offsets; /* without an `obj` where there is none */
-    Py_ssize_t offset;
+    Py_ssize_t offset, size; /* how many bytes each vector has */
 } Column;
 
 typedef struct {
@@ -271,8 +271,6 @@ static int read_number(char kind, const char *text, size_t size, Cell *cell)
         for (size_t at = text[0] == '-'; at < size; at++)
             number = 10 * number + (text[at] - '0');
         *cell = (Cell){.form = INTEGER, .integer = text[0] == '-' ? -number : number};
-        if (kind == 'f')
-            *cell = (Cell){.form = REAL, .real = text[0] == '-' && number == 0 ? 0.0 : (double)cell->integer};
         return 0;
     }
     if (is_whole)
@@ -336,7 +334,7 @@ static int take_value(RowWriter *self, Py_ssize_t at, const Column *column, Py_s
         *cell = (Cell){.form = TRUTH, .integer = bit_at(&column->data, column->offset + row)};
         return 0;
     }
-    if (code == 'v' && kind == 'v') {
+    if (code == 'v' && kind == 'v' && (size_t)column->size == self->sizes[at]) {
         size_t wanted = self->sizes[at], first = wanted * (size_t)(column->offset + row);
         return take_vector((const char *)column->data.buf + first, wanted, wanted, cell);
     }
@@ -597,12 +595,6 @@ static PyObject *RowWriter_encode_columns(RowWriter *self, PyObject *arguments)
     if (columns->count != 1 + self->timed + self->columns || first < 0 || last < first || last > columns->rows
         || last - first > MOST_ROWS)
         return PyErr_Format(PyExc_ValueError, "want a part of columns that fit this writer");
-    for (Py_ssize_t column = 0; column < self->columns; column++) {
-        const Column *each = columns->columns + 1 + self->timed + column;
-        if (each->code == 'v' && self->kinds[column] == 'v'
-            && each->data.len / (Py_ssize_t)self->sizes[column] < each->offset + columns->rows)
-            return PyErr_Format(PyExc_ValueError, "vectors are cut off");
-    }
     Writer keys = {0}, array = {0};
     Ids ids = {0};
     PyObject *left = PyList_New(0), *result = NULL;
@@ -641,7 +633,8 @@ static int take_buffer(PyObject *source, Py_buffer *buffer)
     return source == Py_None ? 0 : PyObject_GetBuffer(source, buffer, PyBUF_SIMPLE);
 }
 
-/* Take a column: its code, its buffers (or None), and where it starts in them; and check that they are long enough. */
+/* Take a column: its code, its buffers (or None), where it starts in them, and how many bytes a vector has; and check
+ * that the buffers are long enough. */
 static int take_column(PyObject *given, Column *column, Py_ssize_t rows)
 {
     PyObject *present, *data, *offsets;
@@ -650,7 +643,7 @@ static int take_column(PyObject *given, Column *column, Py_ssize_t rows)
         PyErr_SetString(PyExc_TypeError, "a column is a tuple");
         return -1;
     }
-    if (!PyArg_ParseTuple(given, "COOOn", &code, &present, &data, &offsets, &column->offset))
+    if (!PyArg_ParseTuple(given, "COOOnn", &code, &present, &data, &offsets, &column->offset, &column->size))
         return -1;
     column->code = (char)code;
     if (take_buffer(present, &column->present) < 0 || take_buffer(data, &column->data) < 0
@@ -671,7 +664,9 @@ static int take_column(PyObject *given, Column *column, Py_ssize_t rows)
     case 'U':
         fits = fits && (rows == 0 || end < column->offsets.len / (code == 'u' ? 4 : 8));
         break;
-    case 'v': /* encode_columns knows how long they are */
+    case 'v':
+        fits = fits && column->size > 0 && end <= has / column->size;
+        break;
     case 'n':
         break;
     default:

@@ -1,7 +1,7 @@
 from typing import Any, Self
 
 class Columns:
-    def __new__(cls, rows: int, columns: list[tuple[str, Any, Any, Any, int]]) -> Self: ...
+    def __new__(cls, rows: int, columns: list[tuple[str, Any, Any, Any, int, int]]) -> Self: ...
 
 class RowWriter:
     def __new__(

@@ -5,7 +5,7 @@ import sys
 from array import array
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -83,10 +83,7 @@ def is_unicode(text: str) -> bool:
 def held(value: Any) -> Any:
     """Return what a scalar holds, in Python's types; any other value as it is.
 
-    NaN and the like become None, a Decimal an int or a float, a moment ms since 1970.
-
-    Raises:
-        UnsuitableValueError: It is a moment without a time zone. (numpy's and pandas' are in UTC then.)
+    NaN and the like become None, a Decimal an int or a float, a moment ms since 1970 (without a time zone: in UTC).
     """
     kind = type(value)
     if kind in _PLAIN or isinstance(value, float):
@@ -112,11 +109,7 @@ def _scalar_of(value: Any) -> Any:
 
 
 def _ms_of(moment: datetime) -> int:
-    if moment.tzinfo is not None and moment.utcoffset() is not None:
-        return ms_of(moment)
-    if not hasattr(moment, "to_datetime64"):
-        raise UnsuitableValueError(f"cannot be {shown(moment)}: the moment has no time zone")
-    return int(held(moment.to_datetime64()))
+    return ms_of(moment if moment.utcoffset() is not None else moment.replace(tzinfo=UTC))
 
 
 def _number_of(value: Decimal) -> int | float | None:

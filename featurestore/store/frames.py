@@ -1,5 +1,6 @@
 """Tables of whatever library to bulk writes: chunk by chunk, added up in one result."""
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import groupby
@@ -82,7 +83,8 @@ class FrameWrite:
         found, result = step.bulk.finish(), self.result
         result.written += found.written
         result.skipped += found.skipped
-        result.rejected += found.rejected
+        first = {rejected.row: rejected for rejected in reversed(found.rejected)}
+        result.rejected += [first[row] for row in sorted(first)]
         for letter, count in found.tally.items():
             result.tally[letter] = result.tally.get(letter, 0) + count
 
@@ -93,12 +95,14 @@ class FrameWrite:
             BadArgumentsError: It is no table, or a column is missing.
         """
         found: dict[int, RejectedRow] = {}
+        latest = int(time.time() * 1000) + self._schema.max_ahead_ms
         for batch in self._batches(data):
             columns = batch.roles.columns
             upsert, row_calls = self._upsert(columns), self._row_calls(columns)
             for part in batch.parts(1000):
                 rows = part.rows(part.encode(row_calls).left if row_calls else None)
                 upsert.call([row for _, row in rows], [position for position, _ in rows])
+            found |= {row: RejectedRow(row, "BADTIME", reason) for row, reason in batch.refused_times(latest)}
             found |= {rejected.row: rejected for rejected in upsert.finish().rejected}
         return [found[row] for row in sorted(found)]
 

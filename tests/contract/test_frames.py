@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from featurestore.ingest import BulkProgress, BulkWriter
 from featurestore.ingest.pace import Pace
@@ -202,6 +203,7 @@ def numpy_table() -> Any:
 TABLES: dict[str, Any] = {
     "pandas": FRAME,
     "pandas, ids in the index": FRAME.set_index("user_id"),
+    "pandas, ids in both": FRAME.set_index("user_id", drop=False),
     "pandas by Arrow": FRAME.convert_dtypes(dtype_backend="pyarrow"),
     "pandas, objects": FRAME.astype(object),
     "pandas, categories": FRAME.astype({"s": "category"}),
@@ -269,8 +271,6 @@ def test_a_structured_array_is_a_table(writer: BulkWriter) -> None:
 @pytest.mark.parametrize("listed", [False, True])
 def test_event_times_in_every_form(writer: BulkWriter, times: Any, unit: Any, *, listed: bool) -> None:
     column = times if isinstance(times, pa.Array) else pa.array(times)
-    if listed and column.type == pa.timestamp("ms"):
-        pytest.skip("moments of Python need a zone")
     data: Any = pa.table({"id": ["a", "b"], "ts": column, "i": [1, 2]})
     result = writer.write(data.to_pylist() if listed else data, time_column="ts", unit=unit)
     assert (result.written, result.rejected) == (2, [])
@@ -375,6 +375,93 @@ def test_what_is_no_table_is_told(writer: BulkWriter, data: Any, told: dict[str,
         with pytest.raises(BadArgumentsError, match=message):
             write(data, **told)
     assert writer.store.count() == 0
+
+
+def ree(values: list[Any]) -> Any:
+    return pc.run_end_encode(pa.array(values))
+
+
+ODD: dict[str, tuple[Any, list[str | None]]] = {
+    "vectors of another length": ({"e": pa.array([[1.0] * 4] * 2, pa.list_(pa.float32(), 4))}, ["BADTYPE"] * 2),
+    "a vector of four read as two": ({"v": pa.array([[1.0] * 4] * 2, pa.list_(pa.float32(), 4))}, ["BADTYPE"] * 2),
+    "vectors of lists": ({"e": [[1.0, 2.0, 3.0], [1.0]]}, [None, "BADTYPE"]),
+    "vectors of text": ({"e": [["1", "2", "3"], None]}, ["BADTYPE", None]),
+    "vectors of bools": ({"e": [[True, False, True], None]}, ["BADTYPE", None]),
+    "vectors of ints": ({"e": [[1, 2, 2**24 + 1], [3, 4, 5]]}, [None, None]),
+    "decimals": ({"f": [Decimal("65399.06"), Decimal("36339.34")]}, [None, None]),
+    "decimals for ints": ({"i": [Decimal("7.00"), Decimal("7.50")]}, [None, "BADTYPE"]),
+    "run ends": ({"f": ree([1.5, 1.5])}, [None, None]),
+    "views of bytes": ({"f": pa.array([b"a", None], pa.binary_view())}, ["BADTYPE", None]),
+    "dates": ({"i": pa.array([20_000, None], pa.date32())}, ["BADTYPE", None]),
+    "moments out of range": ({"s": pa.array([10**13, None], pa.timestamp("s"))}, ["BADTYPE", None]),
+    "spans out of range": ({"i": pa.array([10**18, None], pa.duration("s"))}, ["BADTYPE", None]),
+    "structs": ({"s": [{"a": 1}, None]}, ["BADTYPE", None]),
+    "a time that is infinite": ({"event_time": [float(TIME), math.inf], "i": [1, 2]}, [None, "BADTIME"]),
+    "a time beyond 64 bits": ({"event_time": pa.array([TIME, 2**64 - 1], pa.uint64()), "i": [1, 2]}, [None, "BADTIME"]),
+    "a text that is no time": ({"event_time": [str(TIME), "soon"], "i": [1, 2]}, [None, "BADTIME"]),
+    "a time far ahead": ({"event_time": [TIME, 10**14 - 1], "i": [1, 2]}, [None, "BADTIME"]),
+    "seconds among ms": ({"event_time": [TIME, TIME // 1000], "i": [1, 2]}, [None, "BADTIME"]),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_value_rejects_its_row_alone_whatever_holds_it(writer: BulkWriter, name: str) -> None:
+    columns, codes = ODD[name]
+    table = pa.table({"id": ["a", "b"], **columns})
+    expected = [(row, code) for row, code in enumerate(codes) if code]
+    frames = [table, table.to_pandas(types_mapper=None)] if "range" not in name else [table]
+    for data in (*frames, table.to_pylist()) if "range" not in name and name != "run ends" else frames:
+        for write in (writer.write, writer.store.write):
+            empty(writer.store)
+            result = write(data)
+            assert [(bad.row, bad.code) for bad in result.rejected] == expected
+            assert result.written == writer.store.count() == len(codes) - len(expected)
+        assert [(bad.row, bad.code) for bad in writer.check(data)] == expected
+    if name == "decimals":
+        assert writer.store.get_many(["a", "b"], ["f"]) == [{"f": 65399.06}, {"f": 36339.34}]
+
+
+def test_arrays_within_dicts_are_vectors(writer: BulkWriter) -> None:
+    rows = [{"id": "a", "e": np.array([1.0, 2.0, 3.0])}, {"id": "b", "i": 1}, {"id": "c", "e": pd.Series([1, 2, 3])}]
+    assert writer.write(rows).written == 3
+    assert writer.store.get("c", ["e"]) == {"e": [1.0, 2.0, 3.0]}
+
+
+def test_a_row_with_times_of_its_own_stands_or_falls_as_one(writer: BulkWriter) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "f": 1.0, "f@event_time": TIME - 5, "i": "bad", "i@event_time": TIME - 3, "event_time": TIME},
+        {"id": "b", "f": 1.0, "f@event_time": [1], "i": 1, "event_time": TIME},
+        {"id": "c", "f": 1.0, "f@event_time": datetime(2020, 1, 1), "i": 1, "event_time": TIME},  # noqa: DTZ001
+        {"id": "d", "f": "bad", "f@event_time": TIME - 5, "i": "bad", "i@event_time": TIME - 3, "event_time": TIME},
+    ]
+    result = writer.write(rows)
+    assert [(bad.row, bad.code) for bad in result.rejected] == [(0, "BADTYPE"), (1, "BADTIME"), (3, "BADTYPE")]
+    assert (result.written, writer.store.count()) == (1, 1)
+    assert sum(result.counts.values()) == 4
+
+
+def test_rows_without_an_id_behind_others_are_rejected_by_themselves(writer: BulkWriter) -> None:
+    rows: list[dict[str, Any]] = [{"id": f"u{row}", "years": 1, "ts": TIME} for row in range(32_768)]
+    rows += [{"i": 1}, {"id": "last", "i": 2}]
+    result = writer.write(rows, rename={"years": "f"}, time_column="ts")
+    assert [(bad.row, bad.code) for bad in result.rejected] == [(32_768, "BADID")]
+    assert result.written == 32_769
+
+
+def test_text_is_stored_as_an_upsert_stores_it_whichever_way_it_goes(writer: BulkWriter) -> None:
+    for first in ("1", "z"):  # the row behind a row that is left goes through the upsert, too
+        empty(writer.store, {"f": "float", "i": "int"})
+        table = pa.table(
+            {"id": ["a", "a"], "event_time": [str(TIME), str(TIME + 1)], "f": [first, "6274"], "i": ["1", "2"]}
+        )
+        writer.write(table, text=True)
+        assert writer.store.transport.command("HGET", "user:a:features", "f") == b"6274"
+
+
+def test_words_that_are_none_are_refused(writer: BulkWriter) -> None:
+    for told in ({"nulls": "Remove"}, {"unit": "h"}):
+        with pytest.raises(BadArgumentsError, match=r"^(nulls is remove or keep|unit is s, ms, us or ns), not '"):
+            writer.write(FRAME, **told)
 
 
 def test_an_undeclared_column_rejects_the_rows_that_have_a_value_there(writer: BulkWriter) -> None:
