@@ -40,4 +40,4 @@ def main(url: str, count: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]) if len(sys.argv) == 3 else __doc__)

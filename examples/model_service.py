@@ -25,7 +25,7 @@ class Scores:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with a score for each id, null for one that the store does not know."""
-        ids = req.get_media()["user_ids"]
+        ids = req.get_media().get("user_ids", [])
         rows = self.store.get_many(ids, NAMES)
         matrix = FeatureTable.of(ids, rows, NAMES).to_numpy()  # NaN where there is no value, as in training
         scores = self.model.predict_proba(matrix)[:, 1] if ids else []
@@ -46,4 +46,4 @@ def main(history: str, port: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]) if len(sys.argv) == 3 else __doc__)

@@ -106,7 +106,8 @@ def _told_where(path: Path | None, before: Schema | None, definition: Definition
         if path is not None and where:
             line = f": {line_told(path.read_text(encoding='utf-8'), where).rstrip(': ')}"
         named = f"{path or 'the schema of the package'}{line}, entity {definition.entity}"
-        raise type(error)(f"{named}: {error}") from error
+        way_out = ", or retire it first (featurestore retire)" if isinstance(error, TypeChangeError) else ""
+        raise type(error)(f"{named}: {error}{way_out}") from error
 
 
 @click.command()

@@ -13,6 +13,7 @@ from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import to_time
 from featurestore.embedded import embedded_url
+from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys
 from featurestore.settings import CallBy, Settings
 from featurestore.store.blocking import FeatureStore
@@ -82,6 +83,8 @@ class BulkWriter:
         fair: bool = True,
         rate: float | None = None,
     ) -> None:
+        if rate is not None and not rate > 0:
+            raise BadArgumentsError(f"rate is a number of rows a second above 0, not {rate!r}")
         settings = Settings.from_environment()
         self._transport = SyncTransport(
             url or settings.url or embedded_url(settings.data_dir),
@@ -112,6 +115,7 @@ class BulkWriter:
         overwrite: bool = False,
         nulls: Nulls = "remove",
         text: bool = False,
+        ignore_undeclared: bool = False,
         progress: Callable[[BulkProgress], None] | None = None,
     ) -> UpsertResult:
         """Write a table, and return what became of its rows.
@@ -126,12 +130,13 @@ class BulkWriter:
             overwrite: …
             nulls: …
             text: Whether texts stand for values of any type, as those of CSV do; empty text is no value then.
+            ignore_undeclared: …
             progress: Is called after each chunk of rows (at most 32,768) whose replies are there.
 
         Raises:
             BadArgumentsError: It is no table, or a column is missing.
         """
-        reading = Reading(id, time_column, unit, rename or {}, nulls, text)
+        reading = Reading(id, time_column, unit, rename or {}, nulls, text, ignore_undeclared)
         frame = FrameWrite(self.store.keys, self.store.schema(), reading, event_time, overwrite=overwrite)
         self._pace.look()
         for step in frame.steps(data, lambda: self._pace.call_us):
@@ -153,9 +158,10 @@ class BulkWriter:
         rename: Mapping[str, str] | None = None,
         nulls: Nulls = "remove",
         text: bool = False,
+        ignore_undeclared: bool = False,
     ) -> list[RejectedRow]:
         """Write nothing, and return the rows that would be rejected for their ids, times or values; see `write`."""
-        reading = Reading(id, time_column, unit, rename or {}, nulls, text)
+        reading = Reading(id, time_column, unit, rename or {}, nulls, text, ignore_undeclared)
         frame = FrameWrite(self.store.keys, self.store.schema(), reading, None, overwrite=False)
         return frame.rejections(data)
 

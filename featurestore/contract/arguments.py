@@ -327,6 +327,8 @@ def listed_rows(rows: Any, of: str) -> list[Any]:
         raise BadArgumentsError(f"rows is a list of {of}, not the mapping {shown(rows)}")
     if type(rows) is list:
         return rows
+    if hasattr(rows, "iloc") and hasattr(rows, "columns"):
+        raise BadArgumentsError(f"rows is a list of {of}, not a data frame: `write` takes data frames and tables")
     return _listed(rows, "rows", of)
 
 

@@ -38,6 +38,7 @@ class Reading(msgspec.Struct, frozen=True):
         rename: Column → feature, for columns that are called otherwise.
         nulls: What becomes of features without a value.
         text: Whether texts stand for values of any type, as those of CSV do.
+        ignore_undeclared: Whether columns that are no features are left out without a word.
     """
 
     id: str | None = None
@@ -46,6 +47,7 @@ class Reading(msgspec.Struct, frozen=True):
     rename: Mapping[str, str] = {}
     nulls: Nulls = "remove"
     text: bool = False
+    ignore_undeclared: bool = False
 
     def __post_init__(self) -> None:
         """Refuse words that are none of those that there are."""
@@ -94,7 +96,9 @@ def roles_of(names: Sequence[str], reading: Reading, id_names: Sequence[str]) ->
     else:
         found = [name for name in id_names if name in names]
         if not found:
-            raise BadArgumentsError(f"no column is called {' or '.join(id_names)}: name the column of the ids")
+            raise BadArgumentsError(
+                f"no column is called {' or '.join(id_names)}: name theirs (there are {', '.join(names)})"
+            )
         id_place = names.index(found[0])
     if reading.time_column is not None:
         time: int | None = _place_of(reading.time_column, names)
@@ -291,6 +295,31 @@ def batches(
     for names, group in groupby(chunks, key=lambda chunk: chunk.names):
         if not names:
             continue  # an empty list
-        roles = roles_of(names, reading, id_names)
+        roles = _of_features(roles_of(names, reading, id_names), reading, declared)
         for chunk in group:
+            if not chunk.is_of_dicts:
+                _refuse_undeclared(roles, declared)
             yield Batch(chunk, roles, reading, declared)
+
+
+def _of_features(roles: Roles, reading: Reading, declared: Mapping[str, str]) -> Roles:
+    """Return the roles without columns that are no features, where these are to be left out."""
+    if not reading.ignore_undeclared:
+        return roles
+    features = {name: place for name, place in roles.features.items() if name in declared}
+    times = {name: place for name, place in roles.times.items() if name in declared}
+    return Roles(roles.id, roles.time, features, times)
+
+
+def _refuse_undeclared(roles: Roles, declared: Mapping[str, str]) -> None:
+    """Refuse a table whose rows would all be rejected for the same columns.
+
+    Raises:
+        BadArgumentsError: A column is no feature.
+    """
+    undeclared = [name for name in roles.features if name not in declared]
+    if undeclared:
+        raise BadArgumentsError(
+            f"the table has columns that are no features: {', '.join(undeclared)}. time_column names that of the event"
+            " times, rename those of other names, ignore_undeclared=True leaves them out"
+        )

@@ -37,12 +37,14 @@ class Chunk(msgspec.Struct, frozen=True):
         columns: For each an array of pyarrow, or a list of values.
         rows: How many rows there are.
         first: The position of the first of them in the table.
+        is_of_dicts: Whether each row told its own columns.
     """
 
     names: tuple[str, ...]
     columns: Sequence[Any]
     rows: int
     first: int
+    is_of_dicts: bool = False
 
 
 def chunks_of(data: Any) -> Iterator[Chunk]:
@@ -158,7 +160,7 @@ def _chunks_of_dicts(rows: Iterable[Any]) -> Iterator[Chunk]:
         known |= dict.fromkeys(name for row in part for name in row)
         names = _checked_names(known)
         columns = [[row.get(name, MISSING) for row in part] for name in names]
-        yield Chunk(names, columns, len(part), first)
+        yield Chunk(names, columns, len(part), first, is_of_dicts=True)
         if not part:
             return
         first += len(part)

@@ -355,6 +355,7 @@ class AsyncFeatureStore(AsyncDriver):
         rename: Mapping[str, str] | None = None,
         overwrite: bool = False,
         nulls: Nulls = "remove",
+        ignore_undeclared: bool = False,
         timeout: float | None = None,
     ) -> UpsertResult:
         """Write a data frame or another table, a row for each id; each row stands or falls by itself.
@@ -376,16 +377,18 @@ class AsyncFeatureStore(AsyncDriver):
             overwrite: As in `upsert`.
             nulls: What becomes of a feature where a row has no value (null, NaN, NA, NaT or None): `remove` it, or
                 `keep` what is stored.
+            ignore_undeclared: Leave out columns that are no features; otherwise they are refused, and those of dicts
+                reject their rows.
             timeout: See the class.
 
         Returns:
             What became of the rows; `rejected` has their positions in the table, `counts` how many have each verdict.
 
         Raises:
-            BadArgumentsError: It is no table, a column is missing, or event times are in another unit than is told.
+            BadArgumentsError: It is no table, a column is missing or no feature, or event times are in another unit.
             ConfigurationError: It takes pyarrow, which is not installed.
         """
-        reading = Reading(id, time_column, unit, rename or {}, nulls)
+        reading = Reading(id, time_column, unit, rename or {}, nulls, ignore_undeclared=ignore_undeclared)
         plan = self._plans.write(data, reading, event_time, overwrite=overwrite)
         return await self._run(plan, plain_timeout(timeout), writes=True)
 

@@ -359,7 +359,7 @@ def test_values_with_event_times_of_their_own(writer: BulkWriter) -> None:
         (5, {}, "^want a table: .* not 5$"),
         ("ab", {}, "^want a table"),
         ([1, 2], {}, "a row is no dict: 1$"),
-        (pa.table({"a": [1]}), {}, "^no column is called user_id or id: name the column of the ids$"),
+        (pa.table({"a": [1]}), {}, r"^no column is called user_id or id: name theirs \(there are a\)$"),
         (pa.table({"user": ["a"], "i": [1]}), {"id": "users"}, r"^there is no column users, did you mean user \(there"),
         (pa.table({"id": ["a"], "i": [1]}), {"time_column": "ts"}, r"^there is no column ts"),
         (pa.table({"id": ["a"], "i": [1]}), {"rename": {"x": "i"}}, r"^there is no column x"),
@@ -462,6 +462,25 @@ def test_words_that_are_none_are_refused(writer: BulkWriter) -> None:
     for told in ({"nulls": "Remove"}, {"unit": "h"}):
         with pytest.raises(BadArgumentsError, match=r"^(nulls is remove or keep|unit is s, ms, us or ns), not '"):
             writer.write(FRAME, **told)
+
+
+def test_a_table_with_columns_that_are_no_features_is_refused_unless_they_are_to_be_left_out(
+    writer: BulkWriter,
+) -> None:
+    table = pa.table({"id": ["a"], "i": [1], "ts": [TIME], "other@event_time": [TIME]})
+    for write in (writer.write, writer.store.write):
+        with pytest.raises(BadArgumentsError, match=r"^the table has columns that are no features: ts\. time_column"):
+            write(table)
+        assert write(table, ignore_undeclared=True).written == 1
+        assert write([{"id": "b", "i": 1, "nope": 2}], ignore_undeclared=True).written == 1
+    assert writer.check(table, ignore_undeclared=True) == []
+
+
+def test_a_data_frame_is_not_for_upsert(writer: BulkWriter) -> None:
+    with pytest.raises(BadArgumentsError, match=r"not a data frame: `write` takes data frames and tables$"):
+        writer.store.upsert(FRAME)
+    with pytest.raises(BadArgumentsError, match=r"^rate is a number of rows a second above 0, not 0$"):
+        BulkWriter("redis://127.0.0.1:1/0", rate=0)
 
 
 def test_an_undeclared_column_rejects_the_rows_that_have_a_value_there(writer: BulkWriter) -> None:

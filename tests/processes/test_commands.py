@@ -61,7 +61,7 @@ def test_apply_refuses_a_changed_type(run: Run, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert refused.stderr == (
         f"featurestore: {changed}, entity user: age is declared as float and cannot become int: declare a feature of "
-        "another name\n"
+        "another name, or retire it first (featurestore retire)\n"
     )
 
 
