@@ -161,9 +161,9 @@ class KafkaTopics:
             wrong = [error.args[0]]
         else:
             wrong = [each.error for each in committed or () if each.error is not None]
-        for error in wrong:
-            if error.name() not in _FENCED:
-                raise UnavailableError(f"Kafka: {error.str()}")
+        for each in wrong:
+            if each.name() not in _FENCED:
+                raise UnavailableError(f"Kafka: {each.str()}")
         return not wrong
 
     def _lag(self, place: Any) -> Lag:

@@ -10,16 +10,13 @@ from typing import Any
 from featurestore.contract.resp import Reply, Word
 from featurestore.errors import RedisError
 
-from .interface import DeadLetter, Entry, Lag
+from .interface import ALONE, DeadLetter, Entry, Lag
 from .redis_link import Command, RedisLink, mapping_of
 
 _logger = logging.getLogger("featurestore.ingest")
 
 BLOCK_MS = 500
 """How long a read waits for entries: so long SIGTERM may have to wait."""
-
-ALONE = 2
-"""An entry that was delivered so often already comes alone."""
 
 _MS = 1000
 

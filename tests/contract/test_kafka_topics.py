@@ -5,12 +5,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from featurestore.ingest.streams.consumer import Consumer
+from featurestore.ingest.streams.counts import Counts
 from featurestore.ingest.streams.interface import DeadLetter, Entry
 from featurestore.ingest.streams.kafka import KafkaTopics
+from featurestore.ingest.streams.writing import Target
 from support.kafka import Cluster, confluent_kafka
-from support.servers import wait_until
+from support.servers import Server, wait_until
+from support.streams import declare
 
-from featurestore.errors import UnavailableError
+from featurestore import FeatureStore
+from featurestore.errors import DeadlineExceededError, UnavailableError
 
 QUICK = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
 PARTITIONS = 4  # of a topic of the cluster for tests
@@ -20,7 +25,8 @@ class Members:
     """Members of one group."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster, self.made = cluster, []
+        self.cluster = cluster
+        self.made: list[KafkaTopics] = []
 
     def join(self, **options: str) -> KafkaTopics:
         topics = KafkaTopics(
@@ -135,6 +141,31 @@ def test_offsets_of_partitions_that_went_to_others_are_not_committed(cluster: Cl
     assert all(each.offset < 0 for each in after._consumer.committed(after._consumer.assignment(), timeout=10))
     assert after.settle(found, []) is True
     assert before.settle(read_until(before, 10), []) is True
+
+
+class Failing(Target):  # type: ignore[misc]  # the package's name in a wheel is not checked
+    """A target that fails a group with a certain user."""
+
+    def write(self, group: Any) -> Any:
+        if any(row[0] == "m4" for row in group.rows):
+            raise DeadlineExceededError("too long")
+        return super().write(group)
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_message_is_never_dead_for_the_failure_of_a_batch(
+    cluster: Cluster, members: Members, valkey: Server, tries: int
+) -> None:
+    cluster.add("clicks", *(f'{{"id": "m{number}", "incr": {{"logins": 1}}}}' for number in range(10)), partition=0)
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
+        declare(store)
+        counts, target = Counts(), Failing(valkey.url, "user", timeout=5, call="scripts")
+        assert Consumer(members.join(), target, counts, tries=tries).run(until_drained=True)
+        target.close()
+        (letter,) = cluster.messages("clicks.dead", 1)
+        assert dict(letter.headers())["deliveries"] == str(tries).encode()
+        assert (counts.outcomes["written"], counts.dead) == (9, {"POISON": 1})
+        assert store.count() == 9
 
 
 def letter_of(source: str, offset: int, value: bytes, key: bytes | None = None) -> DeadLetter:

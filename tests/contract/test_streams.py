@@ -307,6 +307,22 @@ def test_an_entry_that_cannot_be_written_is_tried_alone_and_then_dies(
     assert pending(store, "clicks") == 0
 
 
+@pytest.mark.parametrize("tries", [1, 2, 3])
+def test_an_entry_is_never_dead_for_the_failure_of_a_batch(store: FeatureStore, server: Server, tries: int) -> None:
+    add(store, "clicks", [{"user_id": f"u{number}", "age": "1"} for number in range(10)])
+    counts = drain(source_of(server), Failing(server, DeadlineExceededError("too long")), tries=tries)
+    (letter,) = dead_letters(store, "clicks")
+    assert (letter["user_id"], letter["@reason"]) == ("u4", "after 3 tries: too long")
+    assert (counts.outcomes["written"], counts.dead) == (9, {"POISON": 1})
+
+
+def test_an_entry_that_comes_alone_at_first_is_dead_after_one_try(store: FeatureStore, server: Server) -> None:
+    add(store, "clicks", [{"user_id": "u4", "age": "1"}])
+    target = Failing(server, DeadlineExceededError("too long"))
+    drain(source_of(server), target, tries=1)
+    assert (target.tried, len(dead_letters(store, "clicks"))) == (1, 1)
+
+
 def test_entries_that_were_trimmed_before_they_were_written_are_told(store: FeatureStore, server: Server) -> None:
     add(store, "clicks", [{"user_id": f"u{number}", "age": "1"} for number in range(10)])
     before = source_of(server)
@@ -350,15 +366,22 @@ def test_a_passing_name_is_forgotten_and_one_that_holds_entries_is_not(store: Fe
 
 
 def test_entries_in_hand_are_not_taken_over_while_they_wait(store: FeatureStore, server: Server) -> None:
-    add(store, "clicks", [{"user_id": "ann", "age": "1"}])
-    source = source_of(server)
+    (entry_id,) = add(store, "clicks", [{"user_id": "ann", "age": "1"}])
+    source, other = source_of(server), source_of(server, consumer="other", claim_after=1000.0)
     source.open()
     entries = source.read()
+    long_ago = ("XCLAIM", "clicks", "featurestore", "one", "0", entry_id, "IDLE", "5000000", "JUSTID")
+    store.transport.command(*long_ago)
     source.hold(entries)
+    assert other.read() == []
     ((_, holder, idle, delivered),) = store.transport.command("XPENDING", "clicks", "featurestore", "-", "+", 9)
     assert (holder, delivered) == (b"one", 1)
-    assert idle < 5000
+    assert idle < 1_000_000
+    store.transport.command(*long_ago)  # and without that it is taken over
+    other._claim_at = 0.0
+    assert [(entry.id, entry.deliveries) for entry in other.read()] == [(entry_id, 2)]
     source.close()
+    other.close()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
