@@ -11,11 +11,12 @@ from featurestore.ingest.streams.counts import Counts
 from featurestore.ingest.streams.interface import Entry
 from featurestore.ingest.streams.redis_link import RedisLink
 from featurestore.ingest.streams.redis_streams import RedisStreams
-from featurestore.ingest.streams.writing import Target
+from featurestore.ingest.streams.writing import Target, grouped
 from support.servers import EVERYDAY, Server, real
 from support.streams import (
     FEATURES,
     WHOLE,
+    T,
     add,
     dead_letters,
     declare,
@@ -416,6 +417,35 @@ def test_dead_letters_that_cannot_be_stored_leave_their_entries_pending(store: F
     assert pending(store, "clicks") == 1
     source.close()
     target.close()
+
+
+def test_consumers_do_not_slow_each_other_unless_they_are_to_be_fair(store: FeatureStore, server: Server) -> None:
+    row = {"user_id": "ann", "age": "1", "name": "x", "vip": "1", "logins": "1"}
+    for fair in (False, True):
+        target = Target(server.socket_url, "user", timeout=5, call="scripts", fair=fair)
+        target.open()
+        decoder = Consumer(source_of(server), target, Counts(), tries=5)
+        (rows,) = grouped(decoder._decoded([Entry("clicks", "1-1", T, words_of(row))])[0])
+        pace, now = target._writer._pace, [100.0]
+        pace._clock = lambda now=now: now[0]
+        target.write(rows)  # it looks
+        for number in range(300):  # own calls
+            increment = Entry("clicks", f"{number}-2", T, words_of({"user_id": "ann", "incr": '{"logins": 1}'}))
+            (group,) = grouped(decoder._decoded([increment])[0])
+            target.write(group)
+        now[0] += 1
+        target.write(rows)
+        assert not pace.fair
+        for _ in range(300):  # those of another consumer
+            store.upsert([("bob", {"age": 1.0})])
+        now[0] += 1
+        target.write(rows)
+        assert pace.fair is fair
+        target.close()
+
+
+def words_of(entry: dict[str, str]) -> list[bytes]:
+    return [word.encode() for pair in entry.items() for word in pair]
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
