@@ -404,6 +404,33 @@ def test_a_key_that_is_no_stream_is_told(store: FeatureStore, server: Server) ->
     target.close()
 
 
+class Losing(RedisLink):  # type: ignore[misc]  # the package's name in a wheel is not checked
+    """A link on which replies to transactions are lost: those that Redis runs, or does not run."""
+
+    runs: list[bool]
+
+    def transact(self, commands: Any) -> None:
+        if self.runs:
+            if self.runs.pop(0):
+                super().transact(commands)
+            raise UnavailableError("connection lost")
+        super().transact(commands)
+
+
+@pytest.mark.parametrize("runs", [[True], [False], [False, True], [True, True, False]])
+def test_dead_letters_are_written_once_when_replies_are_lost(
+    store: FeatureStore, server: Server, runs: list[bool]
+) -> None:
+    add(store, "clicks", [{"nobody": "x"}, {"user_id": "ann", "age": "1"}, {"nobody": "y"}])
+    source = source_of(server)
+    source._link = Losing(server.socket_url, 5.0)
+    source._link.runs = list(runs)
+    drain(source, target_of(server))
+    assert [letter["nobody"] for letter in dead_letters(store, "clicks")] == ["x", "y"]
+    assert pending(store, "clicks") == 0
+    assert source._link.runs == []
+
+
 def test_dead_letters_that_cannot_be_stored_leave_their_entries_pending(store: FeatureStore, server: Server) -> None:
     store.transport.command("SET", "clicks.dead", "x")
     add(store, "clicks", [{"nobody": "x"}])
