@@ -83,6 +83,10 @@ class Pace:
             self.fair = by_others > _SERVED_A_S * (now - self._seen_at)
         self._own, self._seen, self._seen_at = 0, calls, now
 
+    def note_own(self, calls: int) -> None:
+        """Count calls of scripts that the caller has made beside `calls`: they are not those of others."""
+        self._own += calls
+
     def calls(self, encoded: Iterable[bytes | None]) -> Iterator[bytes | None]:
         """Yield calls, each when Redis has been others' for long enough."""
         for call in encoded:

@@ -178,6 +178,10 @@ class BulkWriter:
         self._send(bulk, listed_parts(rows, in_replace))
         return bulk.finish()
 
+    def note_own(self, calls: int) -> None:
+        """Tell of calls of scripts by `store`, beside the writer: `fair` takes them for no others' then."""
+        self._pace.note_own(calls)
+
     def close(self) -> None:
         """Give the connections back."""
         self.store.close()

@@ -114,6 +114,7 @@ _writing = _options(
         metavar="SPAN",
         help="Time between lines of the log.",
     ),
+    click.option("--fair", is_flag=True, help="Leave most of Redis's time to others while it serves some."),
     click.option("--until-drained", is_flag=True, help="Stop once nothing is left to read."),
 )
 
@@ -134,6 +135,7 @@ def consume(  # noqa: PLR0913 - as many as options
     metrics_at: tuple[str, int] | None,
     log_every: float,
     until_drained: bool,
+    fair: bool,
     **reading: Any,
 ) -> None:
     """Write the entries of each STREAM of Redis, or of topics of Kafka, into the store until stopped.
@@ -145,7 +147,7 @@ def consume(  # noqa: PLR0913 - as many as options
     settings = Settings.from_environment()
     store_url = settings.url or embedded_url(settings.data_dir)
     source = _kafka_source(brokers, topics, reading) if brokers else _redis_source(streams, store_url, reading)
-    target = Target(store_url, entity, timeout=_TIMEOUT_S, call=settings.call)
+    target = Target(store_url, entity, timeout=_TIMEOUT_S, call=settings.call, fair=fair)
     counts = Counts()
     consumer = Consumer(
         source,

@@ -19,7 +19,7 @@ from featurestore.errors import (
 
 from .counts import Counts, Told
 from .decoding import Decoder, MalformedEntryError, Write
-from .interface import DeadLetter, Entry, Source
+from .interface import ALONE, DeadLetter, Entry, Source
 from .writing import Group, Target, grouped
 
 _logger = logging.getLogger("featurestore.ingest")
@@ -52,7 +52,7 @@ class Consumer:
         source: Where entries are from.
         target: Where they go to.
         counts: What is counted.
-        tries: After so many deliveries an entry that could not be written is a dead letter.
+        tries: After so many deliveries an entry that could not be written is a dead letter, once it was tried alone.
         ignores_undeclared: Whether fields that are no features are left out.
         log_every: Seconds between lines in the log.
         check: Called while a server is away; it raises where waiting is in vain.
@@ -112,8 +112,11 @@ class Consumer:
 
     def _take(self, entries: Sequence[Entry]) -> None:
         """Write entries and settle them; have them delivered again where they could not be written."""
-        dead = [self._poisoned(entry) for entry in entries if entry.deliveries > self._tries]
-        writes, malformed = self._decoded([entry for entry in entries if entry.deliveries <= self._tries])
+        most = max(
+            self._tries, ALONE + 1
+        )  # before, it may have come in a batch, and another entry may be the guilty one
+        dead = [self._poisoned(entry) for entry in entries if entry.deliveries > most]
+        writes, malformed = self._decoded([entry for entry in entries if entry.deliveries <= most])
         dead += malformed
         groups, written, skipped = grouped(writes), 0, 0
         for group in groups:
@@ -179,6 +182,8 @@ class Consumer:
         self._patiently(self._target.ping)
         if len(entries) == 1 and entries[0].deliveries >= self._tries:
             return DeadLetter(entries[0], error.code or POISON, f"after {entries[0].deliveries} tries: {error}")
+        if len(entries) == 1:
+            entries[0].deliveries += 1  # for sources that do not count
         _logger.warning("%d entries could not be written, and will be tried again: %s", len(entries), error)
         self._source.give_up(entries)
         self._stop.wait(_LEAST_PAUSE_S)

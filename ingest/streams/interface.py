@@ -5,6 +5,9 @@ from typing import Protocol
 
 import msgspec
 
+ALONE = 2
+"""An entry that was delivered so often already comes alone."""
+
 
 class Entry(msgspec.Struct, gc=False):
     """An entry as it was delivered.
@@ -14,7 +17,7 @@ class Entry(msgspec.Struct, gc=False):
         id: What tells it from all others of the source: the entry's id, the message's offset.
         time: When it was added, in ms since 1970; None where the source does not tell.
         fields: Names and values in turn.
-        deliveries: How often it was delivered, this time included.
+        deliveries: How often it was delivered, this time included; of Kafka how often it came alone, or 1.
         key: Kafka's key of the message; the id of the entity where the payload has none.
     """
 

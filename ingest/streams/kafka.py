@@ -3,19 +3,20 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from featurestore.errors import ConfigurationError, UnavailableError
 
 from .interface import DeadLetter, Entry, Lag
+from .kafka_letters import FLUSH_S, KafkaLetters
 
 _logger = logging.getLogger("featurestore.ingest")
 
 READ_S = 0.5
 """How long a read waits for messages: so long SIGTERM may have to wait."""
 
-_FLUSH_S = 10.0
 _FENCED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "FENCED_INSTANCE_ID")
 
 
@@ -50,9 +51,11 @@ class KafkaTopics:
         options: Mapping[str, str],
     ) -> None:
         self._library = _library()
-        self._topics, self._group, self._batch, self._dead = list(topics), group, batch, dead
+        self._topics, self._group, self._batch = list(topics), group, batch
         self._again: deque[Entry] = deque()
-        self._paused: list[Any] = []
+        self._waiting: list[Any] = []  # messages that arrived while others were in hand
+        self._gone: set[tuple[str, int]] = set()  # partitions that were taken away since the last read began
+        self._may_be_paused = False
         self._ended: set[tuple[str, int]] = set()
         self.drained = False
         self.lost = 0
@@ -66,6 +69,7 @@ class KafkaTopics:
         }
         self._consumer = self._made(self._library.Consumer, {**shared, **reading})
         self._producer = self._made(self._library.Producer, {**shared, "enable.idempotence": True})
+        self._letters = KafkaLetters(self._library, self._producer, dead)
 
     def __repr__(self) -> str:
         return f"<KafkaTopics {self}>"
@@ -75,18 +79,22 @@ class KafkaTopics:
 
     def open(self) -> None:
         """Join the group."""
-        self._consumer.subscribe(self._topics, on_assign=self._take_on, on_revoke=self._let_go, on_lost=self._let_go)
+        calls = {"on_assign": self._take_on, "on_revoke": self._let_go, "on_lost": self._let_go}
+        self._surely(partial(self._consumer.subscribe, **calls), self._topics)
 
     def read(self) -> list[Entry]:
         """Return the next messages; see `Source.read`."""
         self.drained = False
-        if self._paused:
-            self._consumer.resume(self._paused)
-            self._paused = []
+        self._gone.clear()
+        if self._may_be_paused:
+            self._surely(self._consumer.resume, self._consumer.assignment())
+            self._may_be_paused = False
         if self._again:
             return [self._again.popleft()]
-        entries = []
-        for message in self._surely(self._consumer.consume, self._batch, READ_S):
+        found = self._surely(self._consumer.consume, self._batch, 0 if self._waiting else READ_S)
+        messages, self._waiting = [*self._waiting, *found], []
+        entries, wrong = [], None
+        for message in messages:
             error = message.error()
             place = (message.topic(), message.partition())
             if error is None:
@@ -95,48 +103,40 @@ class KafkaTopics:
             elif error.code() == self._library.KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name has the underscore
                 self._ended.add(place)
             else:
-                raise UnavailableError(f"Kafka: {error.str()}")
+                wrong = error
+        if wrong is not None and not entries:  # beside entries it is told by the next read, if it lasts
+            raise UnavailableError(f"Kafka: {wrong.str()}")
         self.drained = not entries and self._assigned and self._all_ended()
         return entries
 
     def settle(self, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> bool:
-        """Send dead ones to `<topic>.dead`, then commit the offsets behind the entries."""
-        failures: list[str] = []
-        for letter in dead:
-            _produce(self._producer, self._dead, letter, failures)
-        if dead and (self._producer.flush(_FLUSH_S) or failures):
-            raise UnavailableError(
-                f"Kafka took no dead letter: {failures[0] if failures else 'it did not answer in time'}"
-            )
+        """Send dead ones to `<topic>.dead`, then commit the offsets behind the entries.
+
+        Partitions that were taken away since the read are left alone: whoever has them reads these messages again.
+        """
+        self._letters.send(dead)
         ends: dict[tuple[str, int], int] = {}
         for entry in entries:
             place = _place(entry)
             ends[place] = max(ends.get(place, 0), int(entry.id) + 1)
-        offsets = [self._library.TopicPartition(*place, end) for place, end in ends.items()]
-        try:
-            committed = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except self._library.KafkaException as error:
-            if error.args[0].name() in _FENCED:
-                _logger.warning("%d messages were given to another consumer meanwhile", len(entries))
-                return False
-            raise UnavailableError(f"Kafka: {error.args[0].str()}") from error
-        wrong = next((each.error for each in committed or () if each.error is not None), None)
-        if wrong is not None:
-            raise UnavailableError(f"Kafka: {wrong.str()}")
-        return True
+        kept = {place: end for place, end in ends.items() if place not in self._gone}
+        surely = (not kept or self._commit(kept)) and len(kept) == len(ends)
+        self._letters.forget()
+        if not surely:
+            _logger.warning("of %d messages some were given to another consumer meanwhile", len(entries))
+        return surely
 
     def give_up(self, entries: Sequence[Entry]) -> None:
         """Have messages come again, one by one, before any other."""
-        for entry in reversed(entries):
-            entry.deliveries += 1
-            self._again.appendleft(entry)
+        self._again.extendleft(entry for entry in reversed(entries) if _place(entry) not in self._gone)
 
     def hold(self, entries: Sequence[Entry]) -> None:  # noqa: ARG002 - a member holds its partitions
         """Stay in the group without reading on."""
-        if not self._paused:
-            self._paused = self._consumer.assignment()
-            self._consumer.pause(self._paused)
-        self._surely(self._consumer.poll, 0)
+        self._pause()
+        message = self._surely(self._consumer.poll, 0)
+        if message is not None:
+            self._waiting.append(message)
+        self._pause()  # what was assigned meanwhile
 
     def lags(self) -> list[Lag]:
         """Return how far each partition of this consumer is read."""
@@ -145,11 +145,29 @@ class KafkaTopics:
 
     def close(self) -> None:
         """Leave the group."""
-        self._producer.flush(_FLUSH_S)
-        self._consumer.close()
+        self._producer.flush(FLUSH_S)
+        self._surely(self._consumer.close)
+
+    def _pause(self) -> None:
+        self._may_be_paused = True
+        self._surely(self._consumer.pause, self._consumer.assignment())
+
+    def _commit(self, ends: Mapping[tuple[str, int], int]) -> bool:
+        """Commit offsets; return whether the group still takes them from this member."""
+        offsets = [self._library.TopicPartition(*place, end) for place, end in ends.items()]
+        try:
+            committed = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except self._library.KafkaException as error:
+            wrong = [error.args[0]]
+        else:
+            wrong = [each.error for each in committed or () if each.error is not None]
+        for each in wrong:
+            if each.name() not in _FENCED:
+                raise UnavailableError(f"Kafka: {each.str()}")
+        return not wrong
 
     def _lag(self, place: Any) -> Lag:
-        _, end = self._consumer.get_watermark_offsets(place, cached=True)
+        _, end = self._surely(partial(self._consumer.get_watermark_offsets, place, cached=True))
         left = end - place.offset if end >= 0 and place.offset >= 0 else None
         return Lag(f"{place.topic}:{place.partition}", left, None, None)
 
@@ -167,14 +185,16 @@ class KafkaTopics:
             raise ConfigurationError(f"cannot consume Kafka: {error.args[0].str()}") from error
 
     def _take_on(self, _consumer: Any, places: Sequence[Any]) -> None:
-        self._assigned = True
+        self._assigned = self._may_be_paused = True
         self._ended.clear()
         _logger.info("reads %s", ", ".join(f"{place.topic}:{place.partition}" for place in places) or "no partition")
 
     def _let_go(self, _consumer: Any, places: Sequence[Any]) -> None:
         """Forget messages of partitions that others have from now on."""
         gone = {(place.topic, place.partition) for place in places}
+        self._gone |= gone
         self._again = deque(entry for entry in self._again if _place(entry) not in gone)
+        self._waiting = [each for each in self._waiting if (each.topic(), each.partition()) not in gone]
         self._ended.clear()
 
     def _all_ended(self) -> bool:
@@ -189,20 +209,6 @@ def _library() -> Any:
         raise ConfigurationError(
             "to consume Kafka, install the extra: pip install 'redis-featurestore[kafka]'"
         ) from error
-
-
-def _produce(producer: Any, dead: str, letter: DeadLetter, failures: list[str]) -> None:
-    """Send a dead letter: the message as it was, with what it is about in its headers."""
-    entry = letter.entry
-    topic, _ = _place(entry)
-
-    def note(error: Any, _message: Any) -> None:
-        if error is not None:
-            failures.append(error.str())
-
-    headers = {"code": letter.code, "reason": letter.reason, "source": entry.source, "offset": entry.id}
-    told = [(name, value.encode()) for name, value in {**headers, "deliveries": str(entry.deliveries)}.items()]
-    producer.produce(f"{topic}{dead}", entry.fields[1], entry.key, headers=told, on_delivery=note)
 
 
 def _entry(message: Any) -> Entry:

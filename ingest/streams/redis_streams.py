@@ -10,16 +10,13 @@ from typing import Any
 from featurestore.contract.resp import Reply, Word
 from featurestore.errors import RedisError
 
-from .interface import DeadLetter, Entry, Lag
+from .interface import ALONE, DeadLetter, Entry, Lag
 from .redis_link import Command, RedisLink, mapping_of
 
 _logger = logging.getLogger("featurestore.ingest")
 
 BLOCK_MS = 500
 """How long a read waits for entries: so long SIGTERM may have to wait."""
-
-ALONE = 2
-"""An entry that was delivered so often already comes alone."""
 
 _MS = 1000
 
@@ -61,6 +58,7 @@ class RedisStreams:
         self._behind = True
         self._claim_at = 0.0
         self._read_at = 0.0
+        self._may_have_moved = False  # whether a transaction was sent of which the reply is not known
         self._new: Command = (
             *("XREADGROUP", "GROUP", group, consumer, "COUNT", batch, "BLOCK", BLOCK_MS, "STREAMS"),
             *(*streams, *(">" for _ in streams)),
@@ -87,6 +85,7 @@ class RedisStreams:
         with self._surely():
             entries = self._delivered_before()
             self._read_at = _now()
+            self._may_have_moved = False
             if entries:
                 return entries
             found = self._command(*self._new)
@@ -95,16 +94,14 @@ class RedisStreams:
 
     def settle(self, entries: Sequence[Entry], dead: Sequence[DeadLetter]) -> bool:
         """Acknowledge entries, and move dead ones to `<stream>.dead`, in one transaction."""
-        letters = [(f"{letter.entry.source}{self._dead}", letter) for letter in dead]
-        commands: list[Command] = [("XADD", stream, "*", *letter_fields(letter)) for stream, letter in letters]
-        for stream, ids in _by_source(entries).items():
-            commands.append(("XACK", stream, self._group, *ids))
+        acknowledged: list[Command] = [
+            ("XACK", stream, self._group, *ids) for stream, ids in _by_source(entries).items()
+        ]
         with self._surely():
-            if letters:
-                self._check_dead({stream for stream, _ in letters})
-                self._link.transact(commands)
+            if dead:
+                self._move(dead, acknowledged)
             else:
-                self._acknowledge(commands)
+                self._acknowledge(acknowledged)
         # Whoever takes entries over does so after they were held for `claim_after`, and before they were acknowledged.
         return _now() - self._read_at < self._claim_after and all(entry.deliveries == 1 for entry in entries)
 
@@ -183,6 +180,26 @@ class RedisStreams:
             self._command("XACK", stream, self._group, *gone)
             self._note_lost(stream, len(gone))
         return entries
+
+    def _move(self, dead: Sequence[DeadLetter], acknowledged: Sequence[Command]) -> None:
+        """Write dead letters and acknowledge entries: once, also where a reply is lost and the call repeated."""
+        self._check_dead({letter.entry.source + self._dead for letter in dead})
+        if self._may_have_moved:
+            # A transaction that Redis has got but not run yet has run by now: the check above came after it.
+            dead = self._pending_of(dead)
+        self._may_have_moved = True
+        moved = [("XADD", letter.entry.source + self._dead, "*", *letter_fields(letter)) for letter in dead]
+        self._link.transact([*moved, *acknowledged])
+        self._may_have_moved = False
+
+    def _pending_of(self, dead: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Return the letters whose entries are not acknowledged: what acknowledges them writes their letters too."""
+        entries = [letter.entry for letter in dead]
+        replies = self._link.ask(*(("XPENDING", entry.source, self._group, entry.id, entry.id, 1) for entry in entries))
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return [letter for letter, found in zip(dead, replies, strict=True) if found]
 
     def _acknowledge(self, commands: Sequence[Command]) -> None:
         for reply in self._link.ask(*commands):

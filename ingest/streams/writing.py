@@ -69,10 +69,11 @@ class Target:
         entity: Whose features.
         timeout: Seconds that each reply may take.
         call: How Redis runs the scripts.
+        fair: Whether rows leave most of Redis's time to others while it serves some; other consumers are such too.
     """
 
-    def __init__(self, url: str, entity: str, *, timeout: float, call: CallBy) -> None:
-        self._url, self._entity, self._timeout, self._call = url, entity, timeout, call
+    def __init__(self, url: str, entity: str, *, timeout: float, call: CallBy, fair: bool = False) -> None:
+        self._url, self._entity, self._timeout, self._call, self._fair = url, entity, timeout, call, fair
         self._opened: BulkWriter | None = None
 
     def open(self) -> None:
@@ -83,7 +84,7 @@ class Target:
         """
         with FeatureStore.connect(self._url, timeout=self._timeout, call=self._call) as store:
             keys = store.entity(self._entity).keys
-        self._opened = BulkWriter(self._url, keys=keys, timeout=self._timeout, call=self._call)
+        self._opened = BulkWriter(self._url, keys=keys, timeout=self._timeout, call=self._call, fair=self._fair)
         self.store.schema()
 
     @property
@@ -143,6 +144,7 @@ class Target:
         encoded = [encode_call(COUNT_ENTRIES, _with_counted(call.keys, counted), call.arguments) for call in sent]
         for call, reply in zip(sent, self.store.transport.run_many_encoded(COUNT_ENTRIES, encoded), strict=True):
             upsert.settle(call, reply)
+        self._writer.note_own(len(sent))
         return upsert.finish()
 
 

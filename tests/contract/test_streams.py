@@ -11,11 +11,12 @@ from featurestore.ingest.streams.counts import Counts
 from featurestore.ingest.streams.interface import Entry
 from featurestore.ingest.streams.redis_link import RedisLink
 from featurestore.ingest.streams.redis_streams import RedisStreams
-from featurestore.ingest.streams.writing import Target
+from featurestore.ingest.streams.writing import Target, grouped
 from support.servers import EVERYDAY, Server, real
 from support.streams import (
     FEATURES,
     WHOLE,
+    T,
     add,
     dead_letters,
     declare,
@@ -307,6 +308,22 @@ def test_an_entry_that_cannot_be_written_is_tried_alone_and_then_dies(
     assert pending(store, "clicks") == 0
 
 
+@pytest.mark.parametrize("tries", [1, 2, 3])
+def test_an_entry_is_never_dead_for_the_failure_of_a_batch(store: FeatureStore, server: Server, tries: int) -> None:
+    add(store, "clicks", [{"user_id": f"u{number}", "age": "1"} for number in range(10)])
+    counts = drain(source_of(server), Failing(server, DeadlineExceededError("too long")), tries=tries)
+    (letter,) = dead_letters(store, "clicks")
+    assert (letter["user_id"], letter["@reason"]) == ("u4", "after 3 tries: too long")
+    assert (counts.outcomes["written"], counts.dead) == (9, {"POISON": 1})
+
+
+def test_an_entry_that_comes_alone_at_first_is_dead_after_one_try(store: FeatureStore, server: Server) -> None:
+    add(store, "clicks", [{"user_id": "u4", "age": "1"}])
+    target = Failing(server, DeadlineExceededError("too long"))
+    drain(source_of(server), target, tries=1)
+    assert (target.tried, len(dead_letters(store, "clicks"))) == (1, 1)
+
+
 def test_entries_that_were_trimmed_before_they_were_written_are_told(store: FeatureStore, server: Server) -> None:
     add(store, "clicks", [{"user_id": f"u{number}", "age": "1"} for number in range(10)])
     before = source_of(server)
@@ -350,15 +367,22 @@ def test_a_passing_name_is_forgotten_and_one_that_holds_entries_is_not(store: Fe
 
 
 def test_entries_in_hand_are_not_taken_over_while_they_wait(store: FeatureStore, server: Server) -> None:
-    add(store, "clicks", [{"user_id": "ann", "age": "1"}])
-    source = source_of(server)
+    (entry_id,) = add(store, "clicks", [{"user_id": "ann", "age": "1"}])
+    source, other = source_of(server), source_of(server, consumer="other", claim_after=1000.0)
     source.open()
     entries = source.read()
+    long_ago = ("XCLAIM", "clicks", "featurestore", "one", "0", entry_id, "IDLE", "5000000", "JUSTID")
+    store.transport.command(*long_ago)
     source.hold(entries)
+    assert other.read() == []
     ((_, holder, idle, delivered),) = store.transport.command("XPENDING", "clicks", "featurestore", "-", "+", 9)
     assert (holder, delivered) == (b"one", 1)
-    assert idle < 5000
+    assert idle < 1_000_000
+    store.transport.command(*long_ago)  # and without that it is taken over
+    other._claim_at = 0.0
+    assert [(entry.id, entry.deliveries) for entry in other.read()] == [(entry_id, 2)]
     source.close()
+    other.close()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
@@ -380,6 +404,33 @@ def test_a_key_that_is_no_stream_is_told(store: FeatureStore, server: Server) ->
     target.close()
 
 
+class Losing(RedisLink):  # type: ignore[misc]  # the package's name in a wheel is not checked
+    """A link on which replies to transactions are lost: those that Redis runs, or does not run."""
+
+    runs: list[bool]
+
+    def transact(self, commands: Any) -> None:
+        if self.runs:
+            if self.runs.pop(0):
+                super().transact(commands)
+            raise UnavailableError("connection lost")
+        super().transact(commands)
+
+
+@pytest.mark.parametrize("runs", [[True], [False], [False, True], [True, True, False]])
+def test_dead_letters_are_written_once_when_replies_are_lost(
+    store: FeatureStore, server: Server, runs: list[bool]
+) -> None:
+    add(store, "clicks", [{"nobody": "x"}, {"user_id": "ann", "age": "1"}, {"nobody": "y"}])
+    source = source_of(server)
+    source._link = Losing(server.socket_url, 5.0)
+    source._link.runs = list(runs)
+    drain(source, target_of(server))
+    assert [letter["nobody"] for letter in dead_letters(store, "clicks")] == ["x", "y"]
+    assert pending(store, "clicks") == 0
+    assert source._link.runs == []
+
+
 def test_dead_letters_that_cannot_be_stored_leave_their_entries_pending(store: FeatureStore, server: Server) -> None:
     store.transport.command("SET", "clicks.dead", "x")
     add(store, "clicks", [{"nobody": "x"}])
@@ -393,6 +444,35 @@ def test_dead_letters_that_cannot_be_stored_leave_their_entries_pending(store: F
     assert pending(store, "clicks") == 1
     source.close()
     target.close()
+
+
+def test_consumers_do_not_slow_each_other_unless_they_are_to_be_fair(store: FeatureStore, server: Server) -> None:
+    row = {"user_id": "ann", "age": "1", "name": "x", "vip": "1", "logins": "1"}
+    for fair in (False, True):
+        target = Target(server.socket_url, "user", timeout=5, call="scripts", fair=fair)
+        target.open()
+        decoder = Consumer(source_of(server), target, Counts(), tries=5)
+        (rows,) = grouped(decoder._decoded([Entry("clicks", "1-1", T, words_of(row))])[0])
+        pace, now = target._writer._pace, [100.0]
+        pace._clock = lambda now=now: now[0]
+        target.write(rows)  # it looks
+        for number in range(300):  # own calls
+            increment = Entry("clicks", f"{number}-2", T, words_of({"user_id": "ann", "incr": '{"logins": 1}'}))
+            (group,) = grouped(decoder._decoded([increment])[0])
+            target.write(group)
+        now[0] += 1
+        target.write(rows)
+        assert not pace.fair
+        for _ in range(300):  # those of another consumer
+            store.upsert([("bob", {"age": 1.0})])
+        now[0] += 1
+        target.write(rows)
+        assert pace.fair is fair
+        target.close()
+
+
+def words_of(entry: dict[str, str]) -> list[bytes]:
+    return [word.encode() for pair in entry.items() for word in pair]
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
