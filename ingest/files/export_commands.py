@@ -15,11 +15,12 @@ from featurestore.schema.times import TIME_UNITS_NS
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 
-from .export import Export, columns_of, exported, redis_ms
+from .export import Export, columns_of, exported
 from .file_rows import FileRows, Layout, Sample, joined, part_columns
 from .outputs import STDOUT, opened
 from .parts import Part
 from .paths import find_files
+from .redis_clock import redis_ms
 from .scan import MOST_IDS, HashReader, ReadRetries, Throttle
 from .sources import open_source
 from .telling import Telling
