@@ -13,9 +13,9 @@ import click
 import msgspec
 
 from featurestore.contract.frame_rows import Nulls
+from featurestore.contract.words import EVENT_TIME
 from featurestore.embedded import embedded_url
 from featurestore.errors import (
-    AccessDeniedError,
     ConfigurationError,
     FeatureStoreError,
     NoSchemaError,
@@ -33,6 +33,7 @@ from .load import Load, Manner
 from .paths import REJECTED_SUFFIX, STDIN, Format, default_name, find_files
 from .patience import Patience, StoppedError, is_passing
 from .preparing import Clock
+from .redis_clock import redis_ms
 from .rejects import RejectedFile
 from .survey import Reader, Surveyed, find_unit, survey
 from .times import PER_SECOND, Unit
@@ -166,6 +167,8 @@ def load(
         click.echo(infer_schema(find_files(paths), reader, wishes, entity if _is_given("entity") else None), nl=False)
         return
     unit: Unit | None = None if event_time_unit == _AUTO else event_time_unit  # type: ignore[assignment]
+    if event_time == EVENT_TIME and unit not in {None, "ms"}:
+        raise click.UsageError(f"{EVENT_TIME} is in ms, whatever file has it: leave --event-time-unit {unit} out")
     manner = Manner(overwrite, nulls, rate, not full_speed, dry_run)
     wanted = Wanted(paths, entity, wishes, unit, reader, manner, rejected, checkpoint, restart)
     with _signals() as stopping:
@@ -292,7 +295,7 @@ class _Command:
         checkpoint = Checkpoint(
             command=self._command,
             files=states,
-            started_ms=_now_ms(writer),
+            started_ms=redis_ms(writer.store),
             rejected=str(place),
             unit=unit,
         )
@@ -392,12 +395,3 @@ def _planner(writer: BulkWriter, wishes: Wishes) -> ColumnPlanner:
 
 def _address(writer: BulkWriter) -> str:
     return str(getattr(writer.store.transport, "address", ""))
-
-
-def _now_ms(writer: BulkWriter) -> int:
-    """Return the time by Redis's clock, or by this machine's if Redis does not tell; in ms since 1970."""
-    try:
-        seconds, us = writer.store.transport.command("TIME")
-    except AccessDeniedError:
-        return time.time_ns() // 10**6
-    return int(seconds) * 1000 + int(us) // 1000

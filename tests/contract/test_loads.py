@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+from click import UsageError
 from click.testing import CliRunner
 from featurestore.ingest.files.load_command import load
 from pyarrow import csv, feather, ipc, parquet
@@ -31,9 +32,9 @@ class Loads:
     def __init__(self, store: FeatureStore, folder: Path) -> None:
         self.store, self.folder = store, folder
 
-    def run(self, *arguments: object, given: bytes | None = None) -> dict[str, Any]:
+    def run(self, *arguments: object, given: bytes | None = None, **options: Any) -> dict[str, Any]:
         """Load, and return what it says, with its exit code as `exit`; errors are raised."""
-        result = CliRunner().invoke(load, list(map(str, arguments)), input=given, catch_exceptions=False)
+        result = CliRunner().invoke(load, list(map(str, arguments)), input=given, catch_exceptions=False, **options)
         return {"exit": result.exit_code, **(json.loads(result.stdout) if result.stdout else {})}
 
     def file(self, name: str, content: str | bytes) -> Path:
@@ -313,13 +314,19 @@ def test_a_dry_run_says_the_same_and_writes_nothing(loads: Loads) -> None:
     assert [row["reason"] for row in loads.rejected("dry.ndjson")] == [row["reason"] for row in kept]
 
 
-def test_an_earlier_file_of_rejected_rows_is_kept_once(loads: Loads) -> None:
+def test_every_earlier_file_of_rejected_rows_is_kept(loads: Loads) -> None:
     path = loads.file("rows.csv", ROWS)
     loads.run(path)
     loads.file("rows.csv", "user_id,age\na,1\n")
     assert "rejected_file" not in loads.run(path)
     assert not (loads.folder / "rows.rejected.ndjson").exists()
     assert len((loads.folder / "rows.rejected.ndjson.old").read_text().splitlines()) == 3
+    for age in ("old", "older", "oldest"):
+        loads.file("rows.csv", f"user_id,age\na,{age}\n")
+        loads.run(path)
+    kept = [loads.rejected(f"rows.rejected.ndjson{end}") for end in (".old", ".old.2", ".old.3", "")]
+    assert [len(rows) for rows in kept] == [3, 1, 1, 1]
+    assert [rows[0]["row"]["age"] for rows in kept[1:]] == ["old", "older", "oldest"]
 
 
 @pytest.mark.parametrize(("nulls", "age"), [("remove", None), ("keep", 5)])
@@ -415,6 +422,23 @@ def test_features_with_times_of_their_own(loads: Loads) -> None:
         assert second is not None
         assert list(first.event_times) == [FIRST_MS - 7, FIRST_MS]
         assert second.event_times[0] == FIRST_MS
+
+
+@pytest.mark.parametrize("name", ["rows.ndjson", "rows.parquet"])
+def test_the_stores_own_columns_of_times_are_in_ms_whatever_unit_is_told(loads: Loads, name: str) -> None:
+    timed = [{"user_id": "a", "ts": FIRST_MS // 1000, "age": 1, "age@event_time": FIRST_MS - 7, "score": 2.0}]
+    own = [{"user_id": "b", "@event_time": FIRST_MS, "age": 1, "score": 2.0}]
+    tables = [pa.Table.from_pylist(rows) for rows in (timed, own)]
+    files = [loads.file(f"{at}.{name}", FORMS[name](table)) for at, table in enumerate(tables)]
+    assert loads.run(files[0], "--event-time", "ts", "--event-time-unit", "s")["exit"] == 0
+    assert loads.run(files[1], "--event-time-unit", "s")["exit"] == 0
+    _, (first, second) = loads.store.fetch_fresh(["a", "b"], ["age", "score"])
+    assert first is not None
+    assert second is not None
+    assert list(first.event_times) == [FIRST_MS - 7, FIRST_MS]
+    assert list(second.event_times) == [FIRST_MS, FIRST_MS]
+    with pytest.raises(UsageError, match="@event_time is in ms, whatever file has it: leave --event-time-unit s out"):
+        loads.run(files[1], "--event-time", "@event_time", "--event-time-unit", "s", standalone_mode=False)
 
 
 @pytest.mark.parametrize("name", ["rows.ndjson", "rows.parquet"])
