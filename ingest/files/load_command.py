@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,9 +108,7 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--nulls",
     type=click.Choice(["remove", "keep"]),
-    default="remove",
-    show_default=True,
-    help="What becomes of a stored value where a row has none.",
+    help="What becomes of a stored value where a row has none  [default: remove; in Parquet of `export`, keep]",
 )
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="ROWS", help="Most rows a second.")
 @click.option("--full-speed", is_flag=True, help="Leave Redis no more time than it takes, also while it serves others.")
@@ -139,7 +137,7 @@ def load(
     columns: str | None,
     ignore_undeclared: bool,
     overwrite: bool,
-    nulls: Nulls,
+    nulls: Nulls | None,
     rate: float | None,
     full_speed: bool,
     rejected: Path | None,
@@ -230,11 +228,18 @@ class _Command:
                 writer = self._open_writer(settings)
                 planner = _planner(writer, wanted.wishes)
                 files = survey(paths, wanted.reader, planner)
+                self._say_of_exports(files)
                 keeper = self._open_keeper(writer, paths, settings)
                 checkpoint = self._begin(writer, files, keeper, planner)
                 return self._load(writer, files, planner, checkpoint, keeper)
             except StoppedError:
                 return 128 + self._stopping.signal
+
+    def _say_of_exports(self, files: Sequence[Surveyed]) -> None:
+        kept = [file.path for file in files if file.nulls == "keep"]
+        if kept and self._wanted.manner.nulls is None:
+            more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+            click.echo(f"{kept[0]}{more}: made by export, so null keeps what is stored (--nulls keep)", err=True)
 
     def _open_writer(self, settings: Settings) -> BulkWriter:
         url = settings.url or embedded_url(settings.data_dir)

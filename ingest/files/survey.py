@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from featurestore.contract import arrow
+from featurestore.contract.frame_rows import Nulls
 from featurestore.contract.words import EVENT_TIME
 
 from .columnar import ParquetSource
@@ -32,12 +33,14 @@ class Surveyed(msgspec.Struct, frozen=True):
         columns: What its columns are for; None where each row tells.
         size: Its bytes; 0 if unknown.
         count: Its rows; None if unknown.
+        nulls: What null does in it, unless the caller says otherwise.
     """
 
     path: str
     columns: Columns | None
     size: int
     count: int | None
+    nulls: Nulls = "remove"
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -71,7 +74,8 @@ def survey(paths: Sequence[str], reader: Reader, planner: ColumnPlanner) -> list
             columns = planner.plan(path, source.columns)
         elif path != STDIN:
             _check_first_rows(source, planner)
-        found.append(Surveyed(path, columns, source.size, source.count))
+        is_exported = isinstance(source, ParquetSource) and source.is_exported
+        found.append(Surveyed(path, columns, source.size, source.count, "keep" if is_exported else "remove"))
     return found
 
 

@@ -338,6 +338,46 @@ def test_what_null_does_is_the_callers_choice(loads: Loads, name: str, nulls: st
     assert loads.store.get("a", ["age", "score", "country"]) == {"age": age, "score": 2.0, "country": "DE"}
 
 
+def as_export(table: pa.Table) -> bytes:
+    return as_parquet(table.replace_schema_metadata({"featurestore": "{}"}))
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "age", "told"),
+    [
+        (as_export, (), 5, True),
+        (as_export, ("--nulls", "remove"), None, False),
+        (as_export, ("--nulls", "keep"), 5, False),
+        (as_parquet, (), None, False),
+    ],
+)
+def test_null_in_parquet_of_an_export_keeps_what_is_stored(
+    loads: Loads,
+    form: Callable[[pa.Table], bytes],
+    options: tuple[str, ...],
+    age: int | None,
+    told: bool,  # noqa: FBT001
+) -> None:
+    loads.store.upsert([("a", {"age": 5, "score": 1.0, "country": "DE"})], event_time=FIRST_MS - 1)
+    row = {"user_id": "a", "@event_time": FIRST_MS, "age": None, "score": 2.0, "country": None}
+    path = loads.file("rows.parquet", form(pa.Table.from_pylist([{**row, "country@event_time": FIRST_MS}])))
+    result = CliRunner().invoke(load, [str(path), *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert loads.store.get("a", ["age", "score", "country"]) == {"age": age, "score": 2.0, "country": None}
+    assert ("made by export, so null keeps what is stored (--nulls keep)" in result.stderr) is told
+
+
+def test_a_rejected_row_of_an_export_keeps_what_is_stored_once_it_is_mended(loads: Loads) -> None:
+    loads.store.upsert([("a", {"score": 1.0, "country": "DE"})], event_time=FIRST_MS - 1)
+    row = {"user_id": "a", "@event_time": FIRST_MS, "age": 1.5, "score": None, "country": None}
+    path = loads.file("rows.parquet", as_export(pa.Table.from_pylist([{**row, "country@event_time": FIRST_MS}])))
+    assert loads.run(path)["codes"] == {"BADTYPE": 1}
+    mended = loads.folder / "rows.rejected.ndjson"
+    mended.write_text(mended.read_text().replace("1.5", "1"))
+    assert loads.run(mended)["exit"] == 0
+    assert loads.store.get("a", ["age", "score", "country"]) == {"age": 1, "score": 1.0, "country": None}
+
+
 def test_older_rows_are_skipped_unless_they_may_overwrite(loads: Loads) -> None:
     loads.store.upsert([("a", {"age": 5})], event_time=FIRST_MS + 1000)
     path = loads.file("rows.csv", f"user_id,age,ts\na,6,{FIRST_MS}\n")
