@@ -13,7 +13,6 @@ import click
 import msgspec
 
 from featurestore.contract.frame_rows import Nulls
-from featurestore.contract.words import EVENT_TIME
 from featurestore.embedded import embedded_url
 from featurestore.errors import (
     ConfigurationError,
@@ -35,10 +34,8 @@ from .patience import Patience, StoppedError, is_passing
 from .preparing import Clock
 from .redis_clock import redis_ms
 from .rejects import RejectedFile
-from .survey import Reader, Surveyed, find_unit, survey
-from .times import PER_SECOND, Unit
-
-_AUTO = "auto"
+from .survey import Reader, Surveyed, find_unit, planner_of, survey
+from .times import AUTO, PER_SECOND, Unit, told_unit
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -96,8 +93,8 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--event-time", metavar="COLUMN", help="Column of the event times  [default: @event_time or event_time]")
 @click.option(
     "--event-time-unit",
-    type=click.Choice([_AUTO, *PER_SECOND]),
-    default=_AUTO,
+    type=click.Choice([AUTO, *PER_SECOND]),
+    default=AUTO,
     show_default=True,
     help="Unit of event times that are numbers; `auto` tells it by their magnitude.",
 )
@@ -164,9 +161,7 @@ def load(
     if infer:
         click.echo(infer_schema(find_files(paths), reader, wishes, entity if _is_given("entity") else None), nl=False)
         return
-    unit: Unit | None = None if event_time_unit == _AUTO else event_time_unit  # type: ignore[assignment]
-    if event_time == EVENT_TIME and unit not in {None, "ms"}:
-        raise click.UsageError(f"{EVENT_TIME} is in ms, whatever file has it: leave --event-time-unit {unit} out")
+    unit = told_unit(event_time_unit, event_time)
     manner = Manner(overwrite, nulls, rate, not full_speed, dry_run)
     wanted = Wanted(paths, entity, wishes, unit, reader, manner, rejected, checkpoint, restart)
     with _signals() as stopping:
@@ -226,7 +221,7 @@ class _Command:
         with self._kept:
             try:
                 writer = self._open_writer(settings)
-                planner = _planner(writer, wanted.wishes)
+                planner = planner_of(writer.store, wanted.wishes)
                 files = survey(paths, wanted.reader, planner)
                 self._say_of_exports(files)
                 keeper = self._open_keeper(writer, paths, settings)
@@ -389,13 +384,6 @@ class _Command:
         rejected = f"{done.rejected:,} rejected" + (f" ({told['rejected_file']})" if there else "")
         rows = f"{done.rows:,} row" if done.rows == 1 else f"{done.rows:,} rows"
         click.echo(f"{rows} in {seconds:.1f} s: {words}, {rejected}", err=True)
-
-
-def _planner(writer: BulkWriter, wishes: Wishes) -> ColumnPlanner:
-    schema = writer.store.schema()
-    entity = writer.store.keys.entity
-    names = [schema.id_name(entity), *([schema.join_key] if schema.join_key else []), f"{entity}_id", "id"]
-    return ColumnPlanner(schema.features, names, wishes)
 
 
 def _address(writer: BulkWriter) -> str:

@@ -9,9 +9,10 @@ import msgspec
 from featurestore.contract import arrow
 from featurestore.contract.frame_rows import Nulls
 from featurestore.contract.words import EVENT_TIME
+from featurestore.store.blocking import FeatureStore
 
 from .columnar import ParquetSource
-from .columns import ColumnPlanner, Columns
+from .columns import ColumnPlanner, Columns, Wishes
 from .delimited import CsvForm
 from .parts import Part, Source
 from .paths import STDIN, Format
@@ -57,6 +58,13 @@ class Reader(msgspec.Struct, frozen=True):
     def open(self, path: str) -> Source:
         """Open a file; see `open_source`."""
         return open_source(path, self.told, self.form)
+
+
+def planner_of(store: FeatureStore, wishes: Wishes) -> ColumnPlanner:
+    """Return what tells what columns are for, by the stored schema and what a caller says."""
+    schema, entity = store.schema(), store.keys.entity
+    names = [schema.id_name(entity), *([schema.join_key] if schema.join_key else []), f"{entity}_id", "id"]
+    return ColumnPlanner(schema.features, names, wishes)
 
 
 def survey(paths: Sequence[str], reader: Reader, planner: ColumnPlanner) -> list[Surveyed]:
