@@ -66,7 +66,7 @@ class NdjsonSource:
         file, self._counted = open_bytes(self.path)
         try:
             with file:
-                yield from _parts(_told_of_end(_lines(file)), start, most)
+                yield from _parts(_lines(file), start, most)
         except TROUBLE as error:
             raise SourceError(f"{self.path} cannot be read on: {error}") from error
 
@@ -147,15 +147,6 @@ def _lines(file: BinaryIO) -> Iterator[_Line]:
         while is_long and rest and not rest.endswith(b"\n"):
             rest = file.readline(_MOST_LINE)
         yield line, is_long
-
-
-def _told_of_end(lines: Iterable[_Line]) -> Iterator[_Line]:
-    """Yield the lines, and None before an error that ends them, so that the rows before it are handed on."""
-    try:
-        yield from lines
-    except TROUBLE:
-        yield None
-        raise
 
 
 def _piped_lines(descriptor: int) -> Iterator[_Line]:
