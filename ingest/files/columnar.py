@@ -8,6 +8,7 @@ from featurestore.contract import arrow
 from featurestore.errors import ConfigurationError, SourceError
 
 from .parts import Part
+from .rows import ABOUT
 
 _PART_BYTES = 4 << 20
 """Bytes of a part, about: wide rows come in parts of fewer rows."""
@@ -31,7 +32,11 @@ def refuse_twins(path: str, names: Sequence[str]) -> None:
 
 
 class _Columnar:
-    """What Parquet and Arrow IPC have in common: typed columns, and batches of rows."""
+    """What Parquet and Arrow IPC have in common: typed columns, and batches of rows.
+
+    Attributes:
+        is_exported: Whether an export wrote it, so that null says that nothing was stored.
+    """
 
     def __init__(self, path: str, schema: Any) -> None:
         self.path = path
@@ -40,6 +45,7 @@ class _Columnar:
         self.names: list[str] = schema.names
         refuse_twins(path, self.names)
         self.columns: dict[str, Any] | None = dict(zip(schema.names, schema.types, strict=True))
+        self.is_exported = ABOUT.encode() in (schema.metadata or {})
         self.done = 0
 
     def parts(self, start: int, most: int, columns: Sequence[str] | None = None) -> Iterator[Part]:

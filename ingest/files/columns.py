@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -85,6 +85,27 @@ class ColumnPlanner:
         Raises:
             ConfigurationError: A column is missing, is undeclared, or cannot hold what it is for.
         """
+        found, undeclared = self.roles(path, columns)
+        if undeclared and not self.wishes.ignore_undeclared:
+            raise ConfigurationError(self.undeclared(path, undeclared))
+        if not found.features:
+            raise ConfigurationError(
+                f"{path}: none of its columns is a feature (columns: {_listed(columns)}; features: "
+                f"{_listed(self.features)}); --map COLUMN=FEATURE says which is which"
+            )
+        self._check_types(path, columns, found.id, found.time, found.features)
+        return found
+
+    def roles(self, path: str, columns: Collection[str]) -> tuple[Columns, list[str]]:
+        """Return what columns are for by their names alone, and those that are no features.
+
+        Args:
+            path: The file, for messages.
+            columns: Their names.
+
+        Raises:
+            ConfigurationError: There is none for the ids, or none of a name that the caller gives, or two for the same.
+        """
         wishes = self.wishes
         found = self._id(path, columns)
         time = self._time(path, columns)
@@ -107,15 +128,7 @@ class ColumnPlanner:
                 twin = next(column for column, taken in features.items() if taken == feature)
                 raise ConfigurationError(f"{path}: columns {twin} and {name} are both for the feature {feature}")
             features[name] = feature
-        if undeclared and not wishes.ignore_undeclared:
-            raise ConfigurationError(self.undeclared(path, undeclared))
-        if not features:
-            raise ConfigurationError(
-                f"{path}: none of its columns is a feature (columns: {_listed(columns)}; features: "
-                f"{_listed(self.features)}); --map COLUMN=FEATURE says which is which"
-            )
-        self._check_types(path, columns, found, time, features)
-        return Columns(found, time, features)
+        return Columns(found, time, features), undeclared
 
     def time_name(self, row: Mapping[str, Any]) -> str | None:
         """Return the name under which an object has its event time; None if it has none."""

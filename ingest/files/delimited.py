@@ -96,6 +96,7 @@ class CsvSource:
         self.size = Path(path).stat().st_size
         self.count: int | None = None
         self._counted: CountedFile | None = None
+        self._blanks = 0
         line, self._delimiter = self._first_line()
         self.names = list(form.header) if form.header is not None else line
         refuse_twins(path, self.names)
@@ -117,9 +118,12 @@ class CsvSource:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
         encoding = "utf-8-sig" if self._form.encoding.lower() in {"utf-8", "utf8"} else self._form.encoding
         try:
-            text = head.decode(encoding, "replace").lstrip("\r\n")
+            text = head.decode(encoding, "replace")
         except LookupError as error:
             raise ConfigurationError(f"--encoding {self._form.encoding}: {error}") from error
+        blanks = text[: len(text) - len(text.lstrip("\r\n"))]
+        self._blanks = len(blanks.splitlines())
+        text = text.removeprefix(blanks)
         first = text.partition("\n")[0]
         if "\ufffd" in first and self._form.header is None:
             raise ConfigurationError(
@@ -136,22 +140,26 @@ class CsvSource:
         file, self._counted = open_bytes(self.path)
         unread: list[UnreadRow] = []
         end = 0
+        trouble: Exception | None = None
         try:
             with file:
                 for batch in self._reader(file, columns, unread):
                     places, end = _places(end, batch.num_rows, unread)
                     yield from _cut(*self._as_text(batch, places, unread), end, start, most, unread)
         except (pa.ArrowException, *TROUBLE) as error:
-            raise SourceError(f"{self.path} cannot be read on behind row {end}: {_hint(str(error))}") from error
+            trouble = error
         if unread:
-            last = max(row.position for row in unread) + 1
-            yield from _cut(None, [], last, start, most, unread)
+            end = max(row.position for row in unread) + 1
+            yield from _cut(None, [], end, start, most, unread)
+        if trouble is not None:
+            raise SourceError(f"{self.path} cannot be read on behind row {end}: {_hint(str(trouble))}") from trouble
 
     def _reader(self, file: BinaryIO, columns: Sequence[str] | None, unread: list[UnreadRow]) -> Any:
         from pyarrow import csv as arrow_csv  # noqa: PLC0415 - an extra
 
         pa = arrow.library()
-        before = 1 if self._form.header is not None else 2  # rows are counted from 1, the header among them
+        heads = 0 if self._form.header is not None else 1
+        before = 1 + self._blanks + heads  # lines are counted from 1, those before the first row among them
 
         def skip(row: Any) -> str:
             wrong = f"{row.actual_columns} values for {row.expected_columns} columns"
@@ -166,7 +174,8 @@ class CsvSource:
                 use_threads=False,
                 encoding=self._form.encoding,
                 column_names=self.names,
-                skip_rows_after_names=before - 1,
+                skip_rows=self._blanks,
+                skip_rows_after_names=heads,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip

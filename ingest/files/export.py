@@ -11,9 +11,9 @@ from featurestore.errors import BadArgumentsError, SchemaChangedError, Unavailab
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import vector_length
 from featurestore.schema.values import shown
-from featurestore.store.blocking import FeatureStore
 
 from .outputs import Output
+from .redis_clock import redis_ms
 from .rows import Columns, Rows
 from .scan import HashReader, Scan
 
@@ -177,12 +177,6 @@ class Export:
         changed = [name for name, kind in self._columns.features.items() if now.get(name) != kind]
         if changed:
             raise SchemaChangedError(f"{', '.join(changed)} changed in the schema meanwhile: export again")
-
-
-def redis_ms(store: FeatureStore) -> int:
-    """Return the time by Redis's clock, in ms since 1970."""
-    seconds, micros = store.transport.command("TIME")
-    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def _shown_text(text: bytes) -> str:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import click
 import msgspec
@@ -11,22 +10,22 @@ import msgspec
 from featurestore.contract.hashes import is_window
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError, ConfigurationError, SourceError
-from featurestore.schema.times import TIME_UNITS_NS
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 
-from .export import Export, columns_of, exported, redis_ms
-from .file_rows import FileRows, Layout, Sample, joined, part_columns
+from .columns import Wishes
+from .compared_files import ComparedFiles
+from .export import Export, columns_of, exported
+from .file_rows import Sample, joined
 from .outputs import STDOUT, opened
-from .parts import Part
-from .paths import find_files
+from .redis_clock import redis_ms
 from .scan import MOST_IDS, HashReader, ReadRetries, Throttle
-from .sources import open_source
+from .survey import planner_of
 from .telling import Telling
+from .times import AUTO, PER_SECOND, told_unit
 from .verify import Verification, as_json, report
 
 _TIMEOUT_S = 5.0
-_ROWS = 1000
 
 _of_entity = click.option("--entity", default="user", show_default=True, help="Whose features.")
 _rate = click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Most ids a second.")
@@ -89,10 +88,10 @@ def export(  # noqa: PLR0913 - a command has as many parameters as options
 @click.option("--event-time", metavar="COLUMN", help="The column of event times; @event_time or event_time if there.")
 @click.option(
     "--event-time-unit",
-    type=click.Choice([*TIME_UNITS_NS]),
-    default="ms",
+    type=click.Choice([AUTO, *PER_SECOND]),
+    default=AUTO,
     show_default=True,
-    help="Where they are numbers.",
+    help="Unit of event times that are numbers; `auto` tells it by their magnitude.",
 )
 @click.option("--map", "mapped", multiple=True, metavar="COLUMN=FEATURE", help="The feature that a column holds.")
 @click.option("--nulls", type=click.Choice(["remove", "keep"]), default="remove", show_default=True,
@@ -118,9 +117,8 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
         schema = store.schema()
         features = {name: kind for name, kind in schema.features.items() if not is_window(kind)}
         own_name = schema.id_name(entity)
-        id_names = [id_name] if id_name else list(dict.fromkeys([own_name, f"{entity}_id", "id"]))
-        layouts = _Layouts(features, id_names=id_names, event_time=event_time, unit=event_time_unit,
-                           renamed=_renamed(mapped))  # fmt: skip
+        planner = planner_of(store, Wishes(id_name, event_time, _renamed(mapped), ignore_undeclared=True))
+        files = ComparedFiles(paths, planner, features, told_unit(event_time_unit, event_time))
         oldest = redis_ms(store) - schema.ttl_ms if schema.ttl_ms else None
         throttle, patience = Throttle(rate), _patience()
 
@@ -130,52 +128,19 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
         verification = Verification(reader_of, features, keeps_null=nulls == "keep", examples=examples, oldest=oldest)
         chosen = Sample(sample, seed=7) if sample else None
         with Telling("Comparing rows", None) as told:
-            for rows in layouts.rows(paths):
+            for rows in files.rows():
                 (chosen.offer if chosen else verification.compare)(rows)
                 told.add(len(rows))
             for rows in joined(chosen.chosen if chosen else []):
                 verification.compare(rows)
     result = verification.result
-    result.unread = layouts.unread
+    result.unread = files.unread
     if is_json:
         click.echo(msgspec.json.encode(as_json(result, own_name)))
     else:
         for line in report(result, own_name):
             click.echo(line)
     sys.exit(0 if result.agrees else 1)
-
-
-class _Layouts:
-    """The layouts of files, each made once; see `Layout`.
-
-    Attributes:
-        unread: Rows so far that cannot be read.
-    """
-
-    def __init__(self, features: dict[str, str], **options: Any) -> None:
-        self._features, self._options = features, options
-        self._known: dict[Sequence[str], Layout] = {}
-        self.unread = 0
-
-    def rows(self, paths: Sequence[str]) -> Iterator[FileRows]:
-        """Yield the rows of the files; say once which columns are not compared."""
-        for path in find_files(paths):
-            for part in open_source(path).parts(0, _ROWS):
-                for row in part.unread:
-                    click.echo(f"{path}, row {row.position} cannot be read: {row.reason}", err=True)
-                self.unread += len(part.unread)
-                if part.rows is not None and len(part.positions):
-                    yield self._rows(part)
-
-    def _rows(self, part: Part) -> FileRows:
-        columns = part_columns(part.rows)
-        names = tuple(columns)
-        layout = self._known.get(names)
-        if layout is None:
-            layout = self._known[names] = Layout(names, self._features, **self._options)
-            if layout.ignored:
-                click.echo(f"not compared, since they are no features: {', '.join(layout.ignored)}", err=True)
-        return layout.rows(columns, len(part.positions), text=part.text)
 
 
 def _renamed(mapped: Sequence[str]) -> dict[str, str]:

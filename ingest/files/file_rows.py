@@ -1,20 +1,21 @@
 """Rows of files as the store would have them: which column is what, and what its values are."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
-from featurestore.contract.frame_columns import fitted, id_column, time_column, values_at
-from featurestore.contract.frame_rows import TimeUnit
+from featurestore.contract.frame_columns import fitted, id_column, values_at
 from featurestore.contract.words import encode_id
-from featurestore.errors import BadArgumentsError, BadIdError, UnsuitableValueError
-from featurestore.schema.times import time_of
-from featurestore.schema.values import row_value, shown
+from featurestore.errors import BadIdError, UnsuitableValueError
+from featurestore.schema.values import row_value
 
-from .rows import EVENT_TIME, own_time_column
+from .columns import Columns
+from .preparing import Clock
+from .rows import own_time_column
+from .times import to_ms
 
 
 class Unsuitable(msgspec.Struct, frozen=True, eq=False):
@@ -52,6 +53,17 @@ class FileRows(msgspec.Struct, frozen=True):
         own_times = {name: column[rows] for name, column in self.own_times.items()}
         return FileRows(self.ids[rows], self.times[rows], values, own_times)
 
+    def without(self, places: Collection[int]) -> "FileRows":
+        """Return the rows but those at some places."""
+        kept = [place for place in range(len(self)) if place not in places]
+
+        def picked(column: list[Any]) -> list[Any]:
+            return [column[place] for place in kept]
+
+        values = {name: picked(column) for name, column in self.values.items()}
+        own_times = {name: picked(column) for name, column in self.own_times.items()}
+        return FileRows(picked(self.ids), picked(self.times), values, own_times)
+
     @property
     def names(self) -> tuple[Sequence[str], Sequence[str]]:
         """The features that the rows have, and those with event times of their own."""
@@ -69,78 +81,52 @@ def joined(parts: Sequence[FileRows]) -> Iterator[FileRows]:
 
 
 class Layout:
-    """Which column of a file is what.
+    """How rows of a file with some columns are read.
 
     Args:
-        names: The columns.
-        features: The features of the entity that can be compared, with their types.
-        id_names: What the column of ids may be called, the likeliest first.
-        event_time: The column of event times; None: `@event_time` or `event_time`, where there is one.
-        unit: The unit of event times that are numbers.
-        renamed: Column → the feature that it holds.
+        columns: What they are for.
+        kinds: The features that can be compared, with their types.
 
     Attributes:
-        features: The features that the file has, with their types.
-        ignored: The columns that are nothing of it.
-
-    Raises:
-        BadArgumentsError: There is no such column, or there are two for the same.
+        columns: What they are for.
     """
 
-    def __init__(  # noqa: PLR0913 - what a caller may say of a file
-        self,
-        names: Sequence[str],
-        features: Mapping[str, str],
-        *,
-        id_names: Sequence[str],
-        event_time: str | None = None,
-        unit: TimeUnit = "ms",
-        renamed: Mapping[str, str] | None = None,
-    ) -> None:
-        renamed = renamed or {}
-        self._unit = unit
-        for name in (*renamed, *([event_time] if event_time else ())):
-            if name not in names:
-                raise BadArgumentsError(f"there is no column {shown(name)}: {_columns_told(names)}")
-        found = next((name for name in id_names if name in names), None)
-        if found is None:
-            raise BadArgumentsError(
-                f"no column has the ids ({', '.join(id_names)}), --id names it: {_columns_told(names)}"
-            )
-        self._id_name = found
-        self._time = event_time or next((name for name in (EVENT_TIME, "event_time") if name in names), None)
-        self._columns: dict[str, str] = {}
-        own = {own_time_column(name): name for name in features}
-        self._own = {own[name]: name for name in names if name in own}
-        rest = [name for name in names if name not in {found, self._time, *self._own.values()}]
-        for name in rest:
-            self._place(name, renamed.get(name, name), features)
-        self.ignored = [name for name in rest if name not in self._columns.values()]
-        self.features = {name: kind for name, kind in features.items() if name in self._columns}
+    def __init__(self, columns: Columns, kinds: Mapping[str, str]) -> None:
+        self.columns = columns
+        column_of = {feature: column for column, feature in columns.features.items()}
+        self._values = {name: (column_of[name], kind) for name, kind in kinds.items() if name in column_of}
+        own = {name: own_time_column(name) for name in kinds}
+        self._own = {name: column_of[time] for name, time in own.items() if time in column_of}
 
-    def _place(self, column: str, feature: str, features: Mapping[str, str]) -> None:
-        if feature in self._columns:
-            raise BadArgumentsError(f"two columns hold {feature}: {self._columns[feature]} and {column}")
-        if feature in features:
-            self._columns[feature] = column
-        elif feature != column:
-            raise BadArgumentsError(f"{shown(feature)}, which column {column} is to hold, is no feature")
-
-    def rows(self, columns: Mapping[str, Any], count: int, *, text: bool = False) -> FileRows:
-        """Return rows of a file with these columns.
+    def rows(
+        self, columns: Mapping[str, Any], count: int, clock: Clock, *, text: bool = False
+    ) -> tuple[FileRows, dict[int, str]]:
+        """Return rows, and of those that are left out, since their event times are none, what is wrong.
 
         Args:
             columns: Name → an array of pyarrow, or a list.
             count: How many rows there are.
+            clock: How event times are read.
             text: Whether all columns are text, as in CSV: then empty text is no value.
         """
-        times: list[int | None] = [None] * count
-        if self._time is not None:
-            times = _times(columns[self._time], self._time, self._unit)
-        values = {name: _values(columns[self._columns[name]], kind, text=text) for name, kind in self.features.items()}
-        own = {name: _times(columns[column], column, self._unit) for name, column in self._own.items()}
-        ids = values_at(id_column(columns[self._id_name]), "string", None, as_text=False)
-        return FileRows([_id(each) for each in ids], times, values, own)
+        times: Any = [None] * count
+        wrong: dict[int, str] = {}
+        if self.columns.time is not None:
+            unit, plausible = clock.reading(self.columns.time)
+            times, wrong = to_ms(columns[self.columns.time], unit, plausible=plausible)
+        own = {}
+        for name, column in self._own.items():
+            own_times, no_times = to_ms(columns[column], "ms", plausible=False)
+            own[name], wrong = _listed(own_times), {**no_times, **wrong}
+        values = {name: _values(columns[column], kind, text=text) for name, (column, kind) in self._values.items()}
+        ids = values_at(id_column(columns[self.columns.id]), "string", None, as_text=False)
+        rows = FileRows([_id(each) for each in ids], _listed(times), values, own)
+        return (rows.without(wrong) if wrong else rows), wrong
+
+
+def _listed(times: Any) -> list[int | None]:
+    found: list[int | None] = times if isinstance(times, list) else times.to_pylist()
+    return found
 
 
 def part_columns(rows: Any) -> Mapping[str, Any]:
@@ -148,28 +134,6 @@ def part_columns(rows: Any) -> Mapping[str, Any]:
     if isinstance(rows, list):
         return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
     return dict(zip(rows.schema.names, rows.columns, strict=True))
-
-
-def _columns_told(names: Sequence[str]) -> str:
-    return f"the columns are {', '.join(names)}" if names else "there are no columns"
-
-
-def _times(column: Any, name: str, unit: TimeUnit) -> list[int | None]:
-    """Return a column of event times in ms.
-
-    Raises:
-        BadArgumentsError: One of them is no time.
-    """
-    return [_ms(value, unit) for value in values_at(time_column(column, name, unit), "", None, as_text=False)]
-
-
-def _ms(value: Any, unit: TimeUnit) -> int | None:
-    if value is None or isinstance(value, int):
-        return value
-    try:
-        return time_of(value) if value else None
-    except (TypeError, ValueError):
-        raise BadArgumentsError(f"{shown(value)} is no event time: a number of {unit}, or ISO 8601") from None
 
 
 def _id(value: Any) -> bytes | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from .paths import STDIN
 from .patience import Patience, Server, StoppedError
 from .preparing import Clock, Prepared, has_time, prepare
 from .rejects import RejectedFile, Rejection, plain
+from .rows import own_time_column
 from .sources import read_ahead
 from .survey import Reader, Surveyed, unit_of_part
 
@@ -47,14 +49,14 @@ class Manner(msgspec.Struct, frozen=True):
 
     Attributes:
         overwrite: Whether values go over newer ones.
-        nulls: What null does.
+        nulls: What null does; None: what the files say.
         rate: Most rows a second; None: as many as Redis takes.
         fair: Whether to leave most of Redis's time to others while it serves some.
         dry: Whether rows are only checked.
     """
 
     overwrite: bool = False
-    nulls: Nulls = "remove"
+    nulls: Nulls | None = None
     rate: float | None = None
     fair: bool = True
     dry: bool = False
@@ -148,7 +150,8 @@ class Load:
         result = UpsertResult()
         if part.rows is not None and len(part.positions):
             prepared = prepare(part, file.columns, self._planner, self._clock)
-            result = self._patience.keep_trying(lambda: self._write(prepared, text=part.text))
+            nulls = self._manner.nulls or file.nulls
+            result = self._patience.keep_trying(lambda: self._write(prepared, nulls, text=part.text))
         if not self._patience.keep_trying(self._look_at_server):
             return False
         rejections = self._rejections(file, part, prepared, result)
@@ -181,13 +184,13 @@ class Load:
             unit = unit_of_part(part, STDIN, self._planner)
             self._clock = msgspec.structs.replace(self._clock, unit=unit)
 
-    def _write(self, prepared: Prepared, *, text: bool) -> UpsertResult:
+    def _write(self, prepared: Prepared, nulls: Nulls, *, text: bool) -> UpsertResult:
         manner = self._manner
         if not len(prepared.kept):
             return UpsertResult()
         if manner.dry:
             rejected = self._writer.check(
-                prepared.batch, id=prepared.id, time_column=EVENT_TIME, unit="ms", nulls=manner.nulls, text=text
+                prepared.batch, id=prepared.id, time_column=EVENT_TIME, unit="ms", nulls=nulls, text=text
             )
             return UpsertResult(len(prepared.kept) - len(rejected), 0, rejected)
         return self._writer.write(
@@ -196,7 +199,7 @@ class Load:
             time_column=EVENT_TIME,
             unit="ms",
             overwrite=manner.overwrite,
-            nulls=manner.nulls,
+            nulls=nulls,
             text=text,
         )
 
@@ -217,6 +220,8 @@ class Load:
                 time_of = None
                 if not has_time(row, file.columns, self._planner):
                     time_of = (part.times[index] if part.times else None) or start
+                if self._manner.nulls is None and file.nulls == "keep":
+                    row = _without_nulls(row)  # which would remove values when the row is mended and loaded
                 found.append(Rejection(plain(row), path, position, code, reason, part.text, time_of))
         return sorted(found, key=lambda rejection: rejection.position)
 
@@ -285,3 +290,10 @@ class Load:
         if due < now - 1:  # no catching up of what was lost in a wait
             self._paced_from, self._paced_rows = now, 0
         self._stop.wait(max(0.0, due - now))
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an exported row without its nulls, but for those of features that were removed."""
+    return {
+        name: value for name, value in row.items() if value is not None or row.get(own_time_column(name)) is not None
+    }

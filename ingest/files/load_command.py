@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import msgspec
 from featurestore.contract.frame_rows import Nulls
 from featurestore.embedded import embedded_url
 from featurestore.errors import (
-    AccessDeniedError,
     ConfigurationError,
     FeatureStoreError,
     NoSchemaError,
@@ -33,11 +32,10 @@ from .load import Load, Manner
 from .paths import REJECTED_SUFFIX, STDIN, Format, default_name, find_files
 from .patience import Patience, StoppedError, is_passing
 from .preparing import Clock
+from .redis_clock import redis_ms
 from .rejects import RejectedFile
-from .survey import Reader, Surveyed, find_unit, survey
-from .times import PER_SECOND, Unit
-
-_AUTO = "auto"
+from .survey import Reader, Surveyed, find_unit, planner_of, survey
+from .times import AUTO, PER_SECOND, Unit, told_unit
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -95,8 +93,8 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--event-time", metavar="COLUMN", help="Column of the event times  [default: @event_time or event_time]")
 @click.option(
     "--event-time-unit",
-    type=click.Choice([_AUTO, *PER_SECOND]),
-    default=_AUTO,
+    type=click.Choice([AUTO, *PER_SECOND]),
+    default=AUTO,
     show_default=True,
     help="Unit of event times that are numbers; `auto` tells it by their magnitude.",
 )
@@ -107,9 +105,7 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--nulls",
     type=click.Choice(["remove", "keep"]),
-    default="remove",
-    show_default=True,
-    help="What becomes of a stored value where a row has none.",
+    help="What becomes of a stored value where a row has none  [default: remove; in Parquet of `export`, keep]",
 )
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="ROWS", help="Most rows a second.")
 @click.option("--full-speed", is_flag=True, help="Leave Redis no more time than it takes, also while it serves others.")
@@ -138,7 +134,7 @@ def load(
     columns: str | None,
     ignore_undeclared: bool,
     overwrite: bool,
-    nulls: Nulls,
+    nulls: Nulls | None,
     rate: float | None,
     full_speed: bool,
     rejected: Path | None,
@@ -165,7 +161,7 @@ def load(
     if infer:
         click.echo(infer_schema(find_files(paths), reader, wishes, entity if _is_given("entity") else None), nl=False)
         return
-    unit: Unit | None = None if event_time_unit == _AUTO else event_time_unit  # type: ignore[assignment]
+    unit = told_unit(event_time_unit, event_time)
     manner = Manner(overwrite, nulls, rate, not full_speed, dry_run)
     wanted = Wanted(paths, entity, wishes, unit, reader, manner, rejected, checkpoint, restart)
     with _signals() as stopping:
@@ -225,13 +221,20 @@ class _Command:
         with self._kept:
             try:
                 writer = self._open_writer(settings)
-                planner = _planner(writer, wanted.wishes)
+                planner = planner_of(writer.store, wanted.wishes)
                 files = survey(paths, wanted.reader, planner)
+                self._say_of_exports(files)
                 keeper = self._open_keeper(writer, paths, settings)
                 checkpoint = self._begin(writer, files, keeper, planner)
                 return self._load(writer, files, planner, checkpoint, keeper)
             except StoppedError:
                 return 128 + self._stopping.signal
+
+    def _say_of_exports(self, files: Sequence[Surveyed]) -> None:
+        kept = [file.path for file in files if file.nulls == "keep"]
+        if kept and self._wanted.manner.nulls is None:
+            more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+            click.echo(f"{kept[0]}{more}: made by export, so null keeps what is stored (--nulls keep)", err=True)
 
     def _open_writer(self, settings: Settings) -> BulkWriter:
         url = settings.url or embedded_url(settings.data_dir)
@@ -292,7 +295,7 @@ class _Command:
         checkpoint = Checkpoint(
             command=self._command,
             files=states,
-            started_ms=_now_ms(writer),
+            started_ms=redis_ms(writer.store),
             rejected=str(place),
             unit=unit,
         )
@@ -383,21 +386,5 @@ class _Command:
         click.echo(f"{rows} in {seconds:.1f} s: {words}, {rejected}", err=True)
 
 
-def _planner(writer: BulkWriter, wishes: Wishes) -> ColumnPlanner:
-    schema = writer.store.schema()
-    entity = writer.store.keys.entity
-    names = [schema.id_name(entity), *([schema.join_key] if schema.join_key else []), f"{entity}_id", "id"]
-    return ColumnPlanner(schema.features, names, wishes)
-
-
 def _address(writer: BulkWriter) -> str:
     return str(getattr(writer.store.transport, "address", ""))
-
-
-def _now_ms(writer: BulkWriter) -> int:
-    """Return the time by Redis's clock, or by this machine's if Redis does not tell; in ms since 1970."""
-    try:
-        seconds, us = writer.store.transport.command("TIME")
-    except AccessDeniedError:
-        return time.time_ns() // 10**6
-    return int(seconds) * 1000 + int(us) // 1000

@@ -17,7 +17,7 @@ from featurestore.contract.vector_json import write_vector
 from featurestore.errors import BadArgumentsError
 from featurestore.schema.types import vector_length
 
-from .rows import EVENT_TIME, Columns, Rows, own_time_column
+from .rows import ABOUT, EVENT_TIME, Columns, Rows, own_time_column
 
 STDOUT = "-"
 """In a path's place: the process's output, as NDJSON."""
@@ -248,7 +248,7 @@ class ParquetOutput:
         fields += [pa.field(name, type_of(kind)) for name, kind in features.items()]
         fields += [pa.field(own_time_column(name), times) for name in features if name in self._timed]
         about = {"entity": self._columns.entity, "features": features, "exported_ms": time.time_ns() // 1_000_000}
-        return pa.schema(fields, metadata={"featurestore": msgspec.json.encode(about)})
+        return pa.schema(fields, metadata={ABOUT: msgspec.json.encode(about)})
 
     def _write_group(self) -> None:
         """Write what was taken as one row group, to a new part if it has event times that the last one has not."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from featurestore.errors import AccessDeniedError, FeatureStoreError, UnavailableError, WriteRefusedError
+from featurestore.errors import FeatureStoreError, RedisError, UnavailableError, WriteRefusedError
 from featurestore.store.blocking import FeatureStore
 
 _logger = logging.getLogger("featurestore.ingest")
@@ -81,10 +81,16 @@ class Server:
 
     @classmethod
     def ask(cls, store: FeatureStore) -> "Server":
-        """Ask for it."""
+        """Ask for it; one that refuses to tell, since the user may not ask or INFO has another name, has no `run_id`.
+
+        Raises:
+            UnavailableError: It does not answer.
+        """
         try:
             reply = store.transport.command("INFO")
-        except AccessDeniedError:
+        except UnavailableError:
+            raise
+        except RedisError:
             return cls("", 0, logs=False)
         text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
         told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)

@@ -23,7 +23,7 @@ class Clock(msgspec.Struct, frozen=True):
 
     Attributes:
         started_ms: The time of rows that have none.
-        unit: The unit of numbers; None: ms.
+        unit: The unit of numbers, but of `@event_time`, which is in ms; None: ms.
         told: Whether the caller told the unit. If not, it was found by what is plausible, and what is not is refused.
     """
 
@@ -33,8 +33,8 @@ class Clock(msgspec.Struct, frozen=True):
 
     def reading(self, column: str | None) -> tuple[Unit | None, bool]:
         """Return the unit of a column's numbers, and whether they have to be plausible in it."""
-        if column == EVENT_TIME and not self.told:
-            return "ms", False  # as the store's own files have it
+        if column == EVENT_TIME:
+            return "ms", False  # as the store's own files have it, whatever unit other columns have
         return self.unit, not self.told
 
 
@@ -97,7 +97,7 @@ def _columns(part: Part, columns: Columns, clock: Clock) -> Prepared:
     for name, feature in columns.features.items():
         column = rows.column(name)
         if feature.endswith(EVENT_TIME):
-            own_times, no_times = to_ms(column, clock.unit if clock.told else "ms", plausible=False)
+            own_times, no_times = to_ms(column, "ms", plausible=False)
             column, wrong = _array(own_times), {**no_times, **wrong}
         arrays.append(column)
     named = _ID if columns.id in columns.features.values() else columns.id
@@ -154,8 +154,6 @@ def row_reader(planner: ColumnPlanner, clock: Clock, named: str) -> Callable[[di
     ids = [wishes.id] if wishes.id is not None else id_names
     lenient = wishes.ignore_undeclared or wishes.only is not None
 
-    own_unit = (clock.told and clock.unit) or "ms"
-
     def read(row: dict[str, Any], time: int) -> dict[str, Any]:
         found = next((name for name in ids if name in row), None)
         timed = planner.time_name(row)
@@ -176,7 +174,7 @@ def row_reader(planner: ColumnPlanner, clock: Clock, named: str) -> Callable[[di
                 raise UnfitRowError("UNDECLARED", f"{name} is not declared in the schema")
             if feature in batch_row:
                 raise UnfitRowError("BADARGS", f"the feature {feature} is there twice")
-            batch_row[feature] = time_of(value, own_unit) if feature.endswith(EVENT_TIME) else value
+            batch_row[feature] = time_of(value, "ms") if feature.endswith(EVENT_TIME) else value
         return batch_row
 
     return read

@@ -1,16 +1,20 @@
 """The file of rejected rows: NDJSON that can be mended and loaded again."""
 
+import logging
 import os
 from base64 import b64encode
 from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from featurestore.errors import SourceError
+
+_logger = logging.getLogger("featurestore.ingest")
 
 
 class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,7 +80,7 @@ class RejectedFile:
     Args:
         path: Where it is.
         size: How many bytes of it count. What is behind them was written by a load that did not get to say so, and is
-            cut off. None begins anew: a file that is there is kept under its name with `.old` behind it.
+            cut off. None begins anew: a file that is there is kept under its name with `.old`, `.old.2`, … behind it.
 
     Raises:
         SourceError: The file has lost bytes that count.
@@ -88,7 +92,7 @@ class RejectedFile:
         there = path.stat().st_size if path.exists() else 0
         if size is None:
             if there:
-                path.replace(f"{path}.old")
+                _set_aside(path)
         elif there < size:
             raise SourceError(f"{path} had {size} bytes of rejected rows and has {there}: --restart begins anew")
         elif there:
@@ -118,3 +122,11 @@ class RejectedFile:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _set_aside(path: Path) -> None:
+    """Give the file of an earlier load a name that no file has: its rows may not be mended yet."""
+    names = (Path(f"{path}.old" if number == 1 else f"{path}.old.{number}") for number in count(1))
+    place = next(name for name in names if not name.exists())
+    path.rename(place)
+    _logger.info("the rejected rows of an earlier load are in %s now", place)

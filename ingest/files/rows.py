@@ -12,6 +12,10 @@ OWN_TIME = "@event_time"
 """What stands behind a feature's name in the name of the column with event times of its own."""
 
 
+ABOUT = "featurestore"
+"""The metadata of an exported Parquet file, as JSON: what it is of, and when it was made."""
+
+
 class Columns(msgspec.Struct, frozen=True):
     """What an exported file has.
 

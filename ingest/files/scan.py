@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from featurestore.contract.costs import hash_us, rows_per_call
 from featurestore.contract.hashes import READ_HASHES, StoredEntity, encode_known, encode_read, stored_entity
-from featurestore.errors import AccessDeniedError, BadReplyError, FeatureStoreError, RedisError, UnavailableError
+from featurestore.errors import BadReplyError, FeatureStoreError, RedisError, UnavailableError
 from featurestore.store.blocking import FeatureStore
 
 _logger = logging.getLogger("featurestore.ingest")
@@ -206,7 +206,9 @@ class Scan:
         command = self._reader.store.transport.command
         try:
             text: bytes = self._reader.patience.run(lambda: command("INFO", "server"))
-        except AccessDeniedError:
+        except UnavailableError:
+            raise
+        except RedisError:  # the user may not ask, or INFO has another name
             return None
         lines = (line.partition(b":") for line in text.splitlines())
         return next((value.strip() for name, _, value in lines if name == b"run_id"), None)

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from featurestore.contract import arrow
+from featurestore.contract.frame_rows import Nulls
 from featurestore.contract.words import EVENT_TIME
+from featurestore.store.blocking import FeatureStore
 
 from .columnar import ParquetSource
-from .columns import ColumnPlanner, Columns
+from .columns import ColumnPlanner, Columns, Wishes
 from .delimited import CsvForm
 from .parts import Part, Source
 from .paths import STDIN, Format
@@ -32,12 +34,14 @@ class Surveyed(msgspec.Struct, frozen=True):
         columns: What its columns are for; None where each row tells.
         size: Its bytes; 0 if unknown.
         count: Its rows; None if unknown.
+        nulls: What null does in it, unless the caller says otherwise.
     """
 
     path: str
     columns: Columns | None
     size: int
     count: int | None
+    nulls: Nulls = "remove"
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -56,6 +60,13 @@ class Reader(msgspec.Struct, frozen=True):
         return open_source(path, self.told, self.form)
 
 
+def planner_of(store: FeatureStore, wishes: Wishes) -> ColumnPlanner:
+    """Return what tells what columns are for, by the stored schema and what a caller says."""
+    schema, entity = store.schema(), store.keys.entity
+    names = [schema.id_name(entity), *([schema.join_key] if schema.join_key else []), f"{entity}_id", "id"]
+    return ColumnPlanner(schema.features, names, wishes)
+
+
 def survey(paths: Sequence[str], reader: Reader, planner: ColumnPlanner) -> list[Surveyed]:
     """Open each file, and return what its columns are for.
 
@@ -71,7 +82,8 @@ def survey(paths: Sequence[str], reader: Reader, planner: ColumnPlanner) -> list
             columns = planner.plan(path, source.columns)
         elif path != STDIN:
             _check_first_rows(source, planner)
-        found.append(Surveyed(path, columns, source.size, source.count))
+        is_exported = isinstance(source, ParquetSource) and source.is_exported
+        found.append(Surveyed(path, columns, source.size, source.count, "keep" if is_exported else "remove"))
     return found
 
 

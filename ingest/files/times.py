@@ -5,14 +5,18 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from featurestore.contract import arrow
+from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import BadTimeError, ConfigurationError
 from featurestore.schema.times import ms_of
 from featurestore.schema.values import shown
 
 Unit = Literal["s", "ms", "us", "ns"]
+
+AUTO = "auto"
+"""Stands for a unit that is to be found."""
 
 PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
 
@@ -21,6 +25,21 @@ _YEARS = "between 1973 and 2100"
 _NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _MOST_MS = 10**15
 _DIGITS = re.compile(r"[+-]?\d+(\.\d*)?([eE]\+?\d{1,2})?")
+
+
+def told_unit(option: str, column: str | None) -> Unit | None:
+    """Return the unit that `--event-time-unit` tells; None for `auto`.
+
+    Args:
+        option: Its value.
+        column: The column of event times that the caller names; None for none.
+
+    Raises:
+        ConfigurationError: The column is `@event_time`, and the unit another than ms.
+    """
+    if column == EVENT_TIME and option not in {AUTO, "ms"}:
+        raise ConfigurationError(f"{EVENT_TIME} is in ms, whatever file has it: leave --event-time-unit {option} out")
+    return None if option == AUTO else cast("Unit", option)
 
 
 def likely_unit(number: float) -> Unit | None:

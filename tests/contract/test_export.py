@@ -437,9 +437,9 @@ def test_a_user_who_may_read_only_exports_and_verifies(
     (line,) = re.findall(r"^ACL SETUSER .*$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     with FeatureStore.connect(server.url) as store:
         store.transport.command("FLUSHALL")
-        store.apply(Definition({"age": "float"}))
+        store.apply(Definition({"age": "float"}, ttl="1h"))
         store.upsert([("ann", {"age": 1.5}), ("bob", {})], event_time=NOW)
-        for rights in ([], ["-info"]):  # which server it is cannot be told then
+        for rights in ([], ["-info"], ["-time"]):  # it cannot be told then which server it is, nor what its clock shows
             store.transport.command(*line.split(), *rights)
             monkeypatch.setenv("REDIS_URL", server.url.replace("//", "//exporter:secret@"))
             for command in (

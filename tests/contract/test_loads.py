@@ -313,13 +313,19 @@ def test_a_dry_run_says_the_same_and_writes_nothing(loads: Loads) -> None:
     assert [row["reason"] for row in loads.rejected("dry.ndjson")] == [row["reason"] for row in kept]
 
 
-def test_an_earlier_file_of_rejected_rows_is_kept_once(loads: Loads) -> None:
+def test_every_earlier_file_of_rejected_rows_is_kept(loads: Loads) -> None:
     path = loads.file("rows.csv", ROWS)
     loads.run(path)
     loads.file("rows.csv", "user_id,age\na,1\n")
     assert "rejected_file" not in loads.run(path)
     assert not (loads.folder / "rows.rejected.ndjson").exists()
     assert len((loads.folder / "rows.rejected.ndjson.old").read_text().splitlines()) == 3
+    for age in ("old", "older", "oldest"):
+        loads.file("rows.csv", f"user_id,age\na,{age}\n")
+        loads.run(path)
+    kept = [loads.rejected(f"rows.rejected.ndjson{end}") for end in (".old", ".old.2", ".old.3", "")]
+    assert [len(rows) for rows in kept] == [3, 1, 1, 1]
+    assert [rows[0]["row"]["age"] for rows in kept[1:]] == ["old", "older", "oldest"]
 
 
 @pytest.mark.parametrize(("nulls", "age"), [("remove", None), ("keep", 5)])
@@ -329,6 +335,46 @@ def test_what_null_does_is_the_callers_choice(loads: Loads, name: str, nulls: st
     content = "user_id,age,score\na,,2\n" if name == "rows.csv" else '{"user_id":"a","age":null,"score":2}'
     loads.run(loads.file(name, content), "--nulls", nulls)
     assert loads.store.get("a", ["age", "score", "country"]) == {"age": age, "score": 2.0, "country": "DE"}
+
+
+def as_export(table: pa.Table) -> bytes:
+    return as_parquet(table.replace_schema_metadata({"featurestore": "{}"}))
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "age", "told"),
+    [
+        (as_export, (), 5, True),
+        (as_export, ("--nulls", "remove"), None, False),
+        (as_export, ("--nulls", "keep"), 5, False),
+        (as_parquet, (), None, False),
+    ],
+)
+def test_null_in_parquet_of_an_export_keeps_what_is_stored(
+    loads: Loads,
+    form: Callable[[pa.Table], bytes],
+    options: tuple[str, ...],
+    age: int | None,
+    told: bool,  # noqa: FBT001
+) -> None:
+    loads.store.upsert([("a", {"age": 5, "score": 1.0, "country": "DE"})], event_time=FIRST_MS - 1)
+    row = {"user_id": "a", "@event_time": FIRST_MS, "age": None, "score": 2.0, "country": None}
+    path = loads.file("rows.parquet", form(pa.Table.from_pylist([{**row, "country@event_time": FIRST_MS}])))
+    result = CliRunner().invoke(load, [str(path), *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert loads.store.get("a", ["age", "score", "country"]) == {"age": age, "score": 2.0, "country": None}
+    assert ("made by export, so null keeps what is stored (--nulls keep)" in result.stderr) is told
+
+
+def test_a_rejected_row_of_an_export_keeps_what_is_stored_once_it_is_mended(loads: Loads) -> None:
+    loads.store.upsert([("a", {"score": 1.0, "country": "DE"})], event_time=FIRST_MS - 1)
+    row = {"user_id": "a", "@event_time": FIRST_MS, "age": 1.5, "score": None, "country": None}
+    path = loads.file("rows.parquet", as_export(pa.Table.from_pylist([{**row, "country@event_time": FIRST_MS}])))
+    assert loads.run(path)["codes"] == {"BADTYPE": 1}
+    mended = loads.folder / "rows.rejected.ndjson"
+    mended.write_text(mended.read_text().replace("1.5", "1"))
+    assert loads.run(mended)["exit"] == 0
+    assert loads.store.get("a", ["age", "score", "country"]) == {"age": 1, "score": 1.0, "country": None}
 
 
 def test_older_rows_are_skipped_unless_they_may_overwrite(loads: Loads) -> None:
@@ -415,6 +461,23 @@ def test_features_with_times_of_their_own(loads: Loads) -> None:
         assert second is not None
         assert list(first.event_times) == [FIRST_MS - 7, FIRST_MS]
         assert second.event_times[0] == FIRST_MS
+
+
+@pytest.mark.parametrize("name", ["rows.ndjson", "rows.parquet"])
+def test_the_stores_own_columns_of_times_are_in_ms_whatever_unit_is_told(loads: Loads, name: str) -> None:
+    timed = [{"user_id": "a", "ts": FIRST_MS // 1000, "age": 1, "age@event_time": FIRST_MS - 7, "score": 2.0}]
+    own = [{"user_id": "b", "@event_time": FIRST_MS, "age": 1, "score": 2.0}]
+    tables = [pa.Table.from_pylist(rows) for rows in (timed, own)]
+    files = [loads.file(f"{at}.{name}", FORMS[name](table)) for at, table in enumerate(tables)]
+    assert loads.run(files[0], "--event-time", "ts", "--event-time-unit", "s")["exit"] == 0
+    assert loads.run(files[1], "--event-time-unit", "s")["exit"] == 0
+    _, (first, second) = loads.store.fetch_fresh(["a", "b"], ["age", "score"])
+    assert first is not None
+    assert second is not None
+    assert list(first.event_times) == [FIRST_MS - 7, FIRST_MS]
+    assert list(second.event_times) == [FIRST_MS, FIRST_MS]
+    with pytest.raises(ConfigurationError, match=r"@event_time is in ms, .* leave --event-time-unit s out"):
+        loads.run(files[1], "--event-time", "@event_time", "--event-time-unit", "s")
 
 
 @pytest.mark.parametrize("name", ["rows.ndjson", "rows.parquet"])

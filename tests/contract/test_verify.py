@@ -1,6 +1,8 @@
 """The store against files: what is equal, what differs, and what is only newer in the store."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
@@ -150,6 +153,49 @@ def test_units_of_event_times(bare: FeatureStore, tmp_path: Path, unit: str, tim
     assert answer["newer_in_store" if is_newer else "different"] == 1
 
 
+@pytest.mark.parametrize("suffix", ["ndjson", "csv", "parquet"])
+@pytest.mark.parametrize("scale", [10**-3, 1, 10**3, 10**6])
+def test_the_unit_of_event_times_is_found_as_a_load_finds_it(
+    bare: FeatureStore, tmp_path: Path, suffix: str, scale: float
+) -> None:
+    path = tmp_path / f"in.{suffix}"
+    times = [int((NOW - hours * HOUR) * scale) for hours in (1, 3)]
+    table = pa.table({"user_id": ["ann", "bob"], "at": times, "age": [1.0, 1.0]})
+    if suffix == "ndjson":
+        ndjson(path, *table.to_pylist())
+    else:
+        (pa.csv.write_csv if suffix == "csv" else pa.parquet.write_table)(table, path)
+    answer = found(path, "--event-time", "at", code=1)
+    assert totals(answer) == {"rows": 2, "different": 1, "newer_in_store": 1}
+    assert answer["examples"] == [{"user_id": "ann", "feature": "age", "file": 1.0, "store": 31.0}]
+
+
+def test_the_first_rows_of_standard_input_tell_the_unit(bare: FeatureStore) -> None:
+    row = json.dumps({"user_id": "ann", "at": NOW // 1000, "age": 1.0}).encode()
+    command = [sys.executable, "-m", "featurestore", "verify", "-", "--event-time", "at", "--json"]
+    done = subprocess.run(command, input=row, capture_output=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["different"]) == (1, 1)
+
+
+@pytest.mark.parametrize("time", ["soon", NOW * 1000, -1, True])
+def test_event_times_that_are_none_are_told_and_the_other_rows_compared(
+    bare: FeatureStore, tmp_path: Path, time: object
+) -> None:
+    rows = [{"user_id": "ann", "at": at, "age": age} for at, age in ((NOW // 1000, 31.0), (time, 31.0), (None, 31.0))]
+    result = run(ndjson(tmp_path / "in.ndjson", *rows), "--event-time", "at", "--event-time-unit", "s", "--json")
+    assert totals(json.loads(result.stdout)) == {"rows": 2, "equal": 2, "unreadable": 1}
+    assert result.exit_code == 1
+    assert "in.ndjson, row 1 cannot be read: the event time" in result.stderr
+
+
+def test_the_stores_own_columns_of_times_are_in_ms_whatever_unit_is_told(bare: FeatureStore, tmp_path: Path) -> None:
+    rows = [{"user_id": "ann", "at": NOW // 1000, "age": 1.0, "age@event_time": NOW - 3 * HOUR}]
+    answer = found(ndjson(tmp_path / "1.ndjson", *rows), "--event-time", "at", "--event-time-unit", "s", code=0)
+    assert answer["newer_in_store"] == 1
+    own = ndjson(tmp_path / "2.ndjson", {"user_id": "ann", "@event_time": NOW - 3 * HOUR, "age": 1.0})
+    assert found(own, "--event-time-unit", "s", code=0)["newer_in_store"] == 1
+
+
 def test_a_sample_is_of_so_many_rows_of_all_files(bare: FeatureStore, tmp_path: Path) -> None:
     everyone = [(f"u{number}", {"n": number}) for number in range(500)]
     bare.upsert(everyone, event_time=NOW - HOUR)
@@ -189,19 +235,24 @@ def test_what_people_are_shown(bare: FeatureStore, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["in.ndjson", "--map", "x=age"], "there is no column 'x': the columns are user_id, age, years"),
+        (["in.ndjson", "--map", "x=age"], "in.ndjson has no column x (columns: user_id, age, years)"),
         (["in.ndjson", "--map", "age"], "--map wants COLUMN=FEATURE, not age"),
-        (["in.ndjson", "--map", "years=agee"], "'agee', which column years is to hold, is no feature"),
-        (["in.ndjson", "--map", "years=age"], "two columns hold age: age and years"),
-        (["in.ndjson", "--event-time", "at"], "there is no column 'at'"),
-        (["in.ndjson", "--event-time", "years"], "'x' is no event time: a number of ms, or ISO 8601"),
-        (["in.ndjson", "--id", "name"], "no column has the ids (name), --id names it: the columns are user_id, age"),
+        (["in.ndjson", "--map", "years=agee"], "--map years=agee: no feature agee: did you mean age?"),
+        (["in.ndjson", "--map", "years=age"], "columns age and years are both for the feature age"),
+        (["in.ndjson", "--event-time", "at"], "--event-time: "),
+        (["in.ndjson", "--event-time", "at"], "in.ndjson has no column at"),
+        (["in.ndjson", "--event-time", "age"], "column age has 31.0"),
+        (["in.ndjson", "--event-time", "@event_time", "--event-time-unit", "s"], "@event_time is in ms"),
+        (["in.ndjson", "--id", "name"], "in.ndjson has no column name (columns: user_id, age, years)"),
+        (["units.ndjson"], "the event times of column event_time are of several units: 1767225600 (seconds; "),
         (["none.ndjson"], "there is no file"),
         (["bad.parquet"], "bad.parquet is no Parquet file"),
     ],
 )
 def test_wrong_usage(bare: FeatureStore, tmp_path: Path, options: list[str], message: str) -> None:
     ndjson(tmp_path / "in.ndjson", {"user_id": "ann", "age": 31.0, "years": "x"})
+    times = [{"user_id": "ann", "event_time": time} for time in (1767225600, 1767225600000)]
+    ndjson(tmp_path / "units.ndjson", *times)
     (tmp_path / "bad.parquet").write_text("{")
     result = run(tmp_path / options[0], *options[1:])
     assert result.exception is not None

@@ -79,6 +79,12 @@ def test_a_nightly_load_is_checked_and_changes_nothing_twice(
     assert store.get("u7", ["age"]) == {"age": 30.0}
     again = run(environment, EXAMPLES / "nightly_load.sh", tmp_path / "users.parquet")
     assert json.loads(again.stdout.splitlines()[0])["rejected"] == 0
+    in_s = pa.table({**table, "ts": [1_790_000_000] * 50})
+    pq.write_table(in_s.set_column(2, "age", pa.array([31.0] * 50)), tmp_path / "users.parquet")
+    told = run(
+        environment, "featurestore", "verify", tmp_path / "users.parquet", "--event-time", "ts", "--json", code=1
+    )
+    assert json.loads(told.stdout)["different"] == 50
     pq.write_table(pa.table({**table, "age": ["x", *["30"] * 49]}), tmp_path / "users.parquet")
     run(environment, EXAMPLES / "nightly_load.sh", tmp_path / "users.parquet", code=2)
     (tmp_path / "bad.csv").write_text("user_id,ts,age\na,1790000000000,31\nb,1790000000000,x\n")

@@ -298,3 +298,15 @@ def test_a_replica_that_takes_over_is_given_the_last_seconds_again(
             case.check({"exit": ended.exit_code, **json.loads(ended.stdout)}, other)
     finally:
         replica.stop()
+
+
+def test_a_redis_without_info_is_loaded(clean: Clean, tmp_path: Path) -> None:
+    server = Server(binaries()["valkey9"], tmp_path, "--rename-command", "INFO", "")
+    server.start()
+    try:
+        with store_of(server) as store:
+            case = Case(clean, tmp_path, server, store)
+            with case.load(*OPTIONS, "--full-speed") as loaded:
+                case.check(loaded.end())
+    finally:
+        server.stop()

@@ -52,8 +52,7 @@ def load(store: FeatureStore, path: Path) -> None:
     url = store.transport.address  # type: ignore[attr-defined]
     environment = {"REDIS_URL": url, "FEATURESTORE_DATA_DIR": str(path.parent / "data")}
     arguments = [str(path), "--restart", "--rejected", str(path.with_suffix(".rejected"))]
-    nulls = ["--nulls", "keep"] if path.suffix == ".parquet" else []
-    result = CliRunner().invoke(load_command, [*arguments, *nulls], env=environment)
+    result = CliRunner().invoke(load_command, arguments, env=environment)
     assert result.exit_code == 0, result.output
 
 

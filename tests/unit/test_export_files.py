@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from featurestore.ingest.files import outputs, scan
+from featurestore.ingest.files.columns import Columns as FileColumns
 from featurestore.ingest.files.export import columns_of
 from featurestore.ingest.files.file_rows import FileRows, Layout, Sample, Unsuitable, joined, part_columns
 from featurestore.ingest.files.outputs import opened, output_to
+from featurestore.ingest.files.preparing import Clock as TimesRead
 from featurestore.ingest.files.rows import Columns, Rows
 
 from featurestore import BadArgumentsError
@@ -225,8 +227,8 @@ def test_rows_next_to_each_other_are_joined_where_their_columns_are_the_same() -
 
 
 def test_columns_of_text_as_csv_has_them() -> None:
-    layout = Layout(["user_id", "n", "s", "b", "f"], {"n": "int", "s": "string", "b": "bool", "f": "float"},
-                    id_names=["user_id"])  # fmt: skip
+    kinds = {"n": "int", "s": "string", "b": "bool", "f": "float"}
+    layout = Layout(FileColumns("user_id", None, dict(zip(kinds, kinds, strict=True))), kinds)
     texts: dict[str, Any] = {
         "user_id": ["1", ""],
         "n": ["12", ""],
@@ -234,7 +236,8 @@ def test_columns_of_text_as_csv_has_them() -> None:
         "b": ["true", ""],
         "f": ["1", ""],
     }
-    found = layout.rows(texts, 2, text=True)
+    found, wrong = layout.rows(texts, 2, TimesRead(0), text=True)
+    assert wrong == {}
     assert found.ids == [b"1", None]
     assert found.values == {"n": [12, None], "s": [None, "00123"], "b": [True, None], "f": [1.0, None]}
 
@@ -243,20 +246,21 @@ def test_columns_of_text_as_csv_has_them() -> None:
     "kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 2), pa.large_list(pa.float64()), pa.list_(pa.float64(), 2)]
 )
 def test_vectors_of_files_are_bytes_wherever_their_array_begins(kind: Any) -> None:
-    layout = Layout(["id", "v"], {"v": "float32[2]"}, id_names=["id"])
+    layout = Layout(FileColumns("id", None, {"v": "v"}), {"v": "float32[2]"})
     vectors = [[9.0, 9.0], [0.1, -0.0], None, [1.0, 2.0], [5.0, 5.0]]
     column = pa.array([[7.0, 7.0], *vectors], kind).slice(1)
     batch = pa.RecordBatch.from_arrays([pa.array([1, 2, 3]), column.slice(1, 3)], names=["id", "v"])
-    found = layout.rows(part_columns(batch), 3)
+    found, _ = layout.rows(part_columns(batch), 3, TimesRead(0))
     assert found.values["v"] == [struct.pack("<2f", 0.1, -0.0), None, struct.pack("<2f", 1, 2)]
     assert found.ids == [b"1", b"2", b"3"]
 
 
 @pytest.mark.parametrize("others", [[[1.0], [1.0, 2.0, 3.0], []], [[1.0, None]]])
 def test_vectors_that_are_none_of_the_feature(others: list[list[float | None]]) -> None:
-    layout = Layout(["id", "v"], {"v": "float32[2]"}, id_names=["id"])
+    layout = Layout(FileColumns("id", None, {"v": "v"}), {"v": "float32[2]"})
     batch = pa.RecordBatch.from_pydict({"id": range(1 + len(others)), "v": [[1.0, 2.0], *others]})
-    first, *found = layout.rows(part_columns(batch), 3).values["v"]
+    rows, _ = layout.rows(part_columns(batch), 3, TimesRead(0))
+    first, *found = rows.values["v"]
     assert first == struct.pack("<2f", 1, 2)
     assert [each.value for each in found if isinstance(each, Unsuitable)] == others
 

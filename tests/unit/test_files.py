@@ -112,6 +112,32 @@ def test_rows_of_csv_keep_their_positions_across_blocks(tmp_path: Path, monkeypa
     }
 
 
+@pytest.mark.parametrize("blanks", ["\n", "\r\n\n", "\n" * 300])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_blank_lines_before_the_header_are_no_rows(tmp_path: Path, blanks: str, encoding: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(f"{blanks}id,value\na,1\nb\n\nc,3\n".encode(encoding))
+    form = CsvForm(encoding="utf-16" if encoding == "utf-16" else "utf-8")
+    (part,) = read_all(path, 0, 10, form)
+    assert [part.row(index) for index in range(2)] == [{"id": "a", "value": "1"}, {"id": "c", "value": "3"}]
+    assert (part.positions, [(row.position, row.row) for row in part.unread]) == ([0, 2], [(1, "b")])
+    (part,) = read_all(path, 0, 10, CsvForm(encoding=form.encoding, header=("id", "value")))
+    assert (part.positions, [(row.position, row.row) for row in part.unread]) == ([0, 1, 3], [(2, "b")])
+
+
+def test_rows_that_cannot_be_read_are_told_before_the_end_that_a_file_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurestore.ingest.files.delimited.BLOCK_BYTES", 256)
+    csv_of(tmp_path / "a.csv", ["id,value", *["a,1"] * 100, "b", "c,1,2", 'd,"2', *["a,1"] * 500])
+    parts: list[Part] = []
+    with pytest.raises(SourceError, match="cannot be read on behind row 102: "):
+        parts.extend(open_source(str(tmp_path / "a.csv")).parts(0, 1000))
+    assert sum(len(part.positions) for part in parts) == 100
+    assert [(row.position, row.row) for part in parts for row in part.unread] == [(100, "b"), (101, "c,1,2")]
+    assert parts[-1].end == 102
+
+
 def test_a_quote_that_is_never_closed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("featurestore.ingest.files.delimited.BLOCK_BYTES", 256)
     csv_of(tmp_path / "a.csv", ["id,value", *["a,1"] * 100, 'b,"2', *["a,1"] * 500])
