@@ -43,6 +43,7 @@ class Progress(msgspec.Struct, frozen=True):
         codes: Code → how many were rejected for it.
         rejected_bytes: How large the file of rejected rows is.
         broken: What is wrong with files that could not be read to their end.
+        witnesses: Ids of the last rows, which Redis knew when they were written.
     """
 
     file: int = 0
@@ -54,6 +55,7 @@ class Progress(msgspec.Struct, frozen=True):
     codes: dict[str, int] = {}
     rejected_bytes: int = 0
     broken: list[str] = []
+    witnesses: list[str] = []
 
 
 class Checkpoint(msgspec.Struct):

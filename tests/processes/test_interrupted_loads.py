@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from support.processes import clean_environment
 from support.servers import Server, wait_until
 
 from featurestore import Definition, FeatureStore, SyncTransport
+from featurestore.cli_schema import drop_entity
 
 ROWS = 18_000
 OPTIONS = ("--event-time", "ts", "--checkpoint", "checkpoint", "--rejected", "rejected.ndjson")
@@ -190,6 +191,82 @@ def test_a_redis_that_lost_everything_ends_the_load(case: Case) -> None:
         case.store.transport.command("FLUSHALL")
         assert running.end() == {"exit": 1}
     assert "no schema" in running.messages
+
+
+def drop(case: Case) -> None:
+    dropped = CliRunner().invoke(drop_entity, ["user", "--yes"], env={"REDIS_URL": case.server.socket_url})
+    assert dropped.exit_code == 0, dropped.output
+
+
+def flush(case: Case) -> None:
+    case.store.transport.command("FLUSHALL")
+
+
+@pytest.mark.parametrize("lose", [flush, drop])
+def test_a_load_whose_rows_were_taken_away_begins_anew(case: Case, lose: Callable[[Case], None]) -> None:
+    with case.load(*SLOWLY) as running:
+        case.wait_for_rows(1200)
+        lose(case)
+        assert running.end() == {"exit": 1}
+    assert "no schema" in running.messages
+    behind = case.behind()
+    case.store.apply(Definition(features=FEATURES))
+    with case.load(*OPTIONS) as last:
+        case.check(last.end())
+    assert "ids that this load wrote are gone from Redis" in last.messages
+    assert f"going back from row {behind} to row 0 of all" in last.messages
+
+
+def test_rows_that_are_taken_away_between_two_parts_are_loaded_again(case: Case) -> None:
+    with case.load(*SLOWLY) as running:
+        case.wait_for_rows(1200)
+        flush(case)
+        case.store.apply(Definition(features=FEATURES))
+        wait_until(lambda: "are gone from Redis" in running.messages, what="going back")
+        case.wait_for_rows()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == {"exit": 143}
+    with case.load(*OPTIONS) as last:
+        case.check(last.end())
+    assert "are gone" not in last.messages
+
+
+def test_ids_that_are_deleted_while_a_load_runs_do_not_matter(case: Case) -> None:
+    with case.load(*SLOWLY) as stopped:
+        case.wait_for_rows(1200)
+        stopped.process.send_signal(signal.SIGTERM)
+        assert stopped.end() == {"exit": 143}
+    witnesses = json.loads((case.folder / "checkpoint").read_text())["now"]["witnesses"]
+    assert len(witnesses) >= 16
+    assert case.store.delete(witnesses[-1])
+    with case.load(*OPTIONS) as last:
+        assert last.end()["rows"] == ROWS
+    assert "going back" not in last.messages
+
+
+def test_an_empty_redis_in_its_place_is_given_all_rows(case: Case) -> None:
+    folder = case.folder / "empty"
+    folder.mkdir()
+    server = Server(binaries()["valkey9"], folder, "--appendonly", "yes")
+    server.start()
+    try:
+        with FeatureStore(SyncTransport(server.socket_url, timeout=5, connect_timeout=5)) as other:
+            other.apply(Definition(features=FEATURES))
+            with case.load(*SLOWLY, url=server.socket_url) as killed:
+                case.wait_for_rows(1200)
+                killed.process.send_signal(signal.SIGKILL)
+            checkpoint = json.loads((case.folder / "checkpoint").read_text())
+            checkpoint["sure"] = checkpoint["now"]  # as it is ten seconds later
+            (case.folder / "checkpoint").write_text(json.dumps(checkpoint))
+            server.stop()
+            shutil.rmtree(folder / "appendonlydir")
+            server.start()
+            other.apply(Definition(features=FEATURES))
+            with case.load(*OPTIONS, url=server.socket_url) as last:
+                case.check(last.end(), other)
+            assert "to row 0 of all" in last.messages
+    finally:
+        server.stop()
 
 
 def test_scripts_that_are_flushed_do_not_matter(case: Case) -> None:
