@@ -244,6 +244,9 @@ class Load:
 
     def _save(self) -> None:
         self._checkpoint.saved_ms = time.time_ns() // 10**6
+        if self._rejected is not None and self._rejected.mark:
+            self._checkpoint.rejected_in = str(self._rejected.path)
+            self._checkpoint.rejected_mark = self._rejected.mark
         if self._keeper is not None:
             self._keeper.write(self._checkpoint)
 

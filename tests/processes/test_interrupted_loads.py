@@ -269,6 +269,39 @@ def test_an_empty_redis_in_its_place_is_given_all_rows(case: Case) -> None:
         server.stop()
 
 
+def with_bad_rows(path: Path, user: str) -> Path:
+    """Write a file whose every hundredth row is rejected."""
+    path.parent.mkdir()
+    ages = ("old" if number % 100 == 7 else "30" for number in range(4000))
+    path.write_text("user_id,age\n" + "".join(f"{user}{number},{age}\n" for number, age in enumerate(ages)))
+    return path
+
+
+def users_rejected(path: Path) -> list[str]:
+    return [json.loads(line)["row"]["user_id"] for line in path.read_text().splitlines()]
+
+
+def test_loads_of_files_of_one_name_keep_their_rejected_rows_apart(case: Case) -> None:
+    first, second = (with_bad_rows(case.folder / name / "x.csv", name) for name in "ab")
+    firsts, seconds = ([f"{name}{number}" for number in range(7, 4000, 100)] for name in "ab")
+    rejected = case.folder / "x.rejected.ndjson"
+    with case.load("--rate", "2000", files=[first]) as stopped:
+        wait_until(lambda: rejected.exists() and len(users_rejected(rejected)) > 4, what="rejected rows")
+        with case.load(files=[second]) as beside:
+            told = beside.end()
+        assert told["rejected_file"] == str(case.folder / "x-2.rejected.ndjson")
+        assert users_rejected(case.folder / "x-2.rejected.ndjson") == seconds
+        stopped.process.send_signal(signal.SIGTERM)
+        assert stopped.end() == {"exit": 143}
+    with case.load(files=[second]) as later:
+        assert later.end()["rejected_file"] == str(rejected)
+    with case.load(files=[first]) as last:
+        told = last.end()
+    assert (told["rejected"], told["rejected_file"]) == (40, f"{rejected}.old")
+    assert users_rejected(Path(f"{rejected}.old")) == firsts
+    assert users_rejected(rejected) == seconds
+
+
 def test_scripts_that_are_flushed_do_not_matter(case: Case) -> None:
     with case.load(*BRISKLY) as running:
         for _ in range(3):
