@@ -43,6 +43,7 @@ class Progress(msgspec.Struct, frozen=True):
         codes: Code → how many were rejected for it.
         rejected_bytes: How large the file of rejected rows is.
         broken: What is wrong with files that could not be read to their end.
+        witnesses: Ids of the last rows, which Redis knew when they were written.
     """
 
     file: int = 0
@@ -54,6 +55,7 @@ class Progress(msgspec.Struct, frozen=True):
     codes: dict[str, int] = {}
     rejected_bytes: int = 0
     broken: list[str] = []
+    witnesses: list[str] = []
 
 
 class Checkpoint(msgspec.Struct):
@@ -66,7 +68,9 @@ class Checkpoint(msgspec.Struct):
         unit: The unit of event times that was found; None if none was.
         server: Which Redis took the last rows: its `run_id`; empty if unknown.
         saved_ms: When that was, in ms since 1970.
-        rejected: The file of rejected rows.
+        rejected: The file of rejected rows, as it was wished for.
+        rejected_in: Where it is, once there is one.
+        rejected_mark: What tells it from those of other loads.
         now: How far it is.
         sure: How far it was some seconds earlier; those rows are safe on a Redis that writes its log to disk.
     """
@@ -78,6 +82,8 @@ class Checkpoint(msgspec.Struct):
     unit: Unit | None = None
     server: str = ""
     saved_ms: int = 0
+    rejected_in: str = ""
+    rejected_mark: str = ""
     now: Progress = Progress()
     sure: Progress = Progress()
     form: int = _FORM

@@ -26,6 +26,7 @@ from .rejects import RejectedFile, Rejection, plain
 from .rows import own_time_column
 from .sources import read_ahead
 from .survey import Reader, Surveyed, unit_of_part
+from .witnesses import are_gone, keep_latest, look_up, pick_ids
 
 _logger = logging.getLogger("featurestore.ingest")
 
@@ -99,6 +100,7 @@ class Load:
         self._stop, self._show, self._clock = stop, show, clock
         self._patience = Patience(stop)
         self._shown, self._surveyed = 0, False
+        self._witnesses: list[str] = []
         self._ripening, self._ripe_at = checkpoint.now, time.monotonic() + _SURE_S
         rate = manner.rate
         self._most = _MOST_ROWS if rate is None else max(1, min(_MOST_ROWS, int(rate / _TURNS_A_SECOND)))
@@ -152,7 +154,8 @@ class Load:
             prepared = prepare(part, file.columns, self._planner, self._clock)
             nulls = self._manner.nulls or file.nulls
             result = self._patience.keep_trying(lambda: self._write(prepared, nulls, text=part.text))
-        if not self._patience.keep_trying(self._look_at_server):
+        written = pick_ids(prepared.batch, prepared.id) if prepared is not None else []
+        if not self._patience.keep_trying(lambda: self._look_at_server(written)):
             return False
         rejections = self._rejections(file, part, prepared, result)
         self._tell(rejections)
@@ -172,6 +175,7 @@ class Load:
                 rejected=now.rejected + len(rejections),
                 codes=codes,
                 rejected_bytes=self._rejected.size if self._rejected else 0,
+                witnesses=self._witnesses,
             )
         )
         return True
@@ -245,39 +249,58 @@ class Load:
 
     def _save(self) -> None:
         self._checkpoint.saved_ms = time.time_ns() // 10**6
+        if self._rejected is not None and self._rejected.mark:
+            self._checkpoint.rejected_in = str(self._rejected.path)
+            self._checkpoint.rejected_mark = self._rejected.mark
         if self._keeper is not None:
             self._keeper.write(self._checkpoint)
 
-    def _look_at_server(self) -> bool:
-        """Make sure that it is the Redis that took the rows so far; return False if the load had to be put back.
+    def _look_at_server(self, written: Sequence[str] = ()) -> bool:
+        """Make sure that Redis has the rows so far; return False if the load had to be put back.
 
         One that was restarted has lost what was not on its disk, one that took another's place what had not reached it.
+        One that was flushed is the same as before, but no longer knows the ids that were written.
+
+        Args:
+            written: Some ids of the part in hand.
         """
         if self._manner.dry:
             return True
-        server = Server.ask(self._writer.store)
-        before, self._checkpoint.server = self._checkpoint.server, server.run_id
-        if before in {"", server.run_id}:
+        store, now = self._writer.store, self._checkpoint.now
+        server = Server.ask(store)
+        replaced = self._checkpoint.server not in {"", server.run_id}
+        back = self._safe_place(server) if replaced else now
+        known = look_up(store, [*back.witnesses, *written])
+        gone = are_gone(known[: len(back.witnesses)])
+        self._checkpoint.server = server.run_id
+        fresh = [id_ for id_, there in zip(written, known[len(back.witnesses) :], strict=False) if there]
+        if not replaced and not gone:
+            self._witnesses = keep_latest(now.witnesses, fresh)
             return True
-        now = self._checkpoint.now
+        why = "ids that this load wrote are gone from Redis" if gone else "Redis was restarted or replaced"
+        if any(file.path == STDIN for file in self._files):
+            self.lost, self._witnesses = True, fresh
+            _logger.error("%s: rows up to now may be lost, and are to be piped in again", why)
+            return True
+        self._put_back(Progress() if gone else back, why)
+        return False
+
+    def _safe_place(self, server: Server) -> Progress:
+        """Return how far the load was with rows that a Redis has that was restarted, or took another's place."""
         quiet_s = time.time() - self._checkpoint.saved_ms / 1000
         took_over = server.up_s > quiet_s + _SURE_S
-        back = self._checkpoint.sure if server.logs or took_over else Progress()
-        if any(file.path == STDIN for file in self._files):
-            self.lost = True
-            _logger.error("Redis was restarted or replaced: rows up to now may be lost, and are to be piped in again")
-            return True
+        return self._checkpoint.sure if server.logs or took_over else Progress()
+
+    def _put_back(self, back: Progress, why: str) -> None:
+        now = self._checkpoint.now
         _logger.warning(
-            "Redis was restarted or replaced, and may have lost rows: going back from row %d to row %d of all",
-            now.rows,
-            back.rows,
+            "%s, and it may have lost rows: going back from row %d to row %d of all", why, now.rows, back.rows
         )
         self._checkpoint.now = self._checkpoint.sure = self._ripening = back
         self._ripe_at = time.monotonic() + _SURE_S
         if self._rejected is not None:
             self._rejected.cut(back.rejected_bytes)
         self._save()
-        return False
 
     def _pace(self, rows: int) -> None:
         """Wait until as many rows are due as were written."""

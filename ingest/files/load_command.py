@@ -286,7 +286,8 @@ class _Command:
             if found is not None:
                 self._check_rejected(found)
                 click.echo(f"going on behind row {found.now.rows} of a load that was interrupted", err=True)
-                self._rejected = RejectedFile(Path(found.rejected), found.now.rejected_bytes)
+                place = Path(found.rejected_in or found.rejected)
+                self._rejected = RejectedFile(place, found.now.rejected_bytes, found.rejected_mark)
                 return found
         unit = wanted.unit or find_unit(files, wanted.reader, planner, self._stopping.event)
         if self._stopping.event.is_set():

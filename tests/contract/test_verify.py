@@ -177,7 +177,7 @@ def test_the_first_rows_of_standard_input_tell_the_unit(bare: FeatureStore) -> N
     assert (done.returncode, json.loads(done.stdout)["different"]) == (1, 1)
 
 
-@pytest.mark.parametrize("time", ["soon", NOW * 1000, -1, True])
+@pytest.mark.parametrize("time", ["soon", NOW * 1000, -1, True], ids=range(4))
 def test_event_times_that_are_none_are_told_and_the_other_rows_compared(
     bare: FeatureStore, tmp_path: Path, time: object
 ) -> None:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from support.processes import clean_environment
 from support.servers import Server, wait_until
 
 from featurestore import Definition, FeatureStore, SyncTransport
+from featurestore.cli_schema import drop_entity
 
 ROWS = 18_000
 OPTIONS = ("--event-time", "ts", "--checkpoint", "checkpoint", "--rejected", "rejected.ndjson")
@@ -190,6 +191,115 @@ def test_a_redis_that_lost_everything_ends_the_load(case: Case) -> None:
         case.store.transport.command("FLUSHALL")
         assert running.end() == {"exit": 1}
     assert "no schema" in running.messages
+
+
+def drop(case: Case) -> None:
+    dropped = CliRunner().invoke(drop_entity, ["user", "--yes"], env={"REDIS_URL": case.server.socket_url})
+    assert dropped.exit_code == 0, dropped.output
+
+
+def flush(case: Case) -> None:
+    case.store.transport.command("FLUSHALL")
+
+
+@pytest.mark.parametrize("lose", [flush, drop])
+def test_a_load_whose_rows_were_taken_away_begins_anew(case: Case, lose: Callable[[Case], None]) -> None:
+    with case.load(*SLOWLY) as running:
+        case.wait_for_rows(1200)
+        lose(case)
+        assert running.end() == {"exit": 1}
+    assert "no schema" in running.messages
+    behind = case.behind()
+    case.store.apply(Definition(features=FEATURES))
+    with case.load(*OPTIONS) as last:
+        case.check(last.end())
+    assert "ids that this load wrote are gone from Redis" in last.messages
+    assert f"going back from row {behind} to row 0 of all" in last.messages
+
+
+def test_rows_that_are_taken_away_between_two_parts_are_loaded_again(case: Case) -> None:
+    with case.load(*SLOWLY) as running:
+        case.wait_for_rows(1200)
+        flush(case)
+        case.store.apply(Definition(features=FEATURES))
+        wait_until(lambda: "are gone from Redis" in running.messages, what="going back")
+        case.wait_for_rows()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == {"exit": 143}
+    with case.load(*OPTIONS) as last:
+        case.check(last.end())
+    assert "are gone" not in last.messages
+
+
+def test_ids_that_are_deleted_while_a_load_runs_do_not_matter(case: Case) -> None:
+    with case.load(*SLOWLY) as stopped:
+        case.wait_for_rows(1200)
+        stopped.process.send_signal(signal.SIGTERM)
+        assert stopped.end() == {"exit": 143}
+    witnesses = json.loads((case.folder / "checkpoint").read_text())["now"]["witnesses"]
+    assert len(witnesses) >= 16
+    assert case.store.delete(witnesses[-1])
+    with case.load(*OPTIONS) as last:
+        assert last.end()["rows"] == ROWS
+    assert "going back" not in last.messages
+
+
+def test_an_empty_redis_in_its_place_is_given_all_rows(case: Case) -> None:
+    folder = case.folder / "empty"
+    folder.mkdir()
+    server = Server(binaries()["valkey9"], folder, "--appendonly", "yes")
+    server.start()
+    try:
+        with FeatureStore(SyncTransport(server.socket_url, timeout=5, connect_timeout=5)) as other:
+            other.apply(Definition(features=FEATURES))
+            with case.load(*SLOWLY, url=server.socket_url) as killed:
+                case.wait_for_rows(1200)
+                killed.process.send_signal(signal.SIGKILL)
+            checkpoint = json.loads((case.folder / "checkpoint").read_text())
+            checkpoint["sure"] = checkpoint["now"]  # as it is ten seconds later
+            (case.folder / "checkpoint").write_text(json.dumps(checkpoint))
+            server.stop()
+            shutil.rmtree(folder / "appendonlydir")
+            server.start()
+            other.apply(Definition(features=FEATURES))
+            with case.load(*OPTIONS, url=server.socket_url) as last:
+                case.check(last.end(), other)
+            assert "to row 0 of all" in last.messages
+    finally:
+        server.stop()
+
+
+def with_bad_rows(path: Path, user: str) -> Path:
+    """Write a file whose every hundredth row is rejected."""
+    path.parent.mkdir()
+    ages = ("old" if number % 100 == 7 else "30" for number in range(4000))
+    path.write_text("user_id,age\n" + "".join(f"{user}{number},{age}\n" for number, age in enumerate(ages)))
+    return path
+
+
+def users_rejected(path: Path) -> list[str]:
+    return [json.loads(line)["row"]["user_id"] for line in path.read_text().splitlines()]
+
+
+def test_loads_of_files_of_one_name_keep_their_rejected_rows_apart(case: Case) -> None:
+    first, second = (with_bad_rows(case.folder / name / "x.csv", name) for name in "ab")
+    firsts, seconds = ([f"{name}{number}" for number in range(7, 4000, 100)] for name in "ab")
+    rejected = case.folder / "x.rejected.ndjson"
+    with case.load("--rate", "2000", files=[first]) as stopped:
+        wait_until(lambda: rejected.exists() and len(users_rejected(rejected)) > 4, what="rejected rows")
+        with case.load(files=[second]) as beside:
+            told = beside.end()
+        assert told["rejected_file"] == str(case.folder / "x-2.rejected.ndjson")
+        assert users_rejected(case.folder / "x-2.rejected.ndjson") == seconds
+        stopped.process.send_signal(signal.SIGTERM)
+        assert stopped.end() == {"exit": 143}
+    with case.load(files=[second]) as later:
+        assert later.end()["rejected_file"] == str(rejected)
+    with case.load(files=[first]) as last:
+        told = last.end()
+    assert (told["rejected"], told["rejected_file"]) == (40, f"{rejected}.old")
+    assert users_rejected(Path(f"{rejected}.old")) == firsts
+    assert users_rejected(rejected) == seconds
 
 
 def test_scripts_that_are_flushed_do_not_matter(case: Case) -> None:

@@ -235,6 +235,59 @@ def test_rejected_rows_behind_a_checkpoint_are_cut_off(tmp_path: Path) -> None:
     assert (tmp_path / "r.ndjson.old").exists()
 
 
+def test_two_loads_at_once_have_a_file_of_rejected_rows_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.rejected.ndjson"
+    early, late = RejectedFile(path, None), RejectedFile(path, None)
+    for number in range(2):
+        early.append([Rejection({}, "a/x.csv", number, "BADID", "r")])
+        late.append([Rejection({}, "b/x.csv", number, "BADID", "r")])
+    third = RejectedFile(path, None)
+    third.append([Rejection({}, "c/x.csv", 0, "BADID", "r")])
+    for each in (early, late, third):
+        each.close()
+    names = ["x.rejected.ndjson", "x-2.rejected.ndjson", "x-3.rejected.ndjson"]
+    assert [each.path.name for each in (early, late, third)] == names
+    texts = [(tmp_path / name).read_text() for name in names]
+    assert [(text.count("a/x"), text.count("b/x"), text.count("c/x")) for text in texts] == [
+        (2, 0, 0), (0, 2, 0), (0, 0, 1)
+    ]  # fmt: skip
+    assert f"{path} is another load's: rejected rows go to {late.path}" in caplog.messages
+
+
+def rejected_of(path: Path, file: str) -> RejectedFile:
+    made = RejectedFile(path, None)
+    made.append([Rejection({}, file, 0, "BADID", "r")])
+    made.close()
+    return made
+
+
+def test_a_load_that_goes_on_finds_its_rejected_rows_where_a_later_load_put_them(tmp_path: Path) -> None:
+    path = tmp_path / "x.rejected.ndjson"
+    first = rejected_of(path, "a/x.csv")
+    second = rejected_of(path, "b/x.csv")
+    kept = path.read_text()
+    again = RejectedFile(first.path, first.size, first.mark)
+    again.append([Rejection({}, "a/x.csv", 1, "BADID", "r")])
+    again.close()
+    assert again.path == tmp_path / "x.rejected.ndjson.old"
+    assert again.path.read_text().count("a/x.csv") == 2
+    assert path.read_text() == kept
+    second = RejectedFile(second.path, second.size, second.mark)
+    second.close()
+    assert second.path == path
+
+
+def test_rejected_rows_of_another_load_are_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "x.rejected.ndjson"
+    first = rejected_of(path, "a/x.csv")
+    path.unlink()
+    rejected_of(path, "b/a-longer-name/x.csv")
+    kept = path.read_text()
+    with pytest.raises(SourceError, match="has another load's rejected rows, and this load's are gone: --restart"):
+        RejectedFile(path, first.size, first.mark)
+    assert path.read_text() == kept
+
+
 class Stop(threading.Event):
     """An event whose waits are counted, and which is set after some."""
 
