@@ -38,6 +38,21 @@ class Wishes(msgspec.Struct, frozen=True):
     ignore_undeclared: bool = False
 
 
+def renamed(pairs: Iterable[str]) -> dict[str, str]:
+    """Return column → feature of the options `--map COLUMN=FEATURE`.
+
+    Raises:
+        ConfigurationError: One is something else.
+    """
+    found = {}
+    for pair in pairs:
+        column, _, feature = pair.rpartition("=")
+        if not column or not feature:
+            raise ConfigurationError(f"--map wants COLUMN=FEATURE, not {pair}")
+        found[column] = feature
+    return found
+
+
 class Columns(msgspec.Struct, frozen=True):
     """What the columns of a file are for.
 

@@ -1,7 +1,7 @@
 """Commands that bring stored features out again, and compare files with the store."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import click
@@ -13,7 +13,7 @@ from featurestore.errors import BadArgumentsError, ConfigurationError, SourceErr
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 
-from .columns import Wishes
+from .columns import Wishes, renamed
 from .compared_files import ComparedFiles
 from .export import Export, columns_of, exported
 from .file_rows import Sample, joined
@@ -117,7 +117,7 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
         schema = store.schema()
         features = {name: kind for name, kind in schema.features.items() if not is_window(kind)}
         own_name = schema.id_name(entity)
-        planner = planner_of(store, Wishes(id_name, event_time, _renamed(mapped), ignore_undeclared=True))
+        planner = planner_of(store, Wishes(id_name, event_time, renamed(mapped), ignore_undeclared=True))
         files = ComparedFiles(paths, planner, features, told_unit(event_time_unit, event_time))
         oldest = redis_ms(store) - schema.ttl_ms if schema.ttl_ms else None
         throttle, patience = Throttle(rate), _patience()
@@ -141,14 +141,3 @@ def verify(  # noqa: PLR0913 - a command has as many parameters as options
         for line in report(result, own_name):
             click.echo(line)
     sys.exit(0 if result.agrees else 1)
-
-
-def _renamed(mapped: Sequence[str]) -> dict[str, str]:
-    """Return column → feature of the option `--map`."""
-    renamed = {}
-    for each in mapped:
-        column, equals, feature = each.rpartition("=")
-        if not (equals and column and feature):
-            raise BadArgumentsError(f"--map wants COLUMN=FEATURE, not {each}")
-        renamed[column] = feature
-    return renamed

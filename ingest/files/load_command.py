@@ -24,7 +24,7 @@ from featurestore.settings import Settings
 
 from ..writer import BulkWriter  # noqa: TID252 - this package has two names
 from .checkpoint import Checkpoint, CheckpointFile, FileState, Progress, digest_of
-from .columns import ColumnPlanner, Wishes
+from .columns import ColumnPlanner, Wishes, renamed
 from .delimited import CsvForm
 from .display import Display
 from .infer import infer_schema
@@ -72,16 +72,6 @@ class Wanted(msgspec.Struct, frozen=True):
 
 def _split(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        column, sign, feature = pair.rpartition("=")
-        if not sign or not column or not feature:
-            raise click.UsageError(f"--map is COLUMN=FEATURE, not {pair!r}")
-        found[column] = feature
-    return found
 
 
 @click.command()
@@ -157,7 +147,7 @@ def load(
     if delimiter is not None and len(delimiter) != 1:
         raise click.UsageError(f"--delimiter is one character, or tab, not {delimiter!r}")
     reader = Reader(told, CsvForm(delimiter, _split(header), encoding, null_texts))
-    wishes = Wishes(id_column, event_time, _mapping(pairs), _split(columns), ignore_undeclared)
+    wishes = Wishes(id_column, event_time, renamed(pairs), _split(columns), ignore_undeclared)
     if infer:
         click.echo(infer_schema(find_files(paths), reader, wishes, entity if _is_given("entity") else None), nl=False)
         return

@@ -313,6 +313,36 @@ def test_a_dry_run_says_the_same_and_writes_nothing(loads: Loads) -> None:
     assert [row["reason"] for row in loads.rejected("dry.ndjson")] == [row["reason"] for row in kept]
 
 
+def test_a_dry_run_says_the_same_of_every_fault_that_a_row_tells(loads: Loads) -> None:
+    rows = [
+        {"user_id": "a", "age": 1},
+        {"user_id": "x" * 257, "age": 1},
+        {"user_id": None, "age": 1},
+        {"user_id": "b", "age": 1.5},
+        {"user_id": "c", "taste": [1, 2]},
+        {"user_id": "d", "age": 2**70},
+        {"user_id": "e", "surname": "E"},
+        {"user_id": "f", "age": 1, "@event_time": "soon"},
+        {"user_id": "g", "age": 1, "age@event_time": -1},
+    ]
+    path = loads.file("rows.ndjson", "".join(f"{json.dumps(row)}\n" for row in rows))
+    dry = loads.run(path, "--dry-run", "--rejected", "dry.ndjson")
+    told = loads.run(path)
+    assert told["codes"] == {"BADID": 2, "BADTYPE": 3, "UNDECLARED": 1, "BADTIME": 2}
+    assert dry["codes"] == told["codes"]
+    reasons = [[(row["position"], row["reason"]) for row in loads.rejected(name)] for name in
+               ("dry.ndjson", "rows.rejected.ndjson")]  # fmt: skip
+    assert reasons[0] == reasons[1]
+
+
+def test_a_dry_run_does_not_know_what_is_stored(loads: Loads) -> None:
+    loads.store.upsert([("a", {"age": 5})], event_time=FIRST_MS + 1)
+    path = loads.file("rows.csv", f"user_id,age,ts\na,1,{FIRST_MS}\n")
+    dry = loads.run(path, "--event-time", "ts", "--dry-run")
+    assert (dry["exit"], dry["skipped"]) == (0, 0)
+    assert loads.run(path, "--event-time", "ts")["skipped"] == 1
+
+
 def test_every_earlier_file_of_rejected_rows_is_kept(loads: Loads) -> None:
     path = loads.file("rows.csv", ROWS)
     loads.run(path)

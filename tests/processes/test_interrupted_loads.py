@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from featurestore.ingest.files.load_command import load
 from support.binaries import binaries
+from support.exporting import export_to
 from support.loading import FEATURES, Loading, contents, environment_of, loading, write_files
 from support.processes import clean_environment
 from support.servers import Server, wait_until
@@ -409,7 +410,7 @@ def test_a_replica_that_takes_over_is_given_the_last_seconds_again(
         replica.stop()
 
 
-def test_a_redis_without_info_is_loaded(clean: Clean, tmp_path: Path) -> None:
+def test_a_redis_without_info_is_loaded_and_exported(clean: Clean, tmp_path: Path) -> None:
     server = Server(binaries()["valkey9"], tmp_path, "--rename-command", "INFO", "")
     server.start()
     try:
@@ -417,5 +418,6 @@ def test_a_redis_without_info_is_loaded(clean: Clean, tmp_path: Path) -> None:
             case = Case(clean, tmp_path, server, store)
             with case.load(*OPTIONS, "--full-speed") as loaded:
                 case.check(loaded.end())
+            assert export_to(tmp_path / "users.ndjson", store).written == store.count()
     finally:
         server.stop()
