@@ -11,7 +11,8 @@ ARGV[1…] names     the features, 1 to 1000; those that are being retired alrea
                    nothing else is removed
 
 Reply    the schema's version: one more than before when something changed, else as it was.
-Errors   BADARGS (also where a service lists a feature), NOSCHEMA, UNDECLARED, and Redis's own (NOPERM, READONLY,
+Errors   BADARGS (also where a service lists a feature, and where more than 2000 features would be being retired:
+         clear_hashes and free_names come first then), NOSCHEMA, UNDECLARED, and Redis's own (NOPERM, READONLY,
          WRONGTYPE). After an error nothing has been written.
 Cost     O(features)
 ]]
@@ -53,6 +54,12 @@ local function retire_features(KEYS, ARGV)
     end
   end
   if #leaving == 0 then return tonumber(schema.before['@version']) end
+  local retiring = #leaving
+  for _ in pairs(schema.retiring) do retiring = retiring + 1 end
+  if retiring > 2000 then
+    return redis.error_reply('BADARGS ' .. retiring .. ' features would be being retired, want at most 2000: '
+      .. 'featurestore retire goes on with those of before, and makes their names free')
+  end
 
   local blocking = {}
   for word, list in pairs(schema.before) do

@@ -15,6 +15,7 @@ from featurestore.store.blocking import FeatureStore
 
 _SCAN_COUNT = 500
 _DROPPING = "@dropping"
+_MOST_FREED = 2000  # words of a call of FREE_NAMES: 1000 names, and a token for each
 
 
 class ClearProgress(msgspec.Struct, frozen=True):
@@ -63,7 +64,8 @@ def retire(store: FeatureStore, features: Sequence[str], *, from_services: bool 
             else is removed.
 
     Raises:
-        BadArgumentsError: A service lists one of them, and `from_services` is not set.
+        BadArgumentsError: A service lists one of them, and `from_services` is not set; or more than 2000 features
+            would be being retired: `clear` comes first then.
         UndeclaredFeatureError: One is neither declared nor being retired.
     """
     schema = store.schema()
@@ -124,6 +126,8 @@ def is_dropping(store: FeatureStore) -> bool:
 def clear(store: FeatureStore, *, pause: float = 0.0) -> Iterator[ClearProgress]:
     """Take what was retired or dropped out of all hashes, and yield the progress after each step.
 
+    What is known of counted entries of streams goes with a dropped entity.
+
     All keys of Redis are scanned: a hash may be there whose id is not known. Each step is one script call of about
     1 ms, so that other calls are served in between. At the end the names are made free. A run that was interrupted is
     started again from the beginning: hashes that are done take little.
@@ -148,9 +152,25 @@ def clear(store: FeatureStore, *, pause: float = 0.0) -> Iterator[ClearProgress]
             seen += len(part)
             yield ClearProgress(seen, changed)
             time.sleep(pause)
+    if _DROPPING in tokens:
+        _remove_counted(store, pause)
     words: list[Word] = [word for name, token in tokens.items() for word in (name, token)]
-    freed = store.transport.run(FREE_NAMES, [schema_key, SCHEMAS], words)
+    freed = 0
+    for first in range(0, len(words), _MOST_FREED):
+        freed += store.transport.run(FREE_NAMES, [schema_key, SCHEMAS], words[first : first + _MOST_FREED])
     yield ClearProgress(seen, changed, freed)
+
+
+def _remove_counted(store: FeatureStore, pause: float) -> None:
+    """Remove what is known of counted entries of streams: in a new entity of that name they count anew."""
+    cursor, pattern = b"", store.keys.counted("*")
+    while cursor != b"0":
+        cursor, keys = store.transport.command(
+            *("SCAN", cursor or "0", "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "set")
+        )
+        if keys:
+            store.transport.command("UNLINK", *keys)
+        time.sleep(pause)
 
 
 def _tokens(store: FeatureStore) -> dict[str, str]:

@@ -25,6 +25,7 @@ from .redis_streams import RedisStreams
 from .writing import Target
 
 _TIMEOUT_S = 5.0
+_FORGET_AFTER_S = 600.0
 _START = re.compile(r"\$|[0-9]+(-[0-9]+)?")
 _MOST_PORT = 65535
 _MS = 1000
@@ -156,6 +157,7 @@ def consume(  # noqa: PLR0913 - as many as options
         tries=tries,
         ignores_undeclared=ignore_undeclared,
         log_every=log_every,
+        forget_after=max(_FORGET_AFTER_S, 10 * reading["claim_after"]),
         check=None if settings.url else partial(embedded_url, settings.data_dir),
     )
     _stop_on_signals(consumer)

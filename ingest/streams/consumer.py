@@ -55,6 +55,8 @@ class Consumer:
         tries: After so many deliveries an entry that could not be written is a dead letter, once it was tried alone.
         ignores_undeclared: Whether fields that are no features are left out.
         log_every: Seconds between lines in the log.
+        forget_after: Seconds after which an entry that was acknowledged is no longer known as counted, where it was
+            delivered more than once: nobody has it in hand for so long.
         check: Called while a server is away; it raises where waiting is in vain.
     """
 
@@ -67,6 +69,7 @@ class Consumer:
         tries: int,
         ignores_undeclared: bool = False,
         log_every: float = 10.0,
+        forget_after: float = 600.0,
         check: Callable[[], object] | None = None,
     ) -> None:
         self._source, self._target, self._counts = source, target, counts
@@ -76,6 +79,8 @@ class Consumer:
         self._schema_at = self._lag_at = 0.0
         self._told: Told | None = None
         self._in_hand: Sequence[Entry] = ()
+        self._forget_after, self._looked_at = forget_after, 0.0
+        self._settled_below: dict[str, tuple[int, ...]] = {}
 
     def stop(self) -> None:
         """Have `run` return once the entries in hand are settled."""
@@ -101,6 +106,7 @@ class Consumer:
                 elif until_drained and self._source.drained:
                     break
                 self._report()
+                self._forget_old()
         except StoppedError:
             _logger.warning(
                 "stopped; %d entries in hand are not acknowledged and will be delivered again", len(self._in_hand)
@@ -188,6 +194,19 @@ class Consumer:
         self._source.give_up(entries)
         self._stop.wait(_LEAST_PAUSE_S)
         return None
+
+    def _forget_old(self) -> None:
+        """Forget what was acknowledged by the last look, long ago: entries that came more than once stay until then."""
+        now = time.monotonic()
+        if self._looked_at and now - self._looked_at < self._forget_after:
+            return
+        self._looked_at, before, self._settled_below = now, self._settled_below, {}
+        try:
+            for source, bound in before.items():
+                self._target.forget_below(source, bound)
+            self._settled_below = self._source.settled_below()
+        except FeatureStoreError as error:
+            _logger.debug("nothing is forgotten of what was counted: %s", error)
 
     # Waiting
 

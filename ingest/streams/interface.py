@@ -59,6 +59,12 @@ class Lag(msgspec.Struct, frozen=True):
     seconds: float | None
 
 
+def id_numbers(entry_id: bytes) -> tuple[int, ...] | None:
+    """Return an entry's id so that it can be compared with others of its source; None if it is no id."""
+    parts = entry_id.split(b"-")
+    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else None
+
+
 class Source(Protocol):
     """One or several streams, read as one member of a group.
 
@@ -94,6 +100,12 @@ class Source(Protocol):
 
     def lags(self) -> list[Lag]:
         """Return how far each source is consumed."""
+
+    def settled_below(self) -> dict[str, tuple[int, ...]]:
+        """Return, for sources of which it can be told, an id below which the group has acknowledged every entry.
+
+        Ids are as `id_numbers` has them.
+        """
 
     def close(self) -> None:
         """Leave the group, and close connections."""

@@ -17,6 +17,7 @@ _logger = logging.getLogger("featurestore.ingest")
 READ_S = 0.5
 """How long a read waits for messages: so long SIGTERM may have to wait."""
 
+_ASK_S = 5.0
 _FENCED = ("ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "FENCED_INSTANCE_ID")
 
 
@@ -142,6 +143,12 @@ class KafkaTopics:
         """Return how far each partition of this consumer is read."""
         assigned = self._consumer.assignment()
         return [self._lag(place) for place in self._surely(self._consumer.position, assigned)] if assigned else []
+
+    def settled_below(self) -> dict[str, tuple[int, ...]]:
+        """Return the committed offset of each partition of this consumer."""
+        assigned = self._consumer.assignment()
+        committed = self._surely(partial(self._consumer.committed, timeout=_ASK_S), assigned) if assigned else []
+        return {f"{each.topic}:{each.partition}": (each.offset,) for each in committed if each.offset >= 0}
 
     def close(self) -> None:
         """Leave the group."""

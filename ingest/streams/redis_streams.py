@@ -10,7 +10,7 @@ from typing import Any
 from featurestore.contract.resp import Reply, Word
 from featurestore.errors import RedisError
 
-from .interface import ALONE, DeadLetter, Entry, Lag
+from .interface import ALONE, DeadLetter, Entry, Lag, id_numbers
 from .redis_link import Command, RedisLink, mapping_of
 
 _logger = logging.getLogger("featurestore.ingest")
@@ -118,6 +118,21 @@ class RedisStreams:
         """Return how far each stream is consumed. Redis 6.2 does not tell how many entries are left."""
         return [self._lag(stream) for stream in self._streams]
 
+    def settled_below(self) -> dict[str, tuple[int, ...]]:
+        """Return for each stream the least pending id; none where dead letters, which keep their ids, are in hand."""
+        found = {}
+        for stream in self._streams:
+            (given,) = [
+                group[b"last-delivered-id"]
+                for group in map(mapping_of, self._command("XINFO", "GROUPS", stream))
+                if group[b"name"] == self._group.encode()
+            ] or [b"0-0"]
+            pending, least, *_ = self._command("XPENDING", stream, self._group)  # later: what was given since is above
+            bound = id_numbers(least if pending else given)
+            if bound is not None and not self._has_dead_in_hand(stream):
+                found[stream] = bound
+        return found
+
     def close(self) -> None:
         """Have the group forget a passing name that holds nothing, and close the connection."""
         if self._passing:
@@ -212,6 +227,14 @@ class RedisStreams:
             kind = self._command("TYPE", stream)
             if kind not in {b"stream", b"none"}:
                 raise RedisError(f"WRONGTYPE {stream}, for dead letters, is a {kind.decode()}: want a stream")
+
+    def _has_dead_in_hand(self, stream: str) -> bool:
+        (groups,) = self._link.ask(("XINFO", "GROUPS", stream + self._dead))
+        if isinstance(groups, Exception):
+            if "no such key" in str(groups):
+                return False
+            raise groups
+        return any(group[b"pending"] for group in map(mapping_of, groups))
 
     def _note_lost(self, stream: str, count: int) -> None:
         if count:

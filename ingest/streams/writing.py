@@ -15,9 +15,10 @@ from featurestore.store.blocking import FeatureStore
 
 from ..writer import BulkWriter  # noqa: TID252 - the package has one name in a wheel and another in a checkout
 from .decoding import Kind, Write
-from .interface import DeadLetter, Entry
+from .interface import DeadLetter, Entry, id_numbers
 
 _ENTRY_ID = "@entry_id"
+_SCAN_COUNT = 500
 _OPTIONS: dict[Kind, str] = {"increments": "?increments", "events": "?events"}
 
 write_rows = BulkWriter.write_table
@@ -115,6 +116,15 @@ class Target:
             if group.kind != "rows":
                 counted = self.store.keys.counted(group.source)
                 self.store.transport.command("SREM", counted, *(row[2] for row in group.rows))
+
+    def forget_below(self, source: str, bound: tuple[int, ...]) -> None:
+        """Take entries of a source whose ids are below `bound` out of what is known as counted."""
+        key, cursor = self.store.keys.counted(source), b""
+        while cursor != b"0":
+            cursor, listed = self.store.transport.command("SSCAN", key, cursor or "0", "COUNT", _SCAN_COUNT)
+            old = [each for each in listed if (id_numbers(each) or bound) < bound]
+            if old:
+                self.store.transport.command("SREM", key, *old)
 
     def ping(self) -> None:
         """Raise an error where the store does not answer."""

@@ -139,7 +139,9 @@ def test_offsets_of_partitions_that_went_to_others_are_not_committed(cluster: Cl
     assert payloads(found) <= payloads(in_hand)
     assert before.settle(in_hand, []) is False
     assert all(each.offset < 0 for each in after._consumer.committed(after._consumer.assignment(), timeout=10))
+    assert after.settled_below() == {}
     assert after.settle(found, []) is True
+    assert after.settled_below() == dict.fromkeys({entry.source for entry in found}, (10,))
     assert before.settle(read_until(before, 10), []) is True
 
 

@@ -365,3 +365,44 @@ def test_what_a_redis_holds_is_told(items: FeatureStore, store: FeatureStore) ->
     }  # fmt: skip
     assert (goods.entity, goods.version, goods.features, goods.ids, goods.wrong) == ("user_item", 1, 1, 250, "")
     assert items.count() == 250
+
+
+def test_more_names_than_a_call_frees_are_freed_by_several(stocked: FeatureStore) -> None:
+    for letter in "ab":
+        stocked.apply(Definition(features={f"{letter}{number}": "int" for number in range(700)}))
+        stocked.upsert([("ann", {f"{letter}7": 1})])
+        retire(stocked, [f"{letter}{number}" for number in range(700)])
+    assert len(stocked.schema().retiring) == 1400
+    assert cleared(stocked) == (3, 1, 1400)
+    assert stocked.schema().retiring == frozenset()
+    stocked.apply(Definition(features={"a7": "string"}))
+    assert stocked.get("ann", ["a7"]) == {"a7": None}
+
+
+def test_so_many_features_at_most_are_being_retired(stocked: FeatureStore) -> None:
+    for letter in "abc":
+        stocked.apply(Definition(features={f"{letter}{number}": "int" for number in range(668)}))
+        if letter < "c":
+            retire(stocked, [f"{letter}{number}" for number in range(668)])
+    version = stocked.schema().version
+    names = [f"c{number}" for number in range(668)]
+    with pytest.raises(BadArgumentsError, match=r"^2004 features would be being retired, want at most 2000"):
+        retire(stocked, names)
+    assert stocked.schema().version == version
+    retire(stocked, names[:664])
+    assert cleared(stocked)[2] == 2000
+    retire(stocked, names[664:])
+
+
+def test_what_is_known_of_counted_entries_goes_with_the_entity(stocked: FeatureStore, transport: Transport) -> None:
+    transport.command("SADD", "user:clicks:counted", "1-1")
+    transport.command("SADD", "user:t:0:counted", *range(1000))
+    transport.command("SET", "user:text:counted", "somebody else's")
+    transport.command("SADD", "item:clicks:counted", "1-1")
+    drop(stocked)
+    assert cleared(stocked) == (3, 3, 1)
+    left = [
+        transport.command("EXISTS", f"{key}:counted") for key in ("user:clicks", "user:t:0", "user:text", "item:clicks")
+    ]
+    assert left == [0, 0, 1, 1]
+    transport.command("DEL", "item:clicks:counted")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from featurestore.ingest.streams.consumer import Consumer
 from featurestore.ingest.streams.counts import Counts
-from featurestore.ingest.streams.interface import Entry
+from featurestore.ingest.streams.interface import Entry, id_numbers
 from featurestore.ingest.streams.redis_link import RedisLink
 from featurestore.ingest.streams.redis_streams import RedisStreams
 from featurestore.ingest.streams.writing import Target, grouped
@@ -393,6 +393,52 @@ def test_only_who_acknowledged_in_time_is_sure_that_nobody_else_has_the_entry(
     drain(source_of(server, claim_after=seconds or 1e-9), target_of(server))
     kept = store.transport.command("SCARD", "user:clicks:counted")
     assert kept == (0 if seconds else 1)
+
+
+def test_entries_that_came_twice_are_forgotten_after_a_while_and_pending_ones_are_not(
+    store: FeatureStore, server: Server
+) -> None:
+    ids = add(store, "clicks", [{"user_id": "ann", "incr": '{"logins": 1}'}] * 10)
+    source, target = source_of(server, batch=5), target_of(server)
+    consumer = Consumer(source, target, Counts(), tries=5, forget_after=0.0)
+    source.open()
+    target.open()
+    store.transport.command("SADD", "user:clicks:counted", *ids, "0-5", "what")
+    assert [entry.id for entry in source.read()] == ids[:5]
+    assert source.settled_below() == {"clicks": id_numbers(ids[0].encode())}
+    store.transport.command("XACK", "clicks", "featurestore", *ids[:3])
+    consumer._looked_at = 1.0
+    consumer._forget_old()  # it looks
+    assert store.transport.command("SCARD", "user:clicks:counted") == 12
+    store.transport.command("XACK", "clicks", "featurestore", ids[3])
+    consumer._forget_old()
+    counted = {each.decode() for each in store.transport.command("SMEMBERS", "user:clicks:counted")}
+    assert counted == {*ids[3:], "what"}
+    store.transport.command("XADD", "clicks.dead", "*", "a", "b")
+    store.transport.command("XGROUP", "CREATE", "clicks.dead", "again", "0")
+    store.transport.command("XREADGROUP", "GROUP", "again", "one", "STREAMS", "clicks.dead", ">")
+    assert source.settled_below() == {}
+    source.close()
+    target.close()
+
+
+def test_what_a_consumer_takes_over_does_not_stay_known_as_counted(store: FeatureStore, server: Server) -> None:
+    add(store, "clicks", [{"user_id": "ann", "incr": '{"logins": 1}'}] * 10)
+    before = source_of(server)
+    before.open()
+    assert len(before.read()) == 10
+    before.close()
+    source, target = source_of(server), target_of(server)
+    consumer = Consumer(source, target, Counts(), tries=5, forget_after=1e-9)
+    assert consumer.run(until_drained=True)
+    assert store.transport.command("SCARD", "user:clicks:counted") == 10
+    for _ in range(2):
+        add(store, "clicks", [{"user_id": "ann", "incr": '{"logins": 1}'}])
+        assert consumer.run(until_drained=True)
+    assert store.transport.command("SCARD", "user:clicks:counted") <= 1
+    assert store.get("ann", ["logins"]) == {"logins": 12}
+    source.close()
+    target.close()
 
 
 def test_a_key_that_is_no_stream_is_told(store: FeatureStore, server: Server) -> None:
