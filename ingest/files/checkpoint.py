@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,18 +142,27 @@ class CheckpointFile:
         return found
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Put a checkpoint in place of the last one, whole or not at all; return once it is on disk."""
+        """Put a checkpoint in place of the last one, whole or not at all; return once it is on disk.
+
+        Raises:
+            OSError: It cannot be written; `filename` is the checkpoint's. The last one is in its place.
+        """
         beside = Path(f"{self.path}.new")
-        with beside.open("wb") as file:
-            file.write(msgspec.json.encode(checkpoint))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            with beside.open("wb") as file:
+                file.write(msgspec.json.encode(checkpoint))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink()
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def remove(self) -> None:
         """Remove the checkpoint: its load is done."""

@@ -65,6 +65,29 @@ class CountedFile(io.RawIOBase):
         super().close()
 
 
+class _Unpacked(io.RawIOBase):
+    """What a file packed by gzip has, all of it before an error: GzipFile's own `readinto` loses what it read last."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed, self._file = packed, gzip.GzipFile(fileobj=packed)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Put the next bytes into a buffer, and return how many; 0 at the end."""
+        came = self._file.read1(len(buffer))
+        buffer[: len(came)] = came
+        return len(came)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._packed.close()
+        super().close()
+
+
 def open_bytes(path: str) -> tuple[BinaryIO, CountedFile]:
     """Open a file, unpacked if it is gzip; return its content and the count of the bytes read.
 
@@ -77,8 +100,24 @@ def open_bytes(path: str) -> tuple[BinaryIO, CountedFile]:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
     buffered = io.BufferedReader(counted, 1 << 18)
     if buffered.peek(2)[:2] == _GZIP:
-        return cast("BinaryIO", io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=buffered)), 1 << 18)), counted
+        return cast("BinaryIO", io.BufferedReader(_Unpacked(cast("BinaryIO", buffered)), 1 << 18)), counted
     return buffered, counted
+
+
+def read_head(file: BinaryIO, count: int) -> bytes:
+    """Return the first bytes of an opened file: at most `count`, fewer where it ends or cannot be read on.
+
+    Raises:
+        OSError, EOFError, zlib.error: Nothing of it can be read.
+    """
+    head = b""
+    try:
+        while len(head) < count and (piece := cast("io.BufferedReader", file).read1(count - len(head))):
+            head += piece
+    except TROUBLE:
+        if not head:
+            raise
+    return head
 
 
 class CsvSource:
@@ -113,7 +152,7 @@ class CsvSource:
         file, _ = open_bytes(self.path)
         try:
             with file:
-                head = file.read(_HEAD_BYTES)
+                head = read_head(file, _HEAD_BYTES)
         except TROUBLE as error:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
         encoding = "utf-8-sig" if self._form.encoding.lower() in {"utf-8", "utf8"} else self._form.encoding

@@ -13,7 +13,7 @@ from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import SourceError
 from featurestore.schema.values import shown
 
-from .delimited import TROUBLE, CountedFile, open_bytes
+from .delimited import TROUBLE, CountedFile, open_bytes, read_head
 from .parts import Given, Part, UnreadRow
 from .paths import STDIN
 from .rejects import Rejection, decode_rejection
@@ -52,7 +52,7 @@ class NdjsonSource:
         file, _ = open_bytes(self.path)
         try:
             with file:
-                start = file.read(4096).removeprefix(_BYTE_ORDER_MARK).lstrip()
+                start = read_head(file, 4096).removeprefix(_BYTE_ORDER_MARK).lstrip()
         except TROUBLE as error:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
         if start.startswith(b"["):

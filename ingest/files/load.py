@@ -114,6 +114,7 @@ class Load:
         Raises:
             StoppedError: It was told to stop. The checkpoint is that of the rows behind it.
             FeatureStoreError: Redis refuses to go on. Likewise.
+            OSError: Rejected rows or the checkpoint cannot be written; `filename` says which. Likewise.
         """
         self._patience.keep_trying(self._look_at_server)
         while self._checkpoint.now.file < len(self._files):
@@ -241,11 +242,15 @@ class Load:
 
     def _move(self, now: Progress) -> None:
         """Be at another place, and say so on disk."""
-        self._checkpoint.now = now
+        before, self._checkpoint.now = self._checkpoint.now, now
         if time.monotonic() >= self._ripe_at:
             self._checkpoint.sure, self._ripening = self._ripening, now
             self._ripe_at = time.monotonic() + _SURE_S
-        self._save()
+        try:
+            self._save()
+        except OSError:
+            self._checkpoint.now = before
+            raise
 
     def _save(self) -> None:
         self._checkpoint.saved_ms = time.time_ns() // 10**6
@@ -298,9 +303,9 @@ class Load:
         )
         self._checkpoint.now = self._checkpoint.sure = self._ripening = back
         self._ripe_at = time.monotonic() + _SURE_S
+        self._save()
         if self._rejected is not None:
             self._rejected.cut(back.rejected_bytes)
-        self._save()
 
     def _pace(self, rows: int) -> None:
         """Wait until as many rows are due as were written."""

@@ -336,8 +336,8 @@ class _Command:
             except StoppedError:
                 self._say_how_to_go_on("stopped", checkpoint.now, keeper)
                 raise
-            except FeatureStoreError as error:
-                click.echo(f"featurestore: {error}", err=True)
+            except (FeatureStoreError, OSError) as error:
+                click.echo(f"featurestore: {_told(error)}", err=True)
                 self._say_how_to_go_on("ended", checkpoint.now, keeper)
                 return 1
             finally:
@@ -375,6 +375,12 @@ class _Command:
         rejected = f"{done.rejected:,} rejected" + (f" ({told['rejected_file']})" if there else "")
         rows = f"{done.rows:,} row" if done.rows == 1 else f"{done.rows:,} rows"
         click.echo(f"{rows} in {seconds:.1f} s: {words}, {rejected}", err=True)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be written: {error.strerror}"
+    return str(error)
 
 
 def _address(writer: BulkWriter) -> str:

@@ -3,12 +3,14 @@
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from featurestore.contract import arrow
 from featurestore.contract.frame_rows import Nulls
 from featurestore.contract.words import EVENT_TIME
+from featurestore.errors import SourceError
 from featurestore.store.blocking import FeatureStore
 
 from .columnar import ParquetSource
@@ -72,7 +74,7 @@ def survey(paths: Sequence[str], reader: Reader, planner: ColumnPlanner) -> list
 
     Raises:
         ConfigurationError: A column is missing, undeclared, or of a type that cannot be.
-        SourceError: A file cannot be read.
+        SourceError: A file cannot be opened.
     """
     found = []
     for path in paths:
@@ -88,16 +90,18 @@ def survey(paths: Sequence[str], reader: Reader, planner: ColumnPlanner) -> list
 
 
 def _check_first_rows(source: Source, planner: ColumnPlanner) -> None:
-    for part in source.parts(0, _FIRST_ROWS):
-        if part.rows:
-            planner.check_rows(source.path, part.rows)
-        return
+    with suppress(SourceError):  # the load tells it, behind the rows before
+        for part in source.parts(0, _FIRST_ROWS):
+            if part.rows:
+                planner.check_rows(source.path, part.rows)
+            return
 
 
 def find_unit(files: Sequence[Surveyed], reader: Reader, planner: ColumnPlanner, stop: threading.Event) -> Unit | None:
     """Return the unit of the event times of all files by their magnitude; None if they have no numbers.
 
-    Columns of timestamps are not read, nor are columns whose least and largest value the file tells.
+    Columns of timestamps are not read, nor are columns whose least and largest value the file tells. A file that ends
+    too early is read as far as it goes.
 
     Raises:
         ConfigurationError: They are of several units, or of none.
@@ -108,11 +112,12 @@ def find_unit(files: Sequence[Surveyed], reader: Reader, planner: ColumnPlanner,
         if file.path == STDIN or stop.is_set():
             continue
         source = reader.open(file.path)
-        if file.columns is None:
-            _look_at_objects(source, finder, planner, stop)
-        elif file.columns.time is not None and file.columns.time != EVENT_TIME:
-            name = file.columns.time
-            _look_at_column(source, name, finder, stop)
+        with suppress(SourceError):  # see above
+            if file.columns is None:
+                _look_at_objects(source, finder, planner, stop)
+            elif file.columns.time is not None and file.columns.time != EVENT_TIME:
+                name = file.columns.time
+                _look_at_column(source, name, finder, stop)
     return finder.unit(name)
 
 

@@ -573,6 +573,29 @@ def test_a_file_that_ends_too_early_does_not_keep_the_others_from_being_loaded(l
     assert loads.store.get_many(["u0", "last"], ["age"]) == [{"age": 0}, {"age": 1}]
 
 
+@pytest.mark.parametrize("count", [300, 30_000])
+@pytest.mark.parametrize("name", ["a.ndjson.gz", "a.csv.gz"])
+def test_the_search_for_the_unit_of_event_times_takes_a_file_that_ends_too_early(
+    loads: Loads, name: str, count: int
+) -> None:
+    times = [1_767_225_600 + number * 7919 % 86_400 for number in range(count)]
+    if name == "a.csv.gz":
+        lines = ["user_id,age,ts", *(f"u{number},{number},{time}" for number, time in enumerate(times))]
+    else:
+        lines = [f'{{"user_id":"u{number}","age":{number},"ts":{time}}}' for number, time in enumerate(times)]
+    broken = loads.file(name, gzip.compress("\n".join(lines).encode())[:-100])
+    whole = loads.file("b.csv", "user_id,age,ts\nlast,1,1767225600\n")
+    told = loads.run(broken, whole, "--event-time", "ts")
+    assert (told["exit"], len(told["broken"])) == (1, 1)
+    assert str(broken) in told["broken"][0]
+    assert loads.store.get("last", ["age"]) == {"age": 1}
+    if name == "a.ndjson.gz":
+        assert 0 < told["written"] - 1 < count
+        _, (row,) = loads.store.fetch_fresh(["u0"], ["age"])
+        assert row is not None
+        assert row.event_times[0] == times[0] * 1000
+
+
 REFUSED: list[tuple[str, str | bytes, tuple[str, ...], type[Exception], str]] = [
     ("rows.csv", "", (), SourceError, "is empty"),
     ("rows.csv", "user_id,age,age\na,1,2\n", (), ConfigurationError, "has the column age 2 times"),

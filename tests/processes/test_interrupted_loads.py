@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -221,8 +222,10 @@ def test_a_load_whose_rows_were_taken_away_begins_anew(case: Case, lose: Callabl
 def test_rows_that_are_taken_away_between_two_parts_are_loaded_again(case: Case) -> None:
     with case.load(*SLOWLY) as running:
         case.wait_for_rows(1200)
+        running.process.send_signal(signal.SIGSTOP)  # so that it does not see that there is no schema
         flush(case)
         case.store.apply(Definition(features=FEATURES))
+        running.process.send_signal(signal.SIGCONT)
         wait_until(lambda: "are gone from Redis" in running.messages, what="going back")
         case.wait_for_rows()
         running.process.send_signal(signal.SIGTERM)
@@ -301,6 +304,21 @@ def test_loads_of_files_of_one_name_keep_their_rejected_rows_apart(case: Case) -
     assert (told["rejected"], told["rejected_file"]) == (40, f"{rejected}.old")
     assert users_rejected(Path(f"{rejected}.old")) == firsts
     assert users_rejected(rejected) == seconds
+
+
+@pytest.mark.parametrize(("name", "most"), [("checkpoint", 100), ("rejected.ndjson", 20_000)])
+def test_a_disk_without_room_ends_the_load_and_the_same_command_goes_on(case: Case, name: str, most: int) -> None:
+    with case.load(*SLOWLY) as full:
+        case.wait_for_rows()
+        resource.prlimit(full.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        assert full.end() == {"exit": 1}
+    assert f"{name} cannot be written: File too large" in full.messages
+    assert f"ended behind row {case.behind()}, " in full.messages
+    assert "the same command goes on from there" in full.messages
+    assert "Traceback" not in full.messages
+    with case.load(*OPTIONS) as last:
+        case.check(last.end())
+        assert "going on behind row" in last.messages
 
 
 def test_scripts_that_are_flushed_do_not_matter(case: Case) -> None:
