@@ -124,12 +124,9 @@ class CheckpointFile:
             ConfigurationError: It is that of another load, its files have changed since, or it cannot be read.
         """
         anew = "--restart begins anew"
-        try:
-            found = msgspec.json.decode(self.path.read_bytes(), type=Checkpoint)
-        except FileNotFoundError:
+        found = self._found()
+        if found is None:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise ConfigurationError(f"the checkpoint {self.path} cannot be read ({error}): {anew}") from error
         if found.form != _FORM or found.command != command:
             raise ConfigurationError(f"{self.path} is the checkpoint of another load, or of other options: {anew}")
         before = {each.path: each for each in found.files}
@@ -140,6 +137,23 @@ class CheckpointFile:
             gone = next(iter(before), "the order of the files")
             raise ConfigurationError(f"{gone} has changed since this load was interrupted: {anew}")
         return found
+
+    def refuse_other(self) -> None:
+        """Refuse a file that is no checkpoint, which a load would write over and remove.
+
+        Raises:
+            ConfigurationError: It is none.
+        """
+        self._found()
+
+    def _found(self) -> Checkpoint | None:
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Checkpoint)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            text = f"{self.path} is no checkpoint of a load ({error}): name another file by --checkpoint, or remove it"
+            raise ConfigurationError(text) from error
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint in place of the last one, whole or not at all; return once it is on disk.

@@ -248,8 +248,11 @@ def wrong_type(kind: Any, feature: str) -> str | None:  # noqa: PLR0911 - a tabl
         return None if is_time(kind) else "event times are numbers, timestamps or ISO 8601 text"
     if types.is_struct(kind) or types.is_map(kind) or types.is_union(kind):
         return "nested values are no features; make a column of each of its fields"
+    if types.is_timestamp(kind) and feature in {"int", "float"}:
+        return None  # ms since 1970
     if types.is_temporal(kind):
-        return "times are no values of features; make it ms since 1970 (int), or text, or name it by --event-time"
+        told = "timestamps may be those of an int or a float, as ms since 1970; --event-time names the rows' own"
+        return f"times are no values of features; {told}"
     length = vector_length(feature)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         inner = kind.value_type

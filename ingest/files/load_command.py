@@ -271,7 +271,9 @@ class _Command:
         """Return where the load begins: where an interrupted one was, else at the start."""
         wanted = self._wanted
         states = [FileState.of(file.path) for file in files if file.path != STDIN]
-        if keeper is not None and not wanted.restart:
+        if keeper is not None and wanted.restart:
+            keeper.refuse_other()
+        elif keeper is not None:
             found = keeper.read(self._command, states)
             if found is not None:
                 self._check_rejected(found)
@@ -283,6 +285,8 @@ class _Command:
         if self._stopping.event.is_set():
             raise StoppedError
         place = self._rejected_path([file.path for file in files])
+        if not place.parent.is_dir():
+            raise ConfigurationError(f"--rejected: there is no folder {place.parent}")
         checkpoint = Checkpoint(
             command=self._command,
             files=states,

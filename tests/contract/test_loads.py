@@ -637,7 +637,7 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_written(  # noqa: P
     ("values", "text"),
     [
         (pa.array([{"x": 1}]), "column age is struct<x: int64>: nested values are no features"),
-        (pa.array([FIRST_MS], pa.timestamp("ms")), "times are no values of features"),
+        (pa.array([20_000], pa.date32()), "times are no values of features"),
         (pa.array(["1"]), "its values cannot be int"),
         (pa.array([True]), "its values cannot be int"),
         (pa.array([[1, 2]]), "no other list is a feature"),
@@ -648,6 +648,26 @@ def test_columns_of_types_that_cannot_be_are_refused_by_name(loads: Loads, value
     path = loads.file("rows.parquet", as_parquet(pa.table({"user_id": ["a"], "age": values})))
     with pytest.raises(ConfigurationError, match=text):
         loads.run(path)
+
+
+def test_timestamps_are_ms_for_an_int(loads: Loads) -> None:
+    table = {"user_id": ["a"], "age": pa.array([FIRST_MS], pa.timestamp("ms"))}
+    loads.run(loads.file("rows.parquet", as_parquet(pa.table(table))))
+    assert loads.store.get("a", ["age"]) == {"age": FIRST_MS}
+
+
+def test_a_file_that_is_no_checkpoint_is_neither_read_nor_written_over(loads: Loads) -> None:
+    path = loads.file("rows.csv", "user_id,age\na,1\n")
+    for options in (("--checkpoint", str(path)), ("--checkpoint", str(path), "--restart")):
+        with pytest.raises(ConfigurationError, match="is no checkpoint of a load"):
+            loads.run(path, *options)
+    assert path.read_text() == "user_id,age\na,1\n"
+
+
+def test_rejected_rows_need_a_folder(loads: Loads, tmp_path: Path) -> None:
+    path = loads.file("rows.csv", "user_id,age\na,1\n")
+    with pytest.raises(ConfigurationError, match=r"^--rejected: there is no folder"):
+        loads.run(path, "--rejected", str(tmp_path / "none" / "x"))
 
 
 def test_ids_have_to_be_text_or_integers(loads: Loads) -> None:
