@@ -11,12 +11,15 @@ from .columnar import ArrowSource, ParquetSource
 from .delimited import CsvForm, CsvSource
 from .lines import NdjsonSource
 from .parts import Part, Source
-from .paths import Format, format_of
+from .paths import STDIN, Format, format_of
 
 _AHEAD = 2
 """Parts that are read while another is written."""
 
 _LOOK_S = 0.1
+
+_JOINED_S = 5.0
+"""For so long the thread may go on with what it reads."""
 
 _Item = Part | BaseException | None
 """What the thread hands over; None is the end."""
@@ -81,6 +84,8 @@ def read_ahead(
             yield item
     finally:
         stopped.set()
+        if source.path != STDIN:  # which may have nothing for long, and is read without Python's files
+            thread.join(_JOINED_S)  # one that reads a file while the interpreter ends would abort it
 
 
 def _offer(parts: "queue.Queue[_Item]", item: _Item, stopped: threading.Event) -> bool:

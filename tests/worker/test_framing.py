@@ -217,6 +217,8 @@ def as_h11_reads(data: bytes) -> list[Seen]:
     found: list[Seen] = []
     with contextlib.suppress(h11.RemoteProtocolError):
         while data:
+            while data.startswith(b"\r\n"):  # which may stand before a request (RFC 9112, 2.2); h11 takes none
+                data = data[2:]
             peer = h11.Connection(h11.SERVER, max_incomplete_event_size=100_000)
             peer.receive_data(data)
             head = peer.next_event()
