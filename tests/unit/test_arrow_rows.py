@@ -185,7 +185,7 @@ def test_damaged_streams_are_refused_or_read_and_never_end_the_process() -> None
             outcomes.add(200)
         except falcon.HTTPError as error:
             outcomes.add(error.status_code)
-    assert {200, 400, 422} <= outcomes <= {200, 400, 413, 422}
+    assert {200, 400} <= outcomes <= {200, 400, 413, 422}
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
