@@ -20,6 +20,9 @@ _SERVED_A_S = 100.0
 _FRESH_S = 0.1
 """For so long what was seen holds."""
 
+_FIRST_LOOK_S = 0.05
+"""So long a writer watches before its first write."""
+
 _SCRIPT_CALLS = (b"cmdstat_evalsha:", b"cmdstat_evalsha_ro:", b"cmdstat_fcall:", b"cmdstat_fcall_ro:")
 
 
@@ -69,6 +72,14 @@ class Pace:
     def look(self) -> None:
         """See whether Redis serves others, unless that was seen a moment ago."""
         if self._transport is None or (self._seen >= 0 and self._clock() - self._seen_at < _FRESH_S):
+            return
+        if self._seen < 0:  # a first part at full speed would be felt by those who are served
+            self._take_counts()
+            self._sleep(_FIRST_LOOK_S)
+        self._take_counts()
+
+    def _take_counts(self) -> None:
+        if self._transport is None:
             return
         try:
             stats = self._transport.command("INFO", "commandstats")
