@@ -1,5 +1,6 @@
 """Parquet and Arrow IPC as sources of rows."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def refuse_twins(path: str, names: Sequence[str]) -> None:
         raise ConfigurationError(f"{path} has the column {twin or 'without a name'} {names.count(twin)} times")
 
 
-class _Columnar:
+class _Columnar(ABC):
     """What Parquet and Arrow IPC have in common: typed columns, and batches of rows.
 
     Attributes:
@@ -63,8 +64,9 @@ class _Columnar:
             raise SourceError(f"{self.path} cannot be read on: {error}") from error
         self.done = self.size
 
+    @abstractmethod
     def _batches(self, start: int, most: int, wanted: list[str]) -> Iterator[tuple[int, Any]]:
-        raise NotImplementedError
+        """Yield record batches, each with the position of its first row."""
 
 
 class ParquetSource(_Columnar):

@@ -276,30 +276,18 @@ def is_index(name: str) -> bool:
 
 def is_time(kind: Any) -> bool:
     """Return whether a column of that Arrow type may have event times."""
-    types = arrow.library().types
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return bool(
-        types.is_timestamp(kind)
-        or types.is_date(kind)
-        or types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_decimal(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_null(kind)
-    )
+    return _is_one_of(kind, "timestamp", "date", "integer", "floating", "decimal", "string", "large_string", "null")
 
 
 def _is_id(kind: Any) -> bool:
+    return _is_one_of(kind, "integer", "string", "large_string", "null") or "string_view" in str(kind)
+
+
+def _is_one_of(kind: Any, *names: str) -> bool:
+    """Return whether a type of Arrow, or that of the values of its dictionary, is of one of these families."""
     types = arrow.library().types
     kind = kind.value_type if types.is_dictionary(kind) else kind
-    return bool(
-        types.is_integer(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_null(kind)
-        or "string_view" in str(kind)
-    )
+    return any(getattr(types, f"is_{name}")(kind) for name in names)
 
 
 def _window(name: str) -> str:

@@ -14,10 +14,11 @@ import msgspec
 
 from featurestore.contract.arrow import TIME_KIND, library, type_of
 from featurestore.contract.vector_json import write_vector
+from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import BadArgumentsError
 from featurestore.schema.types import vector_length
 
-from .rows import ABOUT, EVENT_TIME, Columns, Rows, own_time_column
+from .rows import ABOUT, Columns, Rows, own_time_column
 
 STDOUT = "-"
 """In a path's place: the process's output, as NDJSON."""

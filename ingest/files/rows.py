@@ -5,12 +5,7 @@ from typing import Any
 
 import msgspec
 
-EVENT_TIME = "@event_time"
-"""The column of the entities' event times."""
-
-OWN_TIME = "@event_time"
-"""What stands behind a feature's name in the name of the column with event times of its own."""
-
+from featurestore.contract import arrow
 
 ABOUT = "featurestore"
 """The metadata of an exported Parquet file, as JSON: what it is of, and when it was made."""
@@ -53,4 +48,4 @@ class Rows(msgspec.Struct):
 
 def own_time_column(feature: str) -> str:
     """Return the name of the column with a feature's own event times."""
-    return f"{feature}{OWN_TIME}"
+    return f"{feature}{arrow.TIME}"
