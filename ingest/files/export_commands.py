@@ -17,12 +17,13 @@ from .columns import Wishes, renamed
 from .compared_files import ComparedFiles
 from .export import Export, columns_of, exported
 from .file_rows import Sample, joined
+from .options import unit_option
 from .outputs import STDOUT, opened
 from .redis_clock import redis_ms
 from .scan import MOST_IDS, HashReader, ReadRetries, Throttle
 from .survey import planner_of
 from .telling import Telling
-from .times import AUTO, PER_SECOND, told_unit
+from .times import told_unit
 from .verify import Verification, as_json, report
 
 _TIMEOUT_S = 5.0
@@ -86,13 +87,7 @@ def export(  # noqa: PLR0913 - a command has as many parameters as options
     "--id", "id_name", metavar="COLUMN", help="The column of ids, instead of one of the schema's name for them."
 )
 @click.option("--event-time", metavar="COLUMN", help="The column of event times; @event_time or event_time if there.")
-@click.option(
-    "--event-time-unit",
-    type=click.Choice([AUTO, *PER_SECOND]),
-    default=AUTO,
-    show_default=True,
-    help="Unit of event times that are numbers; `auto` tells it by their magnitude.",
-)
+@unit_option
 @click.option("--map", "mapped", multiple=True, metavar="COLUMN=FEATURE", help="The feature that a column holds.")
 @click.option("--nulls", type=click.Choice(["remove", "keep"]), default="remove", show_default=True,
               help="Whether null in the file means that the store has no value, or says nothing.")  # fmt: skip

@@ -29,13 +29,14 @@ from .delimited import CsvForm
 from .display import Display
 from .infer import infer_schema
 from .load import Load, Manner
+from .options import unit_option
 from .paths import REJECTED_SUFFIX, STDIN, Format, default_name, find_files
 from .patience import Patience, StoppedError, is_passing
 from .preparing import Clock
 from .redis_clock import redis_ms
 from .rejects import RejectedFile
 from .survey import Reader, Surveyed, find_unit, planner_of, survey
-from .times import AUTO, PER_SECOND, Unit, told_unit
+from .times import Unit, told_unit
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -81,13 +82,7 @@ def _split(text: str | None) -> tuple[str, ...] | None:
     "--id", "id_column", metavar="COLUMN", help="Column of the ids  [default: the schema's, such as user_id; id]"
 )
 @click.option("--event-time", metavar="COLUMN", help="Column of the event times  [default: @event_time or event_time]")
-@click.option(
-    "--event-time-unit",
-    type=click.Choice([AUTO, *PER_SECOND]),
-    default=AUTO,
-    show_default=True,
-    help="Unit of event times that are numbers; `auto` tells it by their magnitude.",
-)
+@unit_option
 @click.option("--map", "pairs", multiple=True, metavar="COLUMN=FEATURE", help="A column of another name; repeatable.")
 @click.option("--columns", metavar="A,B", help="Take these columns alone, beside id and event time.")
 @click.option("--ignore-undeclared", is_flag=True, help="Leave out columns that are no features.")
