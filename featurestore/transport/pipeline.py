@@ -357,10 +357,14 @@ class Pipeline:
         )
 
     def _set_aside(self, reason: UnavailableError) -> list[Waiter]:
-        """Fail all calls but those that may take longer than the time-out, and return them."""
+        """Fail all calls but those that may take longer than the time-out, and return them.
+
+        What was not sent of them still leaves on this connection, since others wait behind it: none counts as unsent.
+        """
         self.set_aside, self.ending = True, reason
         failed = [each for each in self._waiters if each.resume is not None and each.allowed <= self.timeout]
-        self._fail(failed, reason, repeatable=False)
+        for waiter in failed:
+            waiter.outcome = Failure(UnavailableError(*reason.args))
         return failed
 
     # The end

@@ -108,7 +108,8 @@ class Peer:
                 return words
 
     def send(self, data: bytes) -> None:
-        self._writer.write(data)
+        if not self._writer.is_closing():  # asyncio logs a warning of what is written to a client that has gone
+            self._writer.write(data)
 
 
 Behaviour = Callable[[Peer], Awaitable[None]]

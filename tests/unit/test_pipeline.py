@@ -208,7 +208,8 @@ class Connection(RuleBasedStateMachine):
             assert call.outcome is PENDING or call.outcome is outcome
             if isinstance(outcome, Failure):
                 if not isinstance(outcome.error, DeadlineExceededError):
-                    unsent = call.start >= self.shown
+                    # What was only set aside is sent later on, if it was not yet.
+                    unsent = call.start >= self.shown and not call.silenced
                     silent = self.silent or call.silenced
                     assert (outcome.lost, outcome.unsent) == (not self.final and (unsent or not silent), unsent)
             elif done:
@@ -253,6 +254,19 @@ def test_what_a_tls_library_was_shown_is_in_doubt_and_what_is_queued_is_not() ->
     queued = submit(pipeline, first=1)
     pipeline.end(UnavailableError("broken"))
     assert (shown.outcome.unsent, queued.outcome.unsent) == (False, True)
+
+
+def test_what_is_set_aside_before_it_was_sent_counts_as_sent_since_it_will_be() -> None:
+    pipeline = made(write_timeout=100.0)
+    submit(pipeline)
+    assert pipeline.expire(TIMEOUT)
+    now = TIMEOUT * 3.9
+    lasting = submit(pipeline, first=1, now=now, allowed=100.0)
+    aside = submit(pipeline, first=2, now=now)
+    pipeline.expire(TIMEOUT * 4)
+    assert (aside.outcome.lost, aside.outcome.unsent) == (False, False)
+    assert lasting.outcome is PENDING
+    assert len(pipeline.to_send()) == 30
 
 
 def test_a_reply_to_a_call_of_which_nothing_was_sent_is_an_end() -> None:
