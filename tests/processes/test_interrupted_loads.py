@@ -289,7 +289,7 @@ def test_loads_of_files_of_one_name_keep_their_rejected_rows_apart(case: Case) -
     first, second = (with_bad_rows(case.folder / name / "x.csv", name) for name in "ab")
     firsts, seconds = ([f"{name}{number}" for number in range(7, 4000, 100)] for name in "ab")
     rejected = case.folder / "x.rejected.ndjson"
-    with case.load("--rate", "2000", files=[first]) as stopped:
+    with case.load("--rate", "400", files=[first]) as stopped:
         wait_until(lambda: rejected.exists() and len(users_rejected(rejected)) > 4, what="rejected rows")
         with case.load(files=[second]) as beside:
             told = beside.end()
