@@ -388,16 +388,13 @@ class Pipeline:
         if self.state is _ENDED:
             return []
         failed = [waiter for waiter in self._waiters if waiter.resume is not None]
-        self._fail(failed, reason, repeatable=repeatable, final=final)
-        self.ending, self.final = reason, final
-        self.forget()
-        return failed
-
-    def _fail(self, waiters: list[Waiter], reason: UnavailableError, *, repeatable: bool, final: bool = False) -> None:
-        for waiter in waiters:
+        for waiter in failed:
             unsent = waiter.start >= self._touched
             lost = not final and (repeatable or unsent)
             waiter.outcome = Failure(type(reason)(*reason.args), lost=lost, unsent=unsent)
+        self.ending, self.final = reason, final
+        self.forget()
+        return failed
 
     def forget(self) -> None:
         """End without outcomes, as a forked child must: the waiters are its parent's."""
