@@ -10,7 +10,7 @@ SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cf
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo quick test servers test-servers coverage sanitize test-ports test-go test-node node-package
+.PHONY: help install demo quick test servers test-servers test-cluster coverage sanitize test-ports test-go test-node node-package
 .PHONY: test-feast lint twins perf release clean
 
 help:  ## Show the targets.
@@ -47,6 +47,10 @@ servers: $(VENV)/.test  ## Fetch every Redis and Valkey that the scripts are for
 
 test-servers: $(VENV)/.test  ## Run the contract tests on each, over RESP2 and RESP3; WRITE=1 writes the table of docs/servers.md.
 	$(BIN)/python tests/every_server.py test $(if $(WRITE),--write) $(SPREAD)
+
+test-cluster: $(VENV)/.test  ## Run the contract tests on clusters of Redis 7.0 and Valkey 9, and break those under load.
+	CLUSTERS_UNDER_TEST="valkey9 redis7" $(BIN)/python -m pytest $(SPREAD) tests/contract tests/http -k cluster-
+	CLUSTERS_UNDER_TEST="valkey9 redis7" $(BIN)/python -m pytest tests/faults/test_faulty_clusters.py
 
 coverage: $(VENV)/.test  ## Show how much of the package unit, contract and HTTP tests execute.
 	$(BIN)/python -m coverage erase
@@ -97,12 +101,14 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/call_costs.py --out docs/performance
 	$(BIN)/python perf/load.py --out docs/performance
 	$(BIN)/python perf/beside_load.py --out docs/performance
+	$(BIN)/python perf/cluster.py --out docs/performance
 	$(BIN)/python perf/redis_time.py
 	$(BIN)/python perf/script_time.py
 	$(BIN)/python perf/ingest.py
 	$(BIN)/python perf/ingest_floor.py
 	$(BIN)/python perf/consume.py
 	$(BIN)/python perf/soak.py
+	$(BIN)/python perf/faults.py --out docs
 
 release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as callers in other languages ship them.
 	rm -rf dist

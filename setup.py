@@ -15,6 +15,7 @@ with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
             *find_packages(include=["featurestore*"]),
             "featurestore.ingest",
             "featurestore.ingest.files",
+            "featurestore.ingest.moving",
             "featurestore.ingest.streams",
             "featurestore.lua",
         ],
@@ -22,11 +23,11 @@ with tempfile.TemporaryDirectory(prefix="featurestore-build-") as folder:
             Extension(
                 f"featurestore.native.{name}",
                 [f"featurestore/native/{name}.c"],
-                depends=["featurestore/native/reader.h", "featurestore/native/writer.h"],
+                depends=[f"featurestore/native/{name}.h" for name in ("partition", "reader", "writer")],
                 extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers"],
                 optional=True,
             )
-            for name in ("columns", "rows", "sockets", "transcode")
+            for name in ("columns", "partitions", "rows", "sockets", "transcode")
         ],
         options={"build": {"build_base": folder}},
     )

@@ -23,6 +23,7 @@ from featurestore.store.functions import find_libraries, load_library
 from featurestore.store.maintenance import RepackProgress, SweepProgress
 from featurestore.store.maintenance import repack as repack_rows
 from featurestore.store.maintenance import sweep as sweep_members
+from featurestore.store.nodes import primaries
 
 
 def _extensions_told() -> str:
@@ -149,25 +150,33 @@ def functions() -> None:
 
 @functions.command()
 def load() -> None:
-    """Load this build's library, in place of any other of its name."""
+    """Load this build's library, in place of any other of its name; in a cluster onto every primary."""
     with open_store(call="scripts") as store:
-        command = store.transport.command
-        before = [found for found in find_libraries(command) if found.name == LIBRARY]
-        load_library(command)
-    replaced = f", in place of {before[0].build or 'another'}" if before and not before[0].is_ours else ""
-    click.echo(f"{LIBRARY} {build()} is loaded{replaced}", err=True)
+        for node in primaries(store.transport):
+            command = node.transport.command
+            before = [found for found in find_libraries(command) if found.name == LIBRARY]
+            load_library(command)
+            where = f" on {node.address}" if store.transport.clustered else ""
+            replaced = f", in place of {before[0].build or 'another'}" if before and not before[0].is_ours else ""
+            click.echo(f"{LIBRARY} {build()} is loaded{where}{replaced}", err=True)
 
 
 @functions.command()
 def show() -> None:
-    """Print the libraries that are on the server; exit 1 when none of them serves this build."""
+    """Print the libraries that are on the server, or on each node; exit 1 where none of them serves this build."""
     with open_store(call="scripts") as store:
-        found = find_libraries(store.transport.command)
-    for library in found:
-        state = "this build" if library.is_ours else "newer, serves this build" if library.serves else "another build"
-        click.echo(f"{library}  ({state})")
-    if not any(library.serves for library in found):
-        click.echo(f"{LIBRARY} {build()} is not there: featurestore functions load", err=True)
+        clustered = store.transport.clustered
+        found = [(node.address, find_libraries(node.transport.command)) for node in primaries(store.transport)]
+    for address, libraries in found:
+        for library in libraries:
+            state = (
+                "this build" if library.is_ours else "newer, serves this build" if library.serves else "another build"
+            )
+            click.echo(f"{library}  ({state}{f', on {address}' if clustered else ''})")
+    lacking = [address for address, libraries in found if not any(library.serves for library in libraries)]
+    if lacking:
+        where = f" on {', '.join(lacking)}" if clustered else ""
+        click.echo(f"{LIBRARY} {build()} is not there{where}: featurestore functions load", err=True)
         sys.exit(1)
 
 
@@ -203,9 +212,9 @@ def sweep(entity: str, pause_ms: int) -> None:
 @click.option("--entity", help="Whose schema and data; those of all that have a schema when left out.")
 def doctor(entity: str | None) -> None:
     """Check the server, its settings, the schemas and a sample of the ids; exit 1 when something is amiss."""
-    findings = []
+    findings, settings = [], Settings.from_environment()
     with open_store(call="scripts") as store:
-        for finding in diagnose(store, entity, call=Settings.from_environment().call):
+        for finding in diagnose(store, entity, call=settings.call, confirmed_by=settings.wait_replicas):
             findings.append(finding)
             click.echo(f"{'ok  ' if finding.good else 'WARN'}  {finding.text}")
     sys.exit(0 if all(finding.good for finding in findings) else 1)
@@ -227,7 +236,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = commands.main(arguments, prog_name="featurestore", standalone_mode=False)
     except click.ClickException as error:
-        click.echo(f"featurestore: {error.format_message()} (see featurestore --help)", err=True)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "featurestore"
+        click.echo(f"featurestore: {error.format_message()} (see {command} --help)", err=True)
         sys.exit(2)
     except ConfigurationError as error:
         click.echo(f"featurestore: {error}", err=True)

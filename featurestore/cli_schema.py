@@ -1,6 +1,7 @@
 """The commands for schemas: apply, schema, entities, retire, drop-entity."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from featurestore.cli_store import confirm_twice, of_entity, open_entity, open_store, pausing, print_json
+from featurestore.cli_store import confirm_twice, of_entity, open_entity, open_named, open_store, pausing, print_json
 from featurestore.errors import (
     BadArgumentsError,
     FeatureStoreError,
@@ -17,10 +18,10 @@ from featurestore.errors import (
     TypeChangeError,
     UndeclaredFeatureError,
 )
-from featurestore.keys import Keys
 from featurestore.schema.changes import Change, changes_of, undeclared_in_services
 from featurestore.schema.definition import Definition, line_told, read_definition
 from featurestore.schema.stored import Schema
+from featurestore.settings import Settings, variable_of
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.inventory import Held, entities_held
 from featurestore.store.retirement import clear, drop, is_dropping, remove_services, services_naming
@@ -41,10 +42,12 @@ def apply(path: Path | None, *, dry_run: bool) -> None:
     applied over another one.
     """
     definition = read_definition(path)
-    with open_store(Keys.of(definition.entity, definition.members)) as store:
+    with open_named(definition.entity, definition.members) as store:
         before = _stored(store)
         if path is None and before is not None:
             _refuse_over_another(before, definition)
+        if before is not None:
+            _tell_other_partitions(before)
         with _told_where(path, before, definition):
             version = store.apply(definition, dry_run=dry_run)
         changes = changes_of(before, definition)
@@ -65,7 +68,19 @@ def apply(path: Path | None, *, dry_run: bool) -> None:
         sys.exit(1 if version != known else 0)
     if schema is not None:
         told = f"version {schema.version}, {len(schema.features)} features"
-        click.echo(f"schema of {definition.entity}: {told}", err=True)
+        parts = f", in {schema.partitions} partitions" if schema.partitions else ""
+        click.echo(f"schema of {definition.entity}: {told}{parts}", err=True)
+
+
+def _tell_other_partitions(before: Schema) -> None:
+    """Tell on stderr if the setting asks for another number of partitions than the entity has, which stays."""
+    variable, wanted = variable_of("partitions"), Settings.from_environment().partitions
+    if before.partitions and os.environ.get(variable) and before.partitions != wanted:
+        click.echo(
+            f"featurestore: warning: {variable} is {wanted}, and this entity has {before.partitions} partitions, which"
+            " stay: to have another number, copy it to another cluster by featurestore migrate",
+            err=True,
+        )
 
 
 def _stored(store: FeatureStore) -> Schema | None:
@@ -121,22 +136,23 @@ def schema(entity: str) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line, with all that is known.")
 def entities(*, as_json: bool) -> None:
-    """List the entities that Redis holds: name, version, features, ids, services, state.
+    """List the entities that Redis holds: name, version, features, ids, services, state; in a cluster also partitions.
 
     A table on a terminal; elsewhere a line each, with tabs between the columns and no head.
     """
     with open_store() as store:
-        held = list(entities_held(store))
+        held, clustered = list(entities_held(store)), store.transport.clustered
     if as_json:
         for each in held:
             print_json(each.shown())
         return
-    rows = [_columns(each) for each in held]
+    rows = [(*_columns(each), *([str(each.partitions)] if clustered else [])) for each in held]
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(row))
         return
-    rows = [("ENTITY", "VERSION", "FEATURES", "IDS", "SERVICES", "STATE"), *rows]
+    more = ("PARTITIONS",) if clustered else ()
+    rows = [("ENTITY", "VERSION", "FEATURES", "IDS", "SERVICES", "STATE", *more), *rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -230,10 +246,10 @@ def drop_entity(entity: str, pause_ms: int, *, yes: bool) -> None:
 
     When all hashes are gone, an entity of that name can be declared again. Interrupted, the same command goes on.
     """
-    with open_store(Keys(entity)) as plain:
-        goes_on = is_dropping(plain)
-        store = plain if goes_on else FeatureStore(plain.transport, Keys.of(entity, plain.schema().members))
-        if not goes_on:
+    with open_named(entity) as store:
+        if not is_dropping(store):
+            members = store.schema().members
+            store = FeatureStore(store.transport, store.keys.with_members(members))  # noqa: PLW2901 - the same entity's
             _ask_to_drop(store, yes=yes)
             drop(store)
         click.echo(f"{entity} is not served any more; its hashes are removed", err=True)

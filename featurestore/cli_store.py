@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from featurestore.keys import Keys
+from featurestore.keys import keys_of
 from featurestore.settings import CallBy
 from featurestore.store.blocking import FeatureStore
 
@@ -20,9 +20,9 @@ pausing = click.option(
 )
 
 
-def open_store(keys: Keys | None = None, *, call: CallBy | None = None) -> FeatureStore:
+def open_store(*, call: CallBy | None = None) -> FeatureStore:
     """Return a store for a command: more patient than the server, since a person waits for the result."""
-    return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, keys=keys, call=call)
+    return FeatureStore.connect(timeout=_ADMIN_TIMEOUT_S, call=call)
 
 
 @contextmanager
@@ -30,6 +30,14 @@ def open_entity(name: str) -> Iterator[FeatureStore]:
     """Yield the store of the entity of that name."""
     with open_store() as store:
         yield store.entity(name)
+
+
+@contextmanager
+def open_named(name: str, members: str | None = None) -> Iterator[FeatureStore]:
+    """Yield the store of an entity, which may have no schema; `members` is its set of ids, where that is told."""
+    with open_store() as store:
+        keys = keys_of(name, clustered=store.transport.clustered).with_members(members)
+        yield FeatureStore(store.transport, keys)
 
 
 def print_json(value: Any) -> None:

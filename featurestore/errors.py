@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 
 class FeatureStoreError(Exception):
@@ -116,6 +116,24 @@ class DeadlineExceededError(UnavailableError):
     """Redis, or the HTTP server, did not answer in time. Whether a write took place is unknown."""
 
 
+class UnconfirmedWriteError(UnavailableError):
+    """A write took place on the primary, but fewer replicas than wanted confirmed it in time (docs/cluster.md).
+
+    A failover may lose it. To write rows again is safe; an increment counts twice.
+
+    Attributes:
+        result: What the write returned: an `UpsertResult` for rows (`UnconfirmedRows` from an HTTP client), the new
+            values for an increment, whether anything was removed for a deletion. None where that is not known.
+    """
+
+    code = "UNCONFIRMED"
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        """Say what is missing, and what the write returned."""
+        super().__init__(message)
+        self.result = result
+
+
 class OverloadedError(UnavailableError):
     """More is asked of Redis than it can answer in time. Nothing was done: ask again later."""
 
@@ -137,6 +155,20 @@ class WriteRefusedError(RedisError):
     """Redis takes no writes now: it is a replica, is out of memory or cannot persist."""
 
 
+class ClusterNodeError(RedisError):
+    """The server is a node of a cluster, and the keys are on others; the store was given the address of one server.
+
+    The first of its `args` is the reply as it came.
+    """
+
+    def __str__(self) -> str:
+        """Say what to do."""
+        return (
+            "this server is a node of a cluster: REDIS_URL wants redis+cluster://HOST:PORT, which finds all nodes"
+            f" ({self.args[0]})"
+        )
+
+
 BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
     kind.code: kind
     for kind in (
@@ -148,6 +180,7 @@ BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
         OverloadedError,
         SchemaChangedError,
         TypeChangeError,
+        UnconfirmedWriteError,
         UndeclaredFeatureError,
         UnknownEntityError,
     )
@@ -162,6 +195,9 @@ _BY_REPLY: Mapping[str | None, type[FeatureStoreError]] = {
     "LOADING": UnavailableError,
     "MASTERDOWN": UnavailableError,
     "TRYAGAIN": UnavailableError,
+    "ASK": ClusterNodeError,
+    "CROSSSLOT": ClusterNodeError,
+    "MOVED": ClusterNodeError,
     "DENIED": AccessDeniedError,  # by the protected mode, to other hosts
     "NOAUTH": AccessDeniedError,
     "NOPERM": AccessDeniedError,

@@ -15,9 +15,15 @@ from featurestore.errors import ConfigurationError
 
 WorkerClass = Literal["featurestore", "gevent", "gthread", "sync"]
 CallBy = Literal["scripts", "functions"]
+ReadFrom = Literal["primary", "replicas", "nearest"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 _PREFIX = "FEATURESTORE_"
-_CHOICES = {"call": get_args(CallBy), "worker_class": get_args(WorkerClass), "log_level": get_args(LogLevel)}
+_CHOICES = {
+    "call": get_args(CallBy),
+    "read_from": get_args(ReadFrom),
+    "worker_class": get_args(WorkerClass),
+    "log_level": get_args(LogLevel),
+}
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
 _BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
@@ -46,7 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings in force. Each field's description is its documentation."""
 
     redis_url: Annotated[
-        str | None, Meta(description="Redis's address: redis://, rediss:// (TLS) or unix://, with credentials")
+        str | None,
+        Meta(
+            description="Redis's address: redis://, rediss:// (TLS) or unix://, with credentials; a cluster's: "
+            "redis+cluster://host:port,host:port; Sentinels': redis+sentinel://host:port,host:port/name; or rediss+…"
+        ),
     ] = None
     redis_host: Annotated[str | None, Meta(description="Redis's host, where no REDIS_URL is set")] = None
     redis_port: Annotated[int, Meta(ge=1, le=65535, description="Redis's port, beside REDIS_HOST")] = 6379
@@ -56,6 +66,43 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         CallBy,
         Meta(description="how Redis runs the scripts: scripts (EVALSHA), or functions (FCALL; Redis 7.0 or Valkey)"),
     ] = "scripts"
+    address_map: Annotated[
+        str | None,
+        Meta(
+            description="where nodes of a cluster are reached whose own addresses are others, as behind NAT: "
+            "10.0.0.5:7000=host:17000,…"
+        ),
+    ] = None
+    partitions: Annotated[
+        int,
+        Meta(ge=1, le=4096, description="in a cluster, how many partitions a new entity has: a power of two"),
+    ] = 64
+    read_from: Annotated[
+        ReadFrom,
+        Meta(
+            description="who answers reads: primary (a replica only while the primary does not answer), replicas, or "
+            "nearest by round trip"
+        ),
+    ] = "primary"
+    max_lag_ms: Annotated[
+        int,
+        Meta(ge=0, description="how far a replica that answers reads may be behind its primary, in ms; 0: no bound"),
+    ] = 0
+    wait_replicas: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="how many replicas have to confirm each write before it is acknowledged, by WAIT; 0: none",
+        ),
+    ] = 0
+    wait_ms: Annotated[
+        int, Meta(ge=1, le=30_000, description="how long replicas may take to confirm a write, in ms")
+    ] = 100
+    ready_share: Annotated[
+        float,
+        Meta(ge=0, le=1, description="in a cluster, the least share of ids that can be served for `/readyz` to be 200"),
+    ] = 1.0
     data_dir: Annotated[
         str, Meta(description="where the embedded server keeps its data; used when no Redis is named")
     ] = msgspec.field(default_factory=_default_data_dir)
@@ -133,12 +180,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 try:
                     values[name] = msgspec.convert(text, kind, strict=False)
                 except msgspec.ValidationError as error:
+                    if name == "partitions":
+                        raise _no_partitions(text) from error
                     choices = f"; want {', '.join(_CHOICES[name])}" if name in _CHOICES else ""
                     raise ConfigurationError(f"{variable_of(name)}={text!r}: {error}{choices}") from error
         settings = cls(**values)
         if not _BIND.fullmatch(settings.bind):
             raise ConfigurationError(
                 f"{variable_of('bind')}={settings.bind!r}: want host:port, with a port up to 65535, or unix:path"
+            )
+        if settings.partitions & (settings.partitions - 1):
+            raise _no_partitions(str(settings.partitions))
+        if settings.wait_replicas and settings.wait_ms >= settings.write_timeout_ms:
+            raise ConfigurationError(
+                f"{variable_of('wait_ms')}={settings.wait_ms}: want less than {variable_of('write_timeout_ms')}, which"
+                f" is {settings.write_timeout_ms}"
             )
         return settings
 
@@ -150,6 +206,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.redis_host:
             return None
         return _url_of_host(self.redis_host, self.redis_port, self.redis_password, self.redis_db)
+
+
+def _no_partitions(text: str) -> ConfigurationError:
+    return ConfigurationError(f"{variable_of('partitions')}={text}: want a power of two from 1 to 4096, such as 64")
 
 
 def _url_of_host(host: str, port: int, password: str | None, db: int) -> str:
@@ -232,6 +292,11 @@ def _shown(field: str, value: object) -> str:
     if field == "redis_url" and value:
         return without_password(str(value))
     return _as_text(value)
+
+
+def may_have_replicas(url: str | None) -> bool:
+    """Return whether replicas of a server can be found by its address; the embedded one's URL is None."""
+    return url is not None and not url.lower().startswith("unix:")
 
 
 def without_password(url: str) -> str:

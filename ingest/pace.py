@@ -31,7 +31,8 @@ class Pace:
 
     Redis has one thread: while it writes, nobody is served. If others call scripts meanwhile, calls are short, one at a
     time, and pauses lie between them; otherwise Redis is kept at work. Redis's own counts of calls tell, once a chunk
-    of rows. A user who may not ask for them gets no such pauses.
+    of rows. A user who may not ask for them gets no such pauses. In a cluster each primary has one call at a time then,
+    and the pauses are the same for all of them.
 
     Args:
         transport: Asks for the counts; None to be at full speed whoever else is served.
@@ -56,7 +57,8 @@ class Pace:
         self._call_us, self._in_flight = call_us, in_flight
         self._clock, self._sleep = clock, sleep
         self._next = clock()
-        self._own, self._seen, self._seen_at = 0, -1, clock()
+        self._own, self._seen_at = 0, clock()
+        self._seen: dict[str, int] = {}
         self.fair = False
 
     @property
@@ -66,14 +68,14 @@ class Pace:
 
     @property
     def in_flight(self) -> int:
-        """Calls that may wait for their replies now."""
+        """Calls that may wait for their replies now, on each node."""
         return 1 if self.fair else self._in_flight
 
     def look(self) -> None:
         """See whether Redis serves others, unless that was seen a moment ago."""
-        if self._transport is None or (self._seen >= 0 and self._clock() - self._seen_at < _FRESH_S):
+        if self._transport is None or (self._seen and self._clock() - self._seen_at < _FRESH_S):
             return
-        if self._seen < 0:  # a first part at full speed would be felt by those who are served
+        if not self._seen:  # a first part at full speed would be felt by those who are served
             self._take_counts()
             self._sleep(_FIRST_LOOK_S)
         self._take_counts()
@@ -82,15 +84,16 @@ class Pace:
         if self._transport is None:
             return
         try:
-            stats = self._transport.command("INFO", "commandstats")
+            calls = _counts_of(self._transport)
         except UnavailableError:
             raise
         except RedisError:  # it may not be asked, or knows no such command
             self._transport, self.fair = None, False
             return
-        calls, now = _script_calls(stats), self._clock()
-        if self._seen >= 0 and calls >= self._seen:  # the counts may have been reset
-            by_others = calls - self._seen - self._own
+        now, before = self._clock(), self._seen
+        since = {node: count - before[node] for node, count in calls.items() if node in before}
+        if since and min(since.values()) >= 0:  # the counts may have been reset
+            by_others = sum(since.values()) - self._own
             self.fair = by_others > _SERVED_A_S * (now - self._seen_at)
         self._own, self._seen, self._seen_at = 0, calls, now
 
@@ -99,14 +102,25 @@ class Pace:
         self._own += calls
 
     def calls(self, encoded: Iterable[bytes | None]) -> Iterator[bytes | None]:
-        """Yield calls, each when Redis has been others' for long enough."""
+        """Yield calls, each when Redis has been others' for long enough.
+
+        In a cluster so many are yielded in a row as there are primaries, and None, so that all of them are answered.
+        """
+        under_way, began = 0, 0.0
         for call in encoded:
-            started = self._clock()
+            began = began if under_way else self._clock()
             yield call
-            if call is not None:
-                self._own += 1
-                if self.fair:
-                    self._sleep(_FAIR_REST * (self._clock() - started))
+            if call is None:
+                continue
+            self._own += 1
+            under_way += 1
+            if not self.fair:
+                under_way = 0
+            elif under_way >= len(self._seen):
+                if under_way > 1:
+                    yield None
+                self._sleep(_FAIR_REST * (self._clock() - began))
+                under_way = 0
 
     def parts(self, parts: Iterable[Part]) -> Iterator[Part]:
         """Yield parts, each not before its time."""
@@ -117,6 +131,27 @@ class Pace:
                     self._sleep(self._next - now)
                 self._next = max(self._next, now - 1) + part.size / self._rate
             yield part
+
+
+def _counts_of(transport: Transport) -> dict[str, int]:
+    """Return how many calls of scripts each primary has had, by its address; in a cluster, of those that answer.
+
+    Raises:
+        UnavailableError: Redis does not answer. What is written next asks a cluster where its primaries are now.
+    """
+    found, away = {}, None
+    for node in transport.nodes():
+        if transport.clustered and node.role != "primary":
+            continue
+        try:
+            found[node.address] = _script_calls(node.transport.command("INFO", "commandstats"))
+        except UnavailableError as error:
+            if not transport.clustered:
+                raise
+            away = error
+    if not found and away is not None:
+        raise away
+    return found
 
 
 def _script_calls(stats: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Bulk writing: calls in order on one connection, several in flight."""
+"""Bulk writing: calls in order on one connection to each node, several in flight."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,11 +14,12 @@ from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import to_time
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError
-from featurestore.keys import Keys
+from featurestore.keys import EntityKeys
 from featurestore.settings import CallBy, Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.frames import FrameWrite
-from featurestore.transport.blocking import SyncTransport
+from featurestore.transport.confirming import Durability
+from featurestore.transport.opening import blocking_transport
 
 from .pace import Pace
 
@@ -47,14 +48,17 @@ class BulkProgress(msgspec.Struct, frozen=True):
 class BulkWriter:
     """Writes tables of any length, each value checked against the schema.
 
-    Calls go out in order, several at a time: while Redis works on some, the next are made. Complete rows of plain
-    values are encoded here as they are stored, and go through replace_rows. All other rows, and those that it leaves,
-    go through upsert_features.
+    Calls go out in order, several at a time: while Redis works on some, the next are made. In a cluster the rows of
+    each chunk are cut by partition, and calls go to all nodes at once: the rows of an entity keep their order, those of
+    different entities need not. Complete rows of plain values are encoded here as they are stored, and go through
+    replace_rows. All other rows, and those that it leaves, go through upsert_features.
 
     What is stored in the end is what an upsert of all rows would leave. The counts can differ in one case: a later,
     newer row of the same entity can overtake a row that replace_rows leaves. That row then counts as skipped.
 
-    A link that breaks raises `UnavailableError`. Rows may be written again, so the caller may start again at any row
+    A link that breaks raises `UnavailableError`, and so do rows that replicas do not confirm where
+    FEATURESTORE_WAIT_REPLICAS asks for it (`UnconfirmedWriteError`): a WAIT for each chunk of 32,768 rows, and at the
+    end of `write_table`. Rows may be written again, so the caller may start again at any row
     before the failure.
 
     Args:
@@ -65,7 +69,7 @@ class BulkWriter:
         timeout: Seconds a reply may take; a pipeline is more patient than serving.
         call: How Redis runs the scripts; without it, FEATURESTORE_CALL.
         call_us: µs of Redis's time that one call may take: as long nobody else is served.
-        in_flight: Calls that may wait for their replies.
+        in_flight: Calls that may wait for their replies, on each node.
         fair: Whether to leave most of Redis's time to others while it serves some; see `pace.Pace`.
         rate: Most rows a second; no bound if None.
     """
@@ -75,7 +79,7 @@ class BulkWriter:
         url: str | None = None,
         *,
         entity: str = "user",
-        keys: Keys | None = None,
+        keys: EntityKeys | None = None,
         timeout: float = 5.0,
         call: CallBy | None = None,
         call_us: float = MOST_US,
@@ -86,11 +90,13 @@ class BulkWriter:
         if rate is not None and not rate > 0:
             raise BadArgumentsError(f"rate is a number of rows a second above 0, not {rate!r}")
         settings = Settings.from_environment()
-        self._transport = SyncTransport(
+        self._transport = blocking_transport(
             url or settings.url or embedded_url(settings.data_dir),
             timeout=timeout,
             connect_timeout=timeout,
             call=call or settings.call,
+            reached_at=settings.address_map or "",
+            durability=Durability.by_settings(settings),
         )
         self.store = FeatureStore(self._transport, keys)
         if keys is None and entity != self.store.keys.entity:
@@ -137,7 +143,8 @@ class BulkWriter:
             BadArgumentsError: It is no table, or a column is missing.
         """
         reading = Reading(id, time_column, unit, rename or {}, nulls, text, ignore_undeclared)
-        frame = FrameWrite(self.store.keys, self.store.schema(), reading, event_time, overwrite=overwrite)
+        schema = self.store.schema()  # in a cluster it tells the keys, too
+        frame = FrameWrite(self.store.keys, schema, reading, event_time, overwrite=overwrite)
         self._pace.look()
         for step in frame.steps(data, lambda: self._pace.call_us):
             self._send(step.bulk, step.parts)
@@ -162,20 +169,24 @@ class BulkWriter:
     ) -> list[RejectedRow]:
         """Write nothing, and return the rows that would be rejected for their ids, times or values; see `write`."""
         reading = Reading(id, time_column, unit, rename or {}, nulls, text, ignore_undeclared)
-        frame = FrameWrite(self.store.keys, self.store.schema(), reading, None, overwrite=False)
+        schema = self.store.schema()
+        frame = FrameWrite(self.store.keys, schema, reading, None, overwrite=False)
         return frame.rejections(data)
 
     def write_table(
         self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, event_time: int | datetime | None = None
     ) -> UpsertResult:
-        """Write `rows`, each an id followed by a value for each of `columns`; see `FeatureStore.upsert_table`."""
-        keys, schema = self.store.keys, self.store.schema()
-        upsert = Upsert(keys, schema.features, columns, event_time, options=["?verdicts"])
-        row_calls = row_calls_for(keys, schema, columns, to_time(event_time))
+        """Write `rows`, each an id followed by a value for each of `columns`; see `FeatureStore.upsert_table`.
+
+        In a cluster 32,768 rows are read before the first of them is sent.
+        """
+        schema = self.store.schema()
+        upsert = Upsert(schema.features, columns, event_time, options=["?verdicts"])
+        row_calls = row_calls_for(schema, columns, to_time(event_time))
         self._pace.look()
-        in_replace, in_upsert = rows_in_calls(columns, schema.features, self._pace.call_us)
-        bulk = Bulk(upsert, row_calls, in_upsert)
-        self._send(bulk, listed_parts(rows, in_replace))
+        in_call = rows_in_calls(columns, schema.features, self._pace.call_us)
+        bulk = Bulk(upsert, row_calls, in_call)
+        self._send(bulk, listed_parts(rows, in_call.replace, self.store.keys))
         return bulk.finish()
 
     def note_own(self, calls: int) -> None:
@@ -188,6 +199,6 @@ class BulkWriter:
 
     def _send(self, bulk: Bulk, parts: Iterable[Part]) -> None:
         pace = self._pace
-        calls = (call and call[1] for call in bulk.calls(pace.parts(parts)))
+        calls = (call and call.encoded for call in bulk.calls(pace.parts(parts)))
         for reply in self._transport.stream(pace.calls(calls), in_flight=pace.in_flight):
             bulk.settle(reply)

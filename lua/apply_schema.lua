@@ -24,6 +24,7 @@ ARGV[1…] words     name, type, name, type …: type is float, int, bool, strin
                    @tombstone         ms that the tombstone of a deleted entity stays
                    @max_ahead         ms that an event time may be ahead of Redis's clock; a day if not given
                    @join_key, @members   the name of the id in tables; the set of all known ids: for callers
+                   @partitions        in a cluster, how many partitions the entity has; it never changes
                    @description, @owner, @tags   what people are told of the entity: text of at most 2,000 and 200
                                       bytes; a JSON array of at most 20 texts of at most 64 bytes
                    @description:FEATURE, @owner:FEATURE, @tags:FEATURE   the same of one feature

@@ -3,7 +3,8 @@ Takes away an entity's schema and its set of known ids, so that nobody reads or 
 until clear_hashes has been called for each; until free_names says so, no schema can be stored at the key.
 
 KEYS[1]  members   a set: ids of all known entities
-KEYS[2]  schema    a hash: the schema; afterwards it has a field `@dropping` alone, with a token that free_names takes
+KEYS[2]  schema    a hash: the schema; afterwards it has a field `@dropping` alone, with a token that free_names takes;
+                   in a cluster `@partitions`, too
 
 ARGV     none
 
@@ -23,7 +24,7 @@ local function drop_entity(KEYS, ARGV)
   if #KEYS ~= 2 or #ARGV > 0 then return usage('2 keys (members, schema), and nothing else', KEYS, ARGV) end
   local failure = wrong_schema_key(KEYS[2])
   if failure then return failure end
-  local state = redis.pcall('HMGET', KEYS[2], '@layout', '@dropping', '@members_key')
+  local state = redis.pcall('HMGET', KEYS[2], '@layout', '@dropping', '@members_key', '@partitions')
   if state.err then return state end
   if state[2] then return 0 end
   if not state[1] then return no_schema(KEYS[2]) end
@@ -35,5 +36,6 @@ local function drop_entity(KEYS, ARGV)
   local reply = redis.pcall('UNLINK', KEYS[1], KEYS[2])
   if type(reply) == 'table' then return reply end
   redis.call('HSET', KEYS[2], '@dropping', token)
+  if state[4] then redis.call('HSET', KEYS[2], '@partitions', state[4]) end
   return 1
 end

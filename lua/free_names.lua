@@ -2,7 +2,7 @@
 Makes the names of retired features free for features of any type, or the name of a dropped entity, once clear_hashes
 was called for every hash that there was at the time of the retirement.
 
-KEYS[1]  schema    a hash: the schema
+KEYS[1]  schema    a hash: the schema; in a cluster its version grows by one, since the partitions have copies of it
 KEYS[2]  schemas   optional: a set: the keys of all schemas, which a dropped entity's is taken out of
 
 ARGV[1…] words     name, token, name, token …, as `@retiring` of the schema had them before the first hash was cleared;
@@ -27,7 +27,7 @@ local function free_names(KEYS, ARGV)
     -- @include text
     return redis.error_reply('BADARGS the set of all schemas is featurestore:schemas, not ' .. shown(KEYS[2]))
   end
-  local state = redis.pcall('HMGET', KEYS[1], '@retiring', '@dropping')
+  local state = redis.pcall('HMGET', KEYS[1], '@retiring', '@dropping', '@partitions', '@version')
   if state.err then return state end
 
   if ARGV[1] == '@dropping' then
@@ -56,5 +56,6 @@ local function free_names(KEYS, ARGV)
   local reply = redis.pcall('HDEL', KEYS[1], '@retiring')
   if type(reply) == 'table' then return reply end
   if #left > 0 then redis.call('HSET', KEYS[1], '@retiring', cjson.encode(left)) end
+  if state[3] then redis.call('HSET', KEYS[1], '@version', tonumber(state[4]) + 1) end -- so that it is copied
   return freed
 end

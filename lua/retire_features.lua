@@ -44,6 +44,7 @@ local function retire_features(KEYS, ARGV)
 
   local leaving, words = {}, {} -- the features that leave; what services may call them → true
   local prefix = string.sub(KEYS[1], 1, -2 - #SCHEMA_END) .. ':'
+  if schema.before['@partitions'] then prefix = string.match(prefix, '[^:}]+:$') end -- without what leads to the slot
   for position = first, #ARGV do
     local name = ARGV[position]
     if schema.declared[name] then

@@ -53,9 +53,10 @@ class Entity:
 
     def __init__(self, url: str, name: str, features: dict[str, str], rows: int) -> None:
         self.features, self.columns = features, [*features]
-        self.store = FeatureStore.connect(url, timeout=30, keys=Keys.of(name))
+        self.keys = Keys.of(name)
+        self.store = FeatureStore.connect(url, timeout=30, keys=self.keys)
         self.store.apply(Definition(features, entity=name))  # type: ignore[arg-type]
-        self.writer = BulkWriter(url, keys=Keys.of(name), timeout=30)
+        self.writer = BulkWriter(url, keys=self.keys, timeout=30)
         self.ids = [f"user{number:05d}" for number in range(rows)]
         kinds = list(enumerate(features.values()))
         self.rows = [
@@ -71,7 +72,7 @@ class Entity:
         """Drop the packed rows, so that nothing is stored ready."""
         pipeline = self.client.pipeline(transaction=False)
         for each in self.ids:
-            pipeline.hdel(self.store.keys.features(each), "@row")
+            pipeline.hdel(self.keys.features(each), "@row")
         pipeline.execute()
 
     def calls(self, script: Script, work: Callable[[], Any]) -> list[Call]:

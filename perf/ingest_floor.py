@@ -21,6 +21,7 @@ from featurestore import FeatureStore, read_definition
 from featurestore.contract.resp import encode_command
 from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.scripts import UPSERT_FEATURES
+from featurestore.keys import Keys
 
 ROWS_PER_CALL = 250
 START = """
@@ -103,10 +104,14 @@ def workloads(client: redis.Redis, url: str, rows: Sequence[tuple[Any, ...]]) ->
             )
         yield name, calls, len(calls)
     with FeatureStore.connect(url, timeout=5) as store:
-        row_calls = row_calls_for(store.keys, store.schema(), COLUMNS, "")
+        row_calls = row_calls_for(store.schema(), COLUMNS, "")
     if row_calls is not None:
         parts = [list(rows[first : first + ROWS_PER_CALL]) for first in range(0, len(rows), ROWS_PER_CALL)]
-        yield "replace_rows: rows made by the client", [row_calls.encode(part) or b"" for part in parts], len(parts)
+        yield (
+            "replace_rows: rows made by the client",
+            [row_calls.encode(Keys(), part) or b"" for part in parts],
+            len(parts),
+        )
 
 
 def send(port: int, encoded: list[bytes], replies: int) -> None:

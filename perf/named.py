@@ -17,9 +17,9 @@ from servers import redis_server
 
 from featurestore import Definition, FeatureStore, Keys
 from featurestore.contract import read_costs
-from featurestore.contract.selection import Selection
+from featurestore.contract.selection import Batch, Selection
 from featurestore.schema.stored import Schema
-from featurestore.store.batches import Batch, read_many
+from featurestore.store.batches import read_many
 
 IDS = 100
 AGED = ("?metadata",)

@@ -4,6 +4,7 @@ Compares the scripts with native HGETALL on the same users, in turn. A batch is 
 data are in the processor's caches then; `script_time.py` has what a batch of others takes.
 """
 
+import argparse
 import itertools
 import statistics
 from collections.abc import Callable
@@ -14,38 +15,42 @@ from featurestore.ingest.simulator import COLUMNS, Simulator
 from featurestore.ingest.writer import BulkWriter
 from servers import redis_server
 
-from featurestore import FeatureStore, read_definition
+from featurestore import FeatureStore, Keys, read_definition
+from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
-from featurestore.contract.selection import Selection
 from featurestore.contract.words import encode_id
-
-USERS, REPEATS, ROUNDS = 20_000, 300, 15
 
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=20_000, help="100 or more")
+    parser.add_argument("--repeats", type=int, default=300, help="reads of each kind in a round")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    users, repeats = options.users, options.repeats
     with redis_server() as port:
         url = f"redis://127.0.0.1:{port}/0"
         client = redis.Redis.from_url(url)
         with FeatureStore.connect(url, timeout=5) as store:
             store.apply(read_definition())
-            rows = list(Simulator(USERS, seed=7).everyone())
+            rows = list(Simulator(users, seed=7).everyone())
             writer = BulkWriter(url)
             writer.write_table(COLUMNS, rows)
             writer.close()
-            ids = [f"user{number:05d}" for number in range(0, USERS, USERS // 100)]
+            ids = [f"user{number:05d}" for number in range(0, users, users // 100)]
             # One at a time, each read is for another user, as it is for those who serve: their data are in no cache.
             plain_turns, turns = itertools.cycle(row[0] for row in rows), itertools.cycle(row[0] for row in rows)
             names = list(COLUMNS)
             # The store would read the packed row, and pick.
-            by_names = Selection(names, [store.schema().features[name] for name in names], names, "user_id")
-            calls, run = by_names.for_keys(store.keys).calls, store.transport.run_many_encoded
+            keys = Keys()
+            calls, run = ReadCalls(keys, names), store.transport.run_many_encoded
             layout = (store.schema().layout,)
             singles = [
                 encode_call(
                     GET_FEATURES,
-                    (store.keys.members, store.keys.schema, store.keys.features(each)),
+                    (keys.members, keys.schema, keys.features(each)),
                     (each, *layout),
                 )
                 for each in ids
@@ -57,7 +62,7 @@ def main() -> None:
                     pipeline.hgetall(f"plain:{entity_id}")
                 pipeline.execute()
 
-            for first in range(0, USERS, 1000):
+            for first in range(0, users, 1000):
                 pipeline = client.pipeline(transaction=False)
                 for entity_id, *values in rows[first : first + 1000]:
                     pipeline.hset(f"plain:{entity_id}", mapping=dict(zip(COLUMNS, values, strict=True)))
@@ -87,14 +92,14 @@ def main() -> None:
                 ),
             }
             times: dict[str, list[float]] = {name: [] for name in reads}
-            for _ in range(ROUNDS):
+            for _ in range(options.rounds):
                 for name, (_, command, call) in reads.items():
-                    for _ in range(REPEATS):  # uncounted: what the read before left for Lua's collector
+                    for _ in range(repeats):  # uncounted: what the read before left for Lua's collector
                         call()
                     client.config_resetstat()
-                    for _ in range(REPEATS):
+                    for _ in range(repeats):
                         call()
-                    times[name].append(client.info("commandstats")[f"cmdstat_{command}"]["usec"] / REPEATS)
+                    times[name].append(client.info("commandstats")[f"cmdstat_{command}"]["usec"] / repeats)
             found = {name: statistics.median(values) for name, values in times.items()}
             for name, microseconds in found.items():
                 ratio = microseconds / found[reads[name][0]]

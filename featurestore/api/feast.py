@@ -15,6 +15,7 @@ from falcon import Request, Response
 from featurestore.api.access import Access
 from featurestore.api.bodies import decode_body, read_body
 from featurestore.api.counters import Meter
+from featurestore.api.preference import preferred
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
@@ -113,7 +114,7 @@ class FeastResource:
             refs = [_reference(ref) for ref in request.features] or self._refs_of(request.feature_service)
             names = ["__".join(ref) if request.full_feature_names else ref[1] for ref in refs]
             _check_names([*request.entities, *names])
-            columns = self._columns(refs, request.entities)
+            columns = self._columns(preferred(self._store, req), refs, request.entities)
         results = [_result(values, ["PRESENT"] * count, [None] * count) for values in request.entities.values()]
         results += [columns[ref] for ref in refs]
         resp.content_type = falcon.MEDIA_JSON
@@ -167,7 +168,7 @@ class FeastResource:
         return [_reference(name if ":" in name else f"{self._store.keys.entity}:{name}") for name in names]
 
     def _columns(
-        self, refs: Sequence[Reference], entities: Mapping[str, Sequence[Any]]
+        self, store: FeatureStore, refs: Sequence[Reference], entities: Mapping[str, Sequence[Any]]
     ) -> dict[Reference, dict[str, Any]]:
         """Return Feast's result for each feature."""
         wanted: dict[str, list[str]] = {}
@@ -182,7 +183,7 @@ class FeastResource:
             places.append([place for place, entity_id in enumerate(ids) if entity_id is not None])
             calls.append((view, [entity_id for entity_id in ids if entity_id is not None], features))
         columns = {}
-        found = self._store.fetch_fresh_of(calls)
+        found = store.fetch_fresh_of(calls)
         for (view, _, _), known, (selection, entries) in zip(calls, places, found, strict=True):
             rows: list[Fresh | None] = [None] * len(next(iter(entities.values())))
             for place, entry in zip(known, entries, strict=True):
@@ -212,6 +213,7 @@ class FeastResource:
         table = list(zip(texts, times, *columns, strict=True))
         result = store.upsert_table((EVENT_TIME, *names), table)
         self._meter.count_rows(result.verdicts)
+        result.check_confirmed()
         if result.rejected:
             first = result.rejected[0]
             raise _unacceptable(

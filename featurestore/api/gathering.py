@@ -1,7 +1,8 @@
 """Reads that are gathered: those that have come and wait to be sent, and those of one call."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import compress
 
 from featurestore.contract.costs import MOST_ROWS
 from featurestore.contract.selection import Selection
@@ -23,15 +24,34 @@ class Reads:
         due: By when Redis has done the call and those that were sent before, if Redis were here; 0 where that is not
             measured.
         alone: Whether there were none before.
+        awaited: How many answers are still awaited before others may be sent in their place.
     """
 
-    __slots__ = ("_responds", "alone", "began", "due", "ids", "selection")
+    __slots__ = ("_responds", "alone", "awaited", "began", "due", "ids", "selection")
 
     selection: Selection
     alone: bool
 
     def __init__(self, ids: list[str], responds: list[Respond], began: float) -> None:
         self.ids, self._responds, self.began, self.due = ids, responds, began, 0.0
+        self.awaited = 1
+
+    def await_nodes(self, count: int) -> None:
+        """Set how many of so many nodes are awaited: all but a third, so that no node that is late holds others up."""
+        self.awaited = max(1, count - max(1, count // 3))
+
+    def part(self, positions: Sequence[int]) -> "Reads":
+        """Return those of some positions, to be answered by themselves."""
+        ids, responds = self.ids, self._responds
+        some = Reads([ids[place] for place in positions], [responds[place] for place in positions], self.began)
+        some.selection = self.selection
+        return some
+
+    def keep(self, there: Sequence[bool]) -> None:
+        """Give back those that are not there, and keep the others."""
+        others = [respond for respond, each in zip(self._responds, there, strict=True) if not each]
+        self.ids, self._responds = list(compress(self.ids, there)), list(compress(self._responds, there))
+        _respond(others, [None] * len(others))
 
     def give_back_first(self) -> None:
         """Give the first read back, and keep the others."""

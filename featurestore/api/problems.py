@@ -1,10 +1,12 @@
 """Errors as `application/problem+json` (RFC 9457), and the one table from exceptions to statuses."""
 
 import logging
+from collections.abc import Mapping
 
 import falcon
 import msgspec
 
+from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.errors import (
     BadArgumentsError,
     BadValueError,
@@ -14,6 +16,7 @@ from featurestore.errors import (
     OverloadedError,
     RedisError,
     SchemaChangedError,
+    UnconfirmedWriteError,
     UndeclaredFeatureError,
     UnknownEntityError,
     UnknownIdError,
@@ -54,28 +57,44 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """The body of an error response."""
+    """The body of an error response; with counts of rows where a write is not confirmed."""
 
     title: str
     status: int
     detail: str | None = None
     code: str | None = None
     type: str = "about:blank"
+    written: int | None = None
+    skipped: int | None = None
+    rejected: int | None = None
+    unconfirmed: int | None = None
 
 
-def answer(status: str, detail: str, code: str | None = None) -> Answer:
-    """Return an error response; `code` is for programs."""
+def answer(status: str, detail: str, code: str | None = None, counts: Mapping[str, int] | None = None) -> Answer:
+    """Return an error response; `code` and `counts` are for programs."""
     number, _, title = status.partition(" ")
     headers = [("content-type", MEDIA_PROBLEM)]
     if status == falcon.HTTP_SERVICE_UNAVAILABLE:
         headers.append(("retry-after", str(_RETRY_AFTER_S)))
-    return status, headers, msgspec.json.encode(Problem(title, int(number), detail, code))
+    problem = Problem(title, int(number), detail, code)
+    for name, rows in (counts or {}).items():
+        setattr(problem, name, rows)
+    return status, headers, msgspec.json.encode(problem)
 
 
 def answer_to(error: FeatureStoreError) -> Answer:
     """Return the error response for an exception."""
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    return answer(status, str(error), error.code)
+    counts: dict[str, int] = {}
+    if isinstance(error, UnconfirmedWriteError) and isinstance(error.result, UpsertResult):
+        found = error.result
+        counts = {
+            "written": found.written,
+            "skipped": found.skipped,
+            "rejected": len(found.rejected),
+            "unconfirmed": found.unconfirmed,
+        }
+    return answer(status, str(error), error.code, counts)
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:

@@ -151,6 +151,7 @@ class EntityWriter:
         identity = {} if request.event_id is None else {EVENT_ID: request.event_id}
         result = store.record([(entity_id, {**(request.event or {}), **identity})], event_time=request.event_time)
         _refuse_rejected(result.rejected)
+        result.check_confirmed()
         if result.verdicts == "S":
             raise falcon.HTTPConflict(description="the event is out of every window, or from before a deletion")
         resp.data = encode({store.id_name(): entity_id, "verdict": VERDICTS[result.verdicts]})
@@ -211,6 +212,7 @@ class Ingest:
     ) -> None:
         """Answer with the outcomes of rows, by their numbers, and of the lines that were no rows."""
         self._meter.count_rows(result.verdicts + "R" * len(outcomes))
+        result.check_confirmed()
         for number, verdict in zip(lines, result.verdicts, strict=True):
             outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}
         for rejected in result.rejected:

@@ -13,7 +13,7 @@ from featurestore.clients.exchanges import Wanted
 from featurestore.clients.write_exchanges import Tabular
 from featurestore.contract.arguments import EventTime, Rows
 from featurestore.schema.types import Value
-from featurestore.store.results import Description, Health, MaxAge, Outcome
+from featurestore.store.results import Description, Health, MaxAge, Outcome, ReadFrom
 from featurestore.store.table import FeatureTable, TableRow
 
 
@@ -52,6 +52,7 @@ class AsyncClient(AsyncCaller):
         max_age: MaxAge = None,
         entity: str | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> TableRow:
         """Return an entity's features by name, None where there is no value; None when the id is unknown.
 
@@ -62,12 +63,15 @@ class AsyncClient(AsyncCaller):
             max_age: Values older than that are None: `10m`, or ms.
             entity: See the class.
             timeout: See the class.
+            read_from: `primary` to see every write that was answered before, also where replicas answer reads.
 
         Raises:
             UndeclaredFeatureError: A feature or the service is not declared.
             BadArgumentsError: The id is empty or too long, `features` is empty, or an argument cannot be used.
         """
-        return await self._send(exchanges.get(entity_id, Wanted.of(features, service, max_age), entity), timeout)
+        return await self._send(
+            exchanges.get(entity_id, Wanted.of(features, service, max_age), entity).preferring(read_from), timeout
+        )
 
     async def get_many(  # noqa: PLR0913 - likewise
         self,
@@ -79,6 +83,7 @@ class AsyncClient(AsyncCaller):
         passed: Mapping[str, Any] | None = None,
         entity: str | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> FeatureTable:
         """Return what `get` returns for each id, in their order, duplicates included, by one request.
 
@@ -90,6 +95,7 @@ class AsyncClient(AsyncCaller):
             passed: Values of the caller's own context by name, which take the place of stored ones in every row.
             entity: See the class.
             timeout: See the class.
+            read_from: `primary` to see every write that was answered before, also where replicas answer reads.
 
         Raises:
             UndeclaredFeatureError: A feature or the service is not declared.
@@ -98,7 +104,7 @@ class AsyncClient(AsyncCaller):
             BadValueError: A passed value is not of its feature's type.
         """
         wanted = Wanted.of(features, service, max_age, passed=passed)
-        return await self._send(exchanges.get_many(entity_ids, wanted, entity), timeout)
+        return await self._send(exchanges.get_many(entity_ids, wanted, entity).preferring(read_from), timeout)
 
     async def describe(  # noqa: PLR0913 - likewise
         self,
@@ -109,10 +115,11 @@ class AsyncClient(AsyncCaller):
         max_age: MaxAge = None,
         entity: str | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> Description | None:
         """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
         wanted = Wanted.of(features, service, max_age, metadata=True)
-        return await self._send(exchanges.describe(entity_id, wanted, entity), timeout)
+        return await self._send(exchanges.describe(entity_id, wanted, entity).preferring(read_from), timeout)
 
     async def describe_many(  # noqa: PLR0913 - likewise
         self,
@@ -124,10 +131,11 @@ class AsyncClient(AsyncCaller):
         passed: Mapping[str, Any] | None = None,
         entity: str | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> list[Description | None]:
         """Return what `describe` returns for each id, by one request; see `get_many`."""
         wanted = Wanted.of(features, service, max_age, metadata=True, passed=passed)
-        return await self._send(exchanges.describe_many(entity_ids, wanted, entity), timeout)
+        return await self._send(exchanges.describe_many(entity_ids, wanted, entity).preferring(read_from), timeout)
 
     async def query(  # noqa: PLR0913 - likewise
         self,
@@ -138,6 +146,7 @@ class AsyncClient(AsyncCaller):
         max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> FeatureTable:
         """Return features of several entities side by side, a row for each of `rows`, by one request.
 
@@ -150,6 +159,7 @@ class AsyncClient(AsyncCaller):
             max_age: As in `get`.
             passed: As in `get_many`, by the names of `features`.
             timeout: See the class.
+            read_from: `primary` to see every write that was answered before, also where replicas answer reads.
 
         Returns:
             A table whose columns have the names asked for, and whose ids are texts such as `user:u1 item:i9`.
@@ -159,7 +169,9 @@ class AsyncClient(AsyncCaller):
             NoSchemaError: An entity has no schema.
             BadArgumentsError: A row names an entity of which no feature is wanted, or an argument cannot be used.
         """
-        return await self._send(exchanges.query(rows, Wanted.of(features, service, max_age, passed=passed)), timeout)
+        return await self._send(
+            exchanges.query(rows, Wanted.of(features, service, max_age, passed=passed)).preferring(read_from), timeout
+        )
 
     async def upsert(  # noqa: PLR0913 - what a write is made of
         self,

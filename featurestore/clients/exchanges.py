@@ -17,6 +17,7 @@ from featurestore.contract.arguments import (
     plain_name,
     plain_names,
     plain_query_rows,
+    plain_read_from,
     plain_values,
 )
 from featurestore.errors import (
@@ -28,7 +29,7 @@ from featurestore.errors import (
 from featurestore.keys import ENTITY_NAME, MAX_ID_BYTES
 from featurestore.schema.types import Status, Value
 from featurestore.schema.values import shown
-from featurestore.store.results import Description, Health, MaxAge
+from featurestore.store.results import Description, Health, MaxAge, ReadFrom
 from featurestore.store.table import FeatureTable, TableRow
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
         accept: What the response may be, where that is not JSON alone.
         repeats: Whether it may be sent again after its connection broke. A read may. A write may have taken place.
         known: The result, where it is known without a request.
+        read_from: `primary` where no replica is to answer.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
     accept: str | None = None
     repeats: bool = False
     known: Any = None
+    read_from: str | None = None
 
     @property
     def tries(self) -> int:
@@ -70,7 +73,17 @@ class Exchange(msgspec.Struct, Generic[T], frozen=True):
     def headers(self) -> dict[str, str]:
         """The headers that describe the body, and what is accepted."""
         headers = {} if self.body is None else {"content-type": self.media_type}
+        if self.read_from is not None:
+            headers["featurestore-read-from"] = self.read_from
         return headers if self.accept is None else {**headers, "accept": self.accept}
+
+    def preferring(self, read_from: ReadFrom) -> "Exchange[T]":
+        """Return this call, answered by whom the caller prefers.
+
+        Raises:
+            BadArgumentsError: That is something else than `primary`.
+        """
+        return msgspec.structs.replace(self, read_from=read_from) if plain_read_from(read_from) else self
 
 
 class _Entity(msgspec.Struct):

@@ -14,8 +14,10 @@ from featurestore.errors import (
     FeatureStoreError,
     OverloadedError,
     UnavailableError,
+    UnconfirmedWriteError,
     UnknownIdError,
 )
+from featurestore.store.results import UnconfirmedRows
 
 T = TypeVar("T")
 
@@ -24,6 +26,10 @@ class _Problem(msgspec.Struct):
     title: str
     detail: str = ""
     code: str | None = None
+    written: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    unconfirmed: int | None = None
 
 
 _problem = msgspec.json.Decoder(_Problem)
@@ -77,7 +83,16 @@ def error_of(response: Response) -> FeatureStoreError:
     problem = _problem_of(response)
     detail = problem.detail or problem.title if problem else repr(response.body[:80])
     kind = (BY_CODE.get(problem.code) if problem else None) or _BY_STATUS.get(response.status)
+    if problem and kind is UnconfirmedWriteError:
+        return UnconfirmedWriteError(detail, _counted(problem))
     return FeatureStoreError(f"the server answered {response.status}: {detail}") if kind is None else kind(detail)
+
+
+def _counted(problem: _Problem) -> UnconfirmedRows | None:
+    """Return the counts of a write of rows; None where it was none."""
+    if problem.unconfirmed is None:
+        return None
+    return UnconfirmedRows(problem.written, problem.skipped, problem.rejected, problem.unconfirmed)
 
 
 def check(response: Response) -> None:

@@ -187,6 +187,17 @@ def time_among(values: Mapping[Any, Any], event_time: object) -> Any:
     return plain_time(event_time if own is None else own)
 
 
+def plain_read_from(read_from: object) -> bool:
+    """Return whether a read is to be answered by primaries only; None means that it need not.
+
+    Raises:
+        BadArgumentsError: It is something else than `primary`.
+    """
+    if read_from is not None and read_from != "primary":
+        raise BadArgumentsError(f"read_from is 'primary' or left out, not {shown(read_from)}")
+    return read_from is not None
+
+
 def plain_timeout(timeout: object) -> float | None:
     """Return the seconds that one call may take; None means the default.
 

@@ -1,8 +1,9 @@
 """Rows of tables: what each column is for, and chunks as the parts that bulk writes are made of."""
 
 import difflib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, chain, groupby
 from typing import Any, Literal
 
 import msgspec
@@ -17,8 +18,10 @@ from featurestore.contract.frame_columns import (
     values_at,
 )
 from featurestore.contract.frames import MISSING, Chunk
+from featurestore.contract.partitions import in_turns, places_by_partition
 from featurestore.contract.words import EVENT_TIME, LEAVE, to_time
 from featurestore.errors import BadArgumentsError, BadTimeError, UnsuitableValueError
+from featurestore.keys import EntityKeys, Keys, PartitionedKeys
 from featurestore.schema.times import TIME_UNITS_NS, time_of
 from featurestore.schema.values import held, row_value, shown
 
@@ -162,10 +165,26 @@ class Batch:
         known = [column for column in found if column is not None]
         return row_calls.columns_type(self.rows, known) if len(known) == len(found) else None
 
-    def parts(self, size: int) -> Iterator[Part]:
-        """Yield the rows in parts of so many."""
-        for start in range(0, self.rows, size):
-            yield _BatchPart(self, start, min(start + size, self.rows))
+    def parts(self, size: int, keys: EntityKeys) -> Iterator[Part]:
+        """Yield the rows in parts of so many, each of one partition of the entity that has these keys."""
+        if not isinstance(keys, PartitionedKeys):
+            for start in range(0, self.rows, size):
+                yield _BatchPart(self, keys, start, min(start + size, self.rows))
+            return
+        parts = keys.parts
+        order, sizes = self._by_partition(keys.count)
+        firsts = [0, *accumulate(sizes)]
+        for number, start, stop in in_turns(sizes, size):
+            first = firsts[number]
+            yield _BatchPart(self, parts[number], first + start, first + stop, order)
+
+    def _by_partition(self, count: int) -> tuple[bytes, list[int]]:
+        """Return the numbers of the rows, as 32-bit ints, sorted by partition, and how many rows each partition has."""
+        if self.native is not None:
+            found: tuple[bytes, list[int]] = self.native.by_partition(count)
+            return found
+        groups = places_by_partition(values_at(self._ids, "string", None, as_text=False), count)
+        return array("I", chain.from_iterable(groups)).tobytes(), [len(group) for group in groups]
 
     def rows_at(self, places: Sequence[int]) -> list[Row]:
         """Return rows with their positions in the table; several steps for one whose values have times of their own."""
@@ -264,28 +283,40 @@ def _in_order(moment: Any) -> tuple[bool, Any]:
 
 
 class _BatchPart:
-    """Rows of a batch that follow each other."""
+    """Rows of a batch, all of one partition.
 
-    def __init__(self, batch: Batch, start: int, stop: int) -> None:
-        self._batch, self._start, self._stop = batch, start, stop
-        self.size = stop - start
+    Args:
+        batch: The batch.
+        keys: The keys of the partition.
+        start: The first place.
+        stop: The place behind the last.
+        order: The rows' numbers by their places, as 32-bit ints; if left out, rows are in their own places.
+    """
+
+    def __init__(self, batch: Batch, keys: Keys, start: int, stop: int, order: bytes | None = None) -> None:
+        self._batch, self._start, self._stop, self._order = batch, start, stop, order
+        self.keys, self.size = keys, stop - start
 
     def encode(self, calls: row_calls.RowCalls) -> Encoded:
         """Return the call of the plain rows; see `Part`."""
         batch, start, stop = self._batch, self._start, self._stop
         if batch.native is None:
             return Encoded(None, (), range(stop - start))
-        call, left = calls.encode_columns(batch.native, start, stop, as_text=batch.text)
+        call, left = calls.encode_columns(self.keys, batch.native, start, stop, order=self._order, as_text=batch.text)
         if not left:
             return Encoded(call, range(stop - start), ())
         gone = set(left)
-        plain = [row - start for row in range(start, stop) if row not in gone]
-        return Encoded(call, plain, [row - start for row in left])
+        plain = [place - start for place in range(start, stop) if place not in gone]
+        return Encoded(call, plain, [place - start for place in left])
 
     def rows(self, places: Sequence[int] | None = None) -> Sequence[Row]:
         """Return the rows at these places; see `Part`."""
         start = self._start
-        return self._batch.rows_at(range(start, self._stop) if places is None else [start + place for place in places])
+        wanted: Sequence[int] = range(start, self._stop) if places is None else [start + place for place in places]
+        if self._order is not None:
+            numbers = memoryview(self._order).cast("I")
+            wanted = [numbers[place] for place in wanted]
+        return self._batch.rows_at(wanted)
 
 
 def batches(

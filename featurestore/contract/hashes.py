@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from featurestore.contract.resp import Reply, Word, encode_command
+from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.contract.words import EVENT_TIME
 from featurestore.schema.types import vector_length
@@ -54,14 +54,14 @@ def is_window(kind: str) -> bool:
     return kind.startswith(("count(", "sum("))
 
 
-def encode_read(key: Word, features: Sequence[str]) -> bytes:
+def read_words(key: Word, features: Sequence[str]) -> tuple[Word, ...]:
     """Return the command that reads these features at an entity's key, and its state."""
-    return encode_command(("HMGET", key, *_STATE, *features))
+    return ("HMGET", key, *_STATE, *features)
 
 
-def encode_known(members: str, ids: Sequence[bytes]) -> bytes:
+def known_words(members: str, ids: Sequence[bytes]) -> tuple[Word, ...]:
     """Return the command that asks which of these ids are known; the reply has 1 or 0 for each."""
-    return encode_command(("SMISMEMBER", members, *ids))
+    return ("SMISMEMBER", members, *ids)
 
 
 def _fits(reply: Any, encoded: bytes) -> bool:
@@ -71,17 +71,29 @@ def _fits(reply: Any, encoded: bytes) -> bool:
 
 
 READ_HASHES = Script("HMGET", "", "", writes=False, fits=_fits)
-"""Stands for a script where the commands of `encode_read` and `encode_known` leave in one write."""
+"""Stands for a script where the commands of `read_words` and `known_words` leave in one write."""
 
 
 def stored_entity(reply: Reply) -> StoredEntity | None:
-    """Return what the reply to `encode_read` tells; None where nothing is stored at the key."""
+    """Return what the reply to `read_words` tells; None where nothing is stored at the key."""
     event_time, row, floor, *texts = reply
     if event_time is None and row is None and not any(text is not None for text in texts):
         return None
+    return _entity_of(event_time, row, floor, texts)
+
+
+def _entity_of(
+    event_time: bytes | None, row: bytes | None, floor: bytes | None, texts: Sequence[bytes | None]
+) -> StoredEntity:
     is_deleted = row == _DELETED
     times = _times_in(row) if row and not is_deleted else {}
     return StoredEntity(_time_of(event_time), is_deleted, texts, times, _time_of(floor))
+
+
+def state_of(fields: Mapping[bytes, bytes]) -> StoredEntity:
+    """Return what all the fields of a hash tell, but for the features."""
+    event_time, row, floor = (fields.get(name.encode()) for name in _STATE)
+    return _entity_of(event_time, row, floor, ())
 
 
 def _time_of(text: bytes | None) -> int | None:

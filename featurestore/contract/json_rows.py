@@ -106,6 +106,10 @@ class Renderer:
             for entity_id, row in zip(entity_ids, rows, strict=True)
         ]
 
+    def nothing(self, entity_id: str) -> bytes:
+        """Return the JSON that `many` has for an unknown id."""
+        return encode(self._entity(entity_id, None))
+
     def many(self, entity_ids: list[str], replies: list[Any]) -> bytes:
         """Return the JSON of a list of entities from the replies that cover them in order; errors as in `one`."""
         if self._transcoder is not None:
@@ -132,12 +136,27 @@ class TableRenderer:
         selection: The features, and how their values are found in replies.
     """
 
-    __slots__ = ("_decode_many", "_nothing", "_transcoder")
+    __slots__ = ("_decode", "_decode_many", "_nothing", "_transcoder")
 
     def __init__(self, selection: "Rows") -> None:
-        self._decode_many = selection.decode_many
+        self._decode, self._decode_many = selection.decode, selection.decode_many
         self._nothing = [None] * len(selection.names)
         self._transcoder = _transcoder_of(selection, None)
+
+    def each(self, entity_ids: list[str], rows: Sequence[StoredRow | None]) -> list[bytes | None]:
+        """Return each row's JSON, None for an unknown id; errors as in `Renderer.one`."""
+        if self._transcoder is not None:
+            try:
+                written: list[bytes | None] = self._transcoder.each(entity_ids, rows)
+            except (TypeError, ValueError):
+                pass
+            else:
+                return written
+        return [None if row is None else encode(list(map(encodable_value, self._decode(row)))) for row in rows]
+
+    def nothing(self, _entity_id: str) -> bytes:
+        """Return the JSON that `many` has for an unknown id."""
+        return encode(self._nothing)
 
     def many(self, entity_ids: list[str], replies: list[Any]) -> bytes:
         """Return the JSON of a list of rows from the replies that cover the ids; errors as in `Renderer.one`.

@@ -7,9 +7,11 @@ from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.words import encode_id
 from featurestore.keys import Keys
 
-_MARK = b"\xff"  # which no name has: it is not UTF-8
+MARK = b"\xff"
+"""Stands for an id; no name has it, since it is not UTF-8."""
 
-_MOST_OPTIONS = 16
+MOST_OPTIONS = 16
+"""So many sets of options are kept for each set of features."""
 
 encode_ids_quickly: Callable[[list[str], bytes, bytes], tuple[bytes, bytes]] | None
 """The extension's `encode_ids`; None if the extension was not built."""
@@ -54,7 +56,7 @@ class ReadCalls:
     ) -> None:
         self._keys, self._parts = keys, (words, before_many)
         self._words, self._batch_words = (*before, *words), (*before, *before_many, *words)
-        head, tail = keys.features_of_raw(_MARK).split(_MARK)
+        head, tail = keys.features_of_raw(MARK).split(MARK)
         self._around_id = head, tail
         self._frames: dict[int, tuple[bytes, bytes, bytes]] = {}
         self._batch_frames: dict[int, tuple[bytes, bytes]] = {}
@@ -68,7 +70,7 @@ class ReadCalls:
         if calls is None:
             words, before_many = self._parts
             calls = ReadCalls(self._keys, words, before=options, before_many=before_many)
-            if len(self._with) >= _MOST_OPTIONS:
+            if len(self._with) >= MOST_OPTIONS:
                 self._with.clear()
             self._with[options] = calls
         return calls
@@ -88,7 +90,7 @@ class ReadCalls:
 
     def _make_frame(self, size: int) -> tuple[bytes, bytes, bytes]:
         """Return, and keep, the three pieces around the two places of an id of `size` bytes."""
-        keys, mark = self._keys, _MARK * size
+        keys, mark = self._keys, MARK * size
         hash_key = keys.features_of_raw(mark)
         call = encode_call(GET_FEATURES, (keys.members, keys.schema, hash_key), (mark, *self._words))
         before, between, after = call.split(mark)
@@ -98,7 +100,7 @@ class ReadCalls:
     def _make_batch_frame(self, count: int) -> tuple[bytes, bytes]:
         """Return, and cache, the two fixed pieces of a call for `count` ids: before the keys, and before the ids."""
         words = (len(self._batch_words), *self._batch_words)
-        marks = (_MARK,) * count
+        marks = (MARK,) * count
         call = encode_call(GET_FEATURES_BATCH, (self._keys.members, self._keys.schema, *marks), (*words, *marks))
         run = b"$1\r\n\xff\r\n" * count
         before, between, _ = call.split(run)

@@ -19,6 +19,9 @@ CARRIED_VALUE_US = 0.008
 VECTOR_BYTE_US = 0.001
 """For each byte of a vector, in a packed row or beside it."""
 
+CALL_US = 2.0
+"""For each call, beside its rows: of some importance where a batch is many calls, as in a cluster."""
+
 AGED_ROW_US = 4.0
 """To read an entity with statuses and event times, more than without."""
 

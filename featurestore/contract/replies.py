@@ -157,6 +157,11 @@ def a_number(reply: Any, _encoded: bytes) -> bool:
     return type(reply) is int
 
 
+def letters(reply: Any, encoded: bytes) -> bool:
+    """Take a letter for each entity."""
+    return type(reply) is bytes and len(reply) == _keys_of(encoded) - 2 and set(reply) <= set(b"CAPSW")
+
+
 def _is_row(packed: bytes) -> bool:
     return _ROW.match(packed) is not None
 

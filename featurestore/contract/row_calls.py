@@ -26,13 +26,12 @@ else:
 
 
 def row_calls_for(
-    keys: Keys, schema: Schema, columns: Sequence[str], event_time: str, *, removes: bool = True
+    schema: Schema, columns: Sequence[str], event_time: str, *, removes: bool = True
 ) -> "RowCalls | None":
     """Return what encodes rows with these columns; None where such rows are for upsert_features only.
 
     Args:
-        keys: The entity's keys.
-        schema: Its schema.
+        schema: The entity's schema.
         columns: What the rows have behind their ids.
         event_time: Of rows that have none of their own, as the scripts take it.
         removes: Whether a feature without a value is removed; otherwise rows with gaps are for upsert_features.
@@ -48,7 +47,6 @@ def row_calls_for(
     packed = [name for name in schema.features if name in schema.row]
     places = {name: place for place, name in enumerate(names)}
     order = [*packed, *(name for name in schema.features if name not in schema.row)]
-    before, after = keys.features_of_raw(_MARK).split(_MARK)
     writer = writer_type(
         names,
         tuple(schema.features[name] for name in names),
@@ -56,12 +54,10 @@ def row_calls_for(
         tuple(places[name] for name in order),
         len(packed),
         schema.layout.encode(),
-        before,
-        after,
         event_time.encode(),
         timed,
     )
-    return RowCalls(writer, keys, schema, names, "@" if timed else event_time)
+    return RowCalls(writer, schema, names, "@" if timed else event_time)
 
 
 def _is_storable(kind: str) -> bool:
@@ -73,41 +69,54 @@ class RowCalls:
 
     Args:
         writer: Encodes the rows.
-        keys: The entity's keys.
-        schema: Its schema.
+        schema: The entity's schema.
         features: What the rows give, in their order.
         time: Their event time, in ms since 1970; empty: when they are written; `@`: each has its own.
     """
 
-    def __init__(self, writer: Any, keys: Keys, schema: Schema, features: Sequence[str], time: str) -> None:
-        self._writer, self._keys = writer, keys
+    def __init__(self, writer: Any, schema: Schema, features: Sequence[str], time: str) -> None:
+        self._writer = writer
         options: tuple[Word, ...] = (schema.layout, time, 1 + len(features), "?verdicts", *features)
         self._options, self._fixed_words = _words(*options), 6 + len(options)
 
-    def encode(self, rows: list[Any]) -> bytes | None:
-        """Return the call that writes `rows`; None where one of them is not plain, and for upsert_features to judge."""
-        encoded = self._writer.encode(rows)
-        return encoded and self._call(len(rows), *encoded)
-
-    def encode_columns(
-        self, columns: "Columns", start: int, stop: int, *, as_text: bool
-    ) -> tuple[bytes | None, list[int]]:
-        """Return the call that writes the plain rows of a part of columns, and the numbers of the other rows.
+    def encode(self, keys: Keys, rows: list[Any]) -> bytes | None:
+        """Return the call that writes `rows`; None where one of them is not plain, and for upsert_features to judge.
 
         Args:
+            keys: The keys of the partition that has all these rows; on a single Redis, of the entity.
+            rows: The rows.
+        """
+        encoded = self._writer.encode(rows, *_around_ids(keys))
+        return encoded and self._call(keys, len(rows), *encoded)
+
+    def encode_columns(  # noqa: PLR0913 - which rows of what
+        self, keys: Keys, columns: "Columns", start: int, stop: int, *, order: Any = None, as_text: bool
+    ) -> tuple[bytes | None, list[int]]:
+        """Return the call that writes the plain rows of a part of columns, and the places of the other rows.
+
+        Args:
+            keys: As for `encode`.
             columns: Ids, event times where rows have their own, and the features in their order.
-            start: The first row.
-            stop: The row behind the last.
+            start: The first place.
+            stop: The place behind the last.
+            order: The rows' numbers by their places, as 32-bit ints; if left out, rows are in their own places.
             as_text: Whether columns of text stand for values of any type, as those of CSV do.
         """
-        hashes, array, left = self._writer.encode_columns(columns, start, stop, as_text)
+        before, after = _around_ids(keys)
+        hashes, array, left = self._writer.encode_columns(columns, start, stop, as_text, before, after, order)
         written = stop - start - len(left)
-        return (self._call(written, hashes, array) if written else None), left
+        return (self._call(keys, written, hashes, array) if written else None), left
 
-    def _call(self, rows: int, hashes: bytes, array: bytes) -> bytes:
-        called = _words("EVALSHA", REPLACE_ROWS.sha, 2 + rows, self._keys.members, self._keys.schema)
+    def _call(self, keys: Keys, rows: int, hashes: bytes, array: bytes) -> bytes:
+        called = _words("EVALSHA", REPLACE_ROWS.sha, 2 + rows, keys.members, keys.schema)
         total = self._fixed_words + rows
         return b"*%d\r\n%b%b%b$%d\r\n%b\r\n" % (total, called, hashes, self._options, len(array), array)
+
+
+def _around_ids(keys: Keys) -> tuple[bytes, bytes]:
+    """Return what stands in front of an id in the keys of features, and what behind it."""
+    before, after = keys.features_of_raw(_MARK).split(_MARK)
+    return before, after
 
 
 def _words(*words: Word) -> bytes:

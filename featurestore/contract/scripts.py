@@ -140,10 +140,12 @@ COUNT_ENTRIES = load_script("count_entries", replies.counted, writes=True, in_or
 DESCRIBE_ENTITY = load_script("describe_entity", replies.a_map, writes=False)
 SWEEP_MEMBERS = load_script("sweep_members", replies.a_number, writes=True, frees=True)
 APPLY_SCHEMA = load_script("apply_schema", replies.a_number, writes=True)
+COPY_SCHEMA = load_script("copy_schema", replies.a_number, writes=True)
 RETIRE_FEATURES = load_script("retire_features", replies.a_number, writes=True, frees=True)
 DROP_ENTITY = load_script("drop_entity", replies.a_number, writes=True, frees=True)
 CLEAR_HASHES = load_script("clear_hashes", replies.a_number, writes=True, frees=True)
 FREE_NAMES = load_script("free_names", replies.a_number, writes=True, frees=True)
+COPY_ENTITIES = load_script("copy_entities", replies.letters, writes=True)
 
 SCRIPTS = (
     GET_FEATURES,
@@ -162,6 +164,8 @@ SCRIPTS = (
     DROP_ENTITY,
     CLEAR_HASHES,
     FREE_NAMES,
+    COPY_SCHEMA,
+    COPY_ENTITIES,
 )
 """All scripts, in the order of the contract."""
 

@@ -10,6 +10,7 @@ import msgspec
 from featurestore.contract.columns import ColumnReader, shown_kind
 from featurestore.contract.costs import MOST_ROWS, MOST_US, rows_per_call, weight
 from featurestore.contract.json_rows import Renderer, TableRenderer, encodable_value
+from featurestore.contract.partitioned_calls import PartitionedCalls
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.read_costs import (
     MOST_MADE,
@@ -20,7 +21,7 @@ from featurestore.contract.read_costs import (
     stored_row_us,
 )
 from featurestore.errors import UndeclaredFeatureError
-from featurestore.keys import Keys
+from featurestore.keys import EntityKeys, Keys
 from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Status, Value, python_type, vector_length
 from featurestore.schema.values import numbers_of
@@ -83,7 +84,7 @@ class Selection:
         renderer: Turns replies into JSON; the id is called `id_name` there.
         table_renderer: Turns replies into JSON without ids, a list a row.
         columns: Turns replies into columns.
-        calls: Makes the calls; set by `for_keys`.
+        calls: Makes the calls; set by `for_keys`. In a cluster these are of partitions.
         asks_again: Whether replies may lack rows that would have to be made: a zero stands in their places.
         checking: The same features by calls that make sure of the schema; None by names, where every call does.
     """
@@ -119,7 +120,7 @@ class Selection:
         "words",
     )
 
-    calls: ReadCalls
+    calls: ReadCalls | PartitionedCalls
 
     def __init__(
         self,
@@ -188,14 +189,14 @@ class Selection:
         self._pick = None if self.picks is None else _picking(self.picks)
         self._statuses: dict[bytes, tuple[Status, ...]] = {}
 
-    def for_keys(self, keys: Keys) -> Self:
+    def for_keys(self, keys: EntityKeys) -> Self:
         """Prepare the calls for the entity that has these keys; return the selection."""
         most = (f"?most={MOST_MADE}",) if self.asks_again else ()
-        self.calls = ReadCalls(keys, self.words, before_many=most)
+        self.calls = _calls_for(keys, self.words, most)
         if self.by_layout:
             checking = copy(self)
             checking.words = ("?current", *self.words)
-            checking.calls = ReadCalls(keys, checking.words, before_many=most)
+            checking.calls = _calls_for(keys, checking.words, most)
             self.checking = checking
         return self
 
@@ -284,6 +285,25 @@ class Selection:
         return self.vector_type(*row)
 
 
+class Batch(msgspec.Struct, frozen=True):
+    """Entities of which the same features are read.
+
+    Attributes:
+        selection: The features.
+        ids: Whose features are wanted.
+        options: `?metadata` and `?max_age=MS`, or none.
+    """
+
+    selection: Selection
+    ids: Sequence[str]
+    options: tuple[str, ...] = ()
+
+    @property
+    def row_us(self) -> float:
+        """About what a row takes of Redis's time."""
+        return self.selection.aged_row_us if self.options else self.selection.row_us
+
+
 def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, aged: bool = False) -> Selection:
     """Return the selection of `names`, or of every feature of the packed row.
 
@@ -309,6 +329,12 @@ def selection_of(schema: Schema, names: Sequence[str] | None, id_name: str, *, a
     if by_layout_is_cheaper(row.values(), inside, aged=aged):
         return Selection(names, types, [schema.layout, *outside], id_name, row)
     return Selection(names, types, names, id_name)
+
+
+def _calls_for(keys: EntityKeys, words: Sequence[str], most: Sequence[str]) -> ReadCalls | PartitionedCalls:
+    if isinstance(keys, Keys):
+        return ReadCalls(keys, words, before_many=most)
+    return PartitionedCalls(keys, words, before_many=most)
 
 
 def _picking(picks: Sequence[int]) -> Callable[[Any], tuple[Any, ...]]:

@@ -8,7 +8,7 @@ import msgspec
 
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.words import EVENT_TIME, LEAVE, VERDICTS, encode_id, to_text, to_time
-from featurestore.errors import BadIdError, BadTimeError, FeatureStoreError, UnsuitableValueError
+from featurestore.errors import BadIdError, BadTimeError, FeatureStoreError, UnconfirmedWriteError, UnsuitableValueError
 from featurestore.keys import MAX_ID_BYTES, Keys
 from featurestore.schema.values import shown
 
@@ -41,8 +41,12 @@ class UpsertResult(msgspec.Struct):
         written: How many were written.
         skipped: How many were left out because all their values are older than the stored ones.
         rejected: The rejected rows, by position.
+        unconfirmed: How many of the rows that were not rejected are in doubt: they are as they were wanted on the
+            primary, but fewer replicas than FEATURESTORE_WAIT_REPLICAS confirmed it in time. To write them again is
+            safe; events need ids for that.
         verdicts: A letter for each row, see `VERDICTS`; empty unless asked for.
         tally: Letter → how many rows, without those that were rejected; empty unless verdicts were asked for.
+        doubt: Why rows are unconfirmed; empty where none are.
     """
 
     written: int = 0
@@ -50,6 +54,23 @@ class UpsertResult(msgspec.Struct):
     rejected: list[RejectedRow] = msgspec.field(default_factory=list)
     verdicts: str = ""
     tally: dict[str, int] = msgspec.field(default_factory=dict)
+    unconfirmed: int = 0
+    doubt: str = ""
+
+    def note_unconfirmed(self, rows: int, doubt: str) -> None:
+        """Count rows that are in doubt, and keep why."""
+        self.unconfirmed += rows
+        if rows:
+            self.doubt = self.doubt or doubt
+
+    def check_confirmed(self) -> None:
+        """Return if no row is in doubt.
+
+        Raises:
+            UnconfirmedWriteError: Some are; this result is with it.
+        """
+        if self.unconfirmed:
+            raise UnconfirmedWriteError(self.doubt, self)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,7 +101,6 @@ class Upsert:
     few values. The script checks the text of each value.
 
     Args:
-        keys: The entity's.
         declared: Declared feature → its type.
         columns: The names of the values behind each row's id.
         event_time: The event time of rows that have none of their own.
@@ -88,9 +108,8 @@ class Upsert:
         verdicts: Whether to keep the letter of each row as well.
     """
 
-    def __init__(  # noqa: PLR0913 - what an upsert is made of
+    def __init__(
         self,
-        keys: Keys,
         declared: Mapping[str, str],
         columns: Sequence[str],
         event_time: int | str | datetime | None,
@@ -99,7 +118,6 @@ class Upsert:
         verdicts: bool = False,
     ) -> None:
         self.result = UpsertResult()
-        self._keys = keys
         self._columns = columns
         self._timed = EVENT_TIME in columns[:1]
         self._kinds = [declared.get(name, "") for name in columns]
@@ -109,32 +127,43 @@ class Upsert:
         self._positions: dict[tuple[type, ...], tuple[list[int], ...]] = {}
         self._verdicts: dict[int, str] = {}
         self._wants_verdicts = verdicts
-        self._last_position = -1
+        self._last_positions: dict[Word, int] = {}
         words = [*options, *names]
         self._head: list[Word] = [to_time(event_time), len(words), *words]
 
-    def call(self, rows: Sequence[Sequence[Any]], among: Sequence[int]) -> UpsertCall:
-        """Return the call that writes `rows`; `among` has their positions among all rows."""
-        keys: list[Word] = [self._keys.members, self._keys.schema]
+    def call(self, keys: Keys, rows: Sequence[Sequence[Any]], among: Sequence[int]) -> UpsertCall:
+        """Return the call that writes `rows`.
+
+        Args:
+            keys: The keys of the partition that has these rows; on a single Redis, of the entity.
+            rows: The rows.
+            among: Their positions among all rows.
+        """
+        words_of_keys: list[Word] = [keys.members, keys.schema]
         arguments = self._head.copy()
         positions = []
-        key_of = self._keys.features
+        key_of = keys.features
         for position, row in zip(among, rows, strict=True):
             words = self._plain_words(row) or self._words(position, row)
             if words:
-                keys.append(key_of(row[0] if type(row[0]) is str else words[0].decode()))
+                words_of_keys.append(key_of(row[0] if type(row[0]) is str else words[0].decode()))
                 arguments += words
                 positions.append(position)
-        return UpsertCall(keys, arguments, positions)
+        return UpsertCall(words_of_keys, arguments, positions)
 
     def settle(self, call: UpsertCall, reply: Reply) -> None:
         """Add one call's reply to the result; raise an error reply to the whole call."""
+        if isinstance(reply, UnconfirmedWriteError):
+            before = self.result.written + self.result.skipped
+            self.settle(call, reply.result)
+            self.result.note_unconfirmed(self.result.written + self.result.skipped - before, str(reply))
+            return
         if isinstance(reply, FeatureStoreError):
             raise reply
         written, skipped, rejected = reply[:3]
         if len(reply) > 3:  # noqa: PLR2004 - with verdicts
             letters = reply[3].decode()
-            kept = self._take_letters(call.positions, letters)
+            kept = self._take_letters(call, letters)
             if len(kept) < len(letters):
                 skipped = kept.count("S")
                 written = len(kept) - skipped - kept.count("R")
@@ -143,15 +172,17 @@ class Upsert:
         for row, code, reason in rejected:
             self._reject(call.positions[row], code.decode(), reason.decode(errors="replace"))
 
-    def _take_letters(self, positions: Sequence[int], letters: str) -> str:
+    def _take_letters(self, call: UpsertCall, letters: str) -> str:
         """Count the letters of rows; of one that is written in steps, as its times tell, the first. Return these."""
-        if positions[0] == self._last_position or len(set(positions)) < len(positions):
-            before = (self._last_position, *positions)
+        positions, members = call.positions, call.keys[0]  # the steps of a row follow each other in its partition
+        last = self._last_positions.get(members, -1)
+        if positions[0] == last or len(set(positions)) < len(positions):
+            before = (last, *positions)
             pairs = zip(before, positions, letters, strict=False)
             letters = "".join(letter for earlier, position, letter in pairs if position != earlier)
         elif self._wants_verdicts:
             self._verdicts.update(zip(positions, letters, strict=True))
-        self._last_position = positions[-1]
+        self._last_positions[members] = positions[-1]
         count(self.result.tally, letters)
         return letters
 

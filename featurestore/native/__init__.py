@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-_EXTENSIONS = ("columns", "rows", "sockets", "transcode")
+_EXTENSIONS = ("columns", "partitions", "rows", "sockets", "transcode")
 
 
 def missing_extensions() -> list[str]:

@@ -5,10 +5,10 @@
  * made. A row that is anything but plain (a value of another type than its feature's, text longer than MOST_TEXT, an
  * unusual id) is not for this: the caller sends it through upsert_features, which judges it.
  */
+#include "partition.h"
 #include "writer.h"
 #include <float.h>
 
-#define MOST_ID 256
 #define MOST_TEXT 1024
 #define MOST_TIME 1000000000000000 /* 10^15 ms, which no event time reaches */
 #define MOST_ROWS (1 << 16)
@@ -36,10 +36,14 @@ typedef struct {
     Py_ssize_t *order;  /* the column of each value of the packed row, then those of the vectors outside of it */
     Cell *cells;        /* the row in hand */
     PyObject *layout;   /* the first bytes of a packed row */
-    PyObject *before, *after; /* what stands around an id in a key */
     PyObject *time;     /* the digits of the event time of rows that have none of their own */
     int timed;          /* whether rows have their event time behind the id */
 } RowWriter;
+
+/* What stands around an id in a key: it tells the partition. */
+typedef struct {
+    PyObject *before, *after;
+} Around;
 
 static PyTypeObject Columns_type;
 
@@ -454,7 +458,8 @@ static int pack_row(RowWriter *self, Writer *writer, const Cell *time, int has_g
 }
 
 /* Write the word of the row's key, and the row: its id, its event time where it has one, the packed row, the texts. */
-static int put_row(RowWriter *self, Writer *keys, Writer *rows, const char *id, size_t size, const Cell *time)
+static int put_row(RowWriter *self, const Around *around, Writer *keys, Writer *rows, const char *id, size_t size,
+                   const Cell *time)
 {
     int has_gaps = 0;
     if (size == 0 || size > MOST_ID || (time && (time->integer < 0 || time->integer >= MOST_TIME)))
@@ -466,7 +471,7 @@ static int put_row(RowWriter *self, Writer *keys, Writer *rows, const char *id, 
             return NOT_PLAIN;
         has_gaps = 1;
     }
-    if (put_word(keys, self->before, id, size, self->after) < 0 || pack_text(rows, id, size) < 0
+    if (put_word(keys, around->before, id, size, around->after) < 0 || pack_text(rows, id, size) < 0
         || (time && pack_number_text(rows, time) < 0) || pack_row(self, rows, time, has_gaps) < 0)
         return -1;
     for (Py_ssize_t column = 0; column < self->columns; column++)
@@ -476,7 +481,7 @@ static int put_row(RowWriter *self, Writer *keys, Writer *rows, const char *id, 
 }
 
 /* Write a row of Python's objects. */
-static int put_objects(RowWriter *self, Writer *keys, Writer *rows, PyObject *row)
+static int put_objects(RowWriter *self, const Around *around, Writer *keys, Writer *rows, PyObject *row)
 {
     const char *id;
     size_t size;
@@ -490,7 +495,7 @@ static int put_objects(RowWriter *self, Writer *keys, Writer *rows, PyObject *ro
         failed = integer_of(values[1], &time.integer);
     for (Py_ssize_t column = 0; !failed && column < self->columns; column++)
         failed = take_object(self, column, values[1 + self->timed + column], &self->cells[column]);
-    return failed ? failed : put_row(self, keys, rows, id, size, self->timed ? &time : NULL);
+    return failed ? failed : put_row(self, around, keys, rows, id, size, self->timed ? &time : NULL);
 }
 
 /* Ids of rows that are left, by a bit of their hash. Another id with the same bit is taken for one of them. */
@@ -508,8 +513,8 @@ static uint32_t bit_of(const char *id, size_t size)
 }
 
 /* Write a row of columns. One that is left, and whatever follows of the same entity, goes to `left`. */
-static int put_values(RowWriter *self, Writer *keys, Writer *rows, const Columns *columns, Py_ssize_t row, int as_text,
-                      Ids *left)
+static int put_values(RowWriter *self, const Around *around, Writer *keys, Writer *rows, const Columns *columns,
+                      Py_ssize_t row, int as_text, Ids *left)
 {
     const char *id;
     size_t size;
@@ -529,7 +534,7 @@ static int put_values(RowWriter *self, Writer *keys, Writer *rows, const Columns
     for (Py_ssize_t column = 0; !failed && column < self->columns; column++)
         failed = take_value(self, column, values + column, row, as_text, &self->cells[column]);
     if (!failed)
-        failed = put_row(self, keys, rows, id, size, self->timed ? &time : NULL);
+        failed = put_row(self, around, keys, rows, id, size, self->timed ? &time : NULL);
     if (failed == NOT_PLAIN) {
         bit = bit_of(id, size);
         left->bits[bit >> 3] |= (unsigned char)(1 << (bit & 7));
@@ -554,16 +559,19 @@ static int end_call(RowWriter *self, Writer *keys, Writer *array, size_t rows)
     return shorten(keys) < 0 || shorten(array) < 0 ? -1 : 0;
 }
 
-/* encode(rows): the words of their keys, and the rows as one msgpack array; None where a row is not plain. */
-static PyObject *RowWriter_encode(RowWriter *self, PyObject *rows)
+/* encode(rows, before, after): the words of their keys, and the rows as one msgpack array; None where a row is not
+ * plain. */
+static PyObject *RowWriter_encode(RowWriter *self, PyObject *arguments)
 {
-    if (!PyList_CheckExact(rows))
-        return PyErr_Format(PyExc_TypeError, "encode() wants a list of rows");
+    PyObject *rows;
+    Around around;
+    if (!PyArg_ParseTuple(arguments, "O!SS", &PyList_Type, &rows, &around.before, &around.after))
+        return NULL;
     size_t count = (size_t)PyList_GET_SIZE(rows);
     Writer keys = {0}, array = {0};
     int failed = count > MOST_ROWS ? NOT_PLAIN : start_call(self, &keys, &array, count);
     for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(rows); index++)
-        failed = put_objects(self, &keys, &array, PyList_GET_ITEM(rows, index));
+        failed = put_objects(self, &around, &keys, &array, PyList_GET_ITEM(rows, index));
     PyObject *both = NULL;
     if (!failed && end_call(self, &keys, &array, count) == 0)
         both = PyTuple_Pack(2, keys.bytes, array.bytes);
@@ -574,36 +582,69 @@ static PyObject *RowWriter_encode(RowWriter *self, PyObject *rows)
     return both;
 }
 
-/* Append a row's number to those that are left. */
-static int leave(PyObject *left, Py_ssize_t row)
+/* Append a row's place to those that are left. */
+static int leave(PyObject *left, Py_ssize_t place)
 {
-    PyObject *number = PyLong_FromSsize_t(row);
+    PyObject *number = PyLong_FromSsize_t(place);
     int failed = number == NULL ? -1 : PyList_Append(left, number);
     Py_XDECREF(number);
     return failed;
 }
 
-/* encode_columns(columns, start, stop, as_text): the words of the keys of plain rows, and these rows as one msgpack
- * array; and the numbers of the others. */
+/* Take an order of rows: a 32-bit number for each place. */
+static int take_order(PyObject *given, Py_buffer *order, Py_ssize_t places)
+{
+    if (PyObject_GetBuffer(given, order, PyBUF_SIMPLE) < 0)
+        return -1;
+    if (order->len / 4 >= places)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "want an order with a number for each place");
+    return -1;
+}
+
+/* Return the row at a place of an order, -1 with an exception set where it is none; without an order, the place. */
+static Py_ssize_t row_at(const Py_buffer *order, Py_ssize_t place, const Columns *columns)
+{
+    uint32_t row;
+    if (order->obj == NULL)
+        return place;
+    memcpy(&row, (const char *)order->buf + 4 * place, 4);
+    if ((Py_ssize_t)row < columns->rows)
+        return (Py_ssize_t)row;
+    PyErr_SetString(PyExc_ValueError, "want an order of rows that there are");
+    return -1;
+}
+
+/* encode_columns(columns, start, stop, as_text, before, after, order=None): the words of the keys of plain rows, and
+ * these rows as one msgpack array; and the places of the others. With an order, the rows are those that it has there. */
 static PyObject *RowWriter_encode_columns(RowWriter *self, PyObject *arguments)
 {
     Columns *columns;
     Py_ssize_t first, last;
     int as_text;
-    if (!PyArg_ParseTuple(arguments, "O!nnp", &Columns_type, &columns, &first, &last, &as_text))
+    Around around;
+    PyObject *given = Py_None;
+    Py_buffer order = {0};
+    if (!PyArg_ParseTuple(arguments, "O!nnpSS|O", &Columns_type, &columns, &first, &last, &as_text, &around.before,
+                          &around.after, &given))
         return NULL;
-    if (columns->count != 1 + self->timed + self->columns || first < 0 || last < first || last > columns->rows
-        || last - first > MOST_ROWS)
+    if (columns->count != 1 + self->timed + self->columns || first < 0 || last < first || last - first > MOST_ROWS
+        || (given == Py_None && last > columns->rows))
         return PyErr_Format(PyExc_ValueError, "want a part of columns that fit this writer");
+    if (given != Py_None && take_order(given, &order, last) < 0) {
+        PyBuffer_Release(&order);
+        return NULL;
+    }
     Writer keys = {0}, array = {0};
     Ids ids = {0};
     PyObject *left = PyList_New(0), *result = NULL;
     size_t written = 0;
     int failed = left == NULL ? -1 : start_call(self, &keys, &array, (size_t)(last - first));
-    for (Py_ssize_t row = first; !failed && row < last; row++) {
-        failed = put_values(self, &keys, &array, columns, row, as_text, &ids);
+    for (Py_ssize_t place = first; !failed && place < last; place++) {
+        Py_ssize_t row = row_at(&order, place, columns);
+        failed = row < 0 ? -1 : put_values(self, &around, &keys, &array, columns, row, as_text, &ids);
         if (failed == NOT_PLAIN)
-            failed = leave(left, row);
+            failed = leave(left, place);
         else
             written++;
     }
@@ -612,6 +653,7 @@ static PyObject *RowWriter_encode_columns(RowWriter *self, PyObject *arguments)
     Py_XDECREF(keys.bytes);
     Py_XDECREF(array.bytes);
     Py_XDECREF(left);
+    PyBuffer_Release(&order);
     return result;
 }
 
@@ -705,6 +747,93 @@ static PyObject *Columns_new(PyTypeObject *type, PyObject *arguments, PyObject *
     return (PyObject *)self;
 }
 
+/* Partitions */
+
+#define MOST_PARTITIONS 4096
+
+/* Return the partition of the id of a row. One that is no id counts to the first: its row is left. */
+static uint32_t partition_of_row(const Column *ids, Py_ssize_t row, uint32_t count)
+{
+    const char *id;
+    size_t size;
+    if (!is_there(ids, row) || text_in(ids, row, &id, &size) || size == 0 || size > MOST_ID)
+        return 0;
+    return partition_of(id, size, count);
+}
+
+/* Sort the numbers of all rows by partition; rows of a partition keep their order. Fill in how many each has. */
+static int sort_rows(const Columns *columns, uint32_t count, uint32_t *order, Py_ssize_t *sizes)
+{
+    size_t rows = (size_t)columns->rows;
+    uint16_t *found = PyMem_Malloc(rows * sizeof *found + 1);
+    Py_ssize_t *next = PyMem_Malloc(count * sizeof *next);
+    if (found == NULL || next == NULL) {
+        PyMem_Free(found);
+        PyMem_Free(next);
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t row = 0; row < rows; row++) {
+        found[row] = (uint16_t)partition_of_row(columns->columns, (Py_ssize_t)row, count);
+        sizes[found[row]]++;
+    }
+    Py_ssize_t start = 0;
+    for (uint32_t number = 0; number < count; number++) {
+        next[number] = start;
+        start += sizes[number];
+    }
+    for (size_t row = 0; row < rows; row++)
+        order[next[found[row]]++] = (uint32_t)row;
+    PyMem_Free(found);
+    PyMem_Free(next);
+    return 0;
+}
+
+static PyObject *listed_sizes(const Py_ssize_t *sizes, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+    for (Py_ssize_t number = 0; list != NULL && number < count; number++) {
+        PyObject *size = PyLong_FromSsize_t(sizes[number]);
+        if (size == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, number, size);
+    }
+    return list;
+}
+
+/* by_partition(count): the numbers of the rows, as 32-bit ints, sorted by the partitions of their ids, which are the
+ * first column; and how many rows each partition has. */
+static PyObject *Columns_by_partition(Columns *self, PyObject *given)
+{
+    long count = PyLong_AsLong(given);
+    if (count == -1 && PyErr_Occurred())
+        return NULL;
+    if (count < 1 || count > MOST_PARTITIONS || (uint64_t)self->rows > UINT32_MAX || self->count < 1
+        || (self->rows > 0 && self->columns->code != 'u' && self->columns->code != 'U'
+            && self->columns->code != 'n'))
+        return PyErr_Format(PyExc_ValueError, "want 1 to %d partitions of ids that are text", MOST_PARTITIONS);
+    PyObject *order = PyBytes_FromStringAndSize(NULL, self->rows * (Py_ssize_t)sizeof(uint32_t)), *result = NULL;
+    Py_ssize_t *sizes = PyMem_Calloc((size_t)count, sizeof *sizes);
+    if (sizes == NULL)
+        PyErr_NoMemory();
+    else if (order != NULL && sort_rows(self, (uint32_t)count, (uint32_t *)(void *)PyBytes_AS_STRING(order), sizes) == 0) {
+        PyObject *list = listed_sizes(sizes, count);
+        result = list == NULL ? NULL : PyTuple_Pack(2, order, list);
+        Py_XDECREF(list);
+    }
+    PyMem_Free(sizes);
+    Py_XDECREF(order);
+    return result;
+}
+
+static PyMethodDef Columns_methods[] = {
+    {"by_partition", (PyCFunction)Columns_by_partition, METH_O,
+     "by_partition(count): the numbers of the rows, as 32-bit ints, sorted by the partitions of their ids, and how many"
+     " rows each partition has."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyTypeObject Columns_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "featurestore.native.rows.Columns",
@@ -712,6 +841,7 @@ static PyTypeObject Columns_type = {
     .tp_basicsize = sizeof(Columns),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = Columns_new,
+    .tp_methods = Columns_methods,
     .tp_dealloc = (destructor)Columns_dealloc,
 };
 
@@ -726,8 +856,6 @@ static void RowWriter_dealloc(RowWriter *self)
     PyMem_Free(self->cells);
     Py_XDECREF(self->names);
     Py_XDECREF(self->layout);
-    Py_XDECREF(self->before);
-    Py_XDECREF(self->after);
     Py_XDECREF(self->time);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -778,13 +906,13 @@ static int set_columns(RowWriter *self, PyObject *types, PyObject *gaps, PyObjec
 
 static PyObject *RowWriter_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    static char *words[] = {"names", "types", "gaps", "order", "width", "layout", "before", "after", "time", "timed", NULL};
-    PyObject *names, *types, *gaps, *order, *layout, *before, *after, *time;
+    static char *words[] = {"names", "types", "gaps", "order", "width", "layout", "time", "timed", NULL};
+    PyObject *names, *types, *gaps, *order, *layout, *time;
     Py_ssize_t width;
     int timed;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!O!O!nSSSSp", words, &PyTuple_Type, &names, &PyTuple_Type,
-                                     &types, &PyTuple_Type, &gaps, &PyTuple_Type, &order, &width, &layout, &before,
-                                     &after, &time, &timed))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!O!O!nSSp", words, &PyTuple_Type, &names, &PyTuple_Type,
+                                     &types, &PyTuple_Type, &gaps, &PyTuple_Type, &order, &width, &layout, &time,
+                                     &timed))
         return NULL;
     Py_ssize_t count = PyTuple_GET_SIZE(names);
     if (count < 1 || count > UINT16_MAX / 4 || width < 0 || width > count || PyTuple_GET_SIZE(types) != count
@@ -798,8 +926,6 @@ static PyObject *RowWriter_new(PyTypeObject *type, PyObject *arguments, PyObject
     self->timed = timed;
     self->names = Py_NewRef(names);
     self->layout = Py_NewRef(layout);
-    self->before = Py_NewRef(before);
-    self->after = Py_NewRef(after);
     self->time = Py_NewRef(time);
     if (set_columns(self, types, gaps, order) < 0)
         Py_CLEAR(self);
@@ -807,11 +933,12 @@ static PyObject *RowWriter_new(PyTypeObject *type, PyObject *arguments, PyObject
 }
 
 static PyMethodDef RowWriter_methods[] = {
-    {"encode", (PyCFunction)RowWriter_encode, METH_O,
-     "encode(rows): the words of their keys, and the rows as one msgpack array; None where a row is not plain."},
+    {"encode", (PyCFunction)RowWriter_encode, METH_VARARGS,
+     "encode(rows, before, after): the words of their keys, and the rows as one msgpack array; None where a row is not"
+     " plain."},
     {"encode_columns", (PyCFunction)RowWriter_encode_columns, METH_VARARGS,
-     "encode_columns(columns, start, stop, as_text): the words of the keys of plain rows, these rows as one msgpack"
-     " array, and the numbers of the others."},
+     "encode_columns(columns, start, stop, as_text, before, after, order=None): the words of the keys of plain rows,"
+     " these rows as one msgpack array, and the places of the others."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -835,6 +962,7 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit_rows(void)
 {
+    fill_crc_table();
     PyObject *made = PyModule_Create(&module);
     if (made != NULL && (PyModule_AddType(made, &RowWriter_type) < 0 || PyModule_AddType(made, &Columns_type) < 0))
         Py_CLEAR(made);

@@ -2,6 +2,7 @@ from typing import Any, Self
 
 class Columns:
     def __new__(cls, rows: int, columns: list[tuple[str, Any, Any, Any, int, int]]) -> Self: ...
+    def by_partition(self, count: int, /) -> tuple[bytes, list[int]]: ...
 
 class RowWriter:
     def __new__(
@@ -12,12 +13,18 @@ class RowWriter:
         order: tuple[int, ...],
         width: int,
         layout: bytes,
-        before: bytes,
-        after: bytes,
         time: bytes,
         timed: bool,
     ) -> Self: ...
-    def encode(self, rows: list[Any], /) -> tuple[bytes, bytes] | None: ...
+    def encode(self, rows: list[Any], before: bytes, after: bytes, /) -> tuple[bytes, bytes] | None: ...
     def encode_columns(
-        self, columns: Columns, start: int, stop: int, as_text: bool, /
+        self,
+        columns: Columns,
+        start: int,
+        stop: int,
+        as_text: bool,
+        before: bytes,
+        after: bytes,
+        order: bytes | None = None,
+        /,
     ) -> tuple[bytes, bytes, list[int]]: ...

@@ -157,7 +157,7 @@ static int shortest(double size, uint64_t *digits)
 /* Write a float of 1e-5 to 2^53 in size, without exponent, with the fewest digits that read back as it. Return 1, with
  * nothing written, where that takes more than this arithmetic.
  */
-static int put_shortest(Writer *writer, double value)
+static inline int put_shortest(Writer *writer, double value)
 {
     double size = fabs(value);
     int negative = value < 0, decimals = 6;

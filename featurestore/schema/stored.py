@@ -33,6 +33,7 @@ class Schema(msgspec.Struct, frozen=True):
         defaults: Feature → what is served in place of a missing value.
         notes: Feature → what people are told of it. The empty name stands for the entity.
         retiring: Features whose values leave the hashes, and whose names cannot be declared until then.
+        partitions: In a cluster, how many partitions the entity has; else 0.
     """
 
     features: dict[str, FeatureType]
@@ -49,6 +50,7 @@ class Schema(msgspec.Struct, frozen=True):
     defaults: dict[str, Value] = {}
     notes: dict[str, Note] = {}
     retiring: frozenset[str] = frozenset()
+    partitions: int = 0
 
     @classmethod
     def from_reply(cls, entity: str, reply: Sequence[bytes]) -> "Schema":
@@ -82,6 +84,7 @@ class Schema(msgspec.Struct, frozen=True):
                 {name: default_value(features[name], text) for name, text in _of(rules, "@default").items()},
                 _notes(stored),
                 frozenset(_pairs(stored.get("@retiring", "[]"))),
+                int(stored.get("@partitions", 0)),
             )
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise SchemaError(f"the stored schema is damaged: {error}") from error
@@ -118,6 +121,7 @@ class Schema(msgspec.Struct, frozen=True):
             "join_key": self.join_key,
             "members": self.members,
             "retiring": sorted(self.retiring) or None,
+            "partitions": self.partitions or None,
         }
         known = {key: value for key, value in rest.items() if value is not None}
         told = self.notes.get("", Note()).shown()

@@ -7,16 +7,20 @@ from gunicorn.errors import AppImportError
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import meter
-from featurestore.api.fast_reads import App, FastReads, GatheredReads
+from featurestore.api.fast_reads import App, FastReads
+from featurestore.api.gathered_reads import GatheredReads
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
-from featurestore.keys import Keys
+from featurestore.keys import keys_of
 from featurestore.serving.master import log_as_gunicorn_does
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.functions import check_server
 from featurestore.store.writes import Plans
-from featurestore.transport.blocking import SyncTransport
+from featurestore.transport.addresses import is_cluster
+from featurestore.transport.confirming import Durability
+from featurestore.transport.opening import blocking_transport, gevent_transport
+from featurestore.transport.replicas import Reading
 
 
 def build_app(settings: Settings | None = None) -> FastReads:
@@ -35,44 +39,45 @@ def build_app(settings: Settings | None = None) -> FastReads:
 def _build_app(settings: Settings) -> FastReads:
     url = settings.url or embedded_url(settings.data_dir)
     if settings.call == "functions":
-        check_server(url)
+        check_server(url, settings.address_map or "")
     timeout, write_timeout = settings.timeout_ms / 1000, settings.write_timeout_ms / 1000
-    connect_timeout = settings.connect_timeout_ms / 1000
+    connect_timeout, reached_at = settings.connect_timeout_ms / 1000, settings.address_map or ""
+    plans = Plans(keys_of("user", clustered=is_cluster(url)), settings.max_cells)
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
-            SyncTransport(
+            blocking_transport(
                 url,
                 timeout=timeout,
                 write_timeout=write_timeout,
                 connect_timeout=connect_timeout,
                 max_connections=settings.threads,
                 call=settings.call,
+                reached_at=reached_at,
+                reading=Reading.by_settings(settings),
+                durability=Durability.by_settings(settings),
             ),
-            plans=_plans(settings),
+            plans=plans,
         )
         return FastReads(store, _app_over(store, settings), meter())
     import gevent  # noqa: PLC0415
 
-    from featurestore.transport.gevent_transport import GeventTransport  # noqa: PLC0415
-
-    transport = GeventTransport(
+    transport = gevent_transport(
         url,
         timeout=timeout,
         write_timeout=write_timeout,
         connect_timeout=connect_timeout,
         max_in_flight=settings.max_in_flight,
         call=settings.call,
+        reached_at=reached_at,
+        reading=Reading.by_settings(settings),
+        durability=Durability.by_settings(settings),
     )
-    store = FeatureStore(transport, plans=_plans(settings))
+    store = FeatureStore(transport, plans=plans)
 
     def run_soon(call: Callable[[], None]) -> None:
         gevent.get_hub().loop.run_callback(call)  # the hub of the process that serves, which may be a fork of this one
 
     return GatheredReads(store, _app_over(store, settings), meter(), transport, run_soon)
-
-
-def _plans(settings: Settings) -> Plans:
-    return Plans(Keys(), settings.max_cells)
 
 
 def _app_over(store: FeatureStore, settings: Settings) -> App:
@@ -82,4 +87,5 @@ def _app_over(store: FeatureStore, settings: Settings) -> App:
         max_body_bytes=settings.max_body_bytes,
         access=Access(settings.write_keys),
         meter=meter(),
+        ready_share=settings.ready_share,
     )

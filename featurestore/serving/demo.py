@@ -28,6 +28,7 @@ from featurestore.serving.probe import reachable, split_address
 from featurestore.serving.supervisor import GUNICORN, running, wait_until_serving
 from featurestore.settings import Settings, unknown_variables, without_password
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.nodes import primaries
 from featurestore.transport.dial import address_of
 
 _logger = logging.getLogger("featurestore")
@@ -37,7 +38,9 @@ _MARK = "featurestore:demo"
 """The key that a demo leaves in a Redis that was empty before."""
 
 _LOCAL_WRITE_KEY = "demo"
-_DEMO_KEY = re.compile(rf"user:user\d{{5,}}:features|all_users|user:schema|{SCHEMAS}|{_MARK}".encode())
+_DEMO_KEY = re.compile(
+    rf"(\{{\w+\}})?(user:user\d{{5,}}:features|all_(\{{\w+\}})?users|user:schema|draft:user:schema|{SCHEMAS}|{_MARK})".encode()
+)
 _SCAN_COUNT = 1000
 
 
@@ -151,12 +154,12 @@ def _ask_first(
     Raises:
         FeatureStoreError: It holds other data, and the user does not agree.
     """
-    command = store.transport.command
-    if not command("DBSIZE"):
-        command("SET", _MARK, "a demo has filled this Redis")
+    keys_held = sum(node.transport.command("DBSIZE") for node in primaries(store.transport))
+    if not keys_held:
+        store.transport.command("SET", _MARK, "a demo has filled this Redis")
     elif (stranger := _key_of_others(store)) is not None:
         reason = (
-            f"the Redis at {address_of(url)} holds {command('DBSIZE')} keys, not only a demo's ({stranger}): "
+            f"the Redis at {address_of(url)} holds {keys_held} keys, not only a demo's ({stranger}): "
             f"the demo would write {users} users and {len(definition.features)} features that cannot be taken back"
         )
         if not may_write(reason):
@@ -165,14 +168,14 @@ def _ask_first(
 
 def _key_of_others(store: FeatureStore) -> str | None:
     """Return a key that no demo has written; None if there is none. Without the mark, every key is such a key."""
-    command = store.transport.command
-    marked = command("EXISTS", _MARK)
-    cursor = b""
-    while cursor != b"0":
-        cursor, keys = command("SCAN", cursor or "0", "COUNT", _SCAN_COUNT)
-        for key in keys:
-            if not marked or not _DEMO_KEY.fullmatch(key):
-                return f"{key.decode(errors='replace')!r} for one"
+    marked = store.transport.command("EXISTS", _MARK)
+    for node in primaries(store.transport):
+        cursor = b""
+        while cursor != b"0":
+            cursor, keys = node.transport.command("SCAN", cursor or "0", "COUNT", _SCAN_COUNT)
+            for key in keys:
+                if not marked or not _DEMO_KEY.fullmatch(key):
+                    return f"{key.decode(errors='replace')!r} for one"
     return None
 
 

@@ -14,7 +14,7 @@ from featurestore.children import tie_to
 from featurestore.embedded import embedded_url
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.native import advice
-from featurestore.settings import Settings, unknown_variables
+from featurestore.settings import Settings, may_have_replicas, unknown_variables
 
 _logger = logging.getLogger("featurestore")
 
@@ -45,9 +45,11 @@ def prepare(server: Any) -> None:
         if warning:
             _logger.warning(warning)
     settings = Settings.from_environment()
+    if settings.read_from != "primary" and not may_have_replicas(settings.url):
+        _logger.warning("FEATURESTORE_READ_FROM=%s has no effect: the server has no replicas", settings.read_from)
+    if not _is_usable(settings.url or "unix:///embedded", settings):
+        _leave(server, 2)
     if settings.url is not None:
-        if not _is_usable(settings.url):
-            _leave(server, 2)
         return
     try:
         url = embedded_url(settings.data_dir, _end_master)
@@ -87,18 +89,20 @@ def _end_master(_error: FeatureStoreError) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _is_usable(url: str) -> bool:
-    """Return whether redis-py accepts a URL. A child process finds out, because the master must not import redis.
+def _is_usable(url: str, settings: Settings) -> bool:
+    """Return whether workers can make a transport to a URL.
+
+    A child process finds out, because the master must not import redis.
 
     Without this check every worker would log a traceback, and gunicorn another.
     """
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):  # workers will meet and report any other failure
-            from featurestore.transport.dial import open_pool  # noqa: PLC0415
+            from featurestore.transport.opening import check  # noqa: PLC0415
 
             try:
-                open_pool(url, timeout=1, connect_timeout=1, max_connections=1)
+                check(url, settings)
             except ConfigurationError as error:
                 _logger.error("%s", error)  # noqa: TRY400 - no bug of ours
                 os._exit(2)

@@ -14,7 +14,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.serving.probe import is_alive
 from featurestore.settings import Settings
 from featurestore.store.functions import check_server
-from featurestore.transport.dial import open_pool
+from featurestore.transport.opening import check
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", "python:featurestore.serving.gunicorn_settings"]
 _START_TIMEOUT_S = 30.0
@@ -45,10 +45,10 @@ def serve(settings: Settings) -> None:
         ConfigurationError: The Redis URL, or the embedded server's folder, cannot be used, or Redis is too old for
             functions.
     """
+    check(settings.url or "unix:///embedded", settings)
     if settings.url:
-        open_pool(settings.url, timeout=1, connect_timeout=1, max_connections=1)
         if settings.call == "functions":
-            check_server(settings.url)
+            check_server(settings.url, settings.address_map or "")
     else:
         EmbeddedServer(settings.data_dir).prepare()
     os.execv(sys.executable, GUNICORN)  # noqa: S606 - our own interpreter

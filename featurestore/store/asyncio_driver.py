@@ -1,17 +1,22 @@
 """How `AsyncFeatureStore` runs its plans: over a transport whose replies are awaited."""
 
+from asyncio import gather
+from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from featurestore.contract.arguments import lasting_timeout
+from featurestore.contract.arguments import lasting_timeout, plain_read_from
 from featurestore.embedded import embedded_url
-from featurestore.keys import Keys
+from featurestore.errors import FeatureStoreError
+from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_on
 from featurestore.settings import CallBy, Settings
-from featurestore.store.plan import Calls, Plan
+from featurestore.store.plan import Calls, Commands, Plan, T
+from featurestore.store.results import ReadFrom
 from featurestore.store.writes import Plans
-from featurestore.transport.asyncio_transport import AsyncTransport
-
-T = TypeVar("T")
+from featurestore.transport.confirming import Durability
+from featurestore.transport.interface import Replicas
+from featurestore.transport.opening import AsyncioTransport, asyncio_transport
+from featurestore.transport.replicas import Reading
 
 
 class AsyncDriver:
@@ -22,14 +27,21 @@ class AsyncDriver:
         keys: The entity's keys.
         plans: What is known of the entity; made of `keys` when left out.
         writes: Whether all that is asked belongs to writes; see `for_writes`.
+        primary_only: Whether no replica is asked; see `from_primary`.
     """
 
     def __init__(
-        self, transport: AsyncTransport, keys: Keys | None = None, *, plans: Plans | None = None, writes: bool = False
+        self,
+        transport: AsyncioTransport,
+        keys: EntityKeys | None = None,
+        *,
+        plans: Plans | None = None,
+        writes: bool = False,
+        primary_only: bool = False,
     ) -> None:
         self.transport = transport
-        self._plans = plans or Plans(keys or Keys())
-        self._writes = writes
+        self._plans = plans or Plans(keys_on(keys or Keys(), clustered=transport.clustered))
+        self._writes, self._primary_only = writes, primary_only
 
     @classmethod
     def connect(
@@ -38,7 +50,7 @@ class AsyncDriver:
         *,
         timeout: float | None = None,
         write_timeout: float | None = None,
-        keys: Keys | None = None,
+        keys: EntityKeys | None = None,
         call: CallBy | None = None,
     ) -> Self:
         """Return a store that opens its connection when it is first used.
@@ -56,7 +68,7 @@ class AsyncDriver:
             ConfigurationError: The address or the time-out cannot be used.
         """
         settings = Settings.from_environment()
-        transport = AsyncTransport(
+        transport = asyncio_transport(
             url or settings.url or embedded_url(settings.data_dir),
             timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
             write_timeout=lasting_timeout(write_timeout)
@@ -65,6 +77,9 @@ class AsyncDriver:
             connect_timeout=settings.connect_timeout_ms / 1000,
             call=call or settings.call,
             max_in_flight=settings.max_in_flight,
+            reached_at=settings.address_map or "",
+            reading=Reading.by_settings(settings),
+            durability=Durability.by_settings(settings),
         )
         return cls(transport, keys)
 
@@ -81,10 +96,31 @@ class AsyncDriver:
         """Return this store for a caller who writes: all that it asks has the time-out of writes, the schema too."""
         return type(self)(self.transport, plans=self._plans, writes=True)
 
+    def from_primary(self) -> Self:
+        """Return this store for a caller who reads what was written before: from primaries, whatever reads go by.
+
+        Where there are no replicas, nothing is different.
+        """
+        return type(self)(self.transport, plans=self._plans, writes=self._writes, primary_only=True)
+
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> EntityKeys:
         """The entity's keys."""
         return self._plans.keys
+
+    async def parts(self) -> Sequence[Keys]:
+        """Return the keys of every partition; those of the entity itself on a single Redis.
+
+        Raises:
+            NoSchemaError: How many there are is not known, since no schema is stored.
+        """
+        if isinstance(self.keys, PartitionedKeys) and not self.keys.count:
+            await self._run(self._plans.schema())
+        return self.keys.parts
+
+    async def carry_out(self, plan: Plan[T]) -> T:
+        """Run a plan that writes, of a module that has plans of its own; return its result."""
+        return await self._run(plan, writes=True)
 
     async def close(self) -> None:
         """Close the connection; calls that wait fail at once."""
@@ -94,33 +130,49 @@ class AsyncDriver:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
         await self.transport.command("PING")
 
-    async def _run(self, plan: Plan[T], timeout: float | None = None, *, writes: bool = False) -> T:
+    async def _run(
+        self, plan: Plan[T], timeout: float | None = None, *, writes: bool = False, read_from: ReadFrom = None
+    ) -> T:
         """Send what the plan yields and hand it the replies; return its result.
 
         Args:
             plan: What to do.
             timeout: Seconds that it may take in all; without one, each reply has the transport's time-out.
             writes: Whether that is the time-out of writes.
+            read_from: Whether no replica is asked.
+
+        Raises:
+            BadArgumentsError: `read_from` is something else than `primary`.
         """
         writes = writes or self._writes
         deadline = None if timeout is None else monotonic() + timeout
-        transport = self.transport
+        transport: Any = self.transport
+        if (plain_read_from(read_from) or self._primary_only) and isinstance(transport, Replicas):
+            transport = transport.from_primary()
         answer: Any = None
+        failure: FeatureStoreError | None = None
         try:
             while True:
-                step = plan.send(answer)
-                if isinstance(step, Calls):
-                    answer = await transport.run_many_encoded(
-                        step.script,
-                        step.encoded,
-                        each_us=step.each_us,
-                        takes=step.takes,
-                        follows=step.follows,
-                        writes=writes,
-                        deadline=deadline,
-                    )
-                else:
-                    answer = await transport.command(*step.words, writes=writes, deadline=deadline)
+                step = plan.send(answer) if failure is None else plan.throw(failure)
+                failure = None
+                try:
+                    if isinstance(step, Calls):
+                        answer = await transport.run_many_encoded(
+                            step.script,
+                            step.encoded,
+                            each_us=step.each_us,
+                            takes=step.takes,
+                            follows=step.follows,
+                            writes=writes or step.writes,
+                            deadline=deadline,
+                        )
+                    elif isinstance(step, Commands):
+                        each = (transport.command(*words, writes=writes, deadline=deadline) for words in step.each)
+                        answer = await gather(*each)
+                    else:
+                        answer = await transport.command(*step.words, writes=writes or step.writes, deadline=deadline)
+                except FeatureStoreError as error:
+                    failure = error
         except StopIteration as done:
             result: T = done.value
             return result

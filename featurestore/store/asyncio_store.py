@@ -22,7 +22,7 @@ from featurestore.schema.stored import Schema
 from featurestore.schema.types import Row, Value
 from featurestore.store.asyncio_driver import AsyncDriver
 from featurestore.store.query_table import QueryTable
-from featurestore.store.results import Description, MaxAge
+from featurestore.store.results import Description, MaxAge, ReadFrom
 from featurestore.store.table import FeatureTable
 
 
@@ -41,11 +41,14 @@ class AsyncFeatureStore(AsyncDriver):
 
     The time that it takes to connect and to send counts, too.
 
+    Reads with `read_from="primary"` see every write that was answered before, also where replicas answer reads.
+
     Args:
         transport: The link to Redis.
         keys: The entity's keys.
         plans: What is known of the entity; made of `keys` when left out.
         writes: Whether all that is asked belongs to writes; see `for_writes`.
+        primary_only: Whether no replica is asked; see `from_primary`.
     """
 
     async def entity(self, name: str) -> "AsyncFeatureStore":
@@ -56,11 +59,16 @@ class AsyncFeatureStore(AsyncDriver):
         """
         if name == self.keys.entity:
             return self
-        return AsyncFeatureStore(self.transport, plans=await self._run(self._plans.entity(name)), writes=self._writes)
+        return AsyncFeatureStore(
+            self.transport,
+            plans=await self._run(self._plans.entity(name)),
+            writes=self._writes,
+            primary_only=self._primary_only,
+        )
 
     # Reading
 
-    async def get(
+    async def get(  # noqa: PLR0913 - what a read may ask for
         self,
         entity_id: str,
         features: Iterable[str] | None = None,
@@ -68,6 +76,7 @@ class AsyncFeatureStore(AsyncDriver):
         service: str | None = None,
         max_age: MaxAge = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> dict[str, Value | None] | None:
         """Return an entity's features by name, None where there is no value; None when the id is unknown.
 
@@ -77,12 +86,15 @@ class AsyncFeatureStore(AsyncDriver):
             service: In their place, the features that the schema lists under this name.
             max_age: Older values are None: a span such as `10m`, or ms. The schema's own `max_age` counts too.
             timeout: See the class.
+            read_from: See the class.
 
         Raises:
             UndeclaredFeatureError: A feature or the service is not declared.
             BadArgumentsError: The id is empty or too long, or an argument cannot be used.
         """
-        return await self._run(self._plans.get(entity_id, features, service, max_age), plain_timeout(timeout))
+        return await self._run(
+            self._plans.get(entity_id, features, service, max_age), plain_timeout(timeout), read_from=read_from
+        )
 
     async def get_many(  # noqa: PLR0913 - what a read may ask for
         self,
@@ -93,6 +105,7 @@ class AsyncFeatureStore(AsyncDriver):
         max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> list[dict[str, Value | None] | None]:
         """Return what `get` returns for each id, in their order, duplicates included, in one round trip.
 
@@ -104,6 +117,7 @@ class AsyncFeatureStore(AsyncDriver):
             passed: Values of the caller's own context by name, which take the place of stored ones in the row of every
                 id that is known.
             timeout: See the class.
+            read_from: See the class.
 
         Raises:
             UndeclaredFeatureError: A feature or the service is not declared.
@@ -111,9 +125,9 @@ class AsyncFeatureStore(AsyncDriver):
             BadValueError: A passed value is not of its feature's type.
         """
         plan = self._plans.get_many(entity_ids, features, service, max_age, passed)
-        return await self._run(plan, plain_timeout(timeout))
+        return await self._run(plan, plain_timeout(timeout), read_from=read_from)
 
-    async def describe(
+    async def describe(  # noqa: PLR0913 - what a read may ask for
         self,
         entity_id: str,
         features: Iterable[str] | None = None,
@@ -121,10 +135,11 @@ class AsyncFeatureStore(AsyncDriver):
         service: str | None = None,
         max_age: MaxAge = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> Description | None:
         """Return an entity's features with their age and statuses, None when the id is unknown; see `get`."""
         plan = self._plans.describe_many([entity_id], features, service, max_age, None)
-        (description,) = await self._run(plan, plain_timeout(timeout))
+        (description,) = await self._run(plan, plain_timeout(timeout), read_from=read_from)
         return description
 
     async def describe_many(  # noqa: PLR0913 - what a read may ask for
@@ -136,10 +151,11 @@ class AsyncFeatureStore(AsyncDriver):
         max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> list[Description | None]:
         """Return what `describe` returns for each id, in one round trip; see `get_many`."""
         plan = self._plans.describe_many(entity_ids, features, service, max_age, passed)
-        return await self._run(plan, plain_timeout(timeout))
+        return await self._run(plan, plain_timeout(timeout), read_from=read_from)
 
     async def get_json(self, entity_id: str, features: Iterable[str] | None = None) -> bytes | None:
         """Return an entity's id and features as the JSON of a response, None when the id is unknown.
@@ -234,6 +250,7 @@ class AsyncFeatureStore(AsyncDriver):
         max_age: MaxAge = None,
         passed: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        read_from: ReadFrom = None,
     ) -> FeatureTable:
         """Return features of several entities side by side, a row for each of `rows`, in one round trip.
 
@@ -246,6 +263,7 @@ class AsyncFeatureStore(AsyncDriver):
             max_age: As in `get`.
             passed: As in `get_many`, by the names of `features`; in every row.
             timeout: See the class.
+            read_from: See the class.
 
         Returns:
             A table whose columns have the names asked for, and whose ids are texts such as `user:u1 item:i9`.
@@ -256,7 +274,9 @@ class AsyncFeatureStore(AsyncDriver):
             BadArgumentsError: A row names an entity of which no feature is wanted, or an argument cannot be used.
             BadValueError: A passed value is not of its feature's type.
         """
-        return await self._run(self._plans.query(rows, features, service, max_age, passed), plain_timeout(timeout))
+        return await self._run(
+            self._plans.query(rows, features, service, max_age, passed), plain_timeout(timeout), read_from=read_from
+        )
 
     async def query_table(
         self,
@@ -501,12 +521,16 @@ class AsyncFeatureStore(AsyncDriver):
         """Return the names of all entities that have a schema, be it this store's or another."""
         return await self._run(self._plans.entities())
 
-    async def apply(self, definition: Definition | str | PathLike[str], *, dry_run: bool = False) -> int:
+    async def apply(
+        self, definition: Definition | str | PathLike[str], *, dry_run: bool = False, partitions: int | None = None
+    ) -> int:
         """Declare the features of `definition` beside those that are declared already; return the schema's version.
 
         Args:
             definition: What to declare, or the path of a schema file of this entity.
             dry_run: Whether all is checked and nothing changed; the version is then the one that there would be.
+            partitions: In a cluster, how many partitions an entity without a schema is to have, a power of two;
+                FEATURESTORE_PARTITIONS if left out. An entity with a schema keeps its number.
 
         Raises:
             SchemaError: Something in the definition is not allowed, such as a feature's name or a default; or the file
@@ -518,4 +542,4 @@ class AsyncFeatureStore(AsyncDriver):
             BadArgumentsError: There are too many features, or one is being retired.
         """
         declared = as_definition(definition, self.keys.entity)
-        return await self._run(self._plans.apply(declared, dry_run=dry_run), writes=True)
+        return await self._run(self._plans.apply(declared, dry_run=dry_run, partitions=partitions), writes=True)

@@ -1,39 +1,23 @@
 """How a selection is read: the steps that its calls make, cut so that none holds Redis for long."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from featurestore.contract.costs import rows_per_call
+from featurestore.contract.json_rows import Renderer, TableRenderer
+from featurestore.contract.partitioned_calls import PartitionedCalls
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
-from featurestore.contract.selection import Selection
+from featurestore.contract.selection import Batch, Selection
 from featurestore.contract.words import check_ids
 from featurestore.errors import BadReplyError
+from featurestore.store import partitioned
 from featurestore.store.plan import Calls, Plan, checked
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """Entities of which the same features are read.
-
-    Attributes:
-        selection: The features.
-        ids: Whose features are wanted.
-        options: `?metadata` and `?max_age=MS`, or none.
-    """
-
-    selection: Selection
-    ids: Sequence[str]
-    options: tuple[str, ...] = ()
-
-    @property
-    def row_us(self) -> float:
-        """About what a row takes of Redis's time."""
-        return self.selection.aged_row_us if self.options else self.selection.row_us
 
 
 class _Json(msgspec.Struct, frozen=True):
@@ -71,14 +55,17 @@ def read_one(selection: Selection, raw_id: bytes) -> Plan[Reply]:
     return reply
 
 
-def read_json(selection: Selection, ids: Sequence[str], render: Callable[[list[str], list[Any]], bytes]) -> Plan[bytes]:
+def read_json(selection: Selection, ids: Sequence[str], renderer: Renderer | TableRenderer) -> Plan[bytes]:
     """Return the JSON of a list of entities, of which each piece is made as soon as its reply is there.
 
     Args:
         selection: The features.
         ids: Whose features are wanted.
-        render: Makes a list in JSON of ids and the replies that cover them.
+        renderer: Makes a list in JSON of ids and the replies that cover them.
     """
+    if isinstance(selection.calls, PartitionedCalls):
+        return (yield from partitioned.read_json(Batch(selection, ids), renderer))
+    render = renderer.many
     if 0 < len(ids) <= selection.ids_per_call:  # the usual batch: one call
         listed = list(ids)
         encoded = [selection.calls.many(listed)]
@@ -107,7 +94,11 @@ def read_many(batches: Sequence[Batch]) -> Plan[list[list[Any]]]:
 
     A call answers what is stored ready. Rows that would have to be made beyond a certain number, as after a change of
     the schema, are asked for again, in calls of fewer ids.
+
+    In a cluster the rows of a batch are one reply, in which each stands alone.
     """
+    if any(isinstance(batch.selection.calls, PartitionedCalls) for batch in batches):
+        return [[rows] for rows in (yield from partitioned.read_rows(batches))]
     parts = [list(_cut(batch, list(batch.ids), batch.row_us)) for batch in batches]
     replies = iter((yield from _read([part for each in parts for part in each])))
     found = [[next(replies) for _ in each] for each in parts]
@@ -144,7 +135,9 @@ def _ask_again(batch: Batch, replies: list[Any]) -> Plan[None]:
 def _cut(batch: Batch, ids: list[str], row_us: float) -> Iterator[_Part]:
     """Cut the ids into calls by what a row takes. Calls are encoded when they are sent, so ids are checked here."""
     check_ids(ids)
-    calls, size = batch.selection.calls.with_options(batch.options), rows_per_call(row_us)
+    calls, size = batch.selection.calls, rows_per_call(row_us)
+    assert isinstance(calls, ReadCalls)  # noqa: S101 - for mypy; callers have looked
+    calls = calls.with_options(batch.options)
     for first in range(0, len(ids), size):
         some = ids[first : first + size]
         yield _Part(calls, some, row_us * len(some))

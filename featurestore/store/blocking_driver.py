@@ -1,18 +1,20 @@
 """How `FeatureStore` runs its plans: over a transport that blocks until the replies are there."""
 
-from typing import Any, Self, TypeVar
+from collections.abc import Sequence
+from typing import Any, Self
 
-from featurestore.contract.arguments import lasting_timeout
+from featurestore.contract.arguments import lasting_timeout, plain_read_from
 from featurestore.embedded import embedded_url
-from featurestore.errors import BadArgumentsError
-from featurestore.keys import Keys
+from featurestore.errors import BadArgumentsError, FeatureStoreError
+from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_on
 from featurestore.settings import CallBy, Settings
-from featurestore.store.plan import Calls, Plan
+from featurestore.store.plan import Calls, Commands, Plan, T
+from featurestore.store.results import ReadFrom
 from featurestore.store.writes import Plans
-from featurestore.transport.blocking import SyncTransport
-from featurestore.transport.interface import Timed, Transport
-
-T = TypeVar("T")
+from featurestore.transport.confirming import Durability
+from featurestore.transport.interface import Replicas, Timed, Transport
+from featurestore.transport.opening import blocking_transport
+from featurestore.transport.replicas import Reading
 
 
 class BlockingDriver:
@@ -23,14 +25,21 @@ class BlockingDriver:
         keys: The entity's keys.
         plans: What is known of the entity; made of `keys` when left out.
         writes: Whether all that is asked belongs to writes; see `for_writes`.
+        primary_only: Whether no replica is asked; see `from_primary`.
     """
 
     def __init__(
-        self, transport: Transport, keys: Keys | None = None, *, plans: Plans | None = None, writes: bool = False
+        self,
+        transport: Transport,
+        keys: EntityKeys | None = None,
+        *,
+        plans: Plans | None = None,
+        writes: bool = False,
+        primary_only: bool = False,
     ) -> None:
         self.transport = transport
-        self._plans = plans or Plans(keys or Keys())
-        self._writes = writes
+        self._plans = plans or Plans(keys_on(keys or Keys(), clustered=transport.clustered))
+        self._writes, self._primary_only = writes, primary_only
 
     @classmethod
     def connect(
@@ -39,7 +48,7 @@ class BlockingDriver:
         *,
         timeout: float | None = None,
         write_timeout: float | None = None,
-        keys: Keys | None = None,
+        keys: EntityKeys | None = None,
         call: CallBy | None = None,
     ) -> Self:
         """Return a store over blocking connections, which are opened when they are first used.
@@ -57,7 +66,7 @@ class BlockingDriver:
             ConfigurationError: The address or the time-out cannot be used.
         """
         settings = Settings.from_environment()
-        transport = SyncTransport(
+        transport = blocking_transport(
             url or settings.url or embedded_url(settings.data_dir),
             timeout=lasting_timeout(timeout) or settings.timeout_ms / 1000,
             write_timeout=lasting_timeout(write_timeout)
@@ -65,6 +74,9 @@ class BlockingDriver:
             or settings.write_timeout_ms / 1000,
             connect_timeout=settings.connect_timeout_ms / 1000,
             call=call or settings.call,
+            reached_at=settings.address_map or "",
+            reading=Reading.by_settings(settings),
+            durability=Durability.by_settings(settings),
         )
         return cls(transport, keys)
 
@@ -81,10 +93,31 @@ class BlockingDriver:
         """Return this store for a caller who writes: all that it asks has the time-out of writes, the schema too."""
         return type(self)(self.transport, plans=self._plans, writes=True)
 
+    def from_primary(self) -> Self:
+        """Return this store for a caller who reads what was written before: from primaries, whatever reads go by.
+
+        Where there are no replicas, nothing is different.
+        """
+        return type(self)(self.transport, plans=self._plans, writes=self._writes, primary_only=True)
+
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> EntityKeys:
         """The entity's keys."""
         return self._plans.keys
+
+    def parts(self) -> Sequence[Keys]:
+        """Return the keys of every partition; those of the entity itself on a single Redis.
+
+        Raises:
+            NoSchemaError: How many there are is not known, since no schema is stored.
+        """
+        if isinstance(self.keys, PartitionedKeys) and not self.keys.count:
+            self._run(self._plans.schema())
+        return self.keys.parts
+
+    def carry_out(self, plan: Plan[T]) -> T:
+        """Run a plan that writes, of a module that has plans of its own; return its result."""
+        return self._run(plan, writes=True)
 
     def close(self) -> None:
         """Close the connections."""
@@ -94,13 +127,19 @@ class BlockingDriver:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
         self.transport.command("PING")
 
-    def _run(self, plan: Plan[T], timeout: float | None = None, *, writes: bool = False) -> T:
+    def _run(
+        self, plan: Plan[T], timeout: float | None = None, *, writes: bool = False, read_from: ReadFrom = None
+    ) -> T:
         """Send what the plan yields and hand it the replies; return its result.
 
         Args:
             plan: What to do.
             timeout: Seconds that it may take in all; without one, each reply has the transport's time-out.
             writes: Whether that is the time-out of writes.
+            read_from: Whether no replica is asked.
+
+        Raises:
+            BadArgumentsError: `read_from` is something else than `primary`.
         """
         writes = writes or self._writes
         transport = self.transport
@@ -108,21 +147,30 @@ class BlockingDriver:
             if not isinstance(transport, Timed):
                 raise BadArgumentsError(f"calls over {type(transport).__name__} have no time-out of their own")
             transport = transport.within(timeout)
+        if (plain_read_from(read_from) or self._primary_only) and isinstance(transport, Replicas):
+            transport = transport.from_primary()
         answer: Any = None
+        failure: FeatureStoreError | None = None
         try:
             while True:
-                step = plan.send(answer)
-                if isinstance(step, Calls):
-                    answer = transport.run_many_encoded(
-                        step.script,
-                        step.encoded,
-                        each_us=step.each_us,
-                        takes=step.takes,
-                        follows=step.follows,
-                        writes=writes,
-                    )
-                else:
-                    answer = transport.command(*step.words, writes=writes)
+                step = plan.send(answer) if failure is None else plan.throw(failure)
+                failure = None
+                try:
+                    if isinstance(step, Calls):
+                        answer = transport.run_many_encoded(
+                            step.script,
+                            step.encoded,
+                            each_us=step.each_us,
+                            takes=step.takes,
+                            follows=step.follows,
+                            writes=writes or step.writes,
+                        )
+                    elif isinstance(step, Commands):
+                        answer = [transport.command(*words, writes=writes) for words in step.each]
+                    else:
+                        answer = transport.command(*step.words, writes=writes or step.writes)
+                except FeatureStoreError as error:
+                    failure = error
         except StopIteration as done:
             result: T = done.value
             return result

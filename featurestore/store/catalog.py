@@ -15,13 +15,16 @@ from featurestore.errors import (
     BadArgumentsError,
     NoSchemaError,
     SchemaError,
+    UnavailableError,
     UndeclaredFeatureError,
     UnknownEntityError,
 )
-from featurestore.keys import ENTITY_NAME, SCHEMAS, Keys
+from featurestore.keys import ENTITY_NAME, EntityKeys, Keys, PartitionedKeys, keys_of
 from featurestore.schema.definition import Definition
 from featurestore.schema.stored import Schema
 from featurestore.schema.values import shown
+from featurestore.settings import Settings
+from featurestore.store import publishing
 from featurestore.store.plan import Command, Plan, call
 
 _MOST_SELECTIONS = 256
@@ -44,7 +47,7 @@ class Catalog:
         by_name: Whether the entity was found by its name, so that one without a schema is unknown.
     """
 
-    def __init__(self, keys: Keys, most_values: float = inf) -> None:
+    def __init__(self, keys: EntityKeys, most_values: float = inf) -> None:
         self.keys = keys
         self._most_values = most_values
         self.selections: dict[tuple[str, ...] | None, Selection] = {}
@@ -63,25 +66,40 @@ class Catalog:
         Of an entity that was found by its name that is an UnknownEntityError: it was dropped since.
         """
         try:
-            schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.schema))))
+            schema = Schema.from_reply(self.keys.entity, (yield Command(("HGETALL", self.keys.root))))
         except NoSchemaError as error:
             if not self.by_name:
                 raise
             raise UnknownEntityError(str(error)) from None
+        if isinstance(self.keys, PartitionedKeys):
+            self.keys = PartitionedKeys(self.keys.entity, schema.partitions, schema.members)
         if schema != self._schema:
             self.selections, self.aged_selections, self._services = {}, {}, {}
         self._schema, self._schema_read_at = schema, time.monotonic()
         self._sure_until = self._schema_read_at + _SCHEMA_RECHECK_S
         return schema
 
+    def reread(self) -> Plan[Schema]:
+        """Read the schema again because a call was refused that was made by the one last seen.
+
+        In a cluster a partition may have a newer copy than the root: for some ms while a schema is being changed, and
+        for longer where that has ended half-way. Then the change is published first.
+        """
+        before = self._schema
+        schema = yield from self.schema()
+        if isinstance(self.keys, PartitionedKeys) and schema == before and (yield from publishing.finished(self.keys)):
+            schema = yield from self.schema()
+        return schema
+
     def seen_schema(self) -> Plan[Schema]:
         """Return the schema as last seen; read it if it never was."""
         return self._schema or (yield from self.schema())
 
-    def apply(self, definition: Definition, *, dry_run: bool = False) -> Plan[int]:
+    def apply(self, definition: Definition, *, dry_run: bool = False, partitions: int | None = None) -> Plan[int]:
         """Declare the features of `definition` beside the others; return the schema's version.
 
-        With `dry_run` nothing is changed, and the version is the one that there would be.
+        With `dry_run` nothing is changed, and the version is the one that there would be. `partitions` is for a
+        cluster: how many the entity has, or is to have; as many as it has if left out.
         """
         words = [*definition.words(), *(("@dry_run", "1") if dry_run else ())]
         if not definition.features:
@@ -91,14 +109,27 @@ class Catalog:
         for entity, features in definition.references().items():
             if entity != self.keys.entity or not features.keys() <= definition.features.keys():
                 yield from self._check_references(entity, features, definition)
-        reply = yield from call(APPLY_SCHEMA, encode_call(APPLY_SCHEMA, (self.keys.schema, SCHEMAS), words))
+        if isinstance(self.keys, PartitionedKeys):
+            reply = yield from self._apply_everywhere(self.keys, words, partitions, dry_run=dry_run)
+        else:
+            keys = (self.keys.root, self.keys.schemas)
+            reply = yield from call(APPLY_SCHEMA, encode_call(APPLY_SCHEMA, keys, words))
         self._sure_until, self._schema_read_at = 0.0, -inf  # so that the next read sees the new rules and names
         return int(reply)
+
+    def _apply_everywhere(
+        self, keys: PartitionedKeys, words: list[str], partitions: int | None, *, dry_run: bool
+    ) -> Plan[int]:
+        count = partitions or (yield from publishing.stored_count(keys)) or Settings.from_environment().partitions
+        words = [*words, "@partitions", str(count)]
+        if dry_run:
+            return (yield from publishing.dry_run(keys, APPLY_SCHEMA, words))
+        return (yield from publishing.changed_everywhere(keys, APPLY_SCHEMA, words, count))
 
     def _check_members(self, members: str) -> Plan[None]:
         """Raise if another entity has that set of ids: `sweep` would take out the other's ids."""
         for name in (yield from self.entities()):
-            if name != self.keys.entity and (yield from self.entity(name)).keys.members == members:
+            if name != self.keys.entity and (yield from (yield from self.entity(name)).schema()).members == members:
                 raise SchemaError(f"members cannot be {members!r}: that is the set of all ids of {name}")
 
     def _check_references(
@@ -121,7 +152,7 @@ class Catalog:
     def entities(self) -> Plan[list[str]]:
         """Return the names of all entities with a schema. This entity's counts even if the set of schemas lacks it."""
         names = set()
-        for schema in {*(yield Command(("SMEMBERS", SCHEMAS))), self.keys.schema.encode()}:
+        for schema in {*(yield Command(("SMEMBERS", self.keys.schemas))), self.keys.root.encode()}:
             if (yield Command(("HGET", schema, "@layout"))):  # it may have been deleted, or is being dropped
                 names.add(Keys.entity_of(schema))
         return sorted(names)
@@ -136,7 +167,11 @@ class Catalog:
         schema = yield from self.seen_schema()
         if self._may_be_outdated():  # no script notices a changed service
             self._schema_read_at = time.monotonic()  # so that callers meanwhile do not all read it
-            schema = yield from self.schema()
+            try:
+                schema = yield from self.schema()
+            except UnavailableError:
+                if not isinstance(self.keys, PartitionedKeys):
+                    raise  # the node that has the root is away, and the ids may be on others
         if name not in schema.services:
             raise UndeclaredFeatureError(f"no service {name} is declared in the schema of {self.keys.entity}")
         return schema.services[name]
@@ -213,11 +248,11 @@ class Catalog:
         if known is None:
             if not ENTITY_NAME.fullmatch(name):
                 raise UnknownEntityError(f"{shown(name)} is no entity's name")
-            known = type(self)(Keys(name), self._most_values)
+            clustered = isinstance(self.keys, PartitionedKeys)
+            known = type(self)(keys_of(name, clustered=clustered), self._most_values)
             known.by_name = True
-            members = (yield from known.schema()).members
-            if members:
-                known.keys = Keys.of(name, members)
+            schema = yield from known.schema()
+            known.keys = known.keys.with_members(schema.members)
             if len(self._entities) >= _MOST_ENTITIES:
                 self._entities = {}
             self._entities[name] = known

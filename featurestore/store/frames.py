@@ -12,8 +12,11 @@ from featurestore.contract.frames import chunks_of
 from featurestore.contract.row_calls import RowCalls, row_calls_for
 from featurestore.contract.upsert_calls import RejectedRow, Upsert, UpsertResult
 from featurestore.contract.words import EVENT_TIME, to_time
-from featurestore.keys import Keys
+from featurestore.keys import EntityKeys
 from featurestore.schema.stored import Schema
+
+_CHECKED_TOGETHER = 1000
+"""Rows of which calls are made that nobody sends."""
 
 
 class Step(NamedTuple):
@@ -47,7 +50,7 @@ class FrameWrite:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: EntityKeys,
         schema: Schema,
         reading: Reading,
         event_time: int | str | datetime | None,
@@ -74,8 +77,9 @@ class FrameWrite:
             row_calls, names = self._row_calls(columns), [name for name in columns if name != EVENT_TIME]
             for batch in group:
                 size = rows_in_calls(names, features, call_us())
-                bulk = Bulk(self._upsert(columns), row_calls, size.upsert)
-                yield Step(bulk, batch.parts(size.replace if row_calls else size.upsert), batch.rows)
+                bulk = Bulk(self._upsert(columns), row_calls, size)
+                parts = batch.parts(size.replace if row_calls else size.upsert, self._keys)
+                yield Step(bulk, parts, batch.rows)
 
     def add(self, step: Step) -> None:
         """Add what became of a step's rows to the result."""
@@ -83,6 +87,7 @@ class FrameWrite:
         found, result = step.bulk.finish(), self.result
         result.written += found.written
         result.skipped += found.skipped
+        result.note_unconfirmed(found.unconfirmed, found.doubt)
         first = {rejected.row: rejected for rejected in reversed(found.rejected)}
         result.rejected += [first[row] for row in sorted(first)]
         for letter, count in found.tally.items():
@@ -99,9 +104,9 @@ class FrameWrite:
         for batch in self._batches(data):
             columns = batch.roles.columns
             upsert, row_calls = self._upsert(columns), self._row_calls(columns)
-            for part in batch.parts(1000):
+            for part in batch.parts(_CHECKED_TOGETHER, self._keys):
                 rows = part.rows(part.encode(row_calls).left if row_calls else None)
-                upsert.call([row for _, row in rows], [position for position, _ in rows])
+                upsert.call(part.keys, [row for _, row in rows], [position for position, _ in rows])
             found |= {row: RejectedRow(row, "BADTIME", reason) for row, reason in batch.refused_times(latest)}
             found |= {rejected.row: rejected for rejected in upsert.finish().rejected}
         return [found[row] for row in sorted(found)]
@@ -114,8 +119,8 @@ class FrameWrite:
         if self._overwrite:
             return None
         removes = self._reading.nulls == "remove"
-        return row_calls_for(self._keys, self._schema, columns, to_time(self._event_time), removes=removes)
+        return row_calls_for(self._schema, columns, to_time(self._event_time), removes=removes)
 
     def _upsert(self, columns: tuple[str, ...]) -> Upsert:
         options = ("?verdicts", "?overwrite") if self._overwrite else ("?verdicts",)
-        return Upsert(self._keys, self._schema.features, columns, self._event_time, options=options)
+        return Upsert(self._schema.features, columns, self._event_time, options=options)

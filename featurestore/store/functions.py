@@ -7,8 +7,10 @@ import msgspec
 from featurestore.contract.library import LIBRARY, build, function_library, serves
 from featurestore.contract.resp import Reply
 from featurestore.errors import ConfigurationError, FeatureStoreError, RedisError
-from featurestore.transport.blocking import SyncTransport
+from featurestore.store.nodes import primaries
 from featurestore.transport.greeting import NO_FUNCTIONS, lacks_functions
+from featurestore.transport.interface import Node
+from featurestore.transport.opening import blocking_transport
 
 _PATIENCE_S = 1.0
 
@@ -66,21 +68,35 @@ def load_library(command: Command) -> None:
     _run(command, "LOAD", "REPLACE", function_library())
 
 
-def check_server(url: str) -> None:
-    """Ask a server whether it has functions. One that does not answer now is not judged.
+def check_server(url: str, reached_at: str = "") -> None:
+    """Ask a server, or each primary of a cluster, whether it has functions. One that does not answer is not judged.
+
+    Args:
+        url: Where Redis is.
+        reached_at: FEATURESTORE_ADDRESS_MAP.
 
     Raises:
         ConfigurationError: It has none.
     """
-    transport = SyncTransport(url, timeout=_PATIENCE_S, connect_timeout=_PATIENCE_S)
+    transport = blocking_transport(url, reached_at=reached_at, timeout=_PATIENCE_S, connect_timeout=_PATIENCE_S)
     try:
-        find_libraries(transport.command)
+        for node in primaries(transport):
+            _check_node(node)
     except NoFunctionsError as error:
         raise ConfigurationError(f"FEATURESTORE_CALL=functions: {error}") from error
     except RedisError:
-        pass  # the server's own calls will meet that, and tell
+        pass  # nobody tells which nodes there are
     finally:
         transport.close()
+
+
+def _check_node(node: Node) -> None:
+    try:
+        find_libraries(node.transport.command)
+    except NoFunctionsError:
+        raise
+    except RedisError:
+        pass  # the server's own calls will meet that, and tell
 
 
 def _build_of(command: Command, name: str) -> str:

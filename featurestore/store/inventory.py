@@ -1,12 +1,12 @@
 """What entities a Redis holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from featurestore.errors import FeatureStoreError
-from featurestore.keys import SCHEMAS, Keys
+from featurestore.keys import Keys, PartitionedKeys, keys_of
 from featurestore.schema.notes import Note
 from featurestore.schema.stored import Schema
 from featurestore.store.blocking import FeatureStore
@@ -24,6 +24,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
         retiring: Features whose values are leaving the hashes.
         note: What people are told of it.
         wrong: What keeps it from being read: it is being dropped, say.
+        partitions: In a cluster, how many it has; else 0.
     """
 
     entity: str
@@ -34,6 +35,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     retiring: tuple[str, ...] = ()
     note: Note = Note()
     wrong: str = ""
+    partitions: int = 0
 
     def shown(self) -> dict[str, Any]:
         """Return the entity as JSON for people and programs."""
@@ -43,6 +45,8 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
         }  # fmt: skip
         if self.retiring:
             found["retiring"] = list(self.retiring)
+        if self.partitions:
+            found["partitions"] = self.partitions
         if self.wrong:
             found["wrong"] = self.wrong
         return found
@@ -55,10 +59,15 @@ def entities_held(store: FeatureStore) -> Iterator[Held]:
         FeatureStoreError: Redis cannot serve. What is wrong with one entity alone is told with it.
     """
     command = store.transport.command
-    for key in sorted({*command("SMEMBERS", SCHEMAS), store.keys.schema.encode()}):
+    for key in sorted({*command("SMEMBERS", store.keys.schemas), store.keys.root.encode()}):
         stored = command("HGETALL", key) if command("TYPE", key) == b"hash" else []
         if stored:
             yield _held(store, Keys.entity_of(key), stored)
+
+
+def _parts(store: FeatureStore, name: str, schema: Schema) -> Sequence[Keys]:
+    keys = keys_of(name, clustered=store.transport.clustered).with_members(schema.members)
+    return (keys.with_count(schema.partitions) if isinstance(keys, PartitionedKeys) else keys).parts
 
 
 def _held(store: FeatureStore, name: str, stored: list[bytes]) -> Held:
@@ -67,10 +76,10 @@ def _held(store: FeatureStore, name: str, stored: list[bytes]) -> Held:
     except FeatureStoreError as error:
         return Held(name, wrong=str(error))
     try:
-        ids, wrong = store.transport.command("SCARD", Keys.of(name, schema.members).members), ""
+        ids, wrong = sum(store.transport.command("SCARD", part.members) for part in _parts(store, name, schema)), ""
     except FeatureStoreError as error:
         ids, wrong = None, f"the set of ids cannot be read: {error}"
     return Held(
         name, schema.version, len(schema.features), ids, tuple(sorted(schema.services)),
-        tuple(sorted(schema.retiring)), schema.notes.get("", Note()), wrong,
+        tuple(sorted(schema.retiring)), schema.notes.get("", Note()), wrong, schema.partitions,
     )  # fmt: skip

@@ -1,13 +1,14 @@
 """Maintenance in small steps beside live traffic: rebuild packed rows, drop ids without features."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from featurestore.contract.costs import MEMBER_US, repack_us, rows_per_call
 from featurestore.contract.resp import Word
 from featurestore.contract.scripts import REPACK_ROWS, SWEEP_MEMBERS
+from featurestore.keys import Keys
 from featurestore.store.blocking import FeatureStore
 
 _SCAN_COUNT = 500
@@ -50,10 +51,9 @@ def repack(store: FeatureStore, *, pause: float = 0.0) -> Iterator[RepackProgres
         pause: Seconds to wait after each step.
     """
     total, seen, built = store.count(), 0, 0
-    for part in _steps(store, pause, repack_us(store.schema().features)):
-        keys: list[Word] = [store.keys.members, store.keys.schema, *map(store.keys.features_of_raw, part)]
-        built += store.transport.run(REPACK_ROWS, keys, part)
-        seen += len(part)
+    for keys, ids in _steps(store, pause, repack_us(store.schema().features)):
+        built += store.transport.run(REPACK_ROWS, _keys_of(keys, ids), ids)
+        seen += len(ids)
         yield RepackProgress(seen, built, total)
 
 
@@ -65,18 +65,28 @@ def sweep(store: FeatureStore, *, pause: float = 0.0) -> Iterator[SweepProgress]
         pause: Seconds to wait after each step.
     """
     seen, removed = 0, 0
-    for part in _steps(store, pause, MEMBER_US):
-        keys: list[Word] = [store.keys.members, store.keys.schema, *map(store.keys.features_of_raw, part)]
-        removed += store.transport.run(SWEEP_MEMBERS, keys, part)
-        seen += len(part)
+    for keys, ids in _steps(store, pause, MEMBER_US):
+        removed += store.transport.run(SWEEP_MEMBERS, _keys_of(keys, ids), ids)
+        seen += len(ids)
         yield SweepProgress(seen, removed)
 
 
-def _steps(store: FeatureStore, pause: float, id_us: float) -> Iterator[list[bytes]]:
-    """Yield all known ids, as many at a time as one call may have, and wait `pause` seconds after each step."""
-    cursor, in_call = b"", rows_per_call(id_us, _SCAN_COUNT)
-    while cursor != b"0":
-        cursor, ids = store.transport.command("SSCAN", store.keys.members, cursor or "0", "COUNT", _SCAN_COUNT)
-        for first in range(0, len(ids), in_call):
-            yield ids[first : first + in_call]
-            time.sleep(pause)
+def _keys_of(keys: Keys, ids: Sequence[bytes]) -> list[Word]:
+    return [keys.members, keys.schema, *map(keys.features_of_raw, ids)]
+
+
+def _steps(store: FeatureStore, pause: float, id_us: float) -> Iterator[tuple[Keys, list[bytes]]]:
+    """Yield all known ids, as many at a time as one call may have, and wait `pause` seconds after each step.
+
+    With them come the keys of their partition: in a cluster one partition follows the other.
+    """
+    in_call = rows_per_call(id_us, _SCAN_COUNT)
+    for keys in store.parts():
+        cursor = b""
+        while cursor != b"0":
+            cursor, ids = store.transport.command(
+                "SSCAN", keys.members, cursor or "0", "COUNT", _SCAN_COUNT, writes=True
+            )
+            for first in range(0, len(ids), in_call):
+                yield keys, ids[first : first + in_call]
+                time.sleep(pause)

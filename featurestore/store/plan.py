@@ -18,9 +18,12 @@ from featurestore.errors import (
     UndeclaredFeatureError,
     UnknownEntityError,
 )
+from featurestore.schema.stored import Schema
 
 OUTDATED = (SchemaChangedError, UndeclaredFeatureError, msgspec.DecodeError, UnicodeDecodeError)
 """Errors of a read when Redis's schema is not the one last seen; DecodeErrors also come of a damaged row."""
+
+_MORE_REPEATS = 3
 
 T = TypeVar("T")
 Prepared = TypeVar("Prepared")
@@ -37,6 +40,7 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
         each_us: About how long each takes of Redis's time (`contract/costs.py`).
         takes: For each call a function of its reply; see `Transport.run_many_encoded`.
         follows: Whether they go on with earlier calls of the plan, so that they are not refused for want of time.
+        writes: Whether they belong to a write, whatever the plan does: only primaries answer.
     """
 
     script: Script
@@ -44,18 +48,31 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
     each_us: float = 0.0
     takes: Sequence[Take] | None = None
     follows: bool = False
+    writes: bool = False
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
-    """A step: run one plain command. The answer is its reply."""
+    """A step: run one plain command. The answer is its reply.
+
+    Attributes:
+        words: The command.
+        writes: As in `Calls`.
+    """
 
     words: tuple[Word, ...]
+    writes: bool = False
 
 
-Step = Calls | Command
+class Commands(msgspec.Struct, frozen=True, gc=False):
+    """A step: run plain commands that do not depend on each other. The answer is a list of their replies, in order."""
+
+    each: Sequence[tuple[Word, ...]]
+
+
+Step = Calls | Command | Commands
 
 Plan = Generator[Step, Any, T]
-"""Yields steps, is sent their answers, and returns the result. A failure of the link ends the plan."""
+"""Yields steps, is sent their answers, and returns the result. A failure of the link is raised where it waits."""
 
 
 def call(script: Script, encoded: bytes, us: float = 0.0) -> Plan[Reply]:
@@ -67,15 +84,17 @@ def call(script: Script, encoded: bytes, us: float = 0.0) -> Plan[Reply]:
 def with_current_schema(
     prepare: Callable[[], Plan[Prepared]],
     read: Callable[[Prepared], Plan[T]],
-    refresh: Callable[[], Plan[object]],
+    refresh: Callable[[], Plan[Schema]],
     what: str,
 ) -> Plan[T]:
     """Read with the schema as last seen. If Redis has another one, read the schema again and repeat the read once.
 
+    In a cluster it is repeated more often: the partitions get a new schema one after the other.
+
     Args:
         prepare: Makes what `read` needs from the schema. Its own errors are raised at once.
         read: Reads with what `prepare` made.
-        refresh: Reads the schema, or several schemas, again.
+        refresh: Reads the schema, or several schemas, again; returns one of them.
         what: Names the read in an error.
 
     Raises:
@@ -85,20 +104,28 @@ def with_current_schema(
     try:
         return (yield from read(prepared))
     except (*OUTDATED, NoSchemaError) as error:
-        yield from refreshed(refresh, error)
+        schema = yield from refreshed(refresh, error)
+        further = _MORE_REPEATS if schema.partitions else 0
+    while True:
         prepared = yield from prepare()
-        with reading(what):
-            return (yield from read(prepared))
+        try:
+            with reading(what):
+                return (yield from read(prepared))
+        except (SchemaChangedError, UndeclaredFeatureError, NoSchemaError) as error:
+            if not further:
+                raise
+            further -= 1
+            yield from refreshed(refresh, error)
 
 
-def refreshed(refresh: Callable[[], Plan[object]], error: Exception) -> Plan[None]:
-    """Read the schema again after a call failed. Where there is none, raise what the call said of that.
+def refreshed(refresh: Callable[[], Plan[Schema]], error: Exception) -> Plan[Schema]:
+    """Read the schema again after a call failed; return it. Where there is none, raise what the call said of that.
 
     Raises:
         UnknownEntityError: The entity was found by its name, and has been dropped.
     """
     try:
-        yield from refresh()
+        return (yield from refresh())
     except UnknownEntityError:
         raise
     except NoSchemaError:

@@ -15,9 +15,10 @@ from featurestore.contract.arguments import (
 )
 from featurestore.contract.columns import Column
 from featurestore.contract.json_rows import encodable_value, encode
-from featurestore.contract.selection import Fresh, Selection
+from featurestore.contract.selection import Batch, Fresh, Selection
 from featurestore.errors import BadArgumentsError, UndeclaredFeatureError, UnknownEntityError
-from featurestore.store.batches import Batch, read_json
+from featurestore.schema.stored import Schema
+from featurestore.store.batches import read_json
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.query_table import Query, QueryTable
 from featurestore.store.reads import ReadPlans
@@ -90,7 +91,7 @@ class QueryPlans(ReadPlans):
             (selection,) = selections
             ids = query.ids_of(entity)
             self._check_values([Batch(selection, ids)])
-            return read_json(selection, ids, selection.table_renderer.many)
+            return read_json(selection, ids, selection.table_renderer)
 
         entity, *others = query.wanted
         if others or len(set(query.refs)) < len(names) or not all(entity in row for row in rows):
@@ -151,9 +152,10 @@ class QueryPlans(ReadPlans):
                 selections.append((yield from plans.select(features, aged=aged)))
             return selections
 
-        def refresh() -> Plan[None]:
+        def refresh() -> Plan[Schema]:
             for entity, _ in wanted:
-                yield from (yield from self._entity(entity)).schema()
+                schema = yield from (yield from self._entity(entity)).reread()
+            return schema
 
         return with_current_schema(select, read, refresh, what)
 

@@ -17,11 +17,11 @@ from featurestore.contract.arguments import (
 )
 from featurestore.contract.columns import Table
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
-from featurestore.contract.selection import Fresh, Selection
+from featurestore.contract.selection import Batch, Fresh, Selection
 from featurestore.contract.words import encode_id
 from featurestore.errors import BadArgumentsError
 from featurestore.schema.types import Row, Value
-from featurestore.store.batches import Batch, read_json, read_many, read_one
+from featurestore.store.batches import read_json, read_many, read_one
 from featurestore.store.catalog import Catalog
 from featurestore.store.plan import Plan, with_current_schema
 from featurestore.store.results import Description, MaxAge
@@ -115,7 +115,7 @@ class ReadPlans(Catalog):
 
         def read(selection: Selection) -> Plan[bytes]:
             self._check_values([Batch(selection, entity_ids)])
-            return read_json(selection, entity_ids, selection.renderer.many)
+            return read_json(selection, entity_ids, selection.renderer)
 
         return self._read(features, read, GET_FEATURES_BATCH.name)
 
@@ -187,7 +187,7 @@ class ReadPlans(Catalog):
         *,
         aged: bool = False,
     ) -> Plan[T]:
-        return with_current_schema(lambda: self.select(features, aged=aged), read, self.schema, what)
+        return with_current_schema(lambda: self.select(features, aged=aged), read, self.reread, what)
 
     def _wanted(self, names: list[str] | None, service: str | None) -> Plan[list[str] | None]:
         return names if service is None else (yield from self.service(str.__str__(service)))

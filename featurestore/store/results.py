@@ -1,11 +1,16 @@
 """What calls return beside features by name. Stores and HTTP clients return the same."""
 
+from typing import Literal
+
 import msgspec
 
 from featurestore.schema.types import Status, Value
 
 MaxAge = str | int | None
 """How old a value may be: digits and `ms`, `s`, `m`, `h` or `d`, such as `10m`; or ms. None: what the schema says."""
+
+ReadFrom = Literal["primary"] | None
+"""`primary` for a read that is to see every write that was answered before; None: as the transport is set."""
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -38,11 +43,27 @@ class Outcome(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+class UnconfirmedRows(msgspec.Struct, frozen=True):
+    """What became of rows that a server wrote and replicas did not confirm: the `result` of `UnconfirmedWriteError`.
+
+    Attributes:
+        written: How many were written.
+        skipped: How many were left out, because newer values are stored.
+        rejected: How many were rejected.
+        unconfirmed: How many of those written or skipped are in doubt.
+    """
+
+    written: int
+    skipped: int
+    rejected: int
+    unconfirmed: int
+
+
 class Health(msgspec.Struct, frozen=True):
     """Whether the server can serve.
 
     Attributes:
-        status: `healthy` or `unhealthy`.
+        status: `healthy`; `degraded` where some nodes of a cluster are away; `unhealthy`.
         reason: Why it is not healthy.
     """
 

@@ -7,13 +7,22 @@ import msgspec
 
 from featurestore.contract.costs import clear_us, rows_per_call
 from featurestore.contract.resp import Word
-from featurestore.contract.scripts import APPLY_SCHEMA, CLEAR_HASHES, DROP_ENTITY, FREE_NAMES, RETIRE_FEATURES
-from featurestore.errors import BadArgumentsError, NoSchemaError, UndeclaredFeatureError
-from featurestore.keys import MAX_ID_BYTES, SCHEMAS, Keys
+from featurestore.contract.scripts import (
+    APPLY_SCHEMA,
+    CLEAR_HASHES,
+    DROP_ENTITY,
+    FREE_NAMES,
+    RETIRE_FEATURES,
+    Script,
+)
+from featurestore.errors import BadArgumentsError, NoSchemaError, UnavailableError, UndeclaredFeatureError
+from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_of
 from featurestore.schema.stored import Schema
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.publishing import changed_everywhere, refreshed_parts, stale_parts, stored_count
+from featurestore.store.stored_keys import counted_of, hashes_of
 
-_SCAN_COUNT = 500
+_NO_TIME = "0"
 _DROPPING = "@dropping"
 _MOST_FREED = 2000  # words of a call of FREE_NAMES: 1000 names, and a token for each
 
@@ -84,10 +93,10 @@ def retire(store: FeatureStore, features: Sequence[str], *, from_services: bool 
                 name,
                 {service: [each for each in names if each not in gone] for service, names in services.items()},
             )
-    words = [*(["?from_services"] if from_services else []), *features]
-    version = store.transport.run(RETIRE_FEATURES, [store.keys.schema], words)
+    words: list[Word] = [*(["?from_services"] if from_services else []), *features]
+    version = _change(store, store.keys, RETIRE_FEATURES, words)
     store.schema()
-    return int(version)
+    return version
 
 
 def remove_services(store: FeatureStore, services: Sequence[str]) -> None:
@@ -107,7 +116,8 @@ def remove_services(store: FeatureStore, services: Sequence[str]) -> None:
 def drop(store: FeatureStore) -> None:
     """Take away an entity's schema and its known ids: reads and writes fail from now on, as where there never was one.
 
-    Its hashes stay until `clear` has removed them. Where the entity is being dropped already nothing is done.
+    Its hashes stay until `clear` has removed them. Where the entity is being dropped already nothing is done, but that
+    in a cluster the partitions follow that do not know yet.
 
     Args:
         store: The entity's store; made with `keys`, since an entity that is being dropped is not found by its name.
@@ -115,12 +125,20 @@ def drop(store: FeatureStore) -> None:
     Raises:
         NoSchemaError: There is no such entity.
     """
-    store.transport.run(DROP_ENTITY, [store.keys.members, store.keys.schema], [])
+    keys = store.keys
+    if isinstance(keys, Keys):
+        store.transport.run(DROP_ENTITY, [keys.members, keys.schema], [])
+        return
+    parts = _all_parts(store, keys)
+    for schema in (keys.draft, keys.root):  # nobody changes or reads it from now on, whoever starts
+        _drop_at(store, schema)
+    for part in parts:
+        _drop_at(store, part.schema)
 
 
 def is_dropping(store: FeatureStore) -> bool:
     """Return whether the entity is being dropped: its hashes wait for `clear`."""
-    return store.transport.command("HGET", store.keys.schema, _DROPPING) is not None
+    return store.transport.command("HGET", store.keys.root, _DROPPING, writes=True) is not None
 
 
 def clear(store: FeatureStore, *, pause: float = 0.0) -> Iterator[ClearProgress]:
@@ -136,67 +154,96 @@ def clear(store: FeatureStore, *, pause: float = 0.0) -> Iterator[ClearProgress]
         store: The entity's store.
         pause: Seconds to wait after each step.
     """
-    schema_key, members = store.keys.schema, store.keys.members
+    keys = store.keys
     tokens = _tokens(store)
     if not tokens:
         return
     names = [word for word in tokens if word != _DROPPING]
-    features = store.schema().features if names else {}
+    features = store.for_writes().schema().features if names else {}
+    if isinstance(keys, Keys):
+        parts: Sequence[Keys] = keys.parts
+    else:
+        parts = _all_parts(store, keys)
+        _prepare_parts(store, parts, dropped=not names)
     in_call = rows_per_call(clear_us(features, len(names)))
     seen = changed = 0
-    for keys in _hashes(store, pause):
-        for first in range(0, len(keys), in_call):
-            part = keys[first : first + in_call]
-            ids: list[Word] = [store.keys.id_of(key) for key in part]
-            changed += store.transport.run(CLEAR_HASHES, [members, schema_key, *part], ids)
-            seen += len(part)
+    for part, found in hashes_of(store.transport, parts, pause):
+        for first in range(0, len(found), in_call):
+            hashes = found[first : first + in_call]
+            ids: list[Word] = [part.id_of(key) for key in hashes]
+            changed += store.transport.run(CLEAR_HASHES, [part.members, part.schema, *hashes], ids)
+            seen += len(hashes)
             yield ClearProgress(seen, changed)
             time.sleep(pause)
     if _DROPPING in tokens:
-        _remove_counted(store, pause)
+        for _, found in counted_of(store.transport, parts, pause):  # in a new entity of that name they count anew
+            store.transport.command("UNLINK", *found)
+    yield ClearProgress(seen, changed, _free(store, parts, tokens))
+
+
+def _free(store: FeatureStore, parts: Sequence[Keys], tokens: Mapping[str, str]) -> int:
+    """Make the names free for others; return how many."""
+    keys = store.keys
     words: list[Word] = [word for name, token in tokens.items() for word in (name, token)]
+    if isinstance(keys, PartitionedKeys) and _DROPPING in tokens:
+        for schema in (*(part.schema for part in parts), keys.draft):
+            token = store.transport.command("HGET", schema, _DROPPING, writes=True)
+            if token is not None:
+                store.transport.run(FREE_NAMES, [schema], [_DROPPING, token])
+        return int(store.transport.run(FREE_NAMES, [keys.root, keys.schemas], words))  # last: until then it goes on
+    if isinstance(keys, PartitionedKeys):
+        late = store.carry_out(stale_parts(keys, store.for_writes().schema().version))
+        if late:
+            raise UnavailableError(
+                f"{len(late)} partitions have lost the newest schema of {keys.entity} meanwhile, as a failover may do,"
+                " and may have taken values of what is retired: give the same command again"
+            )
     freed = 0
     for first in range(0, len(words), _MOST_FREED):
-        freed += store.transport.run(FREE_NAMES, [schema_key, SCHEMAS], words[first : first + _MOST_FREED])
-    yield ClearProgress(seen, changed, freed)
+        freed += _change(store, keys, FREE_NAMES, words[first : first + _MOST_FREED])
+    return freed
 
 
-def _remove_counted(store: FeatureStore, pause: float) -> None:
-    """Remove what is known of counted entries of streams: in a new entity of that name they count anew."""
-    cursor, pattern = b"", store.keys.counted("*")
-    while cursor != b"0":
-        cursor, keys = store.transport.command(
-            *("SCAN", cursor or "0", "MATCH", pattern, "COUNT", _SCAN_COUNT, "TYPE", "set")
-        )
-        if keys:
-            store.transport.command("UNLINK", *keys)
-        time.sleep(pause)
+def _prepare_parts(store: FeatureStore, parts: Sequence[Keys], *, dropped: bool) -> None:
+    """Make sure that every partition knows what is retired or dropped, before the first hash is cleared."""
+    keys = store.keys
+    if not isinstance(keys, PartitionedKeys):
+        return
+    if dropped:
+        for schema in (keys.draft, *(part.schema for part in parts)):
+            _drop_at(store, schema)
+    elif not store.carry_out(refreshed_parts(keys)):
+        raise UnavailableError(f"the schema of {keys.entity} changes just now: give the same command again")
+
+
+def _drop_at(store: FeatureStore, schema: str) -> None:
+    """Drop the copy of a schema at one key, with the set of ids beside it."""
+    members, dropping = store.transport.command("HMGET", schema, "@members_key", _DROPPING, writes=True)
+    if dropping is not None:
+        return
+    if members is None:  # it was lost, with all that was there; the token keeps others from bringing it back meanwhile
+        store.transport.command("HSETNX", schema, _DROPPING, _NO_TIME)
+        return
+    store.transport.run(DROP_ENTITY, [members, schema], [])
+
+
+def _all_parts(store: FeatureStore, keys: PartitionedKeys) -> Sequence[Keys]:
+    """Return the keys of every partition, also where the entity is being dropped."""
+    return keys.with_count(keys.count or store.carry_out(stored_count(keys))).parts
 
 
 def _tokens(store: FeatureStore) -> dict[str, str]:
     """Return what is being retired: name → token; where the entity is being dropped, that alone."""
-    dropping, retiring = store.transport.command("HMGET", store.keys.schema, _DROPPING, "@retiring")
+    dropping, retiring = store.transport.command("HMGET", store.keys.root, _DROPPING, "@retiring", writes=True)
     if dropping is not None:
         return {_DROPPING: dropping.decode()}
     words = msgspec.json.decode(retiring or b"[]", type=list[str])
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def _hashes(store: FeatureStore, pause: float) -> Iterator[list[bytes]]:
-    """Yield the keys that are formed like those of the entity's hashes, some at a time."""
-    cursor, pattern = b"", store.keys.features("*")
-    while cursor != b"0":
-        cursor, keys = store.transport.command("SCAN", cursor or "0", "MATCH", pattern, "COUNT", _SCAN_COUNT)
-        found = [key for key in keys if 0 < len(store.keys.id_of(key)) <= MAX_ID_BYTES]
-        if found:
-            yield found
-        else:
-            time.sleep(pause)
-
-
 def _schema_of(store: FeatureStore, name: str) -> Schema:
     try:
-        return Schema.from_reply(name, store.transport.command("HGETALL", Keys(name).schema))
+        return Schema.from_reply(name, store.transport.command("HGETALL", _keys(store, name).root, writes=True))
     except NoSchemaError:  # it was dropped just now
         return Schema({}, 0, "")
 
@@ -205,4 +252,16 @@ def _change_services(store: FeatureStore, name: str, services: Mapping[str, Sequ
     words: list[Word] = []
     for service, features in services.items():
         words += [f"@service:{service}", msgspec.json.encode(features).decode() if features else ""]
-    store.transport.run(APPLY_SCHEMA, [Keys(name).schema, SCHEMAS], words)
+    _change(store, _keys(store, name), APPLY_SCHEMA, words)
+
+
+def _change(store: FeatureStore, keys: EntityKeys, script: Script, words: Sequence[Word]) -> int:
+    """Change an entity's schema by a script; return what the script says."""
+    if isinstance(keys, PartitionedKeys):
+        return store.carry_out(changed_everywhere(keys, script, words))
+    with_set = [keys.schemas] if script is not RETIRE_FEATURES else []
+    return int(store.transport.run(script, [keys.schema, *with_set], words))
+
+
+def _keys(store: FeatureStore, name: str) -> EntityKeys:
+    return keys_of(name, clustered=store.transport.clustered)

@@ -1,6 +1,6 @@
 """The plans of the writes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,11 +19,12 @@ from featurestore.contract.arguments import (
     plain_time,
     time_among,
 )
-from featurestore.contract.bulk_calls import Bulk, Part
+from featurestore.contract.bulk_calls import Bulk, BulkCall, Part
 from featurestore.contract.costs import DELETED_US, MOST_US, event_us, increment_us, rows_per_call, upsert_us
 from featurestore.contract.frame_rows import Reading
+from featurestore.contract.partitions import Cut, cuts
 from featurestore.contract.replies import reading as reading_replies
-from featurestore.contract.resp import Word, encode_call
+from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import (
     DELETE_ENTITY,
     GET_FEATURES,
@@ -41,20 +42,22 @@ from featurestore.errors import (
     BadValueError,
     FeatureStoreError,
     NoSchemaError,
+    UnconfirmedWriteError,
     UndeclaredFeatureError,
     UnsuitableValueError,
 )
+from featurestore.keys import EntityKeys, PartitionedKeys
 from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
 from featurestore.store.frames import FrameWrite
-from featurestore.store.plan import Calls, Command, Plan, T, call, refreshed
+from featurestore.store.plan import Calls, Commands, Plan, T, call, refreshed
 from featurestore.store.query import QueryPlans
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls are made before the first is sent."""
 
 _CALLS_TOGETHER = 4
-"""Calls of a bulk write that leave in one write."""
+"""Full calls of a bulk write that leave in one write."""
 
 _PLAIN_TIMES = frozenset({int, str, type(None)})
 
@@ -104,7 +107,7 @@ class Plans(QueryPlans):
     def _upsert(self, columns: Sequence[str], table: Given, time: Any, *, overwrite: bool) -> Plan[UpsertResult]:
         def write() -> Plan[UpsertResult]:
             upsert, row_us = yield from self._begin(columns, time, overwrite=overwrite)
-            return (yield from _write(UPSERT_FEATURES, upsert, table, row_us))
+            return (yield from _write(UPSERT_FEATURES, upsert, self.keys, table, row_us))
 
         return (yield from self._by_current_schema(write, lambda result: result))
 
@@ -118,7 +121,7 @@ class Plans(QueryPlans):
         try:
             written = yield from write()
         except (UndeclaredFeatureError, NoSchemaError) as error:
-            yield from refreshed(self.schema, error)
+            yield from refreshed(self.reread, error)
             return (yield from write())
         refused = any(row.code == BadValueError.code for row in outcome(written).rejected)
         if refused and self._may_be_outdated() and (yield from self.schema()).features != seen.features:
@@ -130,7 +133,7 @@ class Plans(QueryPlans):
         names = [name for name in columns if name != EVENT_TIME]
         declared = yield from self.declared(names)
         options = ("?verdicts", "?overwrite") if overwrite else ("?verdicts",)
-        upsert = Upsert(self.keys, declared, columns, time, options=options, verdicts=True)
+        upsert = Upsert(declared, columns, time, options=options, verdicts=True)
         return upsert, upsert_us(names, declared)
 
     def put(
@@ -152,8 +155,9 @@ class Plans(QueryPlans):
     ) -> Plan[tuple[UpsertResult, Selection | None, Row | None]]:
         columns, table = _table(Given([(entity_id, features)], range(1)))
         upsert, row_us = yield from self._begin(columns, event_time, overwrite=overwrite)
-        write = upsert.call(table.rows, table.positions)
-        if not write.positions:
+        cut = next(cuts(self.keys, table.rows, table.positions, 1), None)
+        write = None if cut is None else upsert.call(*cut)
+        if write is None or not write.positions:
             return upsert.finish(), None, None
         calls = [encode_call(UPSERT_FEATURES, write.keys, write.arguments)]
         selection = None
@@ -164,6 +168,7 @@ class Plans(QueryPlans):
         with reading_replies(UPSERT_FEATURES.name):
             upsert.settle(write, written)
         result = upsert.finish()
+        result.check_confirmed()
         if selection is None or not result.written:
             return result, None, None
         (found,) = rest
@@ -176,9 +181,14 @@ class Plans(QueryPlans):
         """Count events in the sliding windows that the schema declares."""
         columns, table = _table(_given(listed_rows(events, "pairs of id and event"), None, _plain_event))
         fields = {**dict.fromkeys(columns, "float"), EVENT_ID: "string"}
-        upsert = Upsert(self.keys, fields, columns, plain_time(event_time), verdicts=True)
-        row_us = event_us((yield from self.seen_schema()).features)
-        return (yield from _write(RECORD_EVENTS, upsert, table, row_us))
+        time = plain_time(event_time)
+
+        def write() -> Plan[UpsertResult]:
+            upsert = Upsert(fields, columns, time, verdicts=True)
+            row_us = event_us((yield from self.seen_schema()).features)
+            return (yield from _write(RECORD_EVENTS, upsert, self.keys, table, row_us))
+
+        return (yield from self._in_current_partitions(write))
 
     def increment(
         self, entity_id: str, amounts: Mapping[str, float], event_time: EventTime
@@ -192,64 +202,119 @@ class Plans(QueryPlans):
         words: list[Word] = []
         for name, amount in numbers.items():
             words += (name, _amount(name, "int" if declared.get(name) == "int" else "float", amount))
-        keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
         arguments = (encode_id(entity_id), to_time(time_among(amounts, event_time)), *words)
-        reply = yield from call(
-            INCREMENT_FEATURES, encode_call(INCREMENT_FEATURES, keys, arguments), increment_us(declared)
-        )
-        if reply is None:
-            return None
-        selection = yield from self.select(list(numbers))
-        with reading_replies(INCREMENT_FEATURES.name):
-            return selection.values(selection.decode_named(reply))
+        doubt: UnconfirmedWriteError | None = None
+        try:
+            reply = yield from self._call_for(INCREMENT_FEATURES, entity_id, arguments, increment_us(declared))
+        except UnconfirmedWriteError as error:
+            doubt, reply = error, error.result
+        values = None
+        if reply is not None:
+            selection = yield from self.select(list(numbers))
+            with reading_replies(INCREMENT_FEATURES.name):
+                values = selection.values(selection.decode_named(reply))
+        if doubt is not None:
+            raise UnconfirmedWriteError(str(doubt), values)
+        return values
 
     def delete(self, entity_id: str, event_time: EventTime) -> Plan[bool]:
         """Remove an entity's features and its membership; return whether anything was removed."""
         entity_id = plain_id_text(entity_id)
-        raw_id, time = encode_id(entity_id), to_time(plain_time(event_time))
-        keys = (self.keys.members, self.keys.schema, self.keys.features(entity_id))
-        return bool((yield from call(DELETE_ENTITY, encode_call(DELETE_ENTITY, keys, (raw_id, time)), DELETED_US)) == 1)
+        arguments = (encode_id(entity_id), to_time(plain_time(event_time)))
+        try:
+            return bool((yield from self._call_for(DELETE_ENTITY, entity_id, arguments, DELETED_US)) == 1)
+        except UnconfirmedWriteError as error:
+            raise UnconfirmedWriteError(str(error), error.result == 1) from error
 
     def count(self) -> Plan[int]:
         """Return how many ids are known."""
-        return int((yield Command(("SCARD", self.keys.members))))
+        if isinstance(self.keys, PartitionedKeys):
+            yield from self.schema()
+        return sum((yield Commands([("SCARD", part.members) for part in self.keys.parts])))
+
+    def _call_for(self, script: Script, entity_id: str, arguments: Sequence[Word], us: float) -> Plan[Reply]:
+        """Call a script that writes one entity, which takes about `us` µs of Redis's time."""
+
+        def write() -> Plan[Reply]:
+            keys = self.keys.holding(encode_id(entity_id))
+            words = (keys.members, keys.schema, keys.features(entity_id))
+            return call(script, encode_call(script, words, arguments), us)
+
+        return (yield from self._in_current_partitions(write))
+
+    def _in_current_partitions(self, act: Callable[[], Plan[T]]) -> Plan[T]:
+        """Do what an entity's partitions are needed for, in a cluster.
+
+        They are read with the schema; and once more where they have no schema, since the entity may have been dropped
+        and declared again with another number of them.
+        """
+        before = self.keys
+        if not isinstance(before, PartitionedKeys):
+            return (yield from act())
+        if not before.count:
+            yield from self.schema()
+        try:
+            return (yield from act())
+        except NoSchemaError as error:
+            yield from refreshed(self.schema, error)
+            if self.keys == before:
+                raise
+            return (yield from act())
 
 
-def _write(script: Script, upsert: Upsert, table: Given, row_us: float) -> Plan[UpsertResult]:
+def _write(script: Script, upsert: Upsert, keys: EntityKeys, table: Given, row_us: float) -> Plan[UpsertResult]:
     """Write rows that take `row_us` of Redis's time each."""
-    rows, positions = table.rows, table.positions
     upsert.result.rejected += table.rejected
     in_call = rows_per_call(row_us)
-    together = max(ROWS_PER_WRITE // in_call, 1) * in_call
-    for first in range(0, len(rows), together):
-        starts = range(first, min(first + together, len(rows)), in_call)
-        calls = [upsert.call(rows[at : at + in_call], positions[at : at + in_call]) for at in starts]
-        sent = [call for call in calls if call.positions]
+    most = max(ROWS_PER_WRITE // in_call, 1) * in_call
+    follows = False
+    for together in _together(cuts(keys, table.rows, table.positions, in_call), most):
+        sent = [call for call in (upsert.call(*cut) for cut in together) if call.positions]
         encoded = [encode_call(script, call.keys, call.arguments) for call in sent]
-        replies = yield Calls(script, encoded, row_us * in_call, follows=first > 0)
+        rows = sum(len(cut.rows) for cut in together) / len(together) if isinstance(keys, PartitionedKeys) else in_call
+        replies = yield Calls(script, encoded, row_us * rows, follows=follows)
+        follows = True
         with reading_replies(script.name):
             for each, reply in zip(sent, replies, strict=True):
                 upsert.settle(each, reply)
     return upsert.finish()
 
 
+def _together(each: Iterable[Cut], most: int) -> Iterator[list[Cut]]:
+    """Yield calls of up to so many rows together."""
+    together: list[Cut] = []
+    rows = 0
+    for cut in each:
+        if together and rows + len(cut.rows) > most:
+            yield together
+            together, rows = [], 0
+        together.append(cut)
+        rows += len(cut.rows)
+    if together:
+        yield together
+
+
 def _run_bulk(bulk: Bulk, parts: Iterable[Part]) -> Plan[None]:
     """Send the calls of a bulk write, as many together as Redis takes some ms for."""
-    script: Script = UPSERT_FEATURES
-    together: list[bytes] = []
-    for step in bulk.calls(parts):
-        if together and (step is None or step[0] is not script or len(together) == _CALLS_TOGETHER):
-            yield from _send(bulk, script, together)
+    together: list[BulkCall] = []
+    for each in bulk.calls(parts):
+        if together and (each is None or each.script is not together[0].script or _are_enough(together)):
+            yield from _send(bulk, together)
             together = []
-        if step is not None:
-            script, encoded = step
-            together.append(encoded)
+        if each is not None:
+            together.append(each)
     if together:
-        yield from _send(bulk, script, together)
+        yield from _send(bulk, together)
 
 
-def _send(bulk: Bulk, script: Script, encoded: list[bytes]) -> Plan[None]:
-    replies = yield Calls(script, encoded, MOST_US, follows=True)
+def _are_enough(calls: Sequence[BulkCall]) -> bool:
+    return len(calls) >= _CALLS_TOGETHER and sum(each.share for each in calls) >= _CALLS_TOGETHER
+
+
+def _send(bulk: Bulk, calls: Sequence[BulkCall]) -> Plan[None]:
+    script = calls[0].script
+    each_us = MOST_US * sum(each.share for each in calls) / len(calls)
+    replies = yield Calls(script, [each.encoded for each in calls], each_us, follows=True)
     with reading_replies(script.name):
         for reply in replies:
             bulk.settle(reply)

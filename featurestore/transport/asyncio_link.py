@@ -9,6 +9,7 @@ from typing import Any
 from featurestore.contract.replies import Expected
 from featurestore.contract.resp import Reply
 from featurestore.errors import DeadlineExceededError
+from featurestore.transport.asyncio_confirming import Confirming
 from featurestore.transport.dial import Stream
 from featurestore.transport.link import BLOCKED, DUE, IDLE, Link
 from featurestore.transport.pipeline import Failure, Pipeline, PipelineState, Resume, Waiter
@@ -36,6 +37,7 @@ class AsyncioLink(Link, asyncio.Protocol):
         super().__init__(pipeline, self._loop.call_soon, on_lost)
         self.closed = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self.confirming = Confirming(self)
         self._reads, self._more_to_read = 0, False
         self._connected = connected
         self._transport = connected.transport
@@ -111,7 +113,7 @@ class AsyncioLink(Link, asyncio.Protocol):
         try:
             await answered
         finally:
-            self._leave(request)
+            self.leave(request)
         outcome: Replies | Failure = request.outcome
         return outcome
 

@@ -10,7 +10,10 @@ from featurestore.contract.scripts import Script
 from featurestore.errors import DeadlineExceededError, FeatureStoreError, UnavailableError
 from featurestore.settings import CallBy
 from featurestore.transport.asyncio_link import AsyncioLink
+from featurestore.transport.confirming import has_written
 from featurestore.transport.dial import Stream, StreamDialler
+from featurestore.transport.greeting import Role
+from featurestore.transport.interface import Node, whole
 from featurestore.transport.pipeline import Failure
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Exchanges, Replies, calls_of, command_of, only
@@ -35,12 +38,15 @@ class AsyncTransport(Sharing[AsyncioLink]):
         connect_timeout: Seconds that a new connection may take, credentials included.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
+        role: What the server is to be; see `greeting`.
 
     Attributes:
         address: The URL without credentials and options.
         calls: Calls taken on so far.
         connections: Connections made so far.
     """
+
+    clustered = False
 
     def __init__(  # noqa: PLR0913 - all but the URL by name
         self,
@@ -51,9 +57,11 @@ class AsyncTransport(Sharing[AsyncioLink]):
         connect_timeout: float,
         max_in_flight: int = 4096,
         call: CallBy = "scripts",
+        role: Role = "any",
     ) -> None:
         super().__init__(url, timeout=timeout, write_timeout=write_timeout, max_in_flight=max_in_flight, call=call)
-        self._dialler = StreamDialler(url, timeout=connect_timeout, call=call)
+        self._loads = role != "sentinel"
+        self._dialler = StreamDialler(url, timeout=connect_timeout, call=call, role=role)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: asyncio.Task[AsyncioLink | FeatureStoreError] | None = None
 
@@ -84,6 +92,28 @@ class AsyncTransport(Sharing[AsyncioLink]):
         """Run one plain command; see `Transport.command`."""
         self.calls += 1
         return only(await self._drive(command_of(words, writes=writes), deadline))
+
+    async def nodes(self) -> list[Node]:
+        """Return the one server; see `Transport.nodes`."""
+        return [whole(self.address, self)]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, in the running event loop."""
+        return self._link is not None and self._loop is asyncio.get_running_loop()
+
+    async def attempt(self, exchange: Exchange, deadline: float | None) -> Replies | Failure:
+        """Send an exchange, over a new connection if need be, and wait until there is an outcome."""
+        self.calls += len(exchange.encoded)
+        try:
+            if not self.is_open:
+                await self._open(deadline, writes=exchange.writes)
+        except FeatureStoreError as error:
+            return Failure(error, lost=True, unsent=True)
+        try:
+            return await self._exchange(exchange, deadline)
+        except FeatureStoreError as error:
+            return Failure(error, unsent=True)
 
     async def close(self) -> None:
         """Close the connection; calls that wait fail at once, later ones open a new one."""
@@ -119,12 +149,14 @@ class AsyncTransport(Sharing[AsyncioLink]):
             outcome = await link.exchange_in_turns(exchange, exchange.answers, deadline)
         else:
             count = len(exchange.encoded)
-            allowed = self._write_timeout if exchange.writes else None
+            allowed = self._write_timeout if exchange.writes else exchange.allowed
             encoded = b"".join(exchange.encoded)
             outcome = await link.exchange(encoded, exchange.expected, count, deadline, allowed, small=not big)
             if not isinstance(outcome, Failure):
                 outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error
+        if exchange.wait and has_written(outcome):
+            exchange.waited = await link.confirming.outcome(exchange.wait, exchange.wait_s, deadline)
         return self._replies(outcome)
 
     async def _open(self, deadline: float | None, *, writes: bool = False) -> AsyncioLink:

@@ -13,7 +13,10 @@ from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script, answer_to, keeps_order
 from featurestore.errors import BadReplyError, FeatureStoreError
 from featurestore.settings import CallBy
-from featurestore.transport.dial import TROUBLE, PooledConnection, address_of, failure_of, open_pool, time_left
+from featurestore.transport.confirming import WAIT_REPLIES, WAITED
+from featurestore.transport.dial import TROUBLE, Confirm, PooledConnection, address_of, failure_of, open_pool, time_left
+from featurestore.transport.greeting import Role
+from featurestore.transport.interface import Node, whole
 from featurestore.transport.pipeline import GIVEN_UP, Failure
 from featurestore.transport.repeats import (
     Exchange,
@@ -26,6 +29,8 @@ from featurestore.transport.repeats import (
     repaired,
 )
 
+_LEAST_S = 0.002  # in which what has arrived is read
+
 
 class SyncTransport:
     """Blocking calls over a pool of redis-py connections: one connection for each thread that is in a call.
@@ -37,7 +42,11 @@ class SyncTransport:
         connect_timeout: Seconds that a new connection may take.
         max_connections: Upper bound of the pool.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
+        role: What the server is to be; see `greeting`.
+        confirm: Asked on each new connection whether that server is still wanted.
     """
+
+    clustered = False
 
     def __init__(  # noqa: PLR0913 - all but the URL by name
         self,
@@ -48,14 +57,22 @@ class SyncTransport:
         connect_timeout: float,
         max_connections: int = 64,
         call: CallBy = "scripts",
+        role: Role = "any",
+        confirm: Confirm | None = None,
     ) -> None:
         self._pool = open_pool(
-            url, timeout=timeout, connect_timeout=connect_timeout, max_connections=max_connections, call=call
+            url,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            max_connections=max_connections,
+            call=call,
+            role=role,
+            confirm=confirm,
         )
         self._door: Door = DOORS[call]
         self._converted = self._door.converted
         self.address = address_of(url)
-        self._write_timeout = write_timeout
+        self._timeout, self._write_timeout = timeout, write_timeout
         self._deadline: float | None = None
 
     def __repr__(self) -> str:
@@ -127,9 +144,54 @@ class SyncTransport:
         finally:
             connection.give_back()
 
+    def nodes(self) -> list[Node]:
+        """Return the one server; see `Transport.nodes`."""
+        return [whole(self.address, self)]
+
     def close(self) -> None:
         """Close every connection of the pool."""
         self._pool.close()
+
+    def retire(self) -> None:
+        """Close the connections that nobody uses, and each of the others when it is given back."""
+        self._pool.retire()
+
+    def take(self) -> PooledConnection:
+        """Take a connection out of the pool, for calls one after the other; the caller gives it back.
+
+        Raises:
+            UnavailableError: It cannot be had.
+            AccessDeniedError: Redis refuses the credentials.
+        """
+        try:
+            return self._pool.take(self._deadline)
+        except TROUBLE as error:
+            raise failure_of(error).error from error
+
+    def begin(self, exchange: Exchange, deadline: float | None, connected_by: float) -> "Begun | Failure":
+        """Send an exchange, and return what reads its replies, or why it could not be sent.
+
+        Args:
+            exchange: The commands.
+            deadline: When all replies have to be there, by `time.monotonic`.
+            connected_by: When a new connection has to be ready, where there is no deadline.
+        """
+        try:
+            connection = self._pool.take(connected_by if deadline is None else deadline)
+        except TROUBLE as error:
+            failure = failure_of(error)
+            failure.unsent = True
+            return failure
+        timeout = self._write_timeout if exchange.writes else exchange.allowed
+        try:
+            return Begun(connection, self._door, exchange, deadline, self._timeout if timeout is None else timeout)
+        except TROUBLE as error:
+            connection.give_back()
+            return failure_of(error)
+        except BaseException:
+            connection.close()
+            connection.give_back()
+            raise
 
     def _exchange(self, exchange: Exchange) -> Replies | Failure:
         try:
@@ -141,6 +203,69 @@ class SyncTransport:
                 connection.give_back()
         except TROUBLE as error:
             return failure_of(error)
+
+
+class Clock:
+    """How long several servers have said nothing, whose replies are read one after the other.
+
+    Attributes:
+        heard_at: When one of them said something, or all were asked, by `time.monotonic`.
+    """
+
+    __slots__ = ("heard_at",)
+
+    def __init__(self) -> None:
+        self.heard_at = monotonic()
+
+    def left(self, timeout: float) -> float:
+        """Return the seconds that the next reply may take; what has arrived can be read when the time is over."""
+        return max(_LEAST_S, self.heard_at + timeout - monotonic())
+
+    def hear(self) -> None:
+        """Take note of a reply."""
+        self.heard_at = monotonic()
+
+
+class Begun:
+    """An exchange that was sent on a connection of its own, for a reader who has others to read, too.
+
+    Args:
+        connection: Where to; it is given back when the replies were read, or are not wanted any more.
+        door: How scripts are loaded.
+        exchange: The commands.
+        deadline: When all replies have to be there, by `time.monotonic`.
+        timeout: Without one, seconds that each reply may take, and to send.
+    """
+
+    def __init__(
+        self, connection: PooledConnection, door: Door, exchange: Exchange, deadline: float | None, timeout: float
+    ) -> None:
+        self._connection: PooledConnection | None = connection
+        self._door, self._exchange, self._deadline, self._timeout = door, exchange, deadline, timeout
+        self._loading = _send_on(connection, door, exchange, deadline, timeout)
+
+    def finish(self, clock: Clock) -> Replies | Failure:
+        """Read the replies.
+
+        Args:
+            clock: Of this one and others, which say nothing at the same time.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
+            raise RuntimeError("the replies were read already")
+        try:
+            return _read_on(connection, self._door, self._exchange, self._loading, self._deadline, self._timeout, clock)
+        except TROUBLE as error:
+            return failure_of(error)
+        finally:
+            connection.give_back()
+
+    def abandon(self) -> None:
+        """Close the connection, unless the replies were read."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            connection.give_back()
 
 
 def _exchange_on(
@@ -159,16 +284,48 @@ def _exchange_on(
         deadline: When all replies have to be there, by `time.monotonic`.
         timeout: Without one, seconds that each reply may take, and to send; the pool's time-out when left out.
     """
+    loading = _send_on(connection, door, exchange, deadline, timeout)
+    return _read_on(connection, door, exchange, loading, deadline, timeout)
+
+
+def _send_on(
+    connection: PooledConnection, door: Door, exchange: Exchange, deadline: float | None, timeout: float | None
+) -> int:
+    """Send in one write; return how many replies to commands that load scripts are ahead of the others."""
     time_left(deadline)  # while nothing is sent
     loading = door.load_commands() if exchange.load else []
-    connection.send(b"".join([*loading, *exchange.encoded]), timeout)
+    connection.send(b"".join([*loading, *exchange.encoded, exchange.wait]), timeout)
+    return len(loading)
+
+
+def _read_on(  # noqa: PLR0913, PLR0917 - what `_exchange_on` has
+    connection: PooledConnection,
+    door: Door,
+    exchange: Exchange,
+    loading: int,
+    deadline: float | None,
+    timeout: float | None,
+    clock: Clock | None = None,
+) -> Replies | Failure:
+    """Read one reply for each command."""
+
+    def read() -> Reply | FeatureStoreError:
+        if clock is None or timeout is None or deadline is not None:
+            return connection.read(deadline, timeout)
+        reply = connection.read(None, clock.left(timeout))
+        clock.hear()
+        return reply
+
     try:
-        loaded = [connection.read(deadline, timeout) for _ in loading]
-        replies = [connection.read(deadline, timeout) for _ in exchange.encoded]
+        loaded = [read() for _ in range(loading)]
+        replies = [read() for _ in exchange.encoded]
+        waited = [connection.read(deadline, exchange.wait_s) for _ in range(WAIT_REPLIES if exchange.wait else 0)]
     except BaseException:
         connection.close()
         raise
     misfit = (door.loaded.misfit(loaded) if loaded else None) or exchange.expected.misfit(replies)
+    if waited and not misfit:
+        misfit, exchange.waited = WAITED.misfit(waited), waited
     if misfit:
         return _misfit(connection, misfit)
     exchange.load_error = next((reply for reply in loaded if isinstance(reply, FeatureStoreError)), None)
@@ -190,7 +347,7 @@ def _settle(connection: PooledConnection, waiting: deque[bytes], door: Door) -> 
         replies += [connection.read() for _ in range(len(waiting) - 1)]
         in_order = any(map(keeps_order, waiting))
         calls = list(waiting)
-        first = Exchange(calls, _EachItsOwn(calls), _EachItsOwn)
+        first = Exchange(calls, AnswersOfAny(calls), AnswersOfAny)
         exchanges = repaired(first, replies, repeatable=False, in_order=in_order)
         replies = drive(exchanges, partial(_exchange_on, connection, door))
     for reply in replies:
@@ -200,7 +357,7 @@ def _settle(connection: PooledConnection, waiting: deque[bytes], door: Door) -> 
     return replies
 
 
-class _EachItsOwn:
+class AnswersOfAny:
     """The replies to encoded calls of any scripts."""
 
     def __init__(self, encoded: Sequence[bytes]) -> None:

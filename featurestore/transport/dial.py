@@ -7,7 +7,6 @@ tests/unit/test_dial.py names whatever is missing. Exceptions of redis-py are ma
 
 import asyncio
 import math
-import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
@@ -35,7 +34,8 @@ from featurestore.errors import (
     error_from_reply,
 )
 from featurestore.settings import CallBy
-from featurestore.transport.greeting import Refusal, greeting
+from featurestore.transport.addresses import UNREADABLE, is_unsafe
+from featurestore.transport.greeting import Refusal, Role, greeting
 from featurestore.transport.pipeline import GIVEN_UP, Failure
 
 PoolT = TypeVar("PoolT")
@@ -51,7 +51,15 @@ _FINAL = (
 )
 """Failures that another connection would meet as well."""
 
+_OUR_SCHEMES = (
+    "Redis URL must specify one of the following schemes (redis://, rediss://, unix://; redis+cluster://,"
+    " redis+sentinel://, redis+replicas:// for several servers, or rediss+…)"
+)
+
 _ERROR_REPLIES = (redis.ResponseError, redis.BusyLoadingError)
+
+Confirm = Callable[[], bool]
+"""Whether a server is still the one to connect to."""
 
 _greeted_by: ContextVar[float] = ContextVar("_greeted_by", default=math.inf)
 """Deadline of the first replies on a new connection, by `time.monotonic`, beside the time-out of each reply."""
@@ -70,7 +78,7 @@ class PooledConnection:
 
     __slots__ = ("_connection", "_pool")
 
-    def __init__(self, pool: redis.ConnectionPool, connection: Any) -> None:
+    def __init__(self, pool: "Pool", connection: Any) -> None:
         self._pool, self._connection = pool, connection
 
     def send(self, encoded: bytes, timeout: float | None = None) -> None:
@@ -85,7 +93,7 @@ class PooledConnection:
         connected.settimeout(connection.socket_timeout)
 
     def read(self, deadline: float | None = None, timeout: float | None = None) -> Reply | FeatureStoreError:
-        """Read one reply; an error reply is returned, not raised.
+        """Read one reply; an error reply is returned, not raised. After what is raised, the connection is to be closed.
 
         Args:
             deadline: When it has to be there, by `time.monotonic`.
@@ -96,9 +104,9 @@ class PooledConnection:
             if deadline is not None:
                 timeout = time_left(deadline)
             if timeout is None:
-                return read_response(disable_decoding=True)
-            return read_response(disable_decoding=True, timeout=timeout)
-        except redis.ResponseError as error:
+                return read_response(disable_decoding=True, disconnect_on_error=False)
+            return read_response(disable_decoding=True, timeout=timeout, disconnect_on_error=False)
+        except _ERROR_REPLIES as error:
             return error_from_reply(reply_text(error))
 
     def close(self) -> None:
@@ -107,14 +115,14 @@ class PooledConnection:
 
     def give_back(self) -> None:
         """Put it back into the pool; if it is closed, free its place."""
-        self._pool.release(self._connection)
+        self._pool.take_back(self._connection)
 
 
 class Pool:
     """Connections for threads; see `open_pool`."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool = pool
+        self._pool, self._retired = pool, False
 
     def take(self, deadline: float | None = None) -> PooledConnection:
         """Take a connection out, which may have to be made.
@@ -124,7 +132,7 @@ class Pool:
         """
         before = _greeted_by.set(math.inf if deadline is None else deadline)
         try:
-            return PooledConnection(self._pool, self._pool.get_connection())
+            return PooledConnection(self, self._pool.get_connection())
         except UnicodeError as error:
             raise _bad_name(error) from error
         finally:
@@ -134,16 +142,37 @@ class Pool:
         """Close every connection."""
         self._pool.disconnect()
 
+    def take_back(self, connection: Any) -> None:
+        """Put a connection back, for others."""
+        if self._retired:
+            connection.disconnect()
+        self._pool.release(connection)
 
-def open_pool(
-    url: str, *, timeout: float, connect_timeout: float, max_connections: int, call: CallBy = "scripts"
+    def retire(self) -> None:
+        """Close the connections that nobody uses, and each of the others when it is given back."""
+        self._retired = True
+        self._pool.disconnect(inuse_connections=False)
+
+
+def open_pool(  # noqa: PLR0913 - all but the URL by name
+    url: str,
+    *,
+    timeout: float,
+    connect_timeout: float,
+    max_connections: int,
+    call: CallBy = "scripts",
+    role: Role = "any",
+    confirm: Confirm | None = None,
 ) -> Pool:
-    """Return a pool of connections to `url`, none of which is made yet.
+    """Return a pool of connections to `url`, none of which is made yet; `role` as in `greeting`.
+
+    `confirm` is asked before each connection is used whether the server still is what it was.
 
     Raises:
         ConfigurationError: The URL, or an option in it, is none of redis-py's.
     """
-    return Pool(_blocking_pool(url, timeout, connect_timeout, call, max_connections=max_connections))
+    greet = partial(_greet, call=call, role=role, confirm=confirm)
+    return Pool(_blocking_pool(url, timeout, connect_timeout, greet, max_connections=max_connections))
 
 
 class SocketDialler:
@@ -153,10 +182,11 @@ class SocketDialler:
         url: Redis's address.
         timeout: Seconds that each step may take: to connect, TLS, each reply.
         call: How Redis will run the scripts.
+        role: See `greeting`.
     """
 
-    def __init__(self, url: str, *, timeout: float, call: CallBy = "scripts") -> None:
-        self._pool = _blocking_pool(url, timeout, timeout, call)
+    def __init__(self, url: str, *, timeout: float, call: CallBy = "scripts", role: Role = "any") -> None:
+        self._pool = _blocking_pool(url, timeout, timeout, partial(_greet, call=call, role=role))
 
     def dial(self) -> Any:
         """Return a connected and authenticated socket, the caller's from now on."""
@@ -170,7 +200,7 @@ class SocketDialler:
 
 
 def _blocking_pool(
-    url: str, timeout: float, connect_timeout: float, call: CallBy, **options: Any
+    url: str, timeout: float, connect_timeout: float, greet: Callable[[Any], None], **options: Any
 ) -> redis.ConnectionPool:
     return _pool_of(
         redis.ConnectionPool.from_url,
@@ -179,7 +209,7 @@ def _blocking_pool(
         connect_timeout,
         retry=Retry(NoBackoff(), 0),
         parser_class=_PunctualParser,
-        redis_connect_func=partial(_greet, call=call),
+        redis_connect_func=greet,
         **options,
     )
 
@@ -215,12 +245,13 @@ class StreamDialler:
         url: Redis's address.
         timeout: Seconds that a new connection may take, credentials included.
         call: How Redis will run the scripts.
+        role: See `greeting`.
     """
 
-    def __init__(self, url: str, *, timeout: float, call: CallBy = "scripts") -> None:
+    def __init__(self, url: str, *, timeout: float, call: CallBy = "scripts", role: Role = "any") -> None:
         retry = AsyncRetry(NoBackoff(), 0)
         self._pool = _pool_of(redis.asyncio.ConnectionPool.from_url, url, timeout, timeout, retry=retry)
-        self._timeout, self._call = timeout, call
+        self._timeout, self._call, self._role = timeout, call, role
 
     async def dial(self) -> Stream:
         """Return a connection that is ready for commands, the caller's from now on."""
@@ -228,7 +259,7 @@ class StreamDialler:
         try:
             async with asyncio.timeout(self._timeout):
                 await connection.connect()
-                await _greet_async(connection, self._call)
+                await _greet_async(connection, self._call, role=self._role)
             _check_open(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -236,9 +267,9 @@ class StreamDialler:
         return Stream(connection)
 
 
-async def _greet_async(connection: Any, call: CallBy) -> None:
+async def _greet_async(connection: Any, call: CallBy, role: Role = "any") -> None:
     """Ask whether the connection may be used; see `_greet`."""
-    steps, answer = greeting(call), None
+    steps, answer = greeting(call, role), None
     try:
         while True:
             await connection.send_command(*steps.send(answer), check_health=False)
@@ -280,20 +311,21 @@ def _pool_of(kind: Callable[..., PoolT], url: str, timeout: float, connect_timeo
 
 def _reason(url: str, error: Exception) -> str:
     """Return what is wrong with a URL. The parser's text may have a part of the password, and is not shown then."""
-    rest = url.partition("://")[2]
-    if "@" in rest and "@" not in re.split("[/?#]", rest, maxsplit=1)[0]:
-        return "it cannot be parsed; in a password, / ? # @ are written as %2F %3F %23 %40"
-    return str(error)
+    if is_unsafe(url):
+        return UNREADABLE
+    return _OUR_SCHEMES if "must specify one of" in str(error) else str(error)
 
 
-def _greet(connection: Any, call: CallBy = "scripts") -> None:
+def _greet(connection: Any, call: CallBy = "scripts", role: Role = "any", confirm: Confirm | None = None) -> None:
     """Do what redis-py does with a new connection, then ask whether it may be used.
 
     Raises:
         redis.RedisError: It may not.
     """
     connection.on_connect()
-    steps, answer = greeting(call), None
+    if confirm is not None and not confirm():
+        raise redis.ConnectionError("another server is the primary now")
+    steps, answer = greeting(call, role), None
     try:
         while True:
             connection.send_command(*steps.send(answer), check_health=False)

@@ -10,6 +10,7 @@ from gevent import getcurrent
 
 from featurestore.contract.replies import Expected
 from featurestore.contract.resp import Reply
+from featurestore.transport.gevent_confirming import Confirming
 from featurestore.transport.link import BLOCKED, IDLE, Link
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, PipelineState, Resume
 from featurestore.transport.repeats import Exchange, Replies
@@ -65,6 +66,7 @@ class GeventLink(Link):
         self._full_read = _TLS_RECORD_BYTES if self._secure else _READ_BYTES
         self._hub, self._loop, self._switch_to_hub = hub, hub.loop, hub.switch
         self._timer: Any = None
+        self.confirming = Confirming(self)
         # Watching for the end of the stream must not keep a program alive; the timer of a waiting call does.
         self._readable = self._loop.io(connected.fileno(), _READABLE, ref=False)
         self._writable = self._loop.io(connected.fileno(), _WRITABLE)
@@ -121,7 +123,7 @@ class GeventLink(Link):
             while request.outcome is PENDING:
                 self._switch_to_hub()
         finally:
-            self._leave(request)
+            self.leave(request)
         outcome: Replies | Failure = request.outcome
         return outcome
 

@@ -15,8 +15,11 @@ from featurestore.contract.resp import Reply, Word, encode_call
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError, UnavailableError
 from featurestore.settings import CallBy
+from featurestore.transport.confirming import has_written
 from featurestore.transport.dial import SocketDialler
 from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
+from featurestore.transport.greeting import Role
+from featurestore.transport.interface import Node, whole
 from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Replies, calls_of, command_of, drive, only
@@ -46,12 +49,18 @@ class GeventTransport(Sharing[GeventLink]):
         connect_timeout: Seconds that each step to a new connection may take: connect, TLS, each reply.
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
+        role: What the server is to be; see `greeting`.
 
     Attributes:
         address: The URL without credentials and options.
         calls: Calls taken on so far.
         connections: Connections made so far.
+        hurry: Seconds that the reply to a submitted call may take, because a replica may answer then; the time-out
+            where None.
     """
+
+    clustered = False
+    has_stand_ins = False
 
     def __init__(  # noqa: PLR0913 - all but the URL by name
         self,
@@ -62,9 +71,12 @@ class GeventTransport(Sharing[GeventLink]):
         connect_timeout: float,
         max_in_flight: int = 4096,
         call: CallBy = "scripts",
+        role: Role = "any",
     ) -> None:
         super().__init__(url, timeout=timeout, write_timeout=write_timeout, max_in_flight=max_in_flight, call=call)
-        self._dialler = SocketDialler(url, timeout=connect_timeout, call=call)
+        self._loads = role != "sentinel"
+        self.hurry: float | None = None
+        self._dialler = SocketDialler(url, timeout=connect_timeout, call=call, role=role)
         self._longest_attempt = connect_timeout * _STEPS
         self._attempt: Any = None
         self._attempt_until = 0.0  # when to wait for it no longer
@@ -96,9 +108,20 @@ class GeventTransport(Sharing[GeventLink]):
         """
         if self._converted:
             encoded = self._converted(encoded)
-        waiter = self._link.submit(encoded, script.answers([encoded]), resume) if self._link else None
+        link = self._link
+        waiter = link.submit(encoded, script.answers([encoded]), resume, 1, self.hurry) if link else None
         if waiter is not None:
             self.calls += 1
+        return waiter
+
+    def submit_calls(self, script: Script, encoded: list[bytes], resume: Resume) -> Waiter | None:
+        """Do what `submit` does for several calls, which have one outcome: the list of replies."""
+        if self._converted:
+            encoded = list(map(self._converted, encoded))
+        link, count = self._link, len(encoded)
+        waiter = link.submit(b"".join(encoded), script.answers(encoded), resume, count, self.hurry) if link else None
+        if waiter is not None:
+            self.calls += count
         return waiter
 
     def overload(self, *, writes: bool = False) -> FeatureStoreError | None:
@@ -136,6 +159,23 @@ class GeventTransport(Sharing[GeventLink]):
         self.calls += 1
         return only(drive(command_of(words, writes=writes), self._exchange))
 
+    def nodes(self) -> list[Node]:
+        """Return the one server; see `Transport.nodes`."""
+        return [whole(self.address, self)]
+
+    def attempt(self, exchange: Exchange) -> Replies | Failure:
+        """Send an exchange, over a new connection if need be, and give way until there is an outcome."""
+        self.calls += len(exchange.encoded)
+        try:
+            if self._link is None:
+                self._open(writes=exchange.writes)
+        except FeatureStoreError as error:
+            return Failure(error, lost=True, unsent=True)
+        try:
+            return self._exchange(exchange)
+        except FeatureStoreError as error:
+            return Failure(error, unsent=True)
+
     def close(self) -> None:
         """Close the connection; calls that wait fail at once, later ones open a new one."""
         self._epoch += 1
@@ -152,12 +192,14 @@ class GeventTransport(Sharing[GeventLink]):
             outcome = link.exchange_in_turns(exchange, exchange.answers)
         else:
             count = len(exchange.encoded)
-            allowed = self._write_timeout if exchange.writes else None
+            allowed = self._write_timeout if exchange.writes else exchange.allowed
             encoded = b"".join(exchange.encoded)
             outcome = link.exchange(encoded, exchange.expected, count, allowed, small=not big)
             if not isinstance(outcome, Failure):
                 outcome = exchange.taken([outcome] if count == 1 else outcome)
         exchange.load_error = link.pipeline.load_error
+        if exchange.wait and has_written(outcome):
+            exchange.waited = link.confirming.outcome(exchange.wait, exchange.wait_s)
         return self._replies(outcome)
 
     def _open(self, *, writes: bool = False) -> GeventLink:

@@ -6,6 +6,7 @@ and a newer one that another release has loaded is to stay.
 
 import logging
 from collections.abc import Generator
+from typing import Literal
 
 import msgspec
 
@@ -18,6 +19,10 @@ from featurestore.settings import CallBy
 _logger = logging.getLogger("featurestore")
 
 NO_FUNCTIONS = "this server has no functions: Redis has them from 7.0 on, and so has Valkey"
+
+
+Role = Literal["any", "primary", "replica", "cluster replica", "sentinel"]
+"""What a server is to be: `primary` where Sentinels, or the servers themselves, have said that it is."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -36,8 +41,11 @@ Greeting = Generator[tuple[str, ...], Reply | FeatureStoreError, Refusal | None]
 """Yields commands and is sent the replies, error replies as exceptions; returns None if the connection is of use."""
 
 
-def greeting(call: CallBy) -> Greeting:
-    """Send PING, and for calls by FCALL make sure of the library.
+def greeting(call: CallBy, role: Role = "any") -> Greeting:
+    """Send PING, to a primary ROLE, to a replica in a cluster READONLY; for calls by FCALL make sure of the library.
+
+    A primary that has been replaced may come back as one, or as a replica. Without READONLY a replica in a cluster
+    would send every read to its primary. It copies the library from there.
 
     Without the PING, Redis would close the connection without a reason: it does so if something as large as a script
     arrives before the password. And under TLS 1.3, session tickets arrive after the handshake. If nothing was read
@@ -52,6 +60,15 @@ def greeting(call: CallBy) -> Greeting:
             return Refusal(str(answer))
     elif answer not in ("PONG", b"PONG"):
         return Refusal(f"PING was answered with {str(answer)[:100]!r}", lost=True)
+    if role == "cluster replica":
+        answer = yield ("READONLY",)
+        return Refusal(str(answer)) if isinstance(answer, FeatureStoreError) else None
+    if role == "primary":
+        answer = yield ("ROLE",)
+        if isinstance(answer, list) and answer[0] not in {b"master", "master"}:
+            return Refusal("the server is a replica now", lost=True)
+    if role in {"replica", "sentinel"}:
+        return None
     return (yield from _make_sure_of_library()) if call == "functions" else None
 
 

@@ -1,18 +1,47 @@
 """What every transport does."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import msgspec
+
+from featurestore.contract.partitioned_calls import RoutedCalls
 from featurestore.contract.replies import Take
 from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import Script
 from featurestore.errors import FeatureStoreError
+from featurestore.keys import SLOTS
 from featurestore.transport.pipeline import Resume, Waiter
 from featurestore.transport.repeats import Replies
 
 
+class Node(msgspec.Struct, frozen=True):
+    """One server behind a transport.
+
+    Attributes:
+        address: `host:port`, or the URL where there is no cluster.
+        role: Whether it takes writes. Where there is no cluster, that is assumed.
+        ranges: First and last of each run of hash slots that it has, or that its primary has.
+        transport: Leads to this server alone; a `Transport`, or an `AsyncTransport`. It is closed with the one that it
+            came from.
+    """
+
+    address: str
+    role: Literal["primary", "replica"]
+    ranges: list[tuple[int, int]]
+    transport: Any
+
+
+def whole(address: str, transport: Any) -> Node:
+    """Return the node that is all there is behind a transport."""
+    return Node(address, "primary", [(0, SLOTS - 1)], transport)
+
+
 class Transport(Protocol):
     """One logical link to Redis, safe to share between the threads or greenlets that it is made for.
+
+    In a cluster each call goes to the node that has its keys, which all are in one slot: several calls go to several
+    nodes at once, one write each.
 
     Errors: `UnavailableError` and its kin when Redis cannot be reached or does not answer in time, else what
     `error_from_reply` makes of the reply. NOSCRIPT, and that a function is not there, is never seen: the scripts are
@@ -20,6 +49,10 @@ class Transport(Protocol):
     A reply that cannot be one to its call (see `featurestore.contract.replies`) ends the connection it came on; the
     call is repeated once on another one where it only reads, else it raises `BadReplyError`.
     """
+
+    @property
+    def clustered(self) -> bool:
+        """Whether it leads to a cluster, where an entity's keys are partitioned (`keys.PartitionedKeys`)."""
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         """Call `script` once: one EVALSHA or FCALL, one round trip."""
@@ -50,7 +83,8 @@ class Transport(Protocol):
             takes: For each call a function of its reply, whose result, or exception, stands in the reply's place. It is
                 called as soon as the reply is there.
             follows: Whether the calls go on with what was admitted, and so are not refused.
-            writes: Whether the calls belong to a write, and have its time-out; those of scripts that write do anyway.
+            writes: Whether the calls belong to a write: they have its time-out, and only primaries answer. Those of
+                scripts that write do anyway.
 
         Raises:
             OverloadedError: The connection is shared, and the calls would not be answered in time.
@@ -58,6 +92,13 @@ class Transport(Protocol):
 
     def command(self, *words: Word, writes: bool = False) -> Reply:
         """Run one plain command, such as PING; `writes` as in `run_many_encoded`."""
+
+    def nodes(self) -> list[Node]:
+        """Return every server that it leads to, those that cannot be reached too.
+
+        Raises:
+            UnavailableError: There is a cluster, and none of its nodes tells of the others.
+        """
 
     def close(self) -> None:
         """Give the connections back; later calls may open new ones."""
@@ -71,11 +112,23 @@ class Timed(Protocol):
         """Return this transport for one call, which may take so long from now on, whatever it needs to ask."""
 
 
+@runtime_checkable
+class Replicas(Protocol):
+    """A transport whose reads may be answered by replicas."""
+
+    def from_primary(self) -> Any:
+        """Return this transport for reads that only primaries answer."""
+
+
 class Submitting(Protocol):
     """A transport that takes a call and a callback, so that no greenlet waits, and knows how busy it is.
 
     `GeventTransport` is one.
     """
+
+    @property
+    def has_stand_ins(self) -> bool:
+        """Whether a call that was not answered in time may be another server's."""
 
     def overload(self, *, writes: bool = False) -> FeatureStoreError | None:
         """Return why any further big request, or write, would be refused now; None if it would not."""
@@ -91,3 +144,22 @@ class Submitting(Protocol):
 
     def submit(self, script: Script, encoded: bytes, resume: Resume) -> Waiter | None:
         """Send a call, and call `resume` with its outcome; return None if the call cannot be taken on now."""
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """A transport to a cluster that takes the calls of a round and a callback, so that no greenlet waits."""
+
+    def submit_many(
+        self, script: Script, encoded: RoutedCalls, resume: Callable[[Sequence[int], Waiter], object]
+    ) -> tuple[int, list[int]]:
+        """Send calls, those of a node in one write; return how many nodes get some, and the places of other calls.
+
+        Those cannot be taken on now. Nothing is repeated, and nothing raised.
+
+        Args:
+            script: What is called, or what stands for several scripts.
+            encoded: The calls, with the hash slot of each.
+            resume: Called in the event loop once for each node, with the places of its calls and their outcome: a
+                failure, the reply to one call, or the list of those to several.
+        """

@@ -176,7 +176,7 @@ class Link(ABC):
             self._send_next(now)
         self._retire_if_done()
 
-    def _leave(self, request: BigRequest) -> None:
+    def leave(self, request: BigRequest) -> None:
         """Nobody waits for a big request any more, whether it has its outcome or not."""
         request.resume = None
         if request.outcome is PENDING:

@@ -1,52 +1,23 @@
 """For transports that share one connection: when to connect, and when to give a connection up."""
 
 import logging
-import random
+from collections.abc import Callable
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from featurestore.contract.doors import DOORS, Door
-from featurestore.errors import AccessDeniedError, BadReplyError, FeatureStoreError, UnavailableError
+from featurestore.errors import AccessDeniedError, BadReplyError, FeatureStoreError, OverloadedError, UnavailableError
 from featurestore.settings import CallBy
+from featurestore.transport.backoff import FIRST_S, Backoff
 from featurestore.transport.dial import address_of, connect_error
 from featurestore.transport.link import Link
-from featurestore.transport.pipeline import Failure, Pipeline, PipelineState
-from featurestore.transport.repeats import Replies, is_refused_write
+from featurestore.transport.pipeline import Failure, Pipeline, PipelineState, Waiter
+from featurestore.transport.repeats import Exchange, Replies, is_refused_write
+from featurestore.transport.sent import Sent
+from featurestore.transport.turns import BigRequest
 
 _logger = logging.getLogger("featurestore")
-_FIRST_S = 0.05
-_MOST_S = 1.0
-_MOST_DOUBLINGS = 10
 _FALSE_AGAIN_S = 10.0
-
-
-class Backoff:
-    """The pause before the next attempt: at first up to 50 ms, then twice as long each time, at most 1 s.
-
-    Each pause is between half of that and all of it, at random, so that callers do not all come back at once.
-    """
-
-    __slots__ = ("_failures", "_until")
-
-    def __init__(self) -> None:
-        self._failures, self._until = 0, 0.0
-
-    @property
-    def left(self) -> float:
-        """Seconds until the pause is over; 0 or less if it is."""
-        return self._until - monotonic()
-
-    def grow(self) -> None:
-        """Begin a pause, after a failure."""
-        longest = min(_MOST_S, _FIRST_S * 2 ** min(self._failures, _MOST_DOUBLINGS))
-        self._failures += 1
-        self._until = monotonic() + longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, no secret
-
-    def reset(self, *, at_once: bool = False) -> None:
-        """Make the next pause short again; `at_once` ends the current one too."""
-        self._failures = 0
-        if at_once:
-            self._until = 0.0
 
 
 OpenedT = TypeVar("OpenedT")
@@ -67,6 +38,7 @@ class Sharing(Generic[LinkT]):
         address: The URL without credentials and options.
         calls: Calls taken on so far.
         connections: Connections made so far.
+        on_loss: Called when the connection in use is lost, if somebody wants to know.
     """
 
     def __init__(
@@ -77,6 +49,8 @@ class Sharing(Generic[LinkT]):
         self._door: Door = DOORS[call]
         self._converted = self._door.converted
         self.calls = self.connections = self._earlier_writes = 0
+        self.on_loss: Callable[[], object] | None = None
+        self._loads = True
         self._link: LinkT | None = None
         self._retired: set[LinkT] = set()
         self._backoff = Backoff()
@@ -84,6 +58,7 @@ class Sharing(Generic[LinkT]):
         self._retire_again_at = 0.0
         self._false_at = -_FALSE_AGAIN_S  # when a connection was last given up because of what it brought
         self._trouble: object = None  # kind of the last logged trouble; None while connected
+        self._gone = False  # retired for good
 
     def __repr__(self) -> str:
         state = "connected" if self._link else "not connected"
@@ -107,16 +82,71 @@ class Sharing(Generic[LinkT]):
         """Connections made after the first."""
         return max(0, self.connections - 1)
 
+    def begin(
+        self, exchange: Exchange, resume: Callable[[Any], object], allowed: float | None = None
+    ) -> Sent | Failure | None:
+        """Send an exchange without waiting; `resume` is called once it has its outcome.
+
+        Return a failure if it is not taken on, and None while there is no connection.
+
+        Args:
+            exchange: The commands.
+            resume: See `Link.submit`.
+            allowed: Seconds that the replies may take, if not the time-out.
+        """
+        link = self._link or (self._link_for_writes() if exchange.writes else None)
+        if link is None:
+            return None
+        count = len(exchange.encoded)
+        self.calls += count
+        if exchange.load:
+            link.load_scripts()
+        try:
+            sent = self._submit(link, exchange, resume, allowed)
+            return link.pipeline.refusal(count) if sent is None else Sent(link, exchange, sent)
+        except OverloadedError as error:
+            return Failure(error, unsent=True)
+
+    def _submit(
+        self, link: LinkT, exchange: Exchange, resume: Callable[[Any], object], allowed: float | None
+    ) -> Waiter | BigRequest | None:
+        big = exchange.big
+        if big and exchange.answers and not link.is_free_for(exchange):
+            return link.submit_in_turns(
+                exchange.encoded,
+                exchange.answers,
+                exchange.each_us,
+                resume,
+                allowed,
+                exchange.takes,
+                follows=exchange.follows,
+                writes=exchange.writes,
+            )
+        if allowed is None:
+            allowed = self._write_timeout if exchange.writes else exchange.allowed
+        encoded = b"".join(exchange.encoded)
+        return link.submit(encoded, exchange.expected, resume, len(exchange.encoded), allowed, small=not big)
+
+    def retire(self) -> None:
+        """Close the connection once the calls under way are answered, and open no other."""
+        self._gone = True
+        self._retire_link()
+
+    def _retire_link(self) -> None:
+        """Close the connection once the calls under way are answered; a later call opens a new one."""
+        link, self._link = self._link, None
+        if link:
+            self._retired.add(link)
+            link.retire()
+
     def _retire(self) -> None:
         """Make the next call connect anew: after a failover the address may lead to the new primary.
 
         While it still leads to a replica, one new connection now and then is enough.
         """
         if self._link and monotonic() >= self._retire_again_at:
-            self._retire_again_at = monotonic() + _FIRST_S
-            link, self._link = self._link, None
-            self._retired.add(link)
-            link.retire()
+            self._retire_again_at = monotonic() + FIRST_S
+            self._retire_link()
 
     def _link_for_writes(self) -> LinkT | None:
         """Return a connection that was set aside, while there is no other: Redis may only have paused."""
@@ -126,7 +156,9 @@ class Sharing(Generic[LinkT]):
         return None
 
     def _check_pause(self) -> None:
-        """Raise the last attempt's error while the pause after it lasts."""
+        """Raise the last attempt's error while the pause after it lasts, or that the server is not called any more."""
+        if self._gone:
+            raise UnavailableError(f"{self.address} is none of the servers any more")
         pause = self._backoff.left
         if pause > 0:
             raise type(self._refusal)(f"{self._refusal}; next attempt in {pause * 1000:.0f} ms")
@@ -149,8 +181,10 @@ class Sharing(Generic[LinkT]):
         self._link = link
         for earlier in tuple(self._retired):
             earlier.replace()
-        if not self._converted:
+        if not self._converted and self._loads:
             link.load_scripts()
+        if self._gone:
+            self._retire_link()
         return link
 
     def _refused(self, error: Exception) -> FeatureStoreError:
@@ -206,6 +240,8 @@ class Sharing(Generic[LinkT]):
                 return
         if link is self._link:
             self._link = None
+            if self.on_loss is not None:
+                self.on_loss()
             self._tell(reason)
         false, before = isinstance(reason, BadReplyError), self._false_at
         if false:

@@ -31,7 +31,11 @@ class Exchange(msgspec.Struct, eq=False):
         follows: Whether they go on with a request that was admitted.
         writes: Whether they belong to a write, and have its time-out.
         load: Whether to load every script ahead of them.
+        allowed: Seconds that each reply may take, if not the transport's time-out.
         load_error: Set by the sender: why the scripts could not be loaded; None if they were, or were not to be.
+        wait: Commands that have replicas confirm what the others wrote, on the same connection; see `confirming`.
+        wait_s: Seconds that these may take.
+        waited: Set by the sender: the replies to them, or why there are none; None where nothing was written.
     """
 
     encoded: Sequence[bytes]
@@ -43,6 +47,10 @@ class Exchange(msgspec.Struct, eq=False):
     writes: bool = False
     load: bool = False
     load_error: FeatureStoreError | None = None
+    allowed: float | None = None
+    wait: bytes = b""
+    wait_s: float = 0.0
+    waited: "Replies | Failure | None" = None
 
     @property
     def big(self) -> bool:

@@ -49,6 +49,10 @@ _NEAR_S, _FARTHEST_S = 0.0005, 0.02
 TURN_US = 1000.0
 """µs of Redis's time after which it is the next request's turn. Most requests take less, and are sent in one turn."""
 
+_TOGETHER_US = 100.0
+"""Calls of a request that together take no longer are sent as one, with one outcome: a batch in a cluster is many calls
+that take 4 µs each, and the batch of a single Redis is one that takes 90."""
+
 _SHARE_OF_WRITES = 0.5
 """Writes have turns that take at most this part of the time-out of others, or one write has."""
 
@@ -107,6 +111,17 @@ class BigRequest(msgspec.Struct, eq=False):
     def left_us(self) -> float:
         """About how long the calls that were not sent take of Redis's time."""
         return (len(self.calls) - self.sent) * self.each_us
+
+    def next_calls(self, most: int) -> list[bytes]:
+        """Return the calls that are to be sent next, of which there are some left: one, or several short ones.
+
+        Args:
+            most: How many may be sent as one; more than all that may wait for replies would never be.
+        """
+        first, count = self.sent, 1
+        if 0 < self.each_us <= _TOGETHER_US / 4:
+            count = min(int(_TOGETHER_US / self.each_us), len(self.calls) - first, max(1, most))
+        return [self.calls[place] for place in range(first, first + count)]
 
 
 class Turns:
@@ -254,29 +269,30 @@ class Turns:
                 queue.rotate(-1)
                 continue
             try:
-                call = request.calls[request.sent]
-                expected = request.answers([call])
+                calls = request.next_calls(pipeline.max_in_flight - pipeline.in_flight)
+                expected = request.answers(calls)
             except Exception as error:  # noqa: BLE001 - it is its caller's alone
                 self._break(request, error)
                 continue
             left, patient = (request.patience, True) if request.allowed is None else (request.until - now, False)
             resume = partial(settle, request)
-            waiter = pipeline.submit(call, expected, resume, now, 1, left, patient=patient)
+            count, call = len(calls), calls[0] if len(calls) == 1 else b"".join(calls)
+            waiter = pipeline.submit(call, expected, resume, now, count, left, patient=patient)
             if waiter is None:
                 break
             if self._on_the_wire_us == 0:
                 self._alone = waiter
             deadline = min(deadline, waiter.deadline)
-            before = request.left_us
-            request.sent += 1
-            self._turn_of_each_us -= min(before, TURN_US) - min(before - request.each_us, TURN_US)
-            self.waiting -= 1
+            before, us = request.left_us, count * request.each_us
+            request.sent += count
+            self._turn_of_each_us -= min(before, TURN_US) - min(before - us, TURN_US)
+            self.waiting -= count
             if self._lasts(request):
-                self._lasting_us -= request.each_us
-            self._on_the_wire_us += request.each_us
-            request.turn_us += request.each_us
-            credit -= request.each_us
-            self.pace.spend(request.each_us)
+                self._lasting_us -= us
+            self._on_the_wire_us += us
+            request.turn_us += us
+            credit -= us
+            self.pace.spend(us)
             if request.sent == len(request.calls):
                 queue.popleft()
                 self._let_in()
@@ -309,8 +325,9 @@ class Turns:
         return most
 
     def settle(self, request: BigRequest, waiter: Waiter, now: float) -> bool:
-        """Take the outcome of a call; return whether the request has one now."""
-        left = self._on_the_wire_us - request.each_us
+        """Take the outcome of calls that were sent together; return whether the request has one now."""
+        us = request.each_us * waiter.count
+        left = self._on_the_wire_us - us
         self._on_the_wire_us = left if left > _NOTHING_US else 0.0
         outcome = waiter.outcome
         if isinstance(outcome, Failure):
@@ -323,14 +340,15 @@ class Turns:
             request.outcome = Failure(error, lost=outcome.lost, unsent=unsent)
             return True
         if waiter is self._alone:
-            trip = now - waiter.deadline + waiter.allowed - request.each_us * _S_PER_US
+            trip = now - waiter.deadline + waiter.allowed - us * _S_PER_US
             self._round_trip = min(self._round_trip, max(trip, 0.0))
         self._heard_at = now
-        self._measure(request.each_us, now)
+        self._measure(us, now)
         if request.outcome is not PENDING:
             return False
-        replies = request.replies
-        replies.append(outcome if request.takes is None else taken(request.takes[len(replies)], outcome))
+        replies, takes = request.replies, request.takes
+        for reply in outcome if waiter.count > 1 else (outcome,):
+            replies.append(reply if takes is None else taken(takes[len(replies)], reply))
         if len(replies) == len(request.calls):
             request.outcome = replies
             return True

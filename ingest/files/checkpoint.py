@@ -1,10 +1,7 @@
 """How far a load is, on disk: what an interrupted one goes on from."""
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import msgspec
 
 from featurestore.errors import ConfigurationError
 
+from .kept import held, replace, unlock
 from .times import Unit
 
 _FORM = 1
@@ -107,15 +105,7 @@ class CheckpointFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(Path(f"{path}.lock"))
-        except BlockingIOError:
-            raise ConfigurationError(f"another process is at this load (it holds {path}.lock)") from None
-        except OSError as error:
-            raise ConfigurationError(
-                f"the checkpoint {path} cannot be written: {error.strerror or error}; --checkpoint names another place"
-            ) from error
+        self._lock = held(path, "load", f"the checkpoint {path}", "--checkpoint")
 
     def read(self, command: str, files: Sequence[FileState]) -> Checkpoint | None:
         """Return the checkpoint of an interrupted load; None if there is none.
@@ -161,22 +151,7 @@ class CheckpointFile:
         Raises:
             OSError: It cannot be written; `filename` is the checkpoint's. The last one is in its place.
         """
-        beside = Path(f"{self.path}.new")
-        try:
-            with beside.open("wb") as file:
-                file.write(msgspec.json.encode(checkpoint))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            with suppress(OSError):
-                beside.unlink()
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        replace(self.path, msgspec.json.encode(checkpoint))
 
     def remove(self) -> None:
         """Remove the checkpoint: its load is done."""
@@ -184,22 +159,4 @@ class CheckpointFile:
 
     def close(self) -> None:
         """Let other processes have it. The lock's file goes with the checkpoint."""
-        if not self.path.exists():
-            Path(f"{self.path}.lock").unlink(missing_ok=True)
-        os.close(self._lock)
-
-
-def _locked(path: Path) -> int:
-    """Return the descriptor of a locked file that is in its place: who held it before may just have removed it."""
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(lock).st_ino == path.stat().st_ino:
-                return lock
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
+        unlock(self.path, self._lock)

@@ -20,13 +20,14 @@ from .checkpoint import Checkpoint, CheckpointFile, Progress
 from .columns import ColumnPlanner
 from .parts import Part
 from .paths import STDIN
-from .patience import Patience, Server, StoppedError
+from .patience import Patience, StoppedError
 from .preparing import Clock, Prepared, has_time, prepare
 from .rejects import RejectedFile, Rejection, plain
 from .rows import own_time_column
+from .server import Server
 from .sources import read_ahead
 from .survey import Reader, Surveyed, unit_of_part
-from .witnesses import are_gone, keep_latest, look_up, pick_ids
+from .witnesses import are_gone, keep_latest, look_up, pick_ids, witnessed_nodes
 
 _logger = logging.getLogger("featurestore.ingest")
 
@@ -101,6 +102,7 @@ class Load:
         self._patience = Patience(stop)
         self._shown, self._surveyed = 0, False
         self._witnesses: list[str] = []
+        self._nodes = 1
         self._ripening, self._ripe_at = checkpoint.now, time.monotonic() + _SURE_S
         rate = manner.rate
         self._most = _MOST_ROWS if rate is None else max(1, min(_MOST_ROWS, int(rate / _TURNS_A_SECOND)))
@@ -116,6 +118,7 @@ class Load:
             FeatureStoreError: Redis refuses to go on. Likewise.
             OSError: Rejected rows or the checkpoint cannot be written; `filename` says which. Likewise.
         """
+        self._nodes = self._patience.keep_trying(lambda: witnessed_nodes(self._writer.store))
         self._patience.keep_trying(self._look_at_server)
         while self._checkpoint.now.file < len(self._files):
             self._load_file(self._files[self._checkpoint.now.file])
@@ -155,7 +158,7 @@ class Load:
             prepared = prepare(part, file.columns, self._planner, self._clock)
             nulls = self._manner.nulls or file.nulls
             result = self._patience.keep_trying(lambda: self._write(prepared, nulls, text=part.text))
-        written = pick_ids(prepared.batch, prepared.id) if prepared is not None else []
+        written = pick_ids(prepared.batch, prepared.id, self._nodes) if prepared is not None else []
         if not self._patience.keep_trying(lambda: self._look_at_server(written)):
             return False
         rejections = self._rejections(file, part, prepared, result)
@@ -273,14 +276,14 @@ class Load:
             return True
         store, now = self._writer.store, self._checkpoint.now
         server = Server.ask(store)
-        replaced = self._checkpoint.server not in {"", server.run_id}
+        replaced = server.is_other_than(self._checkpoint.server)
         back = self._safe_place(server) if replaced else now
         known = look_up(store, [*back.witnesses, *written])
-        gone = are_gone(known[: len(back.witnesses)])
-        self._checkpoint.server = server.run_id
+        gone = are_gone(store, back.witnesses, known[: len(back.witnesses)])
+        self._checkpoint.server = server.identity
         fresh = [id_ for id_, there in zip(written, known[len(back.witnesses) :], strict=False) if there]
         if not replaced and not gone:
-            self._witnesses = keep_latest(now.witnesses, fresh)
+            self._witnesses = keep_latest(now.witnesses, fresh, self._nodes)
             return True
         why = "ids that this load wrote are gone from Redis" if gone else "Redis was restarted or replaced"
         if any(file.path == STDIN for file in self._files):
@@ -293,8 +296,7 @@ class Load:
     def _safe_place(self, server: Server) -> Progress:
         """Return how far the load was with rows that a Redis has that was restarted, or took another's place."""
         quiet_s = time.time() - self._checkpoint.saved_ms / 1000
-        took_over = server.up_s > quiet_s + _SURE_S
-        return self._checkpoint.sure if server.logs or took_over else Progress()
+        return self._checkpoint.sure if server.keeps(self._checkpoint.server, quiet_s + _SURE_S) else Progress()
 
     def _put_back(self, back: Progress, why: str) -> None:
         now = self._checkpoint.now

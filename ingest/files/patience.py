@@ -1,4 +1,4 @@
-"""Writes that wait for Redis while it is away, and the question whether it is still the same one."""
+"""Writes that wait for Redis while it is away."""
 
 import logging
 import threading
@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from featurestore.errors import FeatureStoreError, RedisError, UnavailableError, WriteRefusedError
-from featurestore.store.blocking import FeatureStore
+from featurestore.errors import FeatureStoreError, UnavailableError, WriteRefusedError
 
 _logger = logging.getLogger("featurestore.ingest")
 
@@ -65,35 +64,3 @@ def is_passing(error: FeatureStoreError) -> bool:
     return isinstance(error, UnavailableError) or (
         isinstance(error, WriteRefusedError) and str(error).startswith(_PASSING)
     )
-
-
-class Server:
-    """The Redis that answers.
-
-    Attributes:
-        run_id: What tells it from others, and from itself after a restart; empty if it does not say.
-        up_s: For how many seconds it has run.
-        logs: Whether it writes an append-only file, so that a restart loses no more than some seconds.
-    """
-
-    def __init__(self, run_id: str, up_s: int, *, logs: bool) -> None:
-        self.run_id, self.up_s, self.logs = run_id, up_s, logs
-
-    @classmethod
-    def ask(cls, store: FeatureStore) -> "Server":
-        """Ask for it; one that refuses to tell, since the user may not ask or INFO has another name, has no `run_id`.
-
-        Raises:
-            UnavailableError: It does not answer.
-        """
-        try:
-            reply = store.transport.command("INFO")
-        except UnavailableError:
-            raise
-        except RedisError:
-            return cls("", 0, logs=False)
-        text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
-        told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        return cls(
-            told.get("run_id", ""), int(told.get("uptime_in_seconds", 0)), logs=told.get("aof_enabled", "0") == "1"
-        )

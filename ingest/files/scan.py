@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from featurestore.contract.costs import hash_us, rows_per_call
-from featurestore.contract.hashes import READ_HASHES, StoredEntity, encode_known, encode_read, stored_entity
+from featurestore.contract.hashes import READ_HASHES, StoredEntity, known_words, read_words, stored_entity
+from featurestore.contract.resp import Word
 from featurestore.errors import BadReplyError, FeatureStoreError, RedisError, UnavailableError
+from featurestore.keys import Keys
 from featurestore.store.blocking import FeatureStore
+from featurestore.store.nodes import node_of, primaries, process_of, serves
+from featurestore.store.publishing import Commands
 
 _logger = logging.getLogger("featurestore.ingest")
 T = TypeVar("T")
@@ -123,34 +127,47 @@ class HashReader:
         Raises:
             RedisError: Redis refuses the read, say for want of permission.
         """
-        key_of = self.store.keys.features_of_raw
-        replies = self._send([encode_read(key_of(each), self._names) for each in ids])
+        replies = self._send(Commands(self._reads(ids)), len(ids))
         return [None if reply is None else stored_entity(reply) for reply in replies]
 
     def read_known(self, ids: Sequence[bytes]) -> list[tuple[bool, StoredEntity | None]]:
         """Return for each of `ids` whether it is in the set of known ids, and what `read` does."""
-        keys = self.store.keys
-        reads = [encode_read(keys.features_of_raw(each), self._names) for each in ids]
-        known, *replies = self._send([encode_known(keys.members, ids), *reads])
-        if known is None:
-            raise RedisError(f"{keys.members} is no set of ids")
-        pairs = zip(known, replies, strict=True)
-        return [(is_known == 1, None if reply is None else stored_entity(reply)) for is_known, reply in pairs]
+        groups: dict[Keys, list[int]] = {}
+        for place, each in enumerate(ids):
+            groups.setdefault(self.store.keys.holding(each), []).append(place)
+        asked = [known_words(keys.members, [ids[place] for place in places]) for keys, places in groups.items()]
+        replies = self._send(Commands([*asked, *self._reads(ids)]), len(ids) + 1)
+        known = [False] * len(ids)
+        for (keys, places), reply in zip(groups.items(), replies, strict=False):
+            if reply is None:
+                raise RedisError(f"{keys.members} is no set of ids")
+            for place, is_known in zip(places, reply, strict=True):
+                known[place] = is_known == 1
+        stored = [None if reply is None else stored_entity(reply) for reply in replies[len(groups) :]]
+        return list(zip(known, stored, strict=True))
 
-    def page(self, cursor: bytes) -> tuple[bytes, list[bytes]]:
-        """Return the cursor of the next page of known ids, and the ids of the one at `cursor`."""
-        words = ("SSCAN", self.store.keys.members, cursor, "COUNT", _SCAN_COUNT)
-        following, ids = self.patience.run(lambda: self.throttle.run(lambda: self.store.transport.command(*words), 0))
+    def page(self, keys: Keys, cursor: bytes) -> tuple[bytes, list[bytes]]:
+        """Return the cursor of the next page of a partition's known ids, and the ids of the one at `cursor`."""
+        words = ("SSCAN", keys.members, cursor, "COUNT", _SCAN_COUNT)
+        following, ids = self.patience.run(
+            lambda: self.throttle.run(lambda: self.store.transport.command(*words, writes=True), 0)
+        )
         return following, ids
 
-    def _send(self, encoded: list[bytes]) -> list[Any]:
-        """Send commands in one write; return the replies, None where a key holds something else."""
+    def _reads(self, ids: Sequence[bytes]) -> list[tuple[Word, ...]]:
+        keys = self.store.keys
+        return [read_words(keys.holding(each).features_of_raw(each), self._names) for each in ids]
+
+    def _send(self, commands: Commands, weight: int) -> list[Any]:
+        """Send commands in one write, to primaries; return the replies, None where a key holds something else."""
 
         def send() -> list[Any]:
-            replies = self.store.transport.run_many_encoded(READ_HASHES, encoded)
+            replies = self.store.transport.run_many_encoded(
+                READ_HASHES, commands, writes=True
+            )  # replicas may lack some
             return [_checked(reply) for reply in replies]
 
-        return self.patience.run(lambda: self.throttle.run(send, len(encoded)))
+        return self.patience.run(lambda: self.throttle.run(send, weight))
 
 
 def _checked(reply: list[Any] | FeatureStoreError) -> list[Any] | None:
@@ -171,6 +188,9 @@ class Scan:
     the smaller table. So the last 100,000 ids are remembered, which is enough unless the set becomes 100,000 times
     smaller.
 
+    In a cluster one partition follows the other. The ids of each are read as a whole before they are given, and read
+    again where another server has taken over meanwhile: what is given is whole.
+
     Args:
         reader: Asks Redis.
         clock: Tells the time in seconds.
@@ -185,33 +205,56 @@ class Scan:
 
     def parts(self) -> Iterator[list[bytes]]:
         """Yield the ids, as many at a time as one call of the reader may have."""
-        reader, patience = self._reader, self._reader.patience
-        server, outages, looked = self._server(), patience.outages, self._clock()
-        recent, cursor = _Recent(_REMEMBERED), b""
+        reader = self._reader
         self.is_whole = False
+        for keys in reader.store.parts():
+            ways = self._pages_of(keys) if not keys.tag else self._gathered(keys)
+            for ids in ways:
+                for first in range(0, len(ids), reader.in_call):
+                    yield ids[first : first + reader.in_call]
+            if not self.is_whole:
+                return
+
+    def _gathered(self, keys: Keys) -> Iterator[list[bytes]]:
+        """Yield the ids of a partition, all of them at once, however many servers it takes."""
+        while True:
+            ids = [each for page in self._pages_of(keys) for each in page]
+            if self.is_whole:
+                yield list(dict.fromkeys(ids))
+                return
+            _logger.warning("another server has the ids of %s now: they are read again", keys.members)
+
+    def _pages_of(self, keys: Keys) -> Iterator[list[bytes]]:
+        """Yield the ids of a set by and by; `is_whole` tells at the end whether they are all."""
+        reader, patience = self._reader, self._reader.patience
+        self.is_whole = False
+        server, outages, looked = self._server(keys), patience.outages, self._clock()
+        recent, cursor = _Recent(_REMEMBERED), b""
         while cursor != b"0":
-            cursor, ids = reader.page(cursor or b"0")
-            fresh = recent.fresh(ids)
-            for first in range(0, len(fresh), reader.in_call):
-                yield fresh[first : first + reader.in_call]
+            cursor, ids = reader.page(keys, cursor or b"0")
+            yield recent.fresh(ids)
             if cursor == b"0" or patience.outages > outages or self._clock() - looked > _LOOK_S:
                 is_unsure = server is None and patience.outages > outages
-                if is_unsure or self._server() != server:
+                if is_unsure or self._server(keys) != server:
                     return
                 outages, looked = patience.outages, self._clock()
         self.is_whole = True
 
-    def _server(self) -> bytes | None:
-        """Return what names the server's process; None where it does not tell."""
-        command = self._reader.store.transport.command
-        try:
-            text: bytes = self._reader.patience.run(lambda: command("INFO", "server"))
-        except UnavailableError:
-            raise
-        except RedisError:  # the user may not ask, or INFO has another name
-            return None
-        lines = (line.partition(b":") for line in text.splitlines())
-        return next((value.strip() for name, _, value in lines if name == b"run_id"), None)
+    def _server(self, keys: Keys) -> str | None:
+        """Return what names the process of the server that has a partition; None where it does not tell."""
+        return self._reader.patience.run(lambda: self._ask_server(keys))
+
+    def _ask_server(self, keys: Keys) -> str | None:
+        transport = self._reader.store.transport
+        if keys.tag:
+            transport.command("EXISTS", keys.schema)  # goes where it is served now, and so tells who that is
+        node = node_of(primaries(transport), keys)
+        if node is None:
+            raise UnavailableError(f"no node of the cluster has the slot of {keys.members}")
+        process = process_of(node)
+        if keys.tag and not serves(node, keys):
+            raise UnavailableError(f"{node.address} has not the slot of {keys.members} any more")
+        return process
 
 
 class _Recent:

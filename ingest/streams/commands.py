@@ -147,7 +147,9 @@ def consume(  # noqa: PLR0913 - as many as options
     _check_usage(streams, brokers, topics)
     settings = Settings.from_environment()
     store_url = settings.url or embedded_url(settings.data_dir)
-    source = _kafka_source(brokers, topics, reading) if brokers else _redis_source(streams, store_url, reading)
+    source = (
+        _kafka_source(brokers, topics, reading) if brokers else _redis_source(streams, settings, store_url, reading)
+    )
     target = Target(store_url, entity, timeout=_TIMEOUT_S, call=settings.call, fair=fair)
     counts = Counts()
     consumer = Consumer(
@@ -180,10 +182,10 @@ def _check_usage(streams: tuple[str, ...], brokers: str | None, topics: tuple[st
         raise click.UsageError("name a STREAM, or --kafka BROKERS and --topic TOPIC")
 
 
-def _redis_source(streams: tuple[str, ...], store_url: str, reading: dict[str, Any]) -> Source:
+def _redis_source(streams: tuple[str, ...], settings: Settings, store_url: str, reading: dict[str, Any]) -> Source:
     name = reading["consumer"]
     return RedisStreams(
-        RedisLink(reading["stream_url"] or store_url, _TIMEOUT_S),
+        RedisLink(reading["stream_url"] or store_url, _TIMEOUT_S, reached_at=settings.address_map or ""),
         list(dict.fromkeys(streams)),
         group=reading["group"],
         consumer=name or f"{socket.gethostname()}-{os.getpid()}",

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from featurestore.contract.resp import Reply, Word
-from featurestore.errors import RedisError
+from featurestore.errors import ConfigurationError, RedisError
+from featurestore.keys import slot_of
 
 from .interface import ALONE, DeadLetter, Entry, Lag, id_numbers
 from .redis_link import Command, RedisLink, mapping_of
@@ -35,8 +36,12 @@ class RedisStreams:
         batch: Most entries of a stream in one read.
         claim_after: Seconds after which what a consumer holds is taken over.
         start: Where a new group starts: an id, `0` for the first entry, `$` for those to come.
-        dead: What is put behind a stream's key to name its dead letters.
+        dead: What is put behind a stream's key to name its dead letters. In a cluster these are in the stream's slot:
+            where its key has no hash tag, it becomes that of the dead letters', as in `{events}.dead`.
         passing: Whether the name is of this process alone, so that the group forgets it in the end.
+
+    Raises:
+        ConfigurationError: In a cluster, the streams are in several slots, or one and its dead letters are.
     """
 
     def __init__(  # noqa: PLR0913 - what a consumer is told
@@ -53,7 +58,10 @@ class RedisStreams:
         passing: bool,
     ) -> None:
         self._link, self._streams, self._group, self._consumer = link, list(streams), group, consumer
-        self._batch, self._claim_after, self._start, self._dead = batch, claim_after, start, dead
+        self._batch, self._claim_after, self._start = batch, claim_after, start
+        self._dead = _dead_streams(streams, dead, clustered=link.clustered)
+        if link.clustered:
+            link.keep_to(_common_slot(streams))
         self._passing = passing
         self._behind = True
         self._claim_at = 0.0
@@ -198,12 +206,12 @@ class RedisStreams:
 
     def _move(self, dead: Sequence[DeadLetter], acknowledged: Sequence[Command]) -> None:
         """Write dead letters and acknowledge entries: once, also where a reply is lost and the call repeated."""
-        self._check_dead({letter.entry.source + self._dead for letter in dead})
+        self._check_dead({self._dead[letter.entry.source] for letter in dead})
         if self._may_have_moved:
             # A transaction that Redis has got but not run yet has run by now: the check above came after it.
             dead = self._pending_of(dead)
         self._may_have_moved = True
-        moved = [("XADD", letter.entry.source + self._dead, "*", *letter_fields(letter)) for letter in dead]
+        moved = [("XADD", self._dead[letter.entry.source], "*", *letter_fields(letter)) for letter in dead]
         self._link.transact([*moved, *acknowledged])
         self._may_have_moved = False
 
@@ -229,7 +237,7 @@ class RedisStreams:
                 raise RedisError(f"WRONGTYPE {stream}, for dead letters, is a {kind.decode()}: want a stream")
 
     def _has_dead_in_hand(self, stream: str) -> bool:
-        (groups,) = self._link.ask(("XINFO", "GROUPS", stream + self._dead))
+        (groups,) = self._link.ask(("XINFO", "GROUPS", self._dead[stream]))
         if isinstance(groups, Exception):
             if "no such key" in str(groups):
                 return False
@@ -269,6 +277,44 @@ class RedisStreams:
                 _logger.warning("%s: a stream or its group is gone, and is made again", error)
                 self.open()
             raise
+
+
+def _common_slot(streams: Sequence[str]) -> int:
+    """Return the slot that all streams are in.
+
+    Raises:
+        ConfigurationError: They are in several.
+    """
+    slots = {stream: slot_of(stream.encode()) for stream in streams}
+    if len(set(slots.values())) > 1:
+        told = ", ".join(f"{stream} ({slot})" for stream, slot in slots.items())
+        raise ConfigurationError(
+            f"the streams are in different slots of the cluster: {told}. Run a consumer for each of them, or give their"
+            " keys one hash tag, as in {events}:clicks and {events}:orders"
+        )
+    return next(iter(slots.values()))
+
+
+def _dead_streams(streams: Sequence[str], suffix: str, *, clustered: bool) -> dict[str, str]:
+    """Return the stream of the dead letters of each stream, in a cluster in the same slot.
+
+    Raises:
+        ConfigurationError: There is no such key for one of them.
+    """
+    if not clustered:
+        return {stream: stream + suffix for stream in streams}
+    found = {}
+    for stream in streams:
+        slot = slot_of(stream.encode())
+        names = (stream + suffix, f"{{{stream}}}{suffix}")
+        name = next((each for each in names if slot_of(each.encode()) == slot), None)
+        if name is None:
+            raise ConfigurationError(
+                f"the dead letters of {stream} cannot be in its slot of the cluster: give its key a hash tag, as in"
+                " {events}:clicks"
+            )
+        found[stream] = name
+    return found
 
 
 def letter_fields(letter: DeadLetter) -> list[Word]:

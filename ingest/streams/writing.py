@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from featurestore.contract.costs import event_us, increment_us, rows_per_call
+from featurestore.contract.partitions import cuts
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import COUNT_ENTRIES
 from featurestore.contract.upsert_calls import Upsert, UpsertResult
@@ -114,17 +115,20 @@ class Target:
         """Take entries that cannot be delivered again out of what is known as counted."""
         for group in groups:
             if group.kind != "rows":
-                counted = self.store.keys.counted(group.source)
-                self.store.transport.command("SREM", counted, *(row[2] for row in group.rows))
+                keys = self.store.keys
+                for cut in cuts(keys, group.rows, range(len(group.rows)), len(group.rows)):
+                    counted = cut.keys.counted(group.source)
+                    self.store.transport.command("SREM", counted, *(row[2] for row in cut.rows))
 
     def forget_below(self, source: str, bound: tuple[int, ...]) -> None:
         """Take entries of a source whose ids are below `bound` out of what is known as counted."""
-        key, cursor = self.store.keys.counted(source), b""
-        while cursor != b"0":
-            cursor, listed = self.store.transport.command("SSCAN", key, cursor or "0", "COUNT", _SCAN_COUNT)
-            old = [each for each in listed if (id_numbers(each) or bound) < bound]
-            if old:
-                self.store.transport.command("SREM", key, *old)
+        for part in self.store.keys.parts:
+            key, cursor = part.counted(source), b""
+            while cursor != b"0":
+                cursor, listed = self.store.transport.command("SSCAN", key, cursor or "0", "COUNT", _SCAN_COUNT)
+                old = [each for each in listed if (id_numbers(each) or bound) < bound]
+                if old:
+                    self.store.transport.command("SREM", key, *old)
 
     def ping(self) -> None:
         """Raise an error where the store does not answer."""
@@ -137,25 +141,25 @@ class Target:
 
     def _count(self, group: Group) -> UpsertResult:
         """Count increments or events, each entry once."""
-        keys, features = self.store.keys, self.store.schema().features
+        features = self.store.schema().features
         is_event = group.kind == "events"
         named = features if not is_event else {**dict.fromkeys(group.columns, "float"), EVENT_ID: "string"}
         columns = (EVENT_TIME, _ENTRY_ID, *group.columns)
-        upsert = Upsert(
-            keys, {**named, _ENTRY_ID: "string"}, columns, None, options=(_OPTIONS[group.kind],), verdicts=True
-        )
+        upsert = Upsert({**named, _ENTRY_ID: "string"}, columns, None, options=(_OPTIONS[group.kind],), verdicts=True)
         in_call = rows_per_call(event_us(features) if is_event else increment_us(features))
-        starts = range(0, len(group.rows), in_call)
-        calls = [
-            upsert.call(group.rows[at : at + in_call], range(at, min(at + in_call, len(group.rows)))) for at in starts
-        ]
-        sent = [call for call in calls if call.positions]
-        counted = keys.counted(group.source)
-        encoded = [encode_call(COUNT_ENTRIES, _with_counted(call.keys, counted), call.arguments) for call in sent]
+        sent, encoded = [], []
+        for cut in cuts(self.store.keys, group.rows, range(len(group.rows)), in_call):
+            call = upsert.call(*cut)
+            if call.positions:
+                sent.append(call)
+                keys = _with_counted(call.keys, cut.keys.counted(group.source))
+                encoded.append(encode_call(COUNT_ENTRIES, keys, call.arguments))
         for call, reply in zip(sent, self.store.transport.run_many_encoded(COUNT_ENTRIES, encoded), strict=True):
             upsert.settle(call, reply)
         self._writer.note_own(len(sent))
-        return upsert.finish()
+        result = upsert.finish()
+        result.check_confirmed()  # the group is written again: no entry counts twice
+        return result
 
 
 def _with_counted(keys: Sequence[Any], counted: str) -> list[Any]:

@@ -10,7 +10,7 @@ local TIMES = { ttl = true, max_age = true, tombstone = true, max_ahead = true }
 -- Options that do not matter to rows.
 local PLAIN = {
   tombstone = true, max_ahead = true, service = true, join_key = true, members = true, description = true, owner = true,
-  tags = true,
+  tags = true, partitions = true,
 }
 
 -- Whether a service's value is a JSON array of what may be names, or empty.
@@ -22,6 +22,12 @@ local function is_list_of_names(value)
     if type(names[position]) ~= 'string' or not string.find(names[position], REFERENCE) then return false end
   end
   return true
+end
+
+local function is_power_of_two(value)
+  local power = 1
+  while power < 4096 and tostring(power) ~= value do power = 2 * power end
+  return tostring(power) == value
 end
 
 -- What is wrong with an option, or nil.
@@ -45,6 +51,8 @@ local function option_error(declared, word, option, name, value)
     end
   elseif option == 'always' then
     if value ~= '' and not vector_length(declared[name]) then return 'BADARGS ' .. shown(name) .. ' is no vector' end
+  elseif option == 'partitions' and not is_power_of_two(value) then
+    return 'BADARGS ' .. shown(word) .. ' wants a power of two from 1 to 4096, not ' .. shown(value)
   elseif option == 'members' and (string.find(value, ':schema$') or string.find(value, 'featurestore:schemas$')) then
     return 'BADARGS ' .. shown(value) .. ' is no set of ids'
   elseif name ~= '' or not PLAIN[option] then
@@ -59,6 +67,11 @@ local function set_option(schema, word, option, name, value)
   local wrong = option_error(schema.declared, word, option, name, value)
   if wrong then return wrong end
   if word == '@join_key' then schema.join_key = value end
+  local before = word == '@partitions' and schema.before['@partitions']
+  if before and before ~= value then
+    return 'BADARGS the entity has ' .. before .. ' partitions, and cannot have ' .. shown(value) .. ' in the same'
+      .. ' place: featurestore migrate copies it to where it has as many'
+  end
   if not PLAIN[option] then
     -- An entity's ttl that has ended is kept as 0, so that writes take the old one off its key.
     if word == '@ttl' and value == '' and schema.had_ttl then value = '0' end

@@ -1,6 +1,6 @@
 -- @include byte_order
 -- @include bytes
--- @include members_key
+-- @include members_named
 -- @include retiring
 -- The schema at `key`, as it is stored and as a call changes it:
 --   before            what is stored: field → value
@@ -47,8 +47,9 @@ local function store_schema(key, schema, dry_run)
   local rules = encode_rules(schema.rules)
   if rules and rules ~= before['@rules'] then fields[#fields + 1], fields[#fields + 2] = '@rules', rules end
   if not rules and before['@rules'] then removed[#removed + 1] = '@rules' end
-  schema.plain['@members_key'] = schema.plain['@members'] or before['@members'] or ''
-  if schema.plain['@members_key'] == '' then schema.plain['@members_key'] = members_beside(key) end
+  local members = schema.plain['@members'] or before['@members'] or ''
+  local is_plain = members ~= '' and not (schema.plain['@partitions'] or before['@partitions'])
+  schema.plain['@members_key'] = is_plain and members or members_named(key, members)
   for word, value in pairs(schema.plain) do
     if value == '' and before[word] then removed[#removed + 1] = word
     elseif value ~= '' and before[word] ~= value then fields[#fields + 1], fields[#fields + 2] = word, value end

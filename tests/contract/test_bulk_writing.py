@@ -21,6 +21,7 @@ from featurestore import (
     WriteRefusedError,
 )
 from featurestore.contract import row_calls
+from featurestore.contract.bulk_calls import RowsPerCall
 
 ROWS_PER_CALL, ROWS_PER_UPSERT = rows_in_calls(COLUMNS, FEATURES)
 UPSERTS_PER_CALL = math.ceil(ROWS_PER_CALL / ROWS_PER_UPSERT)
@@ -76,7 +77,7 @@ def test_a_bulk_write_leaves_what_an_upsert_of_all_rows_does(
         empty(store)
         outcomes: list[Any] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("featurestore.ingest.writer.rows_in_calls", lambda *_: (per_call, per_call))
+            patch.setattr("featurestore.ingest.writer.rows_in_calls", lambda *_: RowsPerCall(per_call, per_call))
             given_time = None if event_time == "own" else event_time
             for step in steps:
                 if isinstance(step, tuple):
@@ -265,7 +266,7 @@ def test_an_untimed_row_has_the_time_of_its_writing_by_redis_clock(loading: Bulk
         yield ("v", *PLAIN)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featurestore.ingest.writer.rows_in_calls", lambda *_: (1, 1))
+        patch.setattr("featurestore.ingest.writer.rows_in_calls", lambda *_: RowsPerCall(1, 1))
         before = time.time() * 1000
         loading.write_table(COLUMNS, late())
     first, second = (each.event_time for each in loading.store.describe_many(["u", "v"]) if each)

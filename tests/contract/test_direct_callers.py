@@ -115,7 +115,7 @@ BY_FUNCTIONS = {"+evalsha_ro": "+fcall_ro", "+evalsha": "+fcall"}
 
 def user_lines(server: str, way: str = "") -> dict[str, list[str]]:
     """Return the words behind `ACL SETUSER` on the page for each user of a server."""
-    newer, older = (
+    newer, older, _in_clusters = (
         {line.split()[2]: line.split()[2:] for line in block.splitlines()}
         for block in re.findall(r"^```\n(ACL .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     )

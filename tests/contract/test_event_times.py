@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from support.fake import FakeTransport
+from support.names import beside, hash_of, names_of, remove
 from support.servers import wait_until
 
 from featurestore import BadArgumentsError, Definition, FeatureStore, SchemaChangedError, SchemaError, Transport
@@ -18,7 +19,6 @@ from featurestore.store.maintenance import repack, sweep
 
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "city": "string"}
 DAY = 86_400_000
-KEYS = ("all_users", "user:schema", "user:u:features")
 
 
 def now_ms(transport: Transport) -> int:
@@ -52,7 +52,7 @@ def test_a_row_written_whole_keeps_one_time_alone(store: FeatureStore, transport
     declare(store)
     store.upsert([("u", {"age": 1.0})], event_time=1000)
     store.upsert([("u", {"age": 1.0, "n": 1, "city": "Rome"})], event_time=3000)
-    row = transport.command("HGET", KEYS[2], "@row")
+    row = transport.command("HGET", hash_of(store, "u"), "@row")
     assert row[8] >= 0x90  # an array follows the layout at once
 
 
@@ -140,11 +140,11 @@ def test_a_deleted_entity_does_not_come_back_by_late_events(store: FeatureStore,
     store.upsert([("u", {"n": 1})], event_time=1000)
     assert store.delete("u") is True
     assert store.delete("u") is False
-    assert 0 < transport.command("PTTL", KEYS[2]) <= 3_600_000
+    assert 0 < transport.command("PTTL", hash_of(store, "u")) <= 3_600_000
     late = store.upsert([("u", {"n": 2})], event_time=now_ms(transport) - 1000)
     assert (late.verdicts, store.get("u"), store.count()) == ("S", None, 0)
     assert store.upsert([("u", {"n": 3, "age": 1.0, "city": "x"})]).verdicts == "C"
-    assert transport.command("PTTL", KEYS[2]) == -1
+    assert transport.command("PTTL", hash_of(store, "u")) == -1
     assert store.get("u", ["n"]) == {"n": 3}
 
 
@@ -170,12 +170,12 @@ def test_a_late_deletion_leaves_what_is_newer(store: FeatureStore) -> None:
 def test_a_writer_of_an_older_schema_is_told(store: FeatureStore, transport: Transport) -> None:
     layout = declare(store).schema().layout
     words: list[str | int] = ["", 2, layout, "n", "u", "1"]
-    assert transport.run(UPSERT_FEATURES, KEYS, words)[0] == 1
-    assert transport.run(UPSERT_FEATURES, KEYS, ["", 1, layout, "u", "2", "2", "Rome"])[0] == 1
+    assert transport.run(UPSERT_FEATURES, names_of(store, "u"), words)[0] == 1
+    assert transport.run(UPSERT_FEATURES, names_of(store, "u"), ["", 1, layout, "u", "2", "2", "Rome"])[0] == 1
     assert store.get("u") == {"age": 2.0, "n": 2, "city": "Rome"}
     store.apply(Definition(features={"later": "int"}))
     with pytest.raises(SchemaChangedError):
-        transport.run(UPSERT_FEATURES, KEYS, words)
+        transport.run(UPSERT_FEATURES, names_of(store, "u"), words)
 
 
 # Freshness and defaults
@@ -229,7 +229,7 @@ def test_one_pipeline_does_not_keep_alive_what_another_let_expire(store: Feature
 
     wait_until(lambda: age_after_another_write() == {"age": None, "n": 1}, timeout=10)
     assert store.get("u") == {"age": None, "n": 1, "city": None}
-    assert transport.command("HGET", KEYS[2], "age") == b"1.0"  # it is there, and not served
+    assert transport.command("HGET", hash_of(store, "u"), "age") == b"1.0"  # it is there, and not served
 
 
 @pytest.mark.parametrize("time", [1_078_625_331_860, 1_092_748_005_452, 1_787_306_400_123])
@@ -252,21 +252,21 @@ def test_an_entity_without_writes_expires_and_is_swept(store: FeatureStore, tran
     assert store.fetch_fresh(["u", "v"])[1] == [None, None]
     assert store.count() == 2
     if not isinstance(transport, FakeTransport):
-        assert [progress.removed for progress in sweep(store)] == [2]
-        assert transport.run(SWEEP_MEMBERS, ["all_users", "user:schema", "user:u:features"], ["u"]) == 0
+        assert [progress.removed for progress in sweep(store)][-1:] == [2]
+        assert transport.run(SWEEP_MEMBERS, names_of(store, "u"), ["u"]) == 0
         assert store.count() == 0
 
 
 def test_a_ttl_taken_back_leaves_nothing_to_expire(store: FeatureStore, transport: Transport) -> None:
     declare(store, ttl="1d")
     store.upsert([("u", {"age": 1.0, "n": 1, "city": "x"}), ("v", {"n": 1})])
-    assert transport.command("PTTL", KEYS[2]) > 0
+    assert transport.command("PTTL", hash_of(store, "u")) > 0
     declare(store, ttl="none")
     store.upsert([("u", {"age": 1.0, "n": 1, "city": "x"})])
-    assert transport.command("PTTL", KEYS[2]) == -1
+    assert transport.command("PTTL", hash_of(store, "u")) == -1
     for _ in repack(store):
         pass
-    assert transport.command("PTTL", "user:v:features") == -1
+    assert transport.command("PTTL", hash_of(store, "v")) == -1
 
 
 # Vectors
@@ -284,7 +284,7 @@ def test_vectors_are_stored_as_bytes_and_read_when_asked_for(store: FeatureStore
         ]
     )
     assert [(bad.row, bad.code) for bad in result.rejected] == [(row, "BADTYPE") for row in (1, 2, 3, 4)]
-    assert transport.command("HGET", KEYS[2], "e") == struct.pack("<3f", 0.1, -2.5, 3.0)
+    assert transport.command("HGET", hash_of(store, "u"), "e") == struct.pack("<3f", 0.1, -2.5, 3.0)
     assert store.get("u") == {"n": 1}
     row = store.get("u", ["e", "n"])
     assert row == {"e": [struct.unpack("<f", struct.pack("<f", 0.1))[0], -2.5, 3.0], "n": 1}
@@ -453,7 +453,7 @@ def test_the_last_64_ids_of_events_are_remembered(store: FeatureStore, transport
     declare(store, {"clicks": "count(1h)"})
     for number in range(70):
         assert store.record([("u", {"@event_id": str(number)})]).verdicts in {"C", "A"}
-    assert transport.command("HSTRLEN", KEYS[2], "@seen") == 1024  # within hash-max-listpack-value
+    assert transport.command("HSTRLEN", hash_of(store, "u"), "@seen") == 1024  # within hash-max-listpack-value
     assert store.record([("u", {"@event_id": "6"})]).verdicts == "D"
     assert store.record([("u", {"@event_id": "5"})]).verdicts == "A"
     store.delete("u")
@@ -473,13 +473,13 @@ def test_a_window_moves_without_another_event(store: FeatureStore) -> None:
 def test_a_service_is_a_list_of_features_by_name(store: FeatureStore, transport: Transport) -> None:
     declare(store, services={"fraud": ["n", "age"]})
     store.upsert([("u", {"n": 1, "age": 2.0})])
-    reply = transport.run(GET_FEATURES, [*KEYS[:2], "user:u:features"], ["u", "?service=fraud"])
-    (service,) = msgspec.msgpack.decode(transport.run(DESCRIBE_ENTITY, ["user:schema"], []))["services"]
+    reply = transport.run(GET_FEATURES, names_of(store, "u"), ["u", "?service=fraud"])
+    (service,) = msgspec.msgpack.decode(transport.run(DESCRIBE_ENTITY, [names_of(store, "u")[1]], []))["services"]
     assert service == ["fraud", reply[:8].decode(), ["n", "age"]]
     assert msgspec.msgpack.decode(reply[8:]) == [1, 2]
     assert store.schema().service("fraud") == ["n", "age"]
     with pytest.raises(UndeclaredFeatureError):
-        transport.run(GET_FEATURES, [*KEYS[:2], "user:u:features"], ["u", "?service=nope"])
+        transport.run(GET_FEATURES, names_of(store, "u"), ["u", "?service=nope"])
 
 
 def test_a_service_that_changes_is_noticed(store: FeatureStore, transport: Transport) -> None:
@@ -494,7 +494,7 @@ def test_options_are_checked_and_may_be_taken_back(store: FeatureStore) -> None:
     with pytest.raises(SchemaError, match=r"^features.n.default = 'x': a default of type int is an integer"):
         store.apply(Definition(features={"n": FeatureDefinition("int", default="x")}))
     with pytest.raises(BadArgumentsError, match="the default of n must be int, not x"):
-        store.transport.run(APPLY_SCHEMA, ["user:schema"], ["@default:n", "x"])
+        store.transport.run(APPLY_SCHEMA, [store.keys.root], ["@default:n", "x"])
     assert store.schema().version == version
     store.upsert([("u", {})])
     assert store.get("u") == {"n": 7}
@@ -504,11 +504,12 @@ def test_options_are_checked_and_may_be_taken_back(store: FeatureStore) -> None:
 
 def test_entities_share_a_transport_and_nothing_else(store: FeatureStore, transport: Transport) -> None:
     declare(store, {"n": "int"}, entity="user")
-    merchant = FeatureStore(transport, store.keys.of("user_shop", "all_users_shops"))
+    merchant = beside(transport, "user_shop", "all_users_shops")
     merchant.apply(Definition(features={"risk": "float"}, entity="user_shop", members="all_users_shops"))
     try:
         shop = store.entity("user_shop")
         shop.upsert([("u", {"risk": 0.5})])
-        assert (shop.get("u"), store.get("u"), shop.keys.members) == ({"risk": 0.5}, None, "all_users_shops")
+        assert (shop.get("u"), store.get("u")) == ({"risk": 0.5}, None)
+        assert shop.keys.parts[0].members.removeprefix(shop.keys.parts[0].tag) == "all_users_shops"
     finally:
-        transport.command("DEL", "user_shop:schema", "user_shop:u:features", "all_users_shops")
+        remove(merchant)

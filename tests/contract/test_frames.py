@@ -16,6 +16,7 @@ from featurestore.ingest import BulkProgress, BulkWriter
 from featurestore.ingest.pace import Pace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.keys import single
 from support.servers import Server
 from support.whole_rows import calls_of
 
@@ -54,7 +55,7 @@ def hashes(store: FeatureStore) -> dict[bytes, dict[bytes, bytes]]:
     ids = sorted(command("SMEMBERS", "all_users"))
     found = {}
     for entity_id in ids:
-        words = command("HGETALL", store.keys.features_of_raw(entity_id))
+        words = command("HGETALL", single(store).features_of_raw(entity_id))
         found[entity_id] = dict(sorted(zip(words[::2], words[1::2], strict=True)))
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.fake import FakeTransport
+from support.names import single_redis
 from support.servers import EVERYDAY, Server, real
 
 from featurestore import AccessDeniedError, BadArgumentsError, Definition, FeatureStore, SyncTransport, Transport
@@ -15,6 +16,7 @@ from featurestore.contract.scripts import (
     APPLY_SCHEMA,
     CLEAR_HASHES,
     CONTRACT,
+    COPY_ENTITIES,
     DELETE_ENTITY,
     DESCRIBE_ENTITY,
     DROP_ENTITY,
@@ -34,6 +36,8 @@ from featurestore.contract.scripts import (
 )
 from featurestore.errors import BadValueError, FeatureStoreError, NoSchemaError, RedisError
 
+pytestmark = single_redis("tries names of keys that do not belong together, which a cluster refuses itself")
+
 FEATURES: dict[str, Any] = {"age": "float", "n": "int"}
 WINDOW: dict[str, Any] = {"plays": "count(1d)"}
 SHARED = ("all_users", "user:schema")
@@ -46,6 +50,10 @@ NO_KEYS_OF_ANN = [
 
 def hashes(*entity_ids: str) -> list[str]:
     return [f"user:{entity_id}:features" for entity_id in entity_ids]
+
+
+def copied(entity_id: str, age: str) -> list[Word]:
+    return [entity_id, "1", "", 2, "age", age, "@event_time", TIME + 5]
 
 
 def row(layout: str, *values: Any, texts: Sequence[Any], entity_id: Any = "ann", time: Any = None) -> list[Any]:
@@ -101,6 +109,7 @@ def calls_of_ann(layout: str, key: str) -> list[tuple[Script, list[str], list[Wo
         (DELETE_ENTITY, keys, ["ann", "", "1000"]),
         (REPACK_ROWS, [*keys, *hashes("bob")], ["ann", "bob"]),
         (SWEEP_MEMBERS, [*SHARED, *hashes("bob"), key], ["bob", "ann"]),
+        (COPY_ENTITIES, [*SHARED, *hashes("bob"), key], ["none", *copied("bob", "1"), *copied("ann", "1")]),
         (CLEAR_HASHES, [*SHARED, *hashes("bob"), key], ["bob", "ann"]),
     ]
 
@@ -502,6 +511,8 @@ def write_calls(layout: str) -> list[tuple[Script, list[str], list[Word]]]:
         (FREE_NAMES, ["user:schema"], ["gone", "5"]),
         (CLEAR_HASHES, keys[:3], ["ann"]),
         (FREE_NAMES, ["user:schema", "featurestore:schemas"], ["@dropping", "5"]),
+        (COPY_ENTITIES, keys, ["none", *copied("ann", "7"), *copied("eve", "8")]),
+        (COPY_ENTITIES, keys[:3], ["newer", "ann", "1", "9999999999999", *copied("ann", "9")[3:]]),
     ]
 
 

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.backends import Backend
 from support.examples import examples
+from support.keys import single
+from support.names import single_redis
 from support.servers import Server, real
 from support.ways import asking
 
@@ -119,7 +122,8 @@ def read(store: FeatureStore, names: list[str]) -> list[Any]:
 
 @given(worlds())
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_reads_by_layout_answer_what_reads_by_name_do(transport: Transport, world: World) -> None:
+def test_reads_by_layout_answer_what_reads_by_name_do(backend: Backend, transport: Transport, world: World) -> None:
+    backend.empty()
     world.make(transport)
     answers = []
     for by_layout in (False, True):
@@ -128,8 +132,9 @@ def test_reads_by_layout_answer_what_reads_by_name_do(transport: Transport, worl
             answers.append(read(store, world.names))
             assert read(store, world.names) == answers[-1]
     assert bits(answers[1]) == bits(answers[0])
-    for key in transport.command("KEYS", "user:*:features"):  # rows that have to be made
-        transport.command("HDEL", key, "@row")
+    for key in backend.all_keys():
+        if key.endswith(b":features"):
+            transport.command("HDEL", key, "@row")  # rows that have to be made
     with asking(by_layout=True):
         without_rows = read(FeatureStore(transport), world.names)
     for made, answer in zip(without_rows[:4], answers[0][:4], strict=True):
@@ -215,7 +220,7 @@ def test_rows_that_have_to_be_made_are_asked_for_again(noting: Noting) -> None:
     json = store.get_many_json(ids, names)
     described = store.describe_many(ids, names)
     for each in ids[20:]:
-        noting.command("HDEL", store.keys.features(each), "@row")
+        noting.command("HDEL", single(store).features(each), "@row")
     noting.calls.clear()
     assert store.get_many(ids, names) == expected
     first, *again = of_reads(noting)
@@ -264,6 +269,7 @@ def test_the_store_that_applied_a_schema_sees_it_at_once(transport: Transport) -
     assert store.get("u", ["a"]) == {"a": None}
 
 
+@single_redis("one call of the script has ids of one partition")
 def test_windows_that_are_added_up_count_among_what_a_call_makes(transport: Transport) -> None:
     store = FeatureStore(transport)
     store.apply(Definition(features={"a": "int", "often": "count(1h)", "spent": "sum(amount, 1h)"}))
@@ -271,14 +277,15 @@ def test_windows_that_are_added_up_count_among_what_a_call_makes(transport: Tran
     store.upsert([(each, {"a": 1}) for each in ids])
     store.record([(each, {"amount": 2}) for each in ids])
     layout = store.schema().layout
-    keys = [store.keys.members, store.keys.schema, *map(store.keys.features, ids)]
+    names = single(store)
+    keys = [names.members, names.schema, *map(names.features, ids)]
     for most, made in ((32, 1), (33, 1), (66, 2), (1000, 3)):
         for options in (["?metadata"], []):
             words = [*options, f"?most={most}", layout]
             rows = transport.run(GET_FEATURES_BATCH, keys, [len(words), *words, *ids])
             assert [type(row) is int for row in rows] == [place >= (made if options else 3) for place in range(3)]
     for each in ids:  # made of fields
-        transport.command("HDEL", store.keys.features(each), "@row")
+        transport.command("HDEL", single(store).features(each), "@row")
     for most, made in ((34, 1), (70, 2), (105, 3)):
         rows = transport.run(GET_FEATURES_BATCH, keys, [2, f"?most={most}", layout, *ids])
         assert [type(row) is int for row in rows] == [place >= made for place in range(3)]

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 import pytest
 from featurestore.ingest import BulkWriter
 from featurestore.ingest.pace import FAIR_US, Pace
+from support.cluster import Cluster
 from support.servers import Server
-from support.whole_rows import COLUMNS, PLAIN, TIME, calls_of, empty
+from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, calls_of, empty
 
+from featurestore import Definition
 from featurestore.contract.bulk_calls import ListedPart, Part
+from featurestore.keys import Keys
 
 
 class Clock:
@@ -40,7 +43,7 @@ def table(count: int) -> list[dict[str, object]]:
 def test_a_rate_bounds_the_rows_a_second() -> None:
     clock = Clock()
     pace = Pace(None, 1000.0, clock=clock, sleep=clock.sleep)
-    parts: list[Part] = [ListedPart([(row, ("u", 1)) for row in range(100)]) for _ in range(6)]
+    parts: list[Part] = [ListedPart([(row, ("u", 1)) for row in range(100)], Keys()) for _ in range(6)]
     for sent, _ in enumerate(pace.parts(parts)):
         assert clock.now == pytest.approx(sent * 0.1)
     assert sum(clock.waits) == pytest.approx(0.5)
@@ -76,6 +79,38 @@ def test_pauses_are_as_long_as_calls_take_of_others() -> None:
     for _ in pace.calls([b"call", None, b"call"]):
         clock.now += 0.002
     assert clock.waits == [pytest.approx(0.006)] * 2
+
+
+def test_in_a_cluster_pauses_follow_a_call_to_each_primary(cluster: Cluster) -> None:
+    clock = Clock()
+    with BulkWriter(cluster.url) as writer:
+        writer.store.apply(Definition(features=FEATURES))
+        pace = Pace(writer.store.transport, clock=clock, sleep=clock.sleep)
+        pace.look()
+        for _ in range(500):
+            writer.store.upsert([("u1", {"i": 1})])
+        clock.now += 1
+        clock.waits.clear()
+        pace.look()
+        assert pace.fair
+        calls = []
+        for call in pace.calls([b"call"] * 7):
+            clock.now += 0.002 if call is None else 0.0  # the time is over once all are answered
+            calls.append(call)
+    assert calls == [*[b"call"] * 3, None, *[b"call"] * 3, None, b"call"]
+    assert clock.waits == [pytest.approx(0.006)] * 2
+
+
+def test_a_node_that_is_away_does_not_keep_the_others_from_being_looked_at(cluster: Cluster) -> None:
+    clock = Clock()
+    with BulkWriter(cluster.url, timeout=0.3) as writer:
+        pace = Pace(writer.store.transport, clock=clock, sleep=clock.sleep)
+        pace.look()
+        with next(node for node in cluster.nodes if node.is_primary).frozen():
+            clock.now += 1
+            pace.look()
+            assert len(pace._seen) == 2
+    cluster.settle()
 
 
 def test_a_fair_write_makes_short_calls(valkey: Server, monkeypatch: pytest.MonkeyPatch) -> None:

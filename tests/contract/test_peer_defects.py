@@ -13,9 +13,10 @@ from typing import Any
 import falcon.testing
 import pytest
 from support.fake import FakeTransport
+from support.names import beside, hash_of, remove
 from support.servers import wait_until
 
-from featurestore import Definition, FeatureStore, Keys, Transport
+from featurestore import Definition, FeatureStore, Transport
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.contract.resp import Reply
@@ -34,7 +35,6 @@ FEATURES: dict[str, Any] = {
 }
 NEVER = "1970-01-01T00:00:00Z"
 MINUTE, HOUR = 60_000, 3_600_000
-HASH = "user:u:features"
 BIG = 2**53 + 1
 
 
@@ -49,11 +49,10 @@ def store(transport: Transport) -> FeatureStore:
 @pytest.fixture
 def shop(store: FeatureStore, transport: Transport) -> Iterator[FeatureStore]:
     """A second entity, which is a second feature view."""
-    other = FeatureStore(transport, Keys.of("shop"))
+    other = beside(transport, "shop")
     other.apply(Definition(features={"risk": "float"}, entity="shop"))
     yield other
-    strangers = [key for key in transport.command("KEYS", "*") if b"shop" in key]
-    transport.command("DEL", *strangers)
+    remove(other)
 
 
 @pytest.fixture
@@ -124,10 +123,10 @@ def test_a_null_key_does_not_fail_the_rows_beside_it(client: falcon.testing.Test
 def test_rubbish_under_one_key_does_not_last(store: FeatureStore) -> None:
     """Chronon #932, #964: a failure was kept in a cache."""
     store.upsert([("u", {"n": 1}), ("v", {"n": 2})])
-    store.transport.command("DEL", HASH)
-    store.transport.command("SET", HASH, "rubbish")
+    store.transport.command("DEL", hash_of(store, "u"))
+    store.transport.command("SET", hash_of(store, "u"), "rubbish")
     assert store.get_many(["u", "v"], ["n"]) == [None, {"n": 2}]
-    store.transport.command("DEL", HASH)
+    store.transport.command("DEL", hash_of(store, "u"))
     store.upsert([("u", {"n": 3})])
     assert store.get_many(["u", "v"], ["n"]) == [{"n": 3}, {"n": 2}]
 
@@ -199,7 +198,7 @@ def test_a_float32_has_the_digits_that_were_written(client: falcon.testing.TestC
 def test_a_float32_takes_4_bytes(store: FeatureStore) -> None:
     """#1904: floats are kept as doubles."""
     store.upsert([("u", {"e": [0.1, 2.0]})])
-    assert len(store.transport.command("HGET", HASH, "e")) == 8
+    assert len(store.transport.command("HGET", hash_of(store, "u"), "e")) == 8
 
 
 @pytest.mark.parametrize("key", [1, 1.0, "1", BIG, -5])
@@ -222,7 +221,7 @@ def test_no_nan_makes_an_answer_impossible(store: FeatureStore, client: falcon.t
     assert store.upsert([("u", {"ctr": float("inf"), "n": 1})]).rejected[0].code == "BADTYPE"
     assert store.upsert([("u", {"ctr": float("nan"), "n": 1})]).written == 1  # it is no value
     assert online(client, "ctr", ["u"])[0][0] is None
-    store.transport.command("HSET", HASH, "ctr", "nan")
+    store.transport.command("HSET", hash_of(store, "u"), "ctr", "nan")
     assert online(client, "ctr", ["u"])[0][:2] == (None, "NULL_VALUE")
 
 
@@ -317,8 +316,8 @@ def test_a_write_of_one_view_does_not_extend_another(store: FeatureStore, shop: 
     time = now_ms(store.transport)
     store.upsert([("u", {"n": 1})], event_time=time - 50 * MINUTE)
     shop.upsert([("u", {"risk": 0.5})], event_time=time)
-    assert store.transport.command("PTTL", HASH) <= 10 * MINUTE
-    assert store.transport.command("PTTL", "shop:u:features") > 50 * MINUTE
+    assert store.transport.command("PTTL", hash_of(store, "u")) <= 10 * MINUTE
+    assert store.transport.command("PTTL", hash_of(shop, "u")) > 50 * MINUTE
 
 
 def test_a_ttl_counts_from_the_event_however_often_it_is_written(store: FeatureStore) -> None:
@@ -327,10 +326,10 @@ def test_a_ttl_counts_from_the_event_however_often_it_is_written(store: FeatureS
     time = now_ms(store.transport) - 10 * MINUTE
     for _ in range(2):
         store.upsert([("u", {"n": 1})], event_time=time)
-        assert 45 * MINUTE < store.transport.command("PTTL", HASH) <= 50 * MINUTE
+        assert 45 * MINUTE < store.transport.command("PTTL", hash_of(store, "u")) <= 50 * MINUTE
     store.apply(Definition(features={"n": "int"}, ttl="2h"))
     store.upsert([("u", {"n": 1})], event_time=time)
-    assert 105 * MINUTE < store.transport.command("PTTL", HASH) <= 110 * MINUTE
+    assert 105 * MINUTE < store.transport.command("PTTL", hash_of(store, "u")) <= 110 * MINUTE
 
 
 def test_a_ttl_may_change_for_what_is_stored(store: FeatureStore) -> None:
@@ -343,7 +342,7 @@ def test_a_ttl_may_change_for_what_is_stored(store: FeatureStore) -> None:
     store.apply(Definition(features={"n": "int"}, ttl="2h"))
     for _ in repack(store):
         pass
-    assert 105 * MINUTE < store.transport.command("PTTL", HASH) <= 110 * MINUTE
+    assert 105 * MINUTE < store.transport.command("PTTL", hash_of(store, "u")) <= 110 * MINUTE
     assert store.get("u", ["n"]) == {"n": 1}
 
 

@@ -6,7 +6,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+from support.keys import single
 from support.model import FORGET, LEAVE, Model
+from support.names import single_redis
 from support.ways import asking
 
 from featurestore import Definition, FeatureStore, Transport
@@ -55,6 +57,7 @@ def bits(value: Any) -> Any:
     return (type(value), struct.pack(">d", value)) if isinstance(value, float) else (type(value), value)
 
 
+@single_redis("one call of the script has rows of one partition")
 @given(st.lists(step, max_size=12))
 @settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_scripts_do_what_the_model_does(  # noqa: C901 - one branch a verb
@@ -62,11 +65,12 @@ def test_scripts_do_what_the_model_does(  # noqa: C901 - one branch a verb
 ) -> None:
     transport.command("FLUSHALL")
     store, model = FeatureStore(transport), Model(dict(SCHEMA))
+    keys_of = single(store)
     store.apply(Definition(features=SCHEMA))  # type: ignore[arg-type]
     for action, *details in steps:
         if action == "upsert":
             columns, rows, event_time, overwrite = details
-            keys = [store.keys.members, store.keys.schema, *(store.keys.features(row[0]) for row in rows)]
+            keys = [keys_of.members, keys_of.schema, *(keys_of.features(row[0]) for row in rows)]
             cells = [word for entity_id, texts in rows for word in (entity_id.encode(), *texts)]
             names = ["?verdicts", *["?overwrite"] * overwrite, *columns]
             written, skipped, rejected, verdicts = transport.run(
@@ -85,7 +89,7 @@ def test_scripts_do_what_the_model_does(  # noqa: C901 - one branch a verb
             assert [progress.built for progress in repack(store)][-1:] in ([], [0])
         elif action == "lose_row":  # as if something else had written the hash
             if model.lose_row(details[0]):
-                transport.command("HDEL", store.keys.features(details[0]), "@row")
+                transport.command("HDEL", keys_of.features(details[0]), "@row")
         elif action == "delete":
             assert store.delete(details[0], event_time=details[1]) == model.delete(*details)
         elif action == "get":

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.fake import FakeTransport
+from support.names import single_redis
 
 from featurestore import (
     BadArgumentsError,
@@ -29,6 +30,8 @@ from featurestore.contract.scripts import (
 )
 from featurestore.schema.definition import FeatureDefinition
 from featurestore.store.maintenance import repack, sweep
+
+pytestmark = single_redis("calls the scripts with the names of a single Redis; stores make those of a cluster")
 
 FEATURES = {"age": "float", "n": "int", "vip": "bool", "city": "string"}
 SHARED = ("all_users", "user:schema")

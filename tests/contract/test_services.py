@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.names import beside, remove, single_redis
 
 from featurestore import (
     BadArgumentsError,
@@ -23,24 +24,25 @@ FEATURES: dict[str, Any] = {"age": "float", "n": "int"}
 @pytest.fixture
 def items(transport: Transport) -> Iterator[FeatureStore]:
     """A store of items, whose keys are removed afterwards."""
-    yield FeatureStore(transport, Keys("item"))
-    transport.command("DEL", "item:schema", "item:i:features", "all_items")
+    items = beside(transport, "item")
+    yield items
+    remove(items)
 
 
 def applying(transport: Transport, *words: str) -> Any:
-    return transport.run(APPLY_SCHEMA, ["user:schema"], words)
+    return transport.run(APPLY_SCHEMA, [FeatureStore(transport).keys.root], words)
 
 
 def test_a_service_with_a_feature_that_is_not_declared_is_refused(store: FeatureStore, transport: Transport) -> None:
     with pytest.raises(UndeclaredFeatureError, match=r"^agee of service ads is not declared in the schema$"):
         store.apply(Definition(features=FEATURES, services={"ok": ["age"], "ads": ["n", "agee"]}))
-    assert transport.command("EXISTS", "user:schema") == 0
+    assert transport.command("EXISTS", store.keys.root) == 0
     assert store.apply(Definition(features=FEATURES)) == 1
-    before = transport.command("HGETALL", "user:schema")
+    before = transport.command("HGETALL", store.keys.root)
     for words in (["@service:ads", '["agee"]'], ["new", "int", "@ttl", "5", "@service:ads", '["new","agee"]']):
         with pytest.raises(UndeclaredFeatureError, match=r"^agee of service ads is not declared in the schema$"):
             applying(transport, *words)
-    assert transport.command("HGETALL", "user:schema") == before
+    assert transport.command("HGETALL", store.keys.root) == before
 
 
 def test_a_service_may_stand_before_its_features_and_name_those_of_before(transport: Transport) -> None:
@@ -81,6 +83,7 @@ class Counting:
 
     def __init__(self, transport: Transport) -> None:
         self._transport, self.sent = transport, list[str]()
+        self.clustered = transport.clustered
 
     def run_many_encoded(self, script: Any, encoded: list[bytes], **options: Any) -> Any:
         self.sent.append(script.name)
@@ -91,6 +94,7 @@ class Counting:
         return self._transport.command(*words, **options)
 
 
+@single_redis("a cluster has a copy of the schema in each partition")
 def test_applying_is_one_round_trip_where_no_service_names_another_entity(transport: Transport) -> None:
     counting: Any = Counting(transport)
     services = {"ads": ["age"], "own": ["user:n", "age"]}
@@ -164,6 +168,9 @@ def test_an_empty_list_takes_a_service_back(store: FeatureStore) -> None:
         applying(store.transport, "@service:ads", "[]")
 
 
+@single_redis(
+    "in a cluster the sets of ids of a partition are named in its tag, so no name of another entity is theirs"
+)
 def test_the_set_of_another_entity_cannot_be_an_entitys_members(store: FeatureStore, transport: Transport) -> None:
     """To sweep the one would take out the ids of the other."""
     store.apply(Definition(features={"age": "float"}))

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.examples import examples
 from support.fake import FakeTransport
+from support.names import single_redis
 
 from featurestore import Transport
 from featurestore.contract.resp import Word
@@ -22,6 +23,8 @@ from featurestore.contract.scripts import (
     RECORD_EVENTS,
     UPSERT_FEATURES,
 )
+
+pytestmark = single_redis("calls the scripts with the names of a single Redis, and one call for several ids")
 
 SHARED = ("all_users", "user:schema")
 IDS = ("ann", "bob", "cid")

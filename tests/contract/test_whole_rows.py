@@ -8,6 +8,8 @@ import pytest
 from featurestore.ingest.writer import BulkWriter
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.keys import single
+from support.names import names_of, single_redis
 from support.whole_rows import COLUMNS, FEATURES, PLAIN, TIME, empty, expires_at
 
 from featurestore import (
@@ -55,8 +57,8 @@ def replace(
     store: FeatureStore, table: Sequence[Any], *, columns: Sequence[str] = COLUMNS, event_time: str = ""
 ) -> Any:
     """Return how many rows a call of the script alone wrote and which it left, None where the rows are not for it."""
-    calls = row_calls_for(store.keys, store.schema(), columns, event_time)
-    encoded = calls and calls.encode(list(table))
+    calls = row_calls_for(store.schema(), columns, event_time)
+    encoded = calls and calls.encode(store.keys.parts[0], list(table))
     if not encoded:
         return None
     written, left, letters = store.transport.run_encoded(REPLACE_ROWS, encoded)
@@ -66,13 +68,13 @@ def replace(
 
 def forget(store: FeatureStore, *ids: str) -> None:
     """Take entities away without a trace."""
-    store.transport.command("DEL", "all_users", *map(store.keys.features, ids))
+    store.transport.command("DEL", "all_users", *map(single(store).features, ids))
 
 
 def dumps(store: FeatureStore, table: Sequence[Any]) -> list[tuple[bytes, int]]:
     """Return the hash of each row as Redis has it, and when it expires."""
     command = store.transport.command
-    keys = [store.keys.features(row[0]) for row in table]
+    keys = [single(store).features(row[0]) for row in table]
     return [(command("DUMP", key), expires_at(store, key)) for key in keys]
 
 
@@ -175,10 +177,11 @@ def test_replace_rows_refuses_arguments_that_do_not_fit(transport: Transport, wo
     layout = (store.apply(Definition(features={"n": "int"})), store.schema().layout)[1]
     words = [layout if word == "L" else word for word in words]
     with pytest.raises(BadArgumentsError, match=r"want keys members|the names must be those|event time"):
-        transport.run(REPLACE_ROWS, ["all_users", "user:schema", "user:u:features"], words)
-    assert transport.command("EXISTS", "user:u:features", "all_users") == 0
+        transport.run(REPLACE_ROWS, names_of(store, "u"), words)
+    assert [transport.command("EXISTS", names_of(store, "u")[place]) for place in (0, 2)] == [0, 0]
 
 
+@single_redis("one call of the script has rows of one partition; test_bulk_writing.py writes to all")
 def test_rows_are_replaced_on_every_backend_and_the_others_left(transport: Transport) -> None:
     store = FeatureStore(transport)
     store.apply(Definition(features=FEATURES))
@@ -206,6 +209,7 @@ def test_rows_are_replaced_on_every_backend_and_the_others_left(transport: Trans
     assert transport.command("EXISTS", "user:u:features") == 0
 
 
+@single_redis("one call of the script has rows of one partition; test_bulk_writing.py writes to all")
 def test_rows_are_compared_with_those_before_them_on_every_backend(transport: Transport) -> None:
     store = FeatureStore(transport)
     store.apply(Definition(features=FEATURES))

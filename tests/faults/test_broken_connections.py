@@ -18,7 +18,7 @@ from support.servers import Server
 from featurestore import Definition
 from featurestore.contract.scripts import SCRIPTS
 from featurestore.errors import AccessDeniedError, RedisError, UnavailableError, WriteRefusedError
-from featurestore.transport import reconnect
+from featurestore.transport import backoff
 
 # Broken connections
 
@@ -118,7 +118,7 @@ async def test_calls_fail_fast_while_the_server_is_away(kind: Shared, monkeypatc
     async with kind.server(echo) as server:
         transport = kind.connect(server.url)
     attempts = kind.count_dials(transport)
-    monkeypatch.setattr(reconnect, "_FIRST_S", 0.2)  # longer than a busy machine may take for the first steps
+    monkeypatch.setattr(backoff, "FIRST_S", 0.2)  # longer than a busy machine may take for the first steps
     outcomes = await kind.together(*[transport.command("PING") for _ in range(100)])
     assert [type(each) for each in outcomes] == [UnavailableError] * 100
     assert len(attempts) == 1

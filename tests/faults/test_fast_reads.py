@@ -16,7 +16,7 @@ from support.servers import Server
 
 from featurestore.api.app import create_app
 from featurestore.api.counters import STATUSES, Board, Meter
-from featurestore.api.fast_reads import GatheredReads
+from featurestore.api.gathered_reads import GatheredReads
 from featurestore.contract.read_calls import ReadCalls
 from featurestore.errors import BadReplyError, OverloadedError
 from featurestore.schema.definition import Definition
@@ -306,7 +306,7 @@ def test_whatever_is_raised_the_reads_are_given_back(
     def fail(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(f"featurestore.api.fast_reads.{broken}", fail)
+    monkeypatch.setattr(f"featurestore.api.gathered_reads.{broken}", fail)
     for _ in range(5):
         assert reader.read("u1", "u2") == [None, None]
     monkeypatch.undo()

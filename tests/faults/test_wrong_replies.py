@@ -32,7 +32,7 @@ from featurestore.contract.scripts import (
     Script,
 )
 from featurestore.errors import BadReplyError, FeatureStoreError, NoSchemaError
-from featurestore.transport import reconnect
+from featurestore.transport import backoff, reconnect
 
 ROW_KEYS, ROWS_KEYS = ("a", "b", "c"), ("a", "b", "c", "d")  # of one entity, of two
 OWN_KEYS = ("all_users", "user:schema", "user:x:features")
@@ -263,7 +263,8 @@ async def test_a_server_that_lies_again_and_again_is_asked_less_and_less(
     kind: Shared, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(reconnect, "monotonic", lambda: clock[0])
+    for module in (backoff, reconnect):
+        monkeypatch.setattr(module, "monotonic", lambda: clock[0])
     async with kind.server(reply_once(b":1\r\n")) as server:
         transport = kind.connect(server.url)
         for _ in range(200):  # in half a second

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.backends import ONE_OF_EACH, Backend, Clusters, opened
 from support.http import HttpServer, serving
+from support.names import single_redis
 from support.servers import Server
 
-from featurestore import FeatureStore, SyncTransport, read_definition
+from featurestore import FeatureStore, read_definition
 from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.schema.types import Value
 from featurestore.serving.gunicorn_settings import WORKER_CLASSES
@@ -30,28 +32,33 @@ FEATURES: dict[str, Value | None] = {
 IDS = ["user00001", "a/b", "user:*", "é€😀", "batch", "%41", "a b", "x" * 256, "\ufffd", "..", "a?b"]
 
 
+@pytest.fixture(scope="module", params=ONE_OF_EACH)
+def backend(request: pytest.FixtureRequest, servers: dict[str, Server], clusters: Clusters) -> Iterator[Backend]:
+    with opened(request.param, servers, clusters) as found:
+        found.empty()
+        yield found
+
+
 @pytest.fixture(scope="module")
-def redis_store(servers: dict[str, Server]) -> Iterator[FeatureStore]:
-    transport = SyncTransport(servers["valkey9"].url, timeout=5, connect_timeout=5)
-    transport.command("FLUSHALL")
-    store = FeatureStore(transport)
+def redis_store(backend: Backend) -> FeatureStore:
+    store = FeatureStore(backend.transport)
     store.apply(read_definition())
     present = {name: value for name, value in FEATURES.items() if value is not None}
     assert store.upsert((entity_id, present) for entity_id in IDS).written == len(IDS)
-    yield store
-    store.close()
+    return store
 
 
 @pytest.fixture(scope="module", params=list(WORKER_CLASSES))
 def server(
     request: pytest.FixtureRequest,
     redis_store: FeatureStore,
-    servers: dict[str, Server],
+    backend: Backend,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[HttpServer]:
+    assert redis_store.count() == len(IDS)
     folder = tmp_path_factory.mktemp(request.param)
     # The functional tests must pass on a busy machine; tests/faults holds the short timeouts.
-    with serving(servers["valkey9"].url, folder, worker_class=request.param, timeout_ms="5000") as running:
+    with serving(backend.url, folder, worker_class=request.param, timeout_ms="5000") as running:
         yield running
 
 
@@ -173,12 +180,14 @@ def test_wrong_methods_are_405_and_name_the_right_ones(server: HttpServer) -> No
 def test_health_and_schema(server: HttpServer, redis_store: FeatureStore) -> None:
     for target in ("/health", "/readyz"):
         answer = server.get(target)
-        assert (answer.status, answer.json) == (200, {"status": "healthy"})
+        assert (answer.status, answer.json["status"]) == (200, "healthy")
+        assert answer.json.keys() == {"status"} or "cluster" in str(redis_store)  # which tells of its nodes
     assert server.get("/livez").json == {"status": "alive"}
     schema = redis_store.schema()
     assert server.get("/schema").json == {"entity": "user", "version": 1, "features": schema.features}
 
 
+@single_redis("counts the calls of one server; in a cluster a batch is a call for each partition")
 def test_requests_cost_exactly_their_evalshas(server: HttpServer, redis_store: FeatureStore) -> None:
     server.get("/features/user00001")  # the schema has been read from here on
     redis_store.transport.command("CONFIG", "RESETSTAT")
@@ -228,6 +237,7 @@ def calls(store: FeatureStore, counted: set[str]) -> dict[str, int]:
     return {name: found[name] for name in counted}
 
 
+@single_redis("applies by the script alone, which makes no copies for partitions")
 def test_a_cached_schema_learns_a_new_feature(server: HttpServer, redis_store: FeatureStore) -> None:
     name = f"later_{os.getpid()}_{time.monotonic_ns()}"
     assert name not in server.get("/features/user00001").json["features"]

@@ -11,9 +11,11 @@ import falcon.testing
 import pandas as pd
 import pyarrow as pa
 import pytest
+from support.backends import ONE_OF_EACH, Clusters, opened
+from support.names import beside
 from support.servers import Server
 
-from featurestore import Definition, FeatureStore, Keys, SyncTransport
+from featurestore import Definition, FeatureStore
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import Board, Meter
@@ -23,15 +25,15 @@ ARROW = "application/vnd.apache.arrow.stream"
 FEATURES: dict[str, Any] = {"age": "float", "n": "int", "premium": "bool", "city": "string", "e": "float32[2]"}
 
 
-@pytest.fixture
-def store(servers: dict[str, Server]) -> Iterator[FeatureStore]:
-    link = SyncTransport(servers["valkey9"].socket_url, timeout=5, connect_timeout=5)
-    link.command("FLUSHALL")
-    store = FeatureStore(link)
-    store.apply(Definition(features=FEATURES))
-    FeatureStore(link, Keys.of("item")).apply(Definition(features={"price": "float"}, entity="item"))
-    yield store
-    link.close()
+@pytest.fixture(params=ONE_OF_EACH)
+def store(request: pytest.FixtureRequest, servers: dict[str, Server], clusters: Clusters) -> Iterator[FeatureStore]:
+    with opened(request.param, servers, clusters) as backend:
+        backend.empty()
+        link = backend.transport
+        store = FeatureStore(link)
+        store.apply(Definition(features=FEATURES))
+        beside(link, "item").apply(Definition(features={"price": "float"}, entity="item"))
+        yield store
 
 
 @pytest.fixture

@@ -13,10 +13,12 @@ import falcon.testing
 import msgspec
 import pyarrow as pa
 import pytest
+from support.backends import ONE_OF_EACH, Clusters, opened
 from support.http import serving
+from support.names import beside, single_redis
 from support.servers import Server
 
-from featurestore import Definition, FeatureStore, Keys, SyncTransport
+from featurestore import Definition, FeatureStore
 from featurestore.api import formats
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
@@ -46,18 +48,18 @@ IDS = ["ann", "nobody", "bob", "eve", "ann"]
 NAMES = ["e", "age", "n", "premium", "city", "clicks", "spent"]
 
 
-@pytest.fixture(scope="module")
-def store(servers: dict[str, Server]) -> Iterator[FeatureStore]:
-    link = SyncTransport(servers["valkey9"].socket_url, timeout=5, connect_timeout=5)
-    link.command("FLUSHALL")
-    store = FeatureStore(link)
-    store.apply(Definition(features=FEATURES, services={"wide": NAMES}))
-    store.upsert(list(ROWS.items()), event_time=1_700_000_000_000)
-    items = FeatureStore(link, Keys.of("item"))
-    items.apply(Definition(features={"price": "float"}, entity="item"))
-    items.upsert([("i1", {"price": 2.5})])
-    yield store
-    link.close()
+@pytest.fixture(scope="module", params=ONE_OF_EACH)
+def store(request: pytest.FixtureRequest, servers: dict[str, Server], clusters: Clusters) -> Iterator[FeatureStore]:
+    with opened(request.param, servers, clusters) as backend:
+        backend.empty()
+        link = backend.transport
+        store = FeatureStore(link)
+        store.apply(Definition(features=FEATURES, services={"wide": NAMES}))
+        store.upsert(list(ROWS.items()), event_time=1_700_000_000_000)
+        items = beside(link, "item")
+        items.apply(Definition(features={"price": "float"}, entity="item"))
+        items.upsert([("i1", {"price": 2.5})])
+        yield store
 
 
 @pytest.fixture
@@ -299,6 +301,7 @@ def test_errors_are_problems_whatever_is_accepted(client: falcon.testing.TestCli
     assert (unknown.status_code, unknown.json["code"]) == (404, "UNKNOWN")
 
 
+@single_redis("starts a server of its own over the single Redis")
 def test_a_connection_is_answered_as_each_of_its_requests_asks(
     servers: dict[str, Server], store: FeatureStore, tmp_path: Path
 ) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.backends import ONE_OF_EACH, Clusters, opened
+from support.names import names_of, single_redis
 from support.servers import Server
 
-from featurestore import Definition, FeatureStore, Keys, SyncTransport
+from featurestore import Definition, FeatureStore, Keys, Transport
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.contract.scripts import APPLY_SCHEMA
@@ -30,17 +32,17 @@ FEATURES = {
 }
 
 
-@pytest.fixture
-def transport(servers: dict[str, Server]) -> Iterator[SyncTransport]:
-    link = SyncTransport(servers["valkey9"].socket_url, timeout=5, connect_timeout=5)
-    link.command("FLUSHALL")
-    FeatureStore(link).apply(Definition(features=FEATURES))  # type: ignore[arg-type]
-    yield link
-    link.close()
+@pytest.fixture(params=ONE_OF_EACH)
+def transport(request: pytest.FixtureRequest, servers: dict[str, Server], clusters: Clusters) -> Iterator[Transport]:
+    with opened(request.param, servers, clusters) as backend:
+        backend.empty()
+        link = backend.transport
+        FeatureStore(link).apply(Definition(features=FEATURES))  # type: ignore[arg-type]
+        yield link
 
 
 @pytest.fixture
-def store(transport: SyncTransport) -> FeatureStore:
+def store(transport: Transport) -> FeatureStore:
     return FeatureStore(transport)
 
 
@@ -146,9 +148,12 @@ TIMES = st.sampled_from([None, 1000, 2000, "1970-01-01T00:00:03Z"])
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=st.lists(st.tuples(ROWS, TIMES, st.sampled_from(["newest", "overwrite"])), min_size=1, max_size=3))
 def test_an_answer_to_a_write_is_what_the_next_read_says(
-    client: falcon.testing.TestClient, transport: SyncTransport, writes: list[tuple[dict[str, Any], Any, str]]
+    client: falcon.testing.TestClient, transport: Transport, writes: list[tuple[dict[str, Any], Any, str]]
 ) -> None:
-    transport.command("DEL", "user:u:features", "all_users")
+    store = FeatureStore(transport)
+    store.schema()
+    members, _, features_of_u = names_of(store, "u")
+    transport.command("DEL", features_of_u, members)
     for features, time, mode in writes:
         body = {"features": features, "event_time": time, "mode": mode}
         answer = client.simulate_put("/features/u", json=body, headers=KEY)
@@ -162,6 +167,7 @@ def test_an_answer_to_a_write_is_what_the_next_read_says(
                 assert echo == read.text.partition('"features":')[2]  # to the letter: 31.0 is not 31, -0.0 not 0.0
 
 
+@single_redis("counts what one connection sends")
 def test_a_put_is_one_round_trip(client: falcon.testing.TestClient, store: FeatureStore) -> None:
     store.get("u", ["age", "zip"])  # the schema is known from now on
     exchanges: list[int] = []
@@ -198,9 +204,10 @@ def test_names_that_mark_rows_are_no_features(client: falcon.testing.TestClient)
     assert client.simulate_get("/features/u").status_code == 404
 
 
+@single_redis("applies by the script alone, which makes no copies for partitions")
 @pytest.mark.parametrize("name", ["created", "event_timestamp"])
 def test_a_column_that_feasts_routes_need_is_not_lost(
-    transport: SyncTransport, client: falcon.testing.TestClient, name: str
+    transport: Transport, client: falcon.testing.TestClient, name: str
 ) -> None:
     words = ["age", "float", name, "int", "@join_key", "customer"]
     transport.run(APPLY_SCHEMA, [Keys.of("view").schema], words)  # by a caller of the script

@@ -7,9 +7,11 @@ from typing import Any
 import falcon.testing
 import msgspec
 import pytest
+from support.backends import ONE_OF_EACH, Clusters, opened
+from support.names import beside
 from support.servers import Server
 
-from featurestore import Definition, FeatureStore, Keys, SyncTransport
+from featurestore import Definition, FeatureStore, Keys, Transport
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import Board, Meter
@@ -26,20 +28,20 @@ USER = {
 }
 
 
-@pytest.fixture
-def transport(servers: dict[str, Server]) -> Iterator[SyncTransport]:
-    link = SyncTransport(servers["valkey9"].socket_url, timeout=5, connect_timeout=5)
-    link.command("FLUSHALL")
-    FeatureStore(link).apply(
-        Definition(features=USER, services={"fraud": ["age", "item:price"], "plain": ["n"]})  # type: ignore[arg-type]
-    )
-    FeatureStore(link, Keys.of("item")).apply(Definition(features={"price": "float"}, entity="item"))
-    yield link
-    link.close()
+@pytest.fixture(params=ONE_OF_EACH)
+def transport(request: pytest.FixtureRequest, servers: dict[str, Server], clusters: Clusters) -> Iterator[Transport]:
+    with opened(request.param, servers, clusters) as backend:
+        backend.empty()
+        link = backend.transport
+        FeatureStore(link).apply(
+            Definition(features=USER, services={"fraud": ["age", "item:price"], "plain": ["n"]})  # type: ignore[arg-type]
+        )
+        beside(link, "item").apply(Definition(features={"price": "float"}, entity="item"))
+        yield link
 
 
 @pytest.fixture
-def client(transport: SyncTransport) -> falcon.testing.TestClient:
+def client(transport: Transport) -> falcon.testing.TestClient:
     store = FeatureStore(transport)
     meter = Meter(Board())
     app = create_app(store, max_batch=5, access=Access("other, right"), meter=meter)
@@ -50,7 +52,7 @@ def put(client: falcon.testing.TestClient, path: str, **body: Any) -> falcon.tes
     return client.simulate_put(path, json=body, headers=KEY)
 
 
-def test_writing_needs_a_key_that_may(client: falcon.testing.TestClient, transport: SyncTransport) -> None:
+def test_writing_needs_a_key_that_may(client: falcon.testing.TestClient, transport: Transport) -> None:
     body = {"features": {"age": 1.0}}
     missing = client.simulate_put("/features/u", json=body)
     assert (missing.status_code, missing.headers["www-authenticate"]) == (401, "Bearer")
@@ -296,7 +298,7 @@ def test_a_query_tells_age_and_status_of_each_value(client: falcon.testing.TestC
     assert client.simulate_post("/features/query", json={**strict, "max_age": "soon"}).status_code == 422
 
 
-def test_an_id_is_called_by_its_entity(client: falcon.testing.TestClient, transport: SyncTransport) -> None:
+def test_an_id_is_called_by_its_entity(client: falcon.testing.TestClient, transport: Transport) -> None:
     shop = FeatureStore(transport, Keys.of("shop"))
     shop.apply(Definition(features={"risk": "float", "hits": "int"}, entity="shop", join_key="merchant"))
     for entity, name, feature in (
@@ -339,7 +341,7 @@ def test_ids_of_another_entity_are_refused_by_name(client: falcon.testing.TestCl
 
 
 def test_the_default_entity_may_be_renamed_and_old_requests_still_work(
-    client: falcon.testing.TestClient, transport: SyncTransport
+    client: falcon.testing.TestClient, transport: Transport
 ) -> None:
     FeatureStore(transport).apply(Definition(features={"age": "float"}, join_key="customer"))
     assert put(client, "/features/u", features={"age": 1.0}).json["customer"] == "u"
@@ -353,7 +355,7 @@ def test_the_default_entity_may_be_renamed_and_old_requests_still_work(
 
 @pytest.mark.parametrize("join_key", ["id", "feature", "features"])
 def test_a_join_key_that_is_a_field_already_leaves_ids(
-    client: falcon.testing.TestClient, transport: SyncTransport, join_key: str
+    client: falcon.testing.TestClient, transport: Transport, join_key: str
 ) -> None:
     transport.run(APPLY_SCHEMA, ["item:schema"], ["@join_key", join_key])  # which Definition refuses, if need be
     assert client.simulate_post("/entities/item/features/batch", json={"ids": ["i"]}).status_code == 200

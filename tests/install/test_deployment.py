@@ -1,6 +1,7 @@
 """The deployment files name only settings that exist, and the tools that read them accept them."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.binaries import binaries
+from support.cluster import Node
 
 from featurestore.settings import describe_settings
 
@@ -15,12 +18,49 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = {variable for variable, _, _ in describe_settings()}
 
 
-def test_compose_sets_only_settings_that_exist() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMPOSE = ("docker-compose.yml", "docker-compose.cluster.yml")
+
+
+@pytest.mark.parametrize("file", COMPOSE)
+def test_compose_sets_only_settings_that_exist(file: str) -> None:
+    compose = yaml.safe_load((ROOT / file).read_text())
     assert "version" not in compose
-    used = {name for service in compose["services"].values() for name in service.get("environment", {})}
+    ours = [service for service in compose["services"].values() if service["image"].startswith("featurestore")]
+    used = {name for service in ours for name in service["environment"]}
     assert used
     assert used <= SETTINGS
+
+
+CLUSTER = yaml.safe_load((ROOT / "docker-compose.cluster.yml").read_text())["services"]
+
+
+def test_the_cluster_of_compose_is_made_of_the_nodes_that_there_are() -> None:
+    nodes = {name: each for name, each in CLUSTER.items() if name.startswith("redis-")}
+    addresses = [f"{each['networks']['cluster']['ipv4_address']}:6379" for each in nodes.values()]
+    assert CLUSTER["cluster"]["environment"]["NODES"].split() == addresses
+    assert CLUSTER["cluster"]["depends_on"].keys() == nodes.keys()
+    seeds = CLUSTER["api"]["environment"]["REDIS_URL"].partition("://")[2].split(",")
+    assert {seed.partition(":")[0] for seed in seeds} <= nodes.keys()
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
+def test_what_makes_the_cluster_of_compose_makes_one_and_then_leaves_it_alone(tmp_path: Path) -> None:
+    if "redis7" not in binaries():
+        pytest.skip("this machine has no redis7")
+    *shell, script = CLUSTER["cluster"]["command"]
+    nodes = [Node(binaries()["redis7"], tmp_path / str(number)) for number in range(6)]
+    try:
+        for node in nodes:
+            node.start()
+        environment = {**os.environ, "NODES": " ".join(f"127.0.0.1:{node.port}" for node in nodes)}
+        for _ in range(2):
+            command = [*shell, script.replace("$$", "$")]
+            subprocess.run(command, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        assert sorted(node.is_primary for node in nodes) == [False] * 3 + [True] * 3
+        assert "cluster_slots_ok:16384" in nodes[0].command("CLUSTER", "INFO")
+    finally:
+        for node in nodes:
+            node.stop()
 
 
 def test_env_example_and_dockerfile_set_only_settings_that_exist() -> None:
@@ -28,8 +68,8 @@ def test_env_example_and_dockerfile_set_only_settings_that_exist() -> None:
     assert set(example) <= SETTINGS
     in_image = re.findall(r"\b(?:FEATURESTORE|REDIS)_\w+(?==)", (ROOT / "Dockerfile").read_text())
     assert set(in_image) <= SETTINGS
-    compose = (ROOT / "docker-compose.yml").read_text()
-    assert set(example) == set(re.findall(r"\$\{(\w+)", compose))
+    compose = "".join((ROOT / name).read_text() for name in COMPOSE)
+    assert set(example) == set(re.findall(r"\$\{((?:FEATURESTORE|REDIS)_\w+)", compose))
 
 
 def test_the_image_is_checked_where_it_listens() -> None:
@@ -38,11 +78,12 @@ def test_the_image_is_checked_where_it_listens() -> None:
     assert json.loads(check) == ["python", "-m", "featurestore.serving.probe"]  # test_first_hour.py runs it
 
 
-def test_docker_compose_accepts_the_file() -> None:
+@pytest.mark.parametrize("file", COMPOSE)
+def test_docker_compose_accepts_the_file(file: str) -> None:
     tool = shutil.which("docker-compose")
     if tool is None:
         pytest.skip("docker-compose is not installed")
-    subprocess.run([tool, "-f", str(ROOT / "docker-compose.yml"), "config", "--quiet"], check=True)
+    subprocess.run([tool, "-f", str(ROOT / file), "config", "--quiet"], check=True)
 
 
 def test_hadolint_accepts_the_dockerfile() -> None:

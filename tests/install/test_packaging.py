@@ -62,7 +62,8 @@ def test_a_wheel_puts_one_name_into_site_packages_and_works_from_there(tmp_path:
     assert {name for name in names if ".dist-info/" not in name} == files_of(source) | built
     assert "featurestore/native/rows.pyi" in names
     if shutil.which("cc"):
-        extensions = {f"featurestore/native/{name}" for name in ("columns", "rows", "sockets", "transcode")}
+        built_of = ("columns", "partitions", "rows", "sockets", "transcode")
+        extensions = {f"featurestore/native/{name}" for name in built_of}
         assert {name.partition(".")[0] for name in built} == extensions
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import featurestore.ingest.commands;"
@@ -90,7 +91,8 @@ def test_a_wheel_is_built_without_a_compiler(tmp_path: Path, source: Path) -> No
         [sys.executable, "-S", "-c", code, tmp_path / "site"], check=True, capture_output=True, text=True, cwd=tmp_path
     ).stdout
     assert shown.startswith(
-        "C extensions are missing (columns, rows, sockets, transcode), so slower Python code does their work"
+        "C extensions are missing (columns, partitions, rows, sockets, transcode), "
+        "so slower Python code does their work"
     )
     assert shown.count("\n") == 1
 
@@ -100,8 +102,8 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    extensions = {"columns.c", "rows.c", "transcode.c", "sockets.c", "reader.h", "writer.h"}
-    sources = {*(f"featurestore/native/{name}" for name in extensions), "lua/include/parse.lua"}
+    native = ("columns.c", "partitions.c", "rows.c", "transcode.c", "sockets.c", "partition.h", "reader.h", "writer.h")
+    sources = {*(f"featurestore/native/{name}" for name in native), "lua/include/parse.lua"}
     assert {"setup.py", "setup.cfg", *sources} <= names
 
 

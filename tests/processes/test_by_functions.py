@@ -1,14 +1,17 @@
 """FEATURESTORE_CALL=functions, in whole processes: the server, the commands, and servers that have no functions."""
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
+from support.cluster import Cluster, Watched, ask
 from support.processes import GUNICORN, SERVE, clean_environment, started
 from support.servers import Server, wait_until
 
@@ -91,6 +94,56 @@ def test_a_server_answers_by_functions_alone(
     called = set(re.findall(r"cmdstat_(\w+)", run_redis(environment, "INFO", "commandstats")))
     assert "fcall" in called
     assert "evalsha" not in called
+
+
+def serve_by_functions(run: Run, environment: dict[str, str], folder: Path, servers: Sequence[Server]) -> None:
+    """Serve over several servers, write and read by HTTP, and look how these were called."""
+    for server in servers:
+        ask(server, "CONFIG", "RESETSTAT")
+    applied = run("apply")
+    assert applied.returncode == 0, applied.stderr
+    ids = [f"user{number}" for number in range(20)]
+    with started(SERVE, environment, folder) as running:
+        running.wait_for("Booting worker")
+        with httpx.Client(base_url=f"http://{environment['FEATURESTORE_BIND']}", timeout=10) as client:
+            wait_until(lambda: answers(client), what="readiness")
+            for entity_id in ids:
+                put = client.put(f"/features/{entity_id}", headers=KEY, json={"features": {"country": "IS"}})
+                assert put.status_code == 200, put.text
+            for server in servers:
+                with contextlib.suppress(redis.ReadOnlyError):  # a replica has what its primary has
+                    ask(server, "FUNCTION", "FLUSH")
+            for entity_id in ids:
+                assert client.get(f"/features/{entity_id}").json()["features"]["country"] == "IS"
+            batch = client.post("/features/batch", json={"user_ids": [*ids, "nobody"]}).json()
+            assert [row["features"] is None for row in batch] == [False] * len(ids) + [True]
+    called = {name for server in servers for name in ask(server, "INFO", "commandstats")}
+    assert "cmdstat_fcall" in called
+    assert not called & {"cmdstat_evalsha", "cmdstat_evalsha_ro"}
+
+
+@pytest.mark.parametrize("read_from", ["primary", "replicas"])
+def test_a_server_calls_functions_of_a_cluster(
+    read_from: str, run: Run, environment: dict[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    environment |= {"REDIS_URL": cluster.url, "FEATURESTORE_READ_FROM": read_from}
+    serve_by_functions(run, environment, tmp_path, cluster.nodes)
+
+
+@pytest.mark.parametrize("read_from", ["primary", "replicas"])
+def test_a_server_calls_functions_of_a_primary_behind_sentinels(
+    read_from: str, run: Run, environment: dict[str, str], watched: Watched, tmp_path: Path
+) -> None:
+    environment |= {"REDIS_URL": watched.url, "FEATURESTORE_READ_FROM": read_from}
+    serve_by_functions(run, environment, tmp_path, watched.servers)
+
+
+def test_a_server_calls_functions_of_a_primary_with_replicas(
+    run: Run, environment: dict[str, str], watched: Watched, tmp_path: Path
+) -> None:
+    url = "redis+replicas://" + ",".join(f"127.0.0.1:{server.port}" for server in watched.servers)
+    environment |= {"REDIS_URL": url, "FEATURESTORE_READ_FROM": "nearest"}
+    serve_by_functions(run, environment, tmp_path, watched.servers)
 
 
 @pytest.mark.parametrize("command", [SERVE, GUNICORN], ids=["serve", "gunicorn"])

@@ -117,6 +117,14 @@ def test_a_redis_url_that_cannot_be_used_is_told_in_a_line(
     assert "cannot use the Redis URL" in refused(run(COMMANDS[command], environment, tmp_path))
 
 
+@pytest.mark.parametrize("command", ["serve", "gunicorn"])
+def test_replicas_that_are_to_confirm_writes_where_there_can_be_none_are_told_in_a_line(
+    command: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["FEATURESTORE_WAIT_REPLICAS"] = "1"
+    assert "not by a unix socket" in refused(run(COMMANDS[command], environment, tmp_path))
+
+
 def test_gunicorn_in_the_checkout_tells_a_wrong_setting_in_a_line(environment: dict[str, str]) -> None:
     environment["FEATURESTORE_WORKERS"] = "many"
     line = refused(run((sys.executable, "-m", "gunicorn"), environment, ROOT))

@@ -77,6 +77,17 @@ def test_the_master_starts_one_server_for_all_workers(
         assert "MonkeyPatchWarning" not in running.text()
 
 
+def test_where_there_can_be_no_replicas_the_choice_of_them_is_told_and_has_no_effect(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["FEATURESTORE_READ_FROM"] = "replicas"
+    with started(SERVE, environment, tmp_path) as running:
+        running.wait_for("Booting worker")
+        apply(environment)
+        wait_until(lambda: get(environment, "/readyz").status == 200, what="readiness")
+        assert running.text().count("FEATURESTORE_READ_FROM=replicas has no effect") == 1
+
+
 def test_workers_whose_master_has_none_of_our_hooks_take_over_from_each_other(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from featurestore.ingest.files.outputs import opened
 from featurestore.ingest.files.scan import HashReader, ReadRetries, Throttle
 
 from featurestore import FeatureStore
+from support.keys import single
 
 FORMATS = ("parquet", "ndjson")
 
@@ -58,7 +59,7 @@ def load(store: FeatureStore, path: Path) -> None:
 
 def stored(store: FeatureStore) -> dict[str, Any]:
     """The set of known ids, each hash field by field, and when it expires; floats by their bits, as `0` is 0.0."""
-    command, keys = store.transport.command, store.keys
+    command, keys = store.transport.command, single(store)
     floats = {name.encode() for name, kind in store.schema().features.items() if kind == "float"}
     found: dict[str, Any] = {}
     for raw_id in sorted(command("SMEMBERS", keys.members)):

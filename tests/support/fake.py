@@ -16,6 +16,7 @@ from featurestore.contract.resp import Reply, Word
 from featurestore.contract.scripts import SCRIPTS, WRITE_AND_READ, Script
 from featurestore.errors import FeatureStoreError, error_from_reply
 from featurestore.transport.dial import reply_text
+from featurestore.transport.interface import Node, whole
 from featurestore.transport.turns import taken
 
 
@@ -154,9 +155,14 @@ def fake_server() -> fakeredis.FakeServer:
 class FakeTransport:
     """A transport over fakeredis."""
 
+    clustered = False
+
     def __init__(self) -> None:
         self._client = fakeredis.FakeRedis(server=fake_server(), protocol=2)
         self._client.response_callbacks.clear()  # replies as they come, as other transports give them
+
+    def nodes(self) -> list[Node]:
+        return [whole("fakeredis", self)]
 
     def run(self, script: Script, keys: Sequence[Word], arguments: Sequence[Word]) -> Reply:
         (reply,) = self._run_many(script, [(keys, arguments)])

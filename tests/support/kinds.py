@@ -17,17 +17,21 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from featurestore import AsyncFeatureStore, AsyncTransport, FeatureStore, SyncTransport
+from featurestore import AsyncFeatureStore, FeatureStore, SyncTransport
 from featurestore.contract.scripts import DELETE_ENTITY, GET_FEATURES, INCREMENT_FEATURES
 from featurestore.errors import FeatureStoreError, NoSchemaError
+from featurestore.transport.blocking_cluster import SyncClusterTransport
+from featurestore.transport.gevent_cluster import GeventClusterTransport
 from featurestore.transport.gevent_transport import GeventTransport
+from featurestore.transport.opening import AsyncioTransport, asyncio_transport
+from featurestore.transport.sources import names_several
 from support import scripted, scripted_async
 from support.scripted import encoded, unpacked
 from support.scripted_async import PATIENT_S, Behaviour
 
 Call = Coroutine[Any, Any, Any]
 CALLS = {
-    *("run", "run_encoded", "run_many_encoded", "command", "close"),
+    *("run", "run_encoded", "run_many_encoded", "command", "close", "nodes"),
     *(
         "get",
         "get_many",
@@ -247,10 +251,12 @@ class Blocking(Kind):
     """Kinds whose calls block."""
 
     kind: type[Any]
+    cluster_kind: type[Any]
     servers: type[scripted.ScriptedServer]
 
     def transport(self, url: str, **options: Any) -> Awaited:
-        return Awaited(self.kind(url, **options))
+        kind = self.cluster_kind if names_several(url) or "reading" in options else self.kind
+        return Awaited(kind(url, **options))
 
     def store(self, transport: Awaited) -> Awaited:
         return Awaited(FeatureStore(transport.inner))
@@ -271,7 +277,7 @@ class Pool(Blocking):
 
     name = "pool"
     closed = "(?i)closed by server"
-    kind = SyncTransport
+    kind, cluster_kind = SyncTransport, SyncClusterTransport
     servers = scripted.ThreadedServer
 
     def without_pause(self, transport: Any) -> None:
@@ -320,7 +326,7 @@ class Shared(Kind):
 
 class Greenlets(Blocking, Shared):
     name = "gevent"
-    kind = GeventTransport
+    kind, cluster_kind = GeventTransport, GeventClusterTransport
     servers = scripted.ScriptedServer
 
     def event(self) -> AwaitedEvent:
@@ -360,10 +366,10 @@ class Greenlets(Blocking, Shared):
 class Tasks(Shared):
     name = "asyncio"
 
-    def transport(self, url: str, **options: Any) -> AsyncTransport:
-        return AsyncTransport(url, **options)
+    def transport(self, url: str, **options: Any) -> AsyncioTransport:
+        return asyncio_transport(url, **options)
 
-    def store(self, transport: AsyncTransport) -> AsyncFeatureStore:
+    def store(self, transport: AsyncioTransport) -> AsyncFeatureStore:
         return AsyncFeatureStore(transport)
 
     def server(self, *behaviours: Behaviour, polite: bool = True) -> scripted_async.ScriptedServer:

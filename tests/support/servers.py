@@ -51,12 +51,16 @@ class Server:
         return f"unix://{self.folder}/s"
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", f"{self.folder}/s",
-             "--dir", str(self.folder), "--save", "", *self.options],
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        wait_until(self.answers, what=f"PONG from {self.binary}")
+        self._run(self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", f"{self.folder}/s",
+                  "--dir", str(self.folder), "--save", "", *self.options)  # fmt: skip
+
+    def _run(self, *words: str) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+        wait_until(lambda: self.answers() or process.poll() is not None, what=f"PONG from {self.binary}")
+        if process.poll() is not None:
+            told = (self.folder / "log").read_text(errors="replace").splitlines()[-10:]
+            raise RuntimeError("\n".join([f"{self.binary} did not start:", *told]))
 
     def answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:

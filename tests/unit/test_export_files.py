@@ -18,7 +18,8 @@ from featurestore.ingest.files.preparing import Clock as TimesRead
 from featurestore.ingest.files.rows import Columns, Rows
 
 from featurestore import BadArgumentsError
-from featurestore.contract.hashes import READ_HASHES, encode_known, encode_read, stored_entity
+from featurestore.contract.hashes import READ_HASHES, known_words, read_words, stored_entity
+from featurestore.contract.resp import encode_command
 from featurestore.schema.stored import Schema
 
 COLUMNS = Columns("user", "user_id", {"n": "int", "v": "float32[2]"})
@@ -282,7 +283,8 @@ def test_what_a_hash_tells() -> None:
 
 
 def test_which_replies_fit() -> None:
-    for encoded, fits in ((encode_read("k", ["a"]), [None] * 4), (encode_known("m", [b"1", b"2"]), [1, 0])):
+    for words, fits in ((read_words("k", ["a"]), [None] * 4), (known_words("m", [b"1", b"2"]), [1, 0])):
+        encoded = encode_command(words)
         answers = READ_HASHES.answers([encoded])
         assert answers.misfit([fits]) is None
         assert answers.misfit([fits[1:]])

@@ -87,3 +87,23 @@ def test_a_port_is_told_from_what_kubernetes_sets() -> None:
     assert unknown_variables({"FEATURESTORE_PORT": "tcp://10.0.0.1:8000"}) == []
     (warning,) = unknown_variables({"FEATURESTORE_PORT": "9000"})
     assert warning.startswith("FEATURESTORE_PORT is not a setting")
+
+
+def test_replicas_have_less_time_to_confirm_a_write_than_the_write_has() -> None:
+    chosen = {"FEATURESTORE_WAIT_REPLICAS": "1", "FEATURESTORE_WAIT_MS": "500", "FEATURESTORE_WRITE_TIMEOUT_MS": "500"}
+    with pytest.raises(ConfigurationError, match="FEATURESTORE_WAIT_MS=500: want less than FEATURESTORE_WRITE_TIMEOUT"):
+        Settings.from_environment(chosen)
+    assert Settings.from_environment(chosen | {"FEATURESTORE_WAIT_MS": "499"}).wait_replicas == 1
+    assert Settings.from_environment(chosen | {"FEATURESTORE_WAIT_REPLICAS": "0"}).wait_ms == 500
+
+
+@pytest.mark.parametrize("text", ["63", "0", "5000", "many"])
+def test_partitions_that_are_no_power_of_two_are_told_what_would_be_right(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"FEATURESTORE_PARTITIONS": text})
+    assert str(caught.value) == f"FEATURESTORE_PARTITIONS={text}: want a power of two from 1 to 4096, such as 64"
+
+
+def test_a_wrong_place_to_read_from_is_told_the_right_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"READ_FROM='replica'.*want primary, replicas, nearest"):
+        Settings.from_environment({"FEATURESTORE_READ_FROM": "replica"})

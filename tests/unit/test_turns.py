@@ -117,6 +117,35 @@ def test_so_much_is_sent_as_keeps_redis_busy_for_a_moment() -> None:
     assert line.flush() == [b"a10", b"a11", b"a12"]
 
 
+def test_short_calls_of_a_request_are_sent_together_and_answered_one_by_one() -> None:
+    line = Line()
+    taken: list[object] = []
+    calls = [f"a{number}".encode() for number in range(50)]
+    request = line.turns.admit(calls, answers, 4.0, line.finished.append, 0.0, None, [taken.append] * 50)
+    line.send()
+    assert line.flush() == calls
+    line.reply(24)
+    assert (len(taken), line.pipeline.in_flight) == (0, 50)
+    line.reply(1)
+    assert (len(taken), line.pipeline.in_flight) == (25, 25)
+    line.reply(25)
+    assert line.finished == [request]
+    assert len(taken) == 50
+
+
+@pytest.mark.parametrize("most", [1, 3, 12])
+def test_no_more_calls_are_sent_together_than_may_wait(most: int) -> None:
+    line = Line(max_in_flight=most)
+    request = line.admit("a", 30, 4.0)
+    counts = []
+    while request.outcome is PENDING:
+        counts.append(line.pipeline.in_flight)
+        assert 0 < counts[-1] <= most
+        line.flush()
+        line.reply(counts[-1])
+    assert request.outcome == [1] * 30
+
+
 def test_less_is_sent_while_small_requests_are() -> None:
     line = Line()
     line.turns.small_at = 0.0

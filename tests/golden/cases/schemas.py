@@ -26,6 +26,9 @@ EVERYTHING = (
 )
 
 
+COPY = ("@version", "1", "@layout", "@0123456", "@features", '["f","float"]', "f", "float", "@partitions", "4")
+
+
 def describe(entity: str = "user") -> Step:
     """Ask for all that a client needs at its start."""
     return call("describe_entity", [f"{entity}:schema"])
@@ -220,5 +223,15 @@ CASES = [
         schema("f", "float"),
         call("describe_entity", ["user:schema"], "f"),
         call("describe_entity", ["all_users", "user:schema"]),
+    ),
+    case(
+        "a partition's copy is taken where it is newer, with the partition's own set of ids",
+        call("copy_schema", ["{1}user:schema"], *COPY),
+        call("copy_schema", ["{1}user:schema"], *COPY),
+        call("copy_schema", ["{1}user:schema"], "@version", "2", *COPY[2:], "@members", "everybody"),
+        look("HMGET", "{1}user:schema", "@version", "@members_key", "f"),
+        call("copy_schema", ["{1}user:schema"], "@version", "3", *COPY[2:-1], "8"),
+        call("copy_schema", ["{1}user:schema"], "f", "float"),
+        call("copy_schema", ["{1}user:schema"]),
     ),
 ]

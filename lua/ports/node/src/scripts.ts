@@ -20,7 +20,8 @@ export type ScriptName =
   | "retire_features"
   | "drop_entity"
   | "clear_hashes"
-  | "free_names";
+  | "free_names"
+  | "copy_entities";
 
 /** Each script: its source with its includes, the SHA-1 of that, and whether it only reads. */
 export const SCRIPTS: Readonly<Record<ScriptName, { source: string; sha1: string; reads: boolean }>> = json;

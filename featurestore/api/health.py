@@ -1,0 +1,70 @@
+"""The health checks: whether the process is there, whether it is ready, and what is missing of a cluster."""
+
+from typing import Any
+
+import falcon
+import msgspec
+from falcon import Request, Response
+
+from featurestore.contract.json_rows import encode
+from featurestore.errors import FeatureStoreError
+from featurestore.store.blocking import FeatureStore
+from featurestore.store.health import Reach, look_for_a_schema, nodes_of, reach_of
+from featurestore.transport.interface import Replicas
+
+_JSON = falcon.MEDIA_JSON
+
+
+class HealthResource:
+    """Health checks: `/health` and `/readyz` ask Redis, `/livez` asks nobody.
+
+    Args:
+        store: Where the features are.
+        ready_share: The least share of ids that can be served for the server to be ready.
+    """
+
+    def __init__(self, store: FeatureStore, ready_share: float = 1.0) -> None:
+        self._store, self._ready_share = store, ready_share
+
+    def on_get(self, _req: Request, resp: Response) -> None:
+        """Answer as `on_get_ready` does; where there are several servers, with all, and whether each answers."""
+        self._answer(resp, with_nodes=isinstance(self._store.transport, Replicas))
+
+    def on_get_ready(self, _req: Request, resp: Response) -> None:
+        """Answer 200 if Redis answers and holds a schema of any entity, else 503 with the reason.
+
+        In a cluster so many ids must be served as the setting says; the answer has what is missing.
+        """
+        self._answer(resp, with_nodes=False)
+
+    def on_get_live(self, _req: Request, resp: Response) -> None:
+        """Answer 200: the process takes requests."""
+        resp.content_type = _JSON
+        resp.data = b'{"status":"alive"}'
+
+    on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
+
+    def _answer(self, resp: Response, *, with_nodes: bool) -> None:
+        resp.content_type = _JSON
+        answer: dict[str, Any] = {"status": "healthy"}
+        try:
+            look_for_a_schema(self._store)
+            reach = reach_of(self._store)
+            if reach.missing:
+                answer = {"status": "degraded", **reach.shown()}
+            if reach.share < self._ready_share:
+                answer |= {"status": "unhealthy", "reason": self._reason(reach)}
+            if with_nodes:
+                answer["nodes"] = [msgspec.to_builtins(each) for each in nodes_of(self._store, reach)]
+        except FeatureStoreError as error:
+            answer = {"status": "unhealthy", "reason": str(error)}
+        if answer["status"] == "unhealthy":
+            resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
+        resp.data = encode(answer)
+
+    def _reason(self, reach: Reach) -> str:
+        away = ", ".join(each.node for each in reach.missing)
+        return (
+            f"{reach.share:.1%} of the ids can be served, want at least {self._ready_share:.1%}"
+            f" (FEATURESTORE_READY_SHARE): {away}"
+        )

@@ -1,0 +1,1 @@
+"""Stores moved from one Redis to another, while both are in use."""
