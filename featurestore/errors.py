@@ -116,6 +116,15 @@ class DeadlineExceededError(UnavailableError):
     """Redis, or the HTTP server, did not answer in time. Whether a write took place is unknown."""
 
 
+class InDoubtError(UnavailableError):
+    """The connection to Redis ended before the reply to a write came: whether the write took place is unknown.
+
+    To write rows again is safe where they have event times; an increment may count twice.
+    """
+
+    code = "IN_DOUBT"
+
+
 class UnconfirmedWriteError(UnavailableError):
     """A write took place on the primary, but fewer replicas than wanted confirmed it in time (docs/cluster.md).
 
@@ -143,7 +152,7 @@ class OverloadedError(UnavailableError):
 class BadReplyError(UnavailableError):
     """Redis, or a proxy before it, sent a reply that cannot belong to the call or cannot be read.
 
-    Whether a write took place is unknown. The connection is given up.
+    The connection is given up. A write is an `InDoubtError` then.
     """
 
 
@@ -176,6 +185,7 @@ BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
         BadIdError,
         BadTimeError,
         BadValueError,
+        InDoubtError,
         NoSchemaError,
         OverloadedError,
         SchemaChangedError,

@@ -5,6 +5,7 @@ answered that way, and what comes under gunicorn's own workers, is read here by 
 to the Falcon app.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from time import perf_counter
@@ -69,6 +70,11 @@ class FastReads:
         status, headers, body = self._read(entity_id)
         start_response(status, headers)
         return [body]
+
+    def meet_servers(self) -> None:
+        """Learn which servers there are, so that no request waits for that; if none tells, requests ask again."""
+        with contextlib.suppress(FeatureStoreError):
+            self._store.transport.nodes()
 
     def _read(self, entity_id: str) -> Answer:
         """Read an entity's features, waiting for Redis, and return the answer."""

@@ -12,6 +12,7 @@ from featurestore.errors import (
     BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
+    InDoubtError,
     NoSchemaError,
     OverloadedError,
     RedisError,
@@ -43,6 +44,7 @@ class RowRefusedError(FeatureStoreError):
 _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     # The first that fits counts.
     (DeadlineExceededError, falcon.HTTP_GATEWAY_TIMEOUT),
+    (InDoubtError, falcon.HTTP_GATEWAY_TIMEOUT),
     (RedisError, falcon.HTTP_SERVICE_UNAVAILABLE),
     (UnknownEntityError, falcon.HTTP_NOT_FOUND),
     (UnknownIdError, falcon.HTTP_NOT_FOUND),

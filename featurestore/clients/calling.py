@@ -8,7 +8,13 @@ from urllib.parse import urlsplit
 from featurestore.clients.exchanges import Exchange
 from featurestore.contract import arrow
 from featurestore.contract.arguments import lasting_timeout, plain_timeout
-from featurestore.errors import BadArgumentsError, ConfigurationError, DeadlineExceededError, UnavailableError
+from featurestore.errors import (
+    BadArgumentsError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InDoubtError,
+    UnavailableError,
+)
 from featurestore.schema.values import shown
 
 _MOST_CONNECTIONS = 100
@@ -75,6 +81,7 @@ class Caller:
             BadArgumentsError: The names asked for are too long for a URL.
             DeadlineExceededError: It took too long.
             UnavailableError: The server cannot be reached, or broke the connection.
+            InDoubtError: It broke the connection of a write.
         """
         httpx = self._httpx
         if isinstance(error, httpx.InvalidURL):
@@ -86,7 +93,8 @@ class Caller:
             raise DeadlineExceededError(f"{what} took too long ({type(error).__name__}){doubt}") from error
         broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
         if not broken or tries_left == 0:
-            raise UnavailableError(f"{what} failed: {error or type(error).__name__}{doubt}") from error
+            kind = InDoubtError if doubt else UnavailableError
+            raise kind(f"{what} failed: {error or type(error).__name__}{doubt}") from error
 
 
 def _import_httpx() -> Any:

@@ -48,9 +48,17 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "when_ready": master.heed_the_terminal,
         "pre_fork": choose_place,
         "post_fork": take_place,
-        "post_worker_init": master.tie_worker,
+        "post_worker_init": begin_worker,
         "on_exit": master.tell_failure,
     }
+
+
+def begin_worker(worker: Any) -> None:
+    """Tie a worker to its master, and have it learn what servers there are before it takes requests."""
+    master.tie_worker(worker)
+    meet = getattr(worker.wsgi, "meet_servers", None)  # an app of somebody else's has none
+    if meet is not None:
+        meet()
 
 
 def prepare(server: Any) -> None:

@@ -179,9 +179,7 @@ class SyncTransport:
         try:
             connection = self._pool.take(connected_by if deadline is None else deadline)
         except TROUBLE as error:
-            failure = failure_of(error)
-            failure.unsent = True
-            return failure
+            return failure_of(error, unsent=True)
         timeout = self._write_timeout if exchange.writes else exchange.allowed
         try:
             return Begun(connection, self._door, exchange, deadline, self._timeout if timeout is None else timeout)
@@ -196,13 +194,15 @@ class SyncTransport:
     def _exchange(self, exchange: Exchange) -> Replies | Failure:
         try:
             connection = self._pool.take(self._deadline)
-            try:
-                timeout = self._write_timeout if exchange.writes else None
-                return _exchange_on(connection, self._door, exchange, self._deadline, timeout)
-            finally:
-                connection.give_back()
+        except TROUBLE as error:
+            return failure_of(error, unsent=True)
+        try:
+            timeout = self._write_timeout if exchange.writes else None
+            return _exchange_on(connection, self._door, exchange, self._deadline, timeout)
         except TROUBLE as error:
             return failure_of(error)
+        finally:
+            connection.give_back()
 
 
 class Clock:

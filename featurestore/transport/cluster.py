@@ -120,7 +120,7 @@ class Cluster:
         self.reached_at = reached_at
         self.topology: Topology | None = None
         self.refreshes = 0
-        self.trouble: FeatureStoreError = UnavailableError("no node of the cluster was asked yet")
+        self.trouble: FeatureStoreError = UnavailableError("no server has told in time who has which keys")
         self.changed: Callable[[], object] = _nothing
         self._backoff = Backoff(_LONGEST_PAUSE_S)
         self._failing_since: dict[str, float] = {}

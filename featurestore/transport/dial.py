@@ -408,11 +408,11 @@ def _bad_name(error: UnicodeError) -> OSError:
     return OSError(f"the host's name cannot be one: {error}")
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: Exception, *, unsent: bool = False) -> Failure:
     """Return what a failure of a connection that blocks means; `lost` where another connection might serve."""
     meaning = _meaning(error)
     meaning.__cause__ = error
-    return Failure(meaning, lost=not isinstance(error, _FINAL))
+    return Failure(meaning, lost=not isinstance(error, _FINAL), unsent=unsent)
 
 
 def _meaning(error: Exception) -> FeatureStoreError:

@@ -67,7 +67,7 @@ def _take_from_primary(course: Course, leg: Leg, replies: Replies) -> None:
 
 def _take_failure(course: Course, leg: Leg, failure: Failure) -> None:
     cluster, request = course.cluster, course.request
-    address, error = leg.target.address, failure.error
+    address, error = leg.target.address, failure.reason(writes=request.writes and not request.repeatable)
     told = located(error, address, request.slots[leg.places[0]])
     places = hand_over(course, leg, error, told)
     if not places:

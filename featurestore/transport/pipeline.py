@@ -19,12 +19,14 @@ from featurestore.errors import (
     BadReplyError,
     DeadlineExceededError,
     FeatureStoreError,
+    InDoubtError,
     OverloadedError,
     UnavailableError,
     error_from_reply,
 )
 
-GIVEN_UP = "the connection was given up, and whether a write on it took place is unknown"
+GIVEN_UP = "the connection was given up"
+_TELL_OF_WRITES = (DeadlineExceededError, InDoubtError, OverloadedError)
 
 _DEAD_AFTER_TIMEOUTS = 3.0
 _INCOMPLETE = object()
@@ -47,6 +49,15 @@ class Failure:
         self.error = error
         self.lost = lost
         self.unsent = unsent
+
+    def reason(self, *, writes: bool) -> FeatureStoreError:
+        """Return the exception to raise; for a write that may have taken place, one that says so."""
+        error = self.error
+        if not writes or self.unsent or not isinstance(error, UnavailableError) or isinstance(error, _TELL_OF_WRITES):
+            return error
+        doubt = InDoubtError(f"{error.args[0]}; whether the write took place is unknown")
+        doubt.__cause__ = error
+        return doubt
 
 
 class PipelineState(enum.Enum):

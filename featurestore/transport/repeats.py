@@ -139,7 +139,7 @@ def once_or_twice(exchange: Exchange, *, repeatable: bool) -> Exchanges:
     if isinstance(outcome, Failure) and outcome.lost and (repeatable or outcome.unsent):
         outcome = yield exchange
     if isinstance(outcome, Failure):
-        raise outcome.error
+        raise outcome.reason(writes=exchange.writes and not repeatable)
     return outcome
 
 

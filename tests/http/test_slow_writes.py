@@ -106,6 +106,14 @@ def test_reads_fail_in_their_time_beside_a_write_that_waits(
         wait_until(lambda: server.get("/features/ann").status == 200, what="reads as before")
 
 
+def bytes_that_wait_for(server: Server) -> int:
+    """Return how many bytes the kernel holds for a server that does not read."""
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("only Linux tells what waits to be read")
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in table if row[1].endswith(f":{server.port:04X}"))
+
+
 def timed_read(server: HttpServer) -> tuple[int, float]:
     """Read once; return the status, and how many seconds that took."""
     started = time.monotonic()
@@ -148,3 +156,23 @@ async def test_a_write_that_comes_while_there_is_no_other_connection_waits_on_th
         kind.without_pause(transport)
         assert await writer.get("bob") == {"age": 32, "clicks": None}
         await kind.eventually(lambda: not transport._retired)
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_write_whose_redis_dies_is_in_doubt_and_one_that_finds_none_is_not(
+    worker: str, valkey: Server, store: FeatureStore, tmp_path: Path
+) -> None:
+    with serving(valkey.url, tmp_path, worker_class=worker, write_keys="secret", write_timeout_ms="9000") as server:
+        wait_until(lambda: server.get("/features/cid").status == 200, what="a connection to Redis")
+        answers: list[Answer] = []
+        increase = threading.Thread(target=lambda: answers.append(server.request(*WRITES["post"], **KEY)))
+        with valkey.frozen():
+            increase.start()
+            wait_until(lambda: bytes_that_wait_for(valkey), what="an increment that has arrived")
+            assert valkey.process is not None
+            valkey.process.kill()
+        increase.join()
+        assert (answers[0].status, answers[0].json["code"]) == (504, "IN_DOUBT")
+        assert answers[0].json["detail"].endswith("; whether the write took place is unknown")
+        refused = server.request(*WRITES["post"], **KEY)
+        assert (refused.status, "code" in refused.json) == (503, False)

@@ -102,6 +102,13 @@ class Cluster:
 
     def start(self) -> None:
         """Start the servers and make a cluster of them; return once all of them know that it serves."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         if self._gates is not None:
             self._gates.__enter__()
         for node in self.nodes:
@@ -110,10 +117,7 @@ class Cluster:
             node.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             ends = [place * SLOTS // self.primaries for place in (number, number + 1)]
             node.command("CLUSTER", "ADDSLOTSRANGE", ends[0], ends[1] - 1)
-        first, *others = self.nodes
-        for node in others:
-            node.command("CLUSTER", "MEET", "127.0.0.1", first.tls_port or first.doors[0], first.doors[1])
-        wait_until(lambda: all(self._knows_all(node) for node in self.nodes), what="nodes that know each other")
+        wait_until(self._have_met, timeout=60, what="nodes that know each other")
         for number, node in enumerate(self.nodes[self.primaries :]):
             node.command("CLUSTER", "REPLICATE", self.nodes[number % self.primaries].node_id)
         self.settle()
@@ -135,7 +139,7 @@ class Cluster:
         finally:
             self._gates.mend()
 
-    def settle(self, *, timeout: float = 30.0) -> None:
+    def settle(self, *, timeout: float = 60.0) -> None:
         """Return once every node serves, every replica follows its primary, and all of them know of all."""
         wait_until(self._is_whole, timeout=timeout, what="a cluster that is whole")
 
@@ -218,8 +222,19 @@ class Cluster:
                     return found
         raise LookupError("no node answers")
 
+    def _have_met(self) -> bool:
+        """Have all meet the first; return whether each knows each. A handshake that takes too long is forgotten."""
+        first, *others = self.nodes
+        for node in others:
+            node.command("CLUSTER", "MEET", "127.0.0.1", first.tls_port or first.doors[0], first.doors[1])
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: all(map(self._knows_all, self.nodes)), timeout=NODE_TIMEOUT_MS / 1000)
+            return True
+        return False
+
     def _knows_all(self, node: Node) -> bool:
-        return f"cluster_known_nodes:{len(self.nodes)}" in node.command("CLUSTER", "INFO")
+        known = node.command("CLUSTER", "NODES")  # as text, a line for each
+        return len(known.splitlines()) == len(self.nodes) and "handshake" not in known
 
     def _is_whole(self) -> bool:
         try:
@@ -228,14 +243,10 @@ class Cluster:
             linked = all(node.is_primary or node.command("ROLE")[3] == "connected" for node in self.nodes)
         except redis.RedisError:
             return False
-        ports = {node.tls_port or node.doors[0] for node in self.nodes}
-        agreed = len({str(sorted((run[0], run[1], run[2][1]) for run in found)) for found in slots}) == 1
-        return (
-            fine
-            and linked
-            and agreed
-            and all({int(each[1]) for run in found for each in run[2:]} == ports for found in slots)
-        )
+        whole = {node.node_id for node in self.nodes}
+        agreed = len({str(sorted((start, end, first[2]) for start, end, first, *_ in found)) for found in slots}) == 1
+        known = all({each[2] for _start, _end, *run in found for each in run} == whole for found in slots)
+        return fine and linked and agreed and known
 
 
 class Watched:
@@ -275,6 +286,13 @@ class Watched:
 
     def start(self) -> None:
         """Start all; return once the Sentinels know of each other and of all replicas."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         first, *others = self.servers
         first.start()
         for server in others:
