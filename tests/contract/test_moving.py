@@ -69,7 +69,7 @@ def partitions(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def fill(url: str, users: int = 300) -> None:
     """Store users of every kind: whole, partial, with times of their own, removed features, windows, deleted ones."""
     draw = random.Random(7)
-    with FeatureStore.connect(url) as store:
+    with FeatureStore.connect(url, timeout=20) as store:
         store.apply(Definition(FEATURES, description="who plays", owner="games"))
         goods = Definition({"price": "float"}, entity="item", ttl="9999d", members="goods", join_key="sku")
         FeatureStore(store.transport, Keys("item")).apply(goods)
@@ -121,7 +121,7 @@ def moved(source: str, target: str, manner: Manner | None = None) -> State:
 
 def everything(url: str) -> dict[tuple[str, bytes], tuple[Any, ...]]:
     """Return all that a store holds of its entities, read node by node without the code that moves it."""
-    with FeatureStore.connect(url) as store:
+    with FeatureStore.connect(url, timeout=20) as store:
         counts = {name: FeatureStore(store.transport, None).entity(name).schema() for name in store.entities()}
         found = {}
         for node in store.transport.nodes():
@@ -148,7 +148,7 @@ def everything(url: str) -> dict[tuple[str, bytes], tuple[Any, ...]]:
 
 def schemas(url: str) -> dict[str, Any]:
     """Return the schemas of a store, without what differs with where it is."""
-    with FeatureStore.connect(url) as store:
+    with FeatureStore.connect(url, timeout=20) as store:
         found = {name: store.entity(name).schema() for name in store.entities()}
         return {name: msgspec.structs.replace(schema, version=0, partitions=0) for name, schema in found.items()}
 
