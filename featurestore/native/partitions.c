@@ -134,16 +134,41 @@ static int put_head(Grouper *self, Writer *writer, Py_ssize_t count)
     return put_number_word(writer, count + 2);
 }
 
+static size_t digits_of(size_t number)
+{
+    size_t digits = 1;
+    for (; number > 9; number /= 10)
+        digits++;
+    return digits;
+}
+
+/* Return how many bytes a word of so many takes in a command. */
+static size_t word_size(size_t size)
+{
+    return 1 + digits_of(size) + 2 + size + 2;
+}
+
+/* Return how many bytes `put_head` writes. */
+static size_t head_size(Grouper *self, Py_ssize_t count)
+{
+    if (count == 1)
+        return (size_t)PyBytes_GET_SIZE(self->one_head);
+    size_t words = (size_t)(5 + 2 * count + self->many_count), keys = (size_t)count + 2;
+    return 1 + digits_of(words) + 2 + (size_t)PyBytes_GET_SIZE(self->many_head) + word_size(digits_of(keys));
+}
+
 /* Return the call for `count` ids of one partition. */
 static PyObject *call_of(Grouper *self, Py_ssize_t part, const Groups *groups, const Py_ssize_t *order, Py_ssize_t count)
 {
     PyObject *keys = part_item(self, part, 0), *before = part_item(self, part, 1);
-    Py_ssize_t around = PyBytes_GET_SIZE(before) + PyBytes_GET_SIZE(self->after) + 24;
-    size_t room = 64 + (size_t)(PyBytes_GET_SIZE(keys) + PyBytes_GET_SIZE(self->one_head)
-        + PyBytes_GET_SIZE(self->one_words) + PyBytes_GET_SIZE(self->many_head) + PyBytes_GET_SIZE(self->many_words));
+    size_t around = (size_t)(PyBytes_GET_SIZE(before) + PyBytes_GET_SIZE(self->after));
+    size_t room = (size_t)PyBytes_GET_SIZE(keys) + head_size(self, count)
+        + (size_t)PyBytes_GET_SIZE(count == 1 ? self->one_words : self->many_words);
     Writer writer;
-    for (Py_ssize_t index = 0; index < count; index++)
-        room += (size_t)(2 * groups->ids[order[index]].size + around);
+    for (Py_ssize_t index = 0; index < count; index++) { /* exact: small objects are quickly made, others moved */
+        size_t size = (size_t)groups->ids[order[index]].size;
+        room += word_size(size + around) + word_size(size);
+    }
     if (start(&writer, room) < 0)
         return NULL;
     int failed = put_head(self, &writer, count) < 0 || put_bytes(&writer, keys) < 0

@@ -191,7 +191,8 @@ class SyncClusterTransport(Clustered[SyncTransport]):
         if self._keeps and self.cluster.keeper is None:
             self._keep()
         allowed = self._write_timeout if request.writes else self._timeout
-        rounds, soon, until = routed(self.cluster, request, allowed, self._deadline, answered), False, 0.0
+        sent = None if answered is None else [(answered[0], list(range(len(request.encoded))), answered[1])]
+        rounds, soon, until = routed(self.cluster, request, allowed, self._deadline, sent), False, 0.0
         outcomes: Any = None
         try:
             while True:

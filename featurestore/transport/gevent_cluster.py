@@ -20,6 +20,7 @@ from featurestore.transport.cluster import Cluster, Inquiry, Target
 from featurestore.transport.confirming import Durability
 from featurestore.transport.gevent_keeping import GreenletKeeper
 from featurestore.transport.gevent_rounds import Rounds
+from featurestore.transport.gevent_together import Straight, Together, replies_of, sent_straight
 from featurestore.transport.gevent_transport import GeventTransport
 from featurestore.transport.greeting import Role
 from featurestore.transport.interface import Node
@@ -27,10 +28,10 @@ from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.read_only import Lacks, as_read_only, lacking
 from featurestore.transport.repeats import Replies, only
 from featurestore.transport.replicas import Reading
-from featurestore.transport.rounds import Leg, Refresh, Request, Round, calls_request
+from featurestore.transport.rounds import Answered, Refresh, Request, Round, calls_request
 from featurestore.transport.routing import routed
-from featurestore.transport.sent import Sent
 from featurestore.transport.slots import HEAD
+from featurestore.transport.turns import SMALL_US
 
 _MOST_TAGS = 8192
 
@@ -113,18 +114,24 @@ class GeventClusterTransport(Rounds):
         """
         self.calls += len(encoded)
         slots, calls = self._slots_of(encoded), self._converted_each(encoded)
-        return self._drive(
-            calls_request(
-                script,
-                calls,
-                slots,
-                each_us=each_us,
-                takes=takes,
-                follows=follows,
-                writes=writes,
-                primary_only=primary_only,
-            )
+        request = calls_request(
+            script,
+            calls,
+            slots,
+            each_us=each_us,
+            takes=takes,
+            follows=follows,
+            writes=writes,
+            primary_only=primary_only,
         )
+        straight = self._sent_straight(request)
+        if straight is None:
+            return self._drive(request)
+        replies = replies_of(straight)
+        if replies is None:
+            answered = [(self._target_of(node), list(places), found) for node, places, found in straight]
+            return self._drive(request, answered)
+        return replies
 
     def command(self, *words: Word, writes: bool = False, primary_only: bool = False) -> Reply:
         """Run one plain command; see `Transport.command`. With `primary_only` no replica answers."""
@@ -227,10 +234,31 @@ class GeventClusterTransport(Rounds):
     def _refresh_now(self) -> None:
         self._refresh(monotonic() + self._write_timeout)
 
-    def _drive(self, request: Request) -> Replies:
+    def _sent_straight(self, request: Request) -> list[Straight] | None:
+        """Send reads to the primaries that have them, and return what came of it, where nothing calls for more care.
+
+        None if nothing was sent, and the request is to be routed: a node has no connection or is in trouble, a replica
+        may be to answer, calls are so few that they go ahead of big ones, or what is made of a reply is not kept here.
+        """
+        cluster = self.cluster
+        settled = self.clustered and cluster.topology is not None and cluster.reading.settled and not cluster.doubted
+        if not settled or not request.repeatable or request.writes or request.takes is not None:
+            return None
+        runs = self._runs_of(request.slots)
+        if runs is None or len(request.slots) * request.each_us <= SMALL_US * len(runs):
+            return None
+        return sent_straight(request, runs)
+
+    def _target_of(self, node: GeventTransport) -> Target:
+        """Return which primary a transport leads to."""
+        return next(target for target, made in self._made.items() if made is node)
+
+    def _drive(self, request: Request, answered: Sequence[Answered] | None = None) -> Replies:
+        """Carry a request out; go on with it where its calls were sent already."""
         if self._keeps and self.cluster.keeper is None:
             self._keep()
-        rounds = routed(self.cluster, request, self._write_timeout if request.writes else self._timeout)
+        allowed = self._write_timeout if request.writes else self._timeout
+        rounds = routed(self.cluster, request, allowed, None, answered)
         outcomes: Any = None
         try:
             while True:
@@ -250,7 +278,7 @@ class GeventClusterTransport(Rounds):
         legs = step.legs
         if len(legs) == 1:
             return [self._node(legs[0].target).attempt(legs[0].exchange)]
-        return _Together(legs, self._node).outcomes() if legs else []
+        return Together(legs, self._node).outcomes() if legs else []
 
     # The topology
 
@@ -299,54 +327,6 @@ class GeventClusterTransport(Rounds):
             keeper.forget()
 
 
-class _Together:
-    """Legs that are sent at once, by one greenlet, which gives way until all have an outcome.
-
-    Only a node without a connection costs a greenlet, which makes one.
-
-    Args:
-        legs: What is sent.
-        node: Returns the transport of a target.
-    """
-
-    def __init__(self, legs: Sequence[Leg], node: Any) -> None:
-        self._greenlet, self._hub = getcurrent(), gevent.get_hub()
-        if self._greenlet is self._hub:
-            raise RuntimeError("a callback of the event loop cannot wait for Redis: spawn a greenlet")
-        self._left, self._waiting = 0, False
-        self._under_way: list[Any] = []
-        for leg in legs:
-            transport = node(leg.target)
-            waits = leg.exchange.wait  # which takes two steps
-            begun = None if waits else transport.begin(leg.exchange, self._done)
-            if begun is None:
-                begun = gevent.spawn(transport.attempt, leg.exchange)
-                begun.rawlink(self._done)
-            if not isinstance(begun, Failure):
-                self._left += 1
-            self._under_way.append(begun)
-
-    def outcomes(self) -> list[Replies | Failure]:
-        """Give way until all have an outcome, and return them."""
-        self._waiting = True
-        try:
-            while self._left:
-                self._hub.switch()
-        finally:
-            self._waiting = False
-            for begun in self._under_way:
-                if isinstance(begun, Sent):
-                    begun.abandon()
-                elif not isinstance(begun, Failure):
-                    begun.unlink(self._done)
-        return [_outcome(begun) for begun in self._under_way]
-
-    def _done(self, _begun: Any) -> None:
-        self._left -= 1
-        if not self._left and self._waiting:
-            self._greenlet.switch()
-
-
 def _note(cluster: Cluster, target: Target, resume: Resume, waiter: Waiter) -> None:
     """Take note that a primary answers again."""
     if not isinstance(waiter.outcome, Failure):
@@ -360,12 +340,6 @@ def _judge(lacks: Lacks | None, resume: Resume, waiter: Waiter) -> None:
     if isinstance(outcome, FeatureStoreError | Failure) or (lacks is not None and lacks(outcome)):
         waiter.outcome = Failure(UnavailableError("a replica cannot tell"), lost=True)
     resume(waiter)
-
-
-def _outcome(begun: Any) -> Replies | Failure:
-    outcome: Replies | Failure
-    outcome = begun if isinstance(begun, Failure) else begun.outcome() if isinstance(begun, Sent) else begun.get()
-    return outcome
 
 
 _transports: weakref.WeakSet[GeventClusterTransport] = weakref.WeakSet()

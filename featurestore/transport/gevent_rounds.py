@@ -3,12 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 
 from featurestore.contract.partitioned_calls import RoutedCalls
 from featurestore.contract.scripts import Script
 from featurestore.transport.cluster import Target
 from featurestore.transport.clustered import SharedCluster
 from featurestore.transport.course import FRACTION
+from featurestore.transport.gevent_together import Run
 from featurestore.transport.gevent_transport import GeventTransport
 from featurestore.transport.pipeline import Resume, Waiter
 from featurestore.transport.topology import Shard
@@ -62,6 +64,23 @@ class Rounds(SharedCluster[GeventTransport]):
             if self.submit_elsewhere(script, call, partial(resume, [place])) is None
         ]
         return len(encoded) - len(refused), refused
+
+    def _runs_of(self, slots: Sequence[int]) -> list[Run] | None:
+        """Return which node gets which calls, in their order.
+
+        None if that is not known of some, or if the calls of a node do not stand side by side, as those of a batch do.
+        """
+        nodes = list(map(self._by_slot.get, slots))
+        if None in nodes:
+            nodes = list(map(self._node_of, slots))
+        runs, start = list[Run](), 0
+        for node, run in groupby(nodes):
+            if node is None:
+                return None
+            stop = start + len(list(run))
+            runs.append((node, range(start, stop)))
+            start = stop
+        return runs if len({node for node, _ in runs}) == len(runs) else None
 
     def _node_of(self, slot: int) -> GeventTransport | None:
         """Return the node that is to get the calls of a slot, and keep it."""

@@ -124,6 +124,11 @@ class GeventTransport(Sharing[GeventLink]):
             self.calls += count
         return waiter
 
+    @property
+    def link(self) -> GeventLink | None:
+        """The connection, if there is one."""
+        return self._link
+
     def overload(self, *, writes: bool = False) -> FeatureStoreError | None:
         """Return why any further big request, or write, would be refused now; None if it would not."""
         return self._link.turns.overload(writes=writes) if self._link else None

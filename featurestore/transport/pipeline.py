@@ -6,6 +6,7 @@ A link (`link.py`) moves bytes and watches the clock. What the bytes and the tim
 import enum
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -276,6 +277,7 @@ class Pipeline:
                     misfit = waiter.expected.misfit((reply,))
                 else:
                     outcome.append(reply)
+                    outcome.extend(islice(iter(next_reply, _INCOMPLETE), waiter.count - len(outcome)))
                     if len(outcome) < waiter.count:
                         continue
                     misfit = waiter.expected.misfit(outcome)

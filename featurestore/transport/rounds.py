@@ -138,6 +138,9 @@ class Round(msgspec.Struct, eq=False):
     until: float
 
 
+Answered = tuple[Target, list[int], Replies | Failure]
+"""A node, which calls of a request it was sent, and what came of it."""
+
 Rounds = Generator[Round, Sequence[Replies | Failure], Replies]
 """Yields rounds, is sent the outcome of each leg, and returns the replies to the calls."""
 

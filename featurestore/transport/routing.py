@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from time import monotonic
 
 from featurestore.errors import RedisError
-from featurestore.transport.cluster import Cluster, Target
+from featurestore.transport.cluster import Cluster
 from featurestore.transport.course import Course
 from featurestore.transport.legs import first_legs, leg_to, next_legs
 from featurestore.transport.making_sure import make_sure
 from featurestore.transport.outcomes import give_up, take_in
 from featurestore.transport.pipeline import Failure
 from featurestore.transport.repeats import Replies
-from featurestore.transport.rounds import Leg, Refresh, Request, Round, Rounds
+from featurestore.transport.rounds import Answered, Leg, Refresh, Request, Round, Rounds
 
 _MOST_ROUNDS = 48
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
@@ -40,7 +40,7 @@ def routed(
     request: Request,
     allowed: float,
     deadline: float | None = None,
-    answered: tuple[Target, Replies] | None = None,
+    answered: Sequence[Answered] | None = None,
 ) -> Rounds:
     """Send the calls of a request to the nodes that have their slots.
 
@@ -49,7 +49,7 @@ def routed(
         request: The calls.
         allowed: Seconds in which calls are repeated.
         deadline: When the request's time is over whatever it needs, by `time.monotonic`.
-        answered: A node that has got all calls already, and its replies, where there were some.
+        answered: What was sent already, which is all calls, and what came of it.
 
     Raises:
         UnavailableError: There is no reply to some call, or no topology.
@@ -74,8 +74,9 @@ def routed(
         if request.answers and deadline is None:
             course.until = max(course.until, monotonic() + allowed)  # a big one may have taken long
     else:
-        legs, outcomes = [leg_to(course, answered[0], list(range(len(course.replies))))], [answered[1]]
-        legs[0].exchange.wait = b""  # who has sent them asks replicas, too
+        legs, outcomes = [leg_to(course, *sent[:2]) for sent in answered], [sent[2] for sent in answered]
+        for leg in legs:
+            leg.exchange.wait = b""  # who has sent them asks replicas, too
     return (yield from _until_all_have_replies(course, legs, outcomes))
 
 

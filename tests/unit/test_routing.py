@@ -445,7 +445,14 @@ def test_writes_of_a_slot_take_effect_in_their_order(verdicts: list[str]) -> Non
 def test_a_request_goes_on_with_replies_that_are_there() -> None:
     drive = Drive(cluster_of(A, B))
     given_replies: Replies = [ROW, error_from_reply(f"MOVED {slot(1)} {B}")]
-    assert drive.run(request(0, 1), rows, answered=(Target(A), given_replies)) == [ROW, ROW]
+    assert drive.run(request(0, 1), rows, answered=[(Target(A), [0, 1], given_replies)]) == [ROW, ROW]
+    assert drive.targets == [B]
+
+
+def test_a_request_goes_on_where_one_of_several_nodes_has_not_answered() -> None:
+    drive = Drive(cluster_of(A, B))
+    answered = [(Target(A), [0], [ROW]), (Target(B), [1], Failure(UnavailableError("it broke"), lost=True))]
+    assert drive.run(request(0, 2), rows, answered=answered) == [ROW, ROW]
     assert drive.targets == [B]
 
 
