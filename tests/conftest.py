@@ -20,7 +20,7 @@ from support.fake import FakeTransport
 from support.gunicorn import Gunicorn
 from support.quick import is_quick, python_alone
 from support.resp3 import Resp3Transport
-from support.servers import EVERYDAY, Server, real
+from support.servers import EVERYDAY, UNDER_TEST, Server, real
 from support.tls import make_certificate
 from support.whole_rows import FEATURES
 
@@ -50,6 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if not (item.get_closest_marker("single_redis") and is_for_a_cluster(item))]
+    if UNDER_TEST:
+        items[:] = [item for item in items if not has_servers_of_its_own(item)]
     if config.getoption("quick"):
         slow = [item for item in items if not is_quick(item)]
         config.hook.pytest_deselected(items=slow)
@@ -60,6 +62,11 @@ def is_for_a_cluster(test: pytest.Item) -> bool:
     """Return whether the backend of a test is a cluster."""
     parameters = test.callspec.params.values() if hasattr(test, "callspec") else ()
     return any(type(each) is str and each in ON_CLUSTERS for each in parameters)
+
+
+def has_servers_of_its_own(test: pytest.Item) -> bool:
+    """Return whether a test is for a cluster or for Sentinels, of which `make test-servers` has none."""
+    return hasattr(test, "callspec") and not {"cluster", "watched"}.isdisjoint(test.callspec.params)
 
 
 @pytest.fixture(autouse=True)
