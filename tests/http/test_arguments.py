@@ -160,7 +160,7 @@ def clients(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory
     store.transport.command("FLUSHALL")
     for definition in (USERS, ITEMS, SHOPS):
         FeatureStore(store.transport, Keys(definition.entity)).apply(definition)
-    store.upsert([("ann", {"age": 1.5, "n": 7}), ("x", {"age": 2.0})])
+    store.upsert([("ann", {"age": 1.5, "n": 7}), ("x", {"age": 2.0}), ("late", {"n": 1})])
     store.entity("item").upsert([("i", {"price": 9.5})])
     settings = {"timeout_ms": "5000", "write_keys": "k", "max_batch": "200"}
     with serving(url, tmp_path_factory.mktemp("arguments"), **settings) as server, asyncio.Runner() as runner:
