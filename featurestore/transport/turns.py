@@ -386,6 +386,7 @@ class Turns:
         else:
             return
         self.waiting -= len(request.calls) - request.sent
+        self._let_in()
 
     def expire(self, now: float, *, patience: float = 0.0) -> list[BigRequest]:
         """Return the requests that have waited too long. Of those, no further call is sent.
