@@ -9,6 +9,8 @@ from featurestore.contract.partitioned_calls import PartitionedCalls, arranged
 from featurestore.contract.resp import Reply
 from featurestore.errors import BadReplyError, FeatureStoreError
 
+_PLAIN = frozenset({bytes, list, type(None)})
+
 
 class Round:
     """Reads that are sent at once, as a call for each partition that has some of their ids.
@@ -32,6 +34,8 @@ class Round:
     def part(self, places: Sequence[int]) -> Reads:
         """Return the reads of the calls at some places, to be answered by themselves."""
         order, ends = self._groups.order, self._ends
+        if isinstance(places, range):
+            return self._reads.part(order[ends[places.start] : ends[places.stop]])
         return self._reads.part([each for place in places for each in order[ends[place] : ends[place + 1]]])
 
     def outcome(self, part: Reads, places: Sequence[int], outcome: Any) -> Reply | FeatureStoreError:
@@ -45,9 +49,12 @@ class Round:
             outcome: The reply to one call, or the list of those to several.
         """
         replies = outcome if len(places) > 1 else [outcome]
-        sizes = [self._groups.sizes[place] for place in places]
-        there = [not isinstance(reply, FeatureStoreError) for reply in replies]
-        if not all(there):
+        if isinstance(places, range):
+            sizes = self._groups.sizes[places.start : places.stop]
+        else:
+            sizes = [self._groups.sizes[place] for place in places]
+        if not _PLAIN.issuperset(map(type, replies)):
+            there = [not isinstance(reply, FeatureStoreError) for reply in replies]
             part.keep([each for each, size in zip(there, sizes, strict=True) for _ in range(size)])
             sizes = [size for each, size in zip(there, sizes, strict=True) if each]
             replies = [reply for each, reply in zip(there, replies, strict=True) if each]

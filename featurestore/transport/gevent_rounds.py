@@ -31,18 +31,16 @@ class Rounds(SharedCluster[GeventTransport]):
         """Send calls, those of a node in one write; see `Spreading.submit_many`."""
         if not self.cluster.reading.settled:
             return self._submit_elsewhere(script, encoded, resume)
-        known, groups, refused = self._by_slot, dict[GeventTransport, list[int]](), list[int]()
-        for place, slot in enumerate(encoded.slots):
-            node = known.get(slot) or self._node_of(slot)
-            if node is None:
-                refused.append(place)
-            elif node in groups:
-                groups[node].append(place)
-            else:
-                groups[node] = [place]
+        refused = list[int]()
+        runs: Sequence[tuple[GeventTransport, Sequence[int]]] | None = self._runs_of(encoded.slots)
+        if runs is None:
+            runs = self._groups_of(encoded.slots, refused)
         taken_on = 0
-        for node, places in groups.items():
-            calls = [encoded[place] for place in places]
+        for node, places in runs:
+            if isinstance(places, range):
+                calls = encoded[places.start : places.stop]
+            else:
+                calls = [encoded[place] for place in places]
             if node.submit_calls(script, calls, partial(resume, places)) is None:
                 refused += places
             else:
@@ -81,6 +79,17 @@ class Rounds(SharedCluster[GeventTransport]):
             runs.append((node, range(start, stop)))
             start = stop
         return runs if len({node for node, _ in runs}) == len(runs) else None
+
+    def _groups_of(self, slots: Sequence[int], refused: list[int]) -> list[tuple[GeventTransport, list[int]]]:
+        """Return which node gets which calls, wherever these stand; those that no node gets are added to `refused`."""
+        groups: dict[GeventTransport, list[int]] = {}
+        for place, slot in enumerate(slots):
+            node = self._by_slot.get(slot) or self._node_of(slot)
+            if node is None:
+                refused.append(place)
+            else:
+                groups.setdefault(node, []).append(place)
+        return list(groups.items())
 
     def _node_of(self, slot: int) -> GeventTransport | None:
         """Return the node that is to get the calls of a slot, and keep it."""
