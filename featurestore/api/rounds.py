@@ -6,10 +6,9 @@ from typing import Any
 
 from featurestore.api.gathering import Reads
 from featurestore.contract.partitioned_calls import PartitionedCalls, arranged
+from featurestore.contract.replies import PLAIN
 from featurestore.contract.resp import Reply
 from featurestore.errors import BadReplyError, FeatureStoreError
-
-_PLAIN = frozenset({bytes, list, type(None)})
 
 
 class Round:
@@ -53,7 +52,7 @@ class Round:
             sizes = self._groups.sizes[places.start : places.stop]
         else:
             sizes = [self._groups.sizes[place] for place in places]
-        if not _PLAIN.issuperset(map(type, replies)):
+        if not PLAIN.issuperset(map(type, replies)):
             there = [not isinstance(reply, FeatureStoreError) for reply in replies]
             part.keep([each for each, size in zip(there, sizes, strict=True) for _ in range(size)])
             sizes = [size for each, size in zip(there, sizes, strict=True) if each]

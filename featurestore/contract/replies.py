@@ -19,8 +19,10 @@ _ARRAY_16, _ARRAY_32, _FIXED_ARRAYS = 0xDC, 0xDD, range(0x90, 0xA0)  # msgpack's
 _MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 _ROW = re.compile(rb"(?:.{8})?[\x90-\x9f\xdc\xdd]", re.DOTALL)  # by layout, its 8 bytes stand in front
 _TEXTS = frozenset({bytes, type(None)})
-_PLAIN = frozenset({bytes, int, type(None), list})
 _MOST = b"\r\n?most="
+PLAIN = frozenset({bytes, int, type(None), list})
+"""The types of replies in RESP2 that are no errors."""
+
 HEAD_BYTES = 128
 """An EVALSHA's words up to the number of its keys take fewer."""
 
@@ -78,7 +80,7 @@ def _shown(reply: Any) -> str:
 
 def any_plain(reply: Any, _encoded: bytes = b"") -> bool:
     """Take whatever RESP2 has: no map, no push message, no boolean."""
-    return type(reply) in _PLAIN
+    return type(reply) in PLAIN
 
 
 def a_row(reply: Any, _encoded: bytes) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import gevent
 from gevent import getcurrent
 
+from featurestore.contract.replies import PLAIN
 from featurestore.errors import OverloadedError
 from featurestore.transport.gevent_link import GeventLink
 from featurestore.transport.gevent_transport import GeventTransport
@@ -21,8 +22,6 @@ Run = tuple[GeventTransport, range]
 
 Straight = tuple[GeventTransport, range, Replies | Failure]
 """The same, and what came of them."""
-
-_PLAIN = frozenset({bytes, int, list, type(None)})
 
 
 class _Waiting:
@@ -144,7 +143,7 @@ def replies_of(straight: Sequence[Straight]) -> Replies | None:
     """Return the replies in the order of the calls; None if a call got none, or an error."""
     replies: Replies = []
     for _, _, outcome in straight:
-        if isinstance(outcome, Failure) or not _PLAIN.issuperset(map(type, outcome)):
+        if isinstance(outcome, Failure) or not PLAIN.issuperset(map(type, outcome)):
             return None
         replies += outcome
     return replies

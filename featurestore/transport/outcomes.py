@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from featurestore.contract.doors import is_unknown
+from featurestore.contract.replies import PLAIN
 from featurestore.errors import (
     BadReplyError,
     ClusterNodeError,
@@ -23,7 +24,6 @@ from featurestore.transport.turns import taken
 
 _LATER = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN")
 _READ_ONLY, _NOT_LOCAL = "READONLY", "non local key"
-_PLAIN = frozenset({bytes, int, list, type(None)})
 
 
 def take_in(course: Course, legs: list[Leg], outcomes: Sequence[Replies | Failure]) -> None:
@@ -52,7 +52,7 @@ def _without_asking(course: Course, leg: Leg, outcome: Replies) -> Replies:
 
 def _take_from_primary(course: Course, leg: Leg, replies: Replies) -> None:
     places = leg.places
-    if _PLAIN.issuperset(map(type, replies)) and places[-1] - places[0] == len(replies) - 1:
+    if PLAIN.issuperset(map(type, replies)) and places[-1] - places[0] == len(replies) - 1:
         course.replies[places[0] : places[-1] + 1] = replies
         return
     for place, reply in zip(places, replies, strict=True):
