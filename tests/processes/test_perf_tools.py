@@ -40,7 +40,8 @@ def serving(serve: Serve) -> Iterator[int]:
         with connection, contextlib.suppress(ConnectionError):
             serve(connection)
 
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+    # Room for every connection of a test at once: on a busy machine the kernel resets what a full queue cannot take.
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         acceptor = threading.Thread(target=accept, args=(listener,), daemon=True)
         acceptor.start()
         yield listener.getsockname()[1]

@@ -1,7 +1,9 @@
 """Real servers for the tests; support/binaries.py has where they are from."""
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,16 +24,28 @@ def wait_until(condition: Callable[[], object], *, timeout: float = 20.0, what: 
 
 _SIDE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _SIDES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_FIRST_PORT = 10_000
+"""Ports below are well known ones, or what people start by hand."""
+
+
+def _own_ports() -> Iterator[int]:
+    """Return ports, again and again, from below those that the kernel gives away: none is taken before it is used."""
+    kernels_first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    own = range(_FIRST_PORT + _SIDE, kernels_first, _SIDES)
+    first = random.Random().randrange(len(own))  # two runs of tests on one machine begin apart
+    return itertools.cycle([*own[first:], *own[:first]])
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:
     """Return a loopback port that nothing uses, and that no run of tests beside this one is given meanwhile."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port // 2 % _SIDES == _SIDE:  # the kernel gives odd ports to `bind`, even ones to `connect`
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
             return port
+    raise LookupError("no port is free")
 
 
 class Server:
