@@ -83,7 +83,7 @@ class EntityReader:
     _store: FeatureStore
 
     def on_get(self, req: Request, resp: Response, entity_id: str = "", entity: str | None = None) -> None:
-        """Answer with all features, or those of `?features=a,b` or `?service=name`; README has the other options."""
+        """Answer with all features, or those of `?features=a,b` or `?service=name`; docs/http.md has more."""
         entity_id = entity_id or req.path.rpartition("/")[2]  # an id such as `batch`
         refuse_undecodable(req)
         written_as = formats.accepted(req)
