@@ -27,7 +27,7 @@ _CHOICES = {
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
 _BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
-_SECRETS = frozenset({"redis_password", "write_keys"})
+_SECRETS = frozenset({"read_keys", "redis_password", "write_keys"})
 _HIDDEN = "***"
 _URL_PASSWORD = re.compile(r"(?<=://)([^:/@]*:).*(?=@)|(password=)[^&]*")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
@@ -157,9 +157,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     graceful_timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="how long a stopping worker may finish its requests, in seconds")
     ] = 10
+    read_keys: Annotated[
+        str | None,
+        Meta(description="API keys that may read over HTTP, separated by commas; with any, reads need a key"),
+    ] = None
     write_keys: Annotated[
         str | None, Meta(description="API keys that may write over HTTP, separated by commas; without any, nobody may")
     ] = None
+    keys_file: Annotated[
+        str | None,
+        Meta(
+            description="a file of API keys that `featurestore keys` makes; with one, reads need a key. "
+            "It is read again when it changes"
+        ),
+    ] = None
+    socket_mode: Annotated[
+        str,
+        Meta(
+            pattern="^0?[0-7]{3}$",
+            description="who may connect to a unix socket that FEATURESTORE_BIND names, as for chmod",
+        ),
+    ] = "0660"
+    forwarded_allow_ips: Annotated[
+        str,
+        Meta(
+            description="addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, "
+            "separated by commas; *: everybody's"
+        ),
+    ] = "127.0.0.1,::1"
     log_level: Annotated[LogLevel, Meta(description="least level that is logged: debug, info, warning or error")] = (
         "info"
     )

@@ -13,7 +13,9 @@ from typing import Any
 
 import falcon
 
+from featurestore.access.key import READ
 from featurestore.api import problems
+from featurestore.api.access import Access
 from featurestore.api.counters import Meter
 from featurestore.api.formats import VARY, accepts_json
 from featurestore.errors import FeatureStoreError, UnknownIdError
@@ -44,10 +46,12 @@ class FastReads:
         store: Where the features are.
         app: The Falcon app, for everything but reads of all features of an entity.
         meter: What counts the requests.
+        access: Who may read; everybody when left out.
     """
 
-    def __init__(self, store: FeatureStore, app: App, meter: Meter) -> None:
+    def __init__(self, store: FeatureStore, app: App, meter: Meter, access: Access | None = None) -> None:
         self._store, self._app = store, app
+        self._access = access if access is not None and access.closed else None
         self._answered, self._refused = meter.series("GET", _ROUTE), meter.series("other", None)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -67,7 +71,8 @@ class FastReads:
                 entity_id = entity_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
             except UnicodeDecodeError:
                 return self._app(environ, start_response)
-        status, headers, body = self._read(entity_id)
+        refusal = None if self._access is None else self._refusal(self._access, environ)
+        status, headers, body = refusal or self._read(entity_id)
         start_response(status, headers)
         return [body]
 
@@ -89,6 +94,17 @@ class FastReads:
             answer = problems.answer(falcon.HTTP_INTERNAL_SERVER_ERROR, problems.UNFORESEEN)
         self._answered.add(answer[0], perf_counter() - began)
         return answer
+
+    def _refusal(self, access: Access, environ: dict[str, Any]) -> Answer | None:
+        """Return the answer to a read that is not permitted; None where it is."""
+        began = perf_counter()
+        try:
+            access.admit(environ, READ, self._store.keys.entity)
+        except FeatureStoreError as error:
+            refusal = problems.answer_to(error)
+            self._answered.add(refusal[0], perf_counter() - began)
+            return refusal
+        return None
 
     def unknown(self, entity_id: str) -> Answer:
         """Return the answer to a read of an unknown id."""

@@ -22,6 +22,7 @@ from typing import Any
 import falcon
 
 from featurestore.api import problems
+from featurestore.api.access import Access
 from featurestore.api.counters import Meter
 from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, App, FastReads
 from featurestore.api.gathering import Gathering, Reads
@@ -94,17 +95,19 @@ class GatheredReads(FastReads, FastApp):
         meter: What counts the requests.
         transport: The store's transport.
         run_soon: Makes the event loop call a function at the end of its turn.
+        access: Who may read; everybody when left out.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what every request needs
         self,
         store: FeatureStore,
         app: App,
         meter: Meter,
         transport: Submitting,
         run_soon: Callable[[Callable[[], None]], object],
+        access: Access | None = None,
     ) -> None:
-        super().__init__(store, app, meter)
+        super().__init__(store, app, meter, access)
         self._transport, self._run_soon = transport, run_soon
         self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from math import ceil
 
 import falcon
 import msgspec
@@ -9,12 +10,16 @@ import msgspec
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.errors import (
     BadArgumentsError,
+    BadKeyError,
     BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
+    ForbiddenError,
     InDoubtError,
+    NoKeyError,
     NoSchemaError,
     OverloadedError,
+    RateLimitedError,
     RedisError,
     SchemaChangedError,
     UnconfirmedWriteError,
@@ -43,6 +48,10 @@ class RowRefusedError(FeatureStoreError):
 
 _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     # The first that fits counts.
+    (NoKeyError, falcon.HTTP_UNAUTHORIZED),
+    (BadKeyError, falcon.HTTP_UNAUTHORIZED),
+    (ForbiddenError, falcon.HTTP_FORBIDDEN),
+    (RateLimitedError, falcon.HTTP_TOO_MANY_REQUESTS),
     (DeadlineExceededError, falcon.HTTP_GATEWAY_TIMEOUT),
     (InDoubtError, falcon.HTTP_GATEWAY_TIMEOUT),
     (RedisError, falcon.HTTP_SERVICE_UNAVAILABLE),
@@ -84,9 +93,14 @@ def answer(status: str, detail: str, code: str | None = None, counts: Mapping[st
     return status, headers, msgspec.json.encode(problem)
 
 
+def status_of(error: FeatureStoreError) -> str:
+    """Return the status of the error response for an exception."""
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
+
+
 def answer_to(error: FeatureStoreError) -> Answer:
     """Return the error response for an exception."""
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+    status = status_of(error)
     counts: dict[str, int] = {}
     if isinstance(error, UnconfirmedWriteError) and isinstance(error.result, UpsertResult):
         found = error.result
@@ -96,7 +110,24 @@ def answer_to(error: FeatureStoreError) -> Answer:
             "rejected": len(found.rejected),
             "unconfirmed": found.unconfirmed,
         }
-    return answer(status, str(error), error.code, counts)
+    status, headers, body = answer(status, str(error), error.code, counts)
+    return status, [*headers, *headers_of(error)], body
+
+
+def headers_of(error: FeatureStoreError) -> list[tuple[str, str]]:
+    """Return the header fields that an exception has beside its problem document: who may come, and when again."""
+    if isinstance(error, NoKeyError):
+        return [("www-authenticate", "Bearer")]
+    if isinstance(error, BadKeyError):
+        return [("www-authenticate", 'Bearer error="invalid_token"')]
+    if not isinstance(error, RateLimitedError) or error.policy is None:
+        return []
+    wait, (name, burst, rate) = max(1, ceil(error.retry_s)), error.policy
+    return [
+        ("retry-after", str(wait)),
+        ("ratelimit", f'"{name}";r=0;t={wait}'),
+        ("ratelimit-policy", f'"{name}";q={burst};w={max(1, ceil(burst / rate))}'),
+    ]
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -120,7 +151,7 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
 def _answer_store_error(
     request: falcon.Request, response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
 ) -> None:
-    if isinstance(error, OverloadedError):
+    if isinstance(error, OverloadedError) and not isinstance(error, RateLimitedError):
         request.env[REFUSED] = True
     response.status, headers, response.data = answer_to(error)
     response.set_headers(headers)

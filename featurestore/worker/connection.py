@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from ssl import SSLWantReadError
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gevent
 from gevent import Timeout, getcurrent
 
 from featurestore.worker.budget import Budget
 from featurestore.worker.framing import Framing
-from featurestore.worker.interface import Answer, Begin
+from featurestore.worker.interface import BEGIN, Answer, Begin
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request, RequestReader
 from featurestore.worker.responses import Server
@@ -177,6 +177,9 @@ class Connection:
             pause = server.answer(request, self.send)
             if pause is None:
                 return False
+            begin = request.environ.get(BEGIN)
+            if begin is not None:
+                self._follow(begin)
             if pause:
                 request = None  # what is not needed any more takes no memory meanwhile
                 gevent.sleep(pause)
@@ -195,6 +198,14 @@ class Connection:
         elif reader.begun and not had_begun:
             self.deadline = monotonic() + server.request_timeout
         return True
+
+    def _follow(self, begin: Begin | Literal[False]) -> None:
+        """Begin plain GETs with the header fields of the last one as the app says; see `BEGIN`."""
+        if begin is False:
+            self._reader.forget_usual()
+            self._begin = self._begin and self._server.begin
+        elif self._begin is not None:
+            self._begin = begin
 
     def _receive(self) -> bytes:
         """Return the client's next bytes; empty if it is gone or too slow, or if the server stops."""

@@ -10,7 +10,7 @@ from httptools.parser.errors import HttpParserInvalidURLError
 
 from featurestore.worker.budget import Budget
 from featurestore.worker.framing import Chunks, Framing, HeadFinder
-from featurestore.worker.interface import PLAIN_ACCEPTS
+from featurestore.worker.interface import BEGIN, PLAIN_ACCEPTS
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.sockets import is_plain_line
 
@@ -142,6 +142,10 @@ class RequestReader:
         self.begun = self._in_body or (bool(self._data) and self._data != b"\r")
         return None
 
+    def forget_usual(self) -> None:
+        """Take the next plain GET for the first one: the last one was refused for its header fields."""
+        self.usual = self._usual = None
+
     def hold(self, size: int) -> bool:
         """Count another `size` bytes until the current request is answered; return False if that is too much.
 
@@ -238,7 +242,8 @@ class RequestReader:
             and is_plain_line(line)
         ):
             fields = head[len(line) :]
-            self._usual = fields if len(fields) <= _LONGEST_FIELDS_KEPT else None
+            if len(fields) <= _LONGEST_FIELDS_KEPT:
+                self._usual, environ[BEGIN] = fields, None
 
     def _parse(self, head: bytes) -> bool:
         """Let the parser put the header fields into the environment; return whether it sees an upgrade.
