@@ -29,7 +29,7 @@ class Rule(msgspec.Struct, frozen=True):
 
     Attributes:
         needs: Method → the permission. Methods that are not named are none of the route's, and answered with 405.
-        by_body: Whether the body tells which entities a request is about: then the resource has them checked.
+        by_body: Whether the body of a POST tells which entities it is about: then the resource has them checked.
         by_itself: Whether the resource calls `Access.admit`, because its errors have a form of their own.
     """
 
@@ -136,7 +136,8 @@ class Access:
             return
         need = rule.needs.get(req.method)
         if need is not None and not rule.by_itself:
-            self.admit(req.env, need, None if rule.by_body else params.get("entity") or self._entity)
+            told_later = need == METRICS or (rule.by_body and req.method == "POST")
+            self.admit(req.env, need, None if told_later else params.get("entity") or self._entity)
 
     def check_entities(self, req: falcon.Request, need: str, entities: Iterable[str]) -> None:
         """Check that a request that was let in may do what it wants with these entities; empty is the default one.

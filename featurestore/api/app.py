@@ -225,7 +225,8 @@ def create_app(  # noqa: PLR0913 - all but the first by name
     arrow.is_there()  # imported now, so that no request waits for it
     access = access or Access()
     meter = meter or Meter(Board())
-    app = falcon.App(middleware=[Measuring(meter), Guarding(access)])
+    middleware: list[Any] = [Measuring(meter), Guarding(access)]
+    app = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
     health, schema = HealthResource(store, access, ready_share), SchemaResource(store)
