@@ -157,3 +157,4 @@ class Rates:
             self._told = now
             _logger.warning("rates are counted by each worker alone, since Redis does not tell: %s", error)
         lease.tokens += max(least, ceil((lease.key.rate or 1) * _ALONE_S))
+        lease.closed_until, lease.closed_for = now + _ALONE_S, 1

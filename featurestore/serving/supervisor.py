@@ -43,8 +43,8 @@ def serve(settings: Settings) -> None:
     """Become gunicorn. Its master starts and watches the embedded server if no Redis is named.
 
     Raises:
-        ConfigurationError: The Redis URL, the file of keys, or the embedded server's folder, cannot be used, or Redis is too old for
-            functions.
+        ConfigurationError: The Redis URL, the file of keys, or the embedded server's folder, cannot be used, or Redis
+            is too old for functions.
     """
     check(settings.url or "unix:///embedded", settings)
     Keyring.of(settings)
