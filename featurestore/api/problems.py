@@ -1,8 +1,11 @@
 """Errors as `application/problem+json` (RFC 9457), and the one table from exceptions to statuses."""
 
 import logging
+import re
 from collections.abc import Mapping
 from math import ceil
+from time import monotonic
+from typing import ClassVar
 
 import falcon
 import msgspec
@@ -33,6 +36,17 @@ _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1
 
 MEDIA_PROBLEM = "application/problem+json"
+
+_TOLD_EACH_S = 10.0
+_MOST_TOLD = 100
+_WHERE = re.compile(r" ?\((?:node|slot)[ s][^)]*\)")
+_URL = re.compile(r"\b(?:redis|rediss|unix)(?:\+\w+)?://[^\s;)]*[^\s,;):.]")
+_SOCKET = re.compile(r"(?<!\S)/[^\s,;:)]*[^\s,;:).]")
+_CERTIFIED = re.compile(r"(?<= is not valid for )'[^']*'")
+_HOST = re.compile(
+    r"(?<![\w.:])(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*):\d{1,5}\b(?!:)"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w.])(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f:.]*[0-9A-Fa-f]"
+)
 
 UNFORESEEN = "the request failed inside the server; its log says why"
 
@@ -110,8 +124,37 @@ def answer_to(error: FeatureStoreError) -> Answer:
             "rejected": len(found.rejected),
             "unconfirmed": found.unconfirmed,
         }
-    status, headers, body = answer(status, str(error), error.code, counts)
+    text = str(error)
+    if isinstance(error, RedisError):
+        text = _for_strangers(text)
+    status, headers, body = answer(status, text, error.code, counts)
     return status, [*headers, *headers_of(error)], body
+
+
+class _Told:
+    """When the log was last told what strangers are not."""
+
+    at: ClassVar[dict[str, float]] = {}
+
+
+def without_addresses(text: str) -> str:
+    """Return what an error of Redis says without the addresses in it: they are nothing to strangers."""
+    for pattern in (_WHERE, _URL, _SOCKET, _CERTIFIED, _HOST):
+        text = pattern.sub("" if pattern is _WHERE else "a server", text)
+    return text
+
+
+def _for_strangers(text: str) -> str:
+    """Return what clients are told of an error; the log has all of it, now and then."""
+    shown = without_addresses(text)
+    if shown != text:
+        now = monotonic()
+        if now - _Told.at.get(text, -_TOLD_EACH_S) >= _TOLD_EACH_S:
+            if len(_Told.at) >= _MOST_TOLD:
+                _Told.at.clear()
+            _Told.at[text] = now
+            _logger.warning("%s", text)
+    return shown
 
 
 def headers_of(error: FeatureStoreError) -> list[tuple[str, str]]:
