@@ -1,6 +1,7 @@
 """Every setting, read from the environment: `REDIS_*` for Redis's address, `FEATURESTORE_*` for the rest."""
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -214,6 +215,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"{variable_of('bind')}={settings.bind!r}: want host:port, with a port up to 65535, or unix:path"
             )
+        _check_proxies(settings.forwarded_allow_ips)
         if settings.partitions & (settings.partitions - 1):
             raise _no_partitions(str(settings.partitions))
         if settings.wait_replicas and settings.wait_ms >= settings.write_timeout_ms:
@@ -231,6 +233,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.redis_host:
             return None
         return _url_of_host(self.redis_host, self.redis_port, self.redis_password, self.redis_db)
+
+
+def _check_proxies(text: str) -> None:
+    for each in text.split(","):
+        try:
+            if each.strip() != "*":
+                ipaddress.ip_network(each.strip())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{variable_of('forwarded_allow_ips')}={text!r}: {error}; want addresses or networks such as"
+                " 10.0.0.0/8, separated by commas, or *"
+            ) from error
 
 
 def _no_partitions(text: str) -> ConfigurationError:

@@ -40,11 +40,11 @@ MEDIA_PROBLEM = "application/problem+json"
 _TOLD_EACH_S = 10.0
 _MOST_TOLD = 100
 _WHERE = re.compile(r" ?\((?:node|slot)[ s][^)]*\)")
-_URL = re.compile(r"\b(?:redis|rediss|unix)(?:\+\w+)?://[^\s;)]*[^\s,;):.]")
+_URL = re.compile(r"\b(?:redis|rediss|unix)(?:\+\w+)?://(?!:PASSWORD@|HOST:PORT)[^\s;)]*[^\s,;):.]")
 _SOCKET = re.compile(r"(?<!\S)/[^\s,;:)]*[^\s,;:).]")
 _CERTIFIED = re.compile(r"(?<= is not valid for )'[^']*'")
 _HOST = re.compile(
-    r"(?<![\w.:])(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*):\d{1,5}\b(?!:)"
+    r"(?<![\w.:])(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*):\d{1,5}\b(?!:[0-9A-Fa-f])"
     r"|\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w.])(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f:.]*[0-9A-Fa-f]"
 )
 

@@ -13,6 +13,7 @@ import gevent
 from gevent import Timeout, getcurrent
 
 from featurestore.worker.budget import Budget
+from featurestore.worker.forwarded import Proxies
 from featurestore.worker.framing import Framing
 from featurestore.worker.interface import BEGIN, Answer, Begin
 from featurestore.worker.refusal import Refusal
@@ -108,13 +109,16 @@ class Connection:
         client: gevent's socket; for TLS, with the handshake done.
         base: The part of the WSGI environment that all requests share.
         tls: Whether `client` speaks TLS.
+        proxies: What to take of a proxy that is trusted; None if the client is none.
 
     Attributes:
         deadline: By when the client must have sent something; only in states that wait for it.
         state: What the connection is doing.
     """
 
-    def __init__(self, server: ConnectionServer, client: Any, base: Environ, *, tls: bool) -> None:
+    def __init__(
+        self, server: ConnectionServer, client: Any, base: Environ, *, tls: bool, proxies: Proxies | None = None
+    ) -> None:
         self.state = _AWAKE
         self._patience = server.request_timeout  # the time-out in `deadline` while no request is under way
         self.deadline = monotonic() + self._patience
@@ -123,7 +127,7 @@ class Connection:
         self._address: str = base["REMOTE_ADDR"]
         self._greenlet = getcurrent()
         self._hub = gevent.get_hub()
-        self._reader = RequestReader(base, server.framing, server.budget)
+        self._reader = RequestReader(base, server.framing, server.budget, proxies)
         self._longest_line = server.framing.limits.line
         self._tls = tls
         self._plain = client if tls else client._sock  # noqa: SLF001 - the socket inside gevent's, which does not wait

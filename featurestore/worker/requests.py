@@ -9,6 +9,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 from httptools.parser.errors import HttpParserInvalidURLError
 
 from featurestore.worker.budget import Budget
+from featurestore.worker.forwarded import Proxies
 from featurestore.worker.framing import Chunks, Framing, HeadFinder
 from featurestore.worker.interface import BEGIN, PLAIN_ACCEPTS
 from featurestore.worker.refusal import Refusal
@@ -81,6 +82,7 @@ class RequestReader:
         base: The part of the WSGI environment that all requests share.
         framing: What a request may be made of.
         budget: What counts the bytes that are held.
+        proxies: Takes what a trusted proxy says of its client; None if the peer is none.
 
     Attributes:
         begun: Whether a request has begun that is not complete.
@@ -90,13 +92,14 @@ class RequestReader:
             none yet, or while bytes of another request, or of an empty line before one, are held.
     """
 
-    def __init__(self, base: Environ, framing: Framing, budget: Budget) -> None:
+    def __init__(self, base: Environ, framing: Framing, budget: Budget, proxies: Proxies | None = None) -> None:
         self.begun = False
         self.refusal: Refusal | None = None
         self.wants_continue = False
         self.usual: bytes | None = None
         self._usual: bytes | None = None  # `usual` whenever nothing else is buffered; the first plain GET sets it
         self._base, self._framing, self._budget = base, framing, budget
+        self._proxies = proxies
         self._head = HeadFinder(framing)
         self._parser = HttpRequestParser(self)
         self._data = bytearray()  # what no request has taken yet
@@ -219,6 +222,8 @@ class RequestReader:
         if http11 and "HTTP_HOST" not in environ:
             raise Refusal(400, "a request has one Host")
         environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"] = method, version
+        if self._proxies is not None:
+            self._proxies.tell(environ)
         length = self._check_framing(environ, http11=http11)
         _put_target(environ, target)
         if http11 and "HTTP_EXPECT" in environ:

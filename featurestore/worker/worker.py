@@ -22,6 +22,7 @@ from featurestore.settings import Settings
 from featurestore.worker.budget import Budget, trim_memory
 from featurestore.worker.capacity import clients_within, limit_of_files, scarcity
 from featurestore.worker.connection import ClientGoneError, Connection
+from featurestore.worker.forwarded import Proxies
 from featurestore.worker.framing import Framing, Limits
 from featurestore.worker.interface import REFUSED, Answer, Begin, FastApp, Headers
 from featurestore.worker.pacing import Pacer
@@ -40,6 +41,8 @@ _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
 class Worker(GeventWorker):  # type: ignore[misc]
     """A gevent worker with its own HTTP/1.1.
+
+    What trusted proxies say of their clients counts, see `forwarded.py`.
 
     Unsupported: HTTP/2, the PROXY protocol, request hooks, gunicorn's leniency settings.
 
@@ -84,6 +87,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.idle_timeout = cfg.keepalive
         self._connections: set[Connection] = set()
         self._paused: list[Acceptor] = []
+        self._proxies = Proxies(cfg.forwarded_allow_ips, cfg.secure_scheme_headers)
         self._base = {**base_environ(cfg), "SCRIPT_NAME": "", "wsgi.multithread": True}
         logs = cfg.accesslog, cfg.logconfig, cfg.logconfig_dict, cfg.logconfig_json, cfg.syslog, cfg.statsd_host
         self._logs_access = any(logs)
@@ -129,7 +133,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                         client, server_side=True, suppress_ragged_eofs=self.cfg.suppress_ragged_eofs
                     )
             environ = self._environ_of(listener, address)
-            connection = Connection(self, client, environ, tls=self._tls is not None)
+            proxies = self._proxies if self._proxies.trusts(environ["REMOTE_ADDR"]) else None
+            connection = Connection(self, client, environ, tls=self._tls is not None, proxies=proxies)
             self._connections.add(connection)
             connection.serve()
         except (ClientGoneError, OSError) as error:
