@@ -2,8 +2,8 @@
 Takes tokens out of a bucket, which fills up steadily: the rate limit of an API key, shared by all servers. A caller
 takes some in advance, and spends them without asking again.
 
-KEYS[1]  bucket    a string: when the bucket will be full, in us since 1970 by Redis's clock; it expires then. Its key is
-                   featurestore:ratelimit: and a name
+KEYS[1]  bucket    a string: when the bucket will be full, in us since 1970 by Redis's clock; it expires then. The
+                   key is featurestore:ratelimit: and a name
 
 ARGV[1]  rate      how many tokens come in a second: a number above 0, at most 1000000000
 ARGV[2]  burst     how many the bucket holds: 1 to 1000000000

@@ -17,7 +17,9 @@ import msgspec
 from featurestore.access.key import Key, StoredKey
 from featurestore.errors import ConfigurationError
 
-_LARGEST_BYTES = 4_194_304
+LARGEST_BYTES = 1_048_576
+"""A file of keys has no more: about 3,000 keys."""
+
 _TABLE = re.compile(r"^[ \t]*\[\[[ \t]*key[ \t]*\]\]", re.MULTILINE)
 _ABOVE = re.compile(r"(?:^[ \t]*#.*\n)*\Z", re.MULTILINE)
 _NEW_MODE = 0o600
@@ -74,8 +76,8 @@ def read(path: str) -> str:
     """
     try:
         data = Path(path).read_bytes()
-        if len(data) > _LARGEST_BYTES:
-            raise ConfigurationError(f"{path} has {len(data)} bytes: a file of keys has at most {_LARGEST_BYTES}")
+        if len(data) > LARGEST_BYTES:
+            raise ConfigurationError(f"{path} has {len(data)} bytes: a file of keys has at most {LARGEST_BYTES}")
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the file of keys {path} cannot be read: {error}") from error

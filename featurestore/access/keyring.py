@@ -1,12 +1,14 @@
 """The keys that a server knows: those of the settings, and those of a file that may change."""
 
+import hashlib
 import hmac
 import logging
+import mmap
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from featurestore.access import key_file
 from featurestore.access.key import METRICS, READ, WRITE, Key, digest_of, id_of
@@ -14,6 +16,8 @@ from featurestore.errors import ConfigurationError
 
 LOOK_EACH_S = 1.0
 """How often the file is looked at."""
+
+_HEAD_BYTES = 40  # a length and a digest
 
 _logger = logging.getLogger("featurestore")
 
@@ -58,7 +62,7 @@ class Keyring:
         self.changed: Callable[[], object] = _nothing
         self._told = ""
         self._looked = _state_of(path)
-        self._take(() if path is None else _Remembered.keys_of(path))
+        self._take(() if path is None else _read_or_remember(path))
 
     @classmethod
     def of(cls, settings: KeySettings) -> "Keyring":
@@ -97,13 +101,12 @@ class Keyring:
         if state != self._looked:
             self._looked = state
             try:
-                found = key_file.parse(key_file.read(self.path), self.path)
+                found = _read(self.path)
             except ConfigurationError as error:
                 self._tell(f"the keys stay as they were: {error}", logging.ERROR)
             else:
                 self._told = ""
                 self._take(found)
-                _Remembered.remember(self.path, found)
                 _logger.info("%s has changed: it has %d keys", self.path, len(found))
         self.changed()
 
@@ -140,42 +143,50 @@ class Keyring:
 
 
 class _Remembered:
-    """The keys of files when they could last be used.
+    """The text of the file when it could last be used, in memory that forked processes share.
 
-    Workers are forked from a process that looks at the file before each fork. So a worker that is started while the
-    file is broken has the keys of the others.
+    So a worker that is started while the file is broken has the keys of the others. The digest tells whether a text is
+    whole, and of which file.
     """
 
-    _keys: ClassVar[dict[str, tuple[Key, ...]]] = {}
+    memory = mmap.mmap(-1, _HEAD_BYTES + key_file.LARGEST_BYTES)  # takes no memory before it is written to
 
     @classmethod
-    def remember(cls, path: str, keys: tuple[Key, ...]) -> None:
-        cls._keys[path] = keys
+    def remember(cls, path: str, text: str) -> None:
+        data = text.encode()
+        cls.memory[:_HEAD_BYTES] = len(data).to_bytes(8, "big") + cls._digest(path, data)
+        cls.memory[_HEAD_BYTES : _HEAD_BYTES + len(data)] = data
 
     @classmethod
-    def keys_of(cls, path: str) -> tuple[Key, ...]:
-        """Return a file's keys: those of now, else those that are remembered.
+    def text_of(cls, path: str) -> str | None:
+        """Return what is remembered of a file; None if nothing is."""
+        length = int.from_bytes(cls.memory[:8], "big")
+        data = cls.memory[_HEAD_BYTES : _HEAD_BYTES + length]
+        return data.decode() if cls._digest(path, data) == cls.memory[8:_HEAD_BYTES] else None
 
-        Raises:
-            ConfigurationError: The file cannot be used, and never could.
-        """
-        try:
-            cls._keys[path] = key_file.parse(key_file.read(path), path)
-        except ConfigurationError as error:
-            if path not in cls._keys:
-                raise
-            _logger.error("the keys stay as they were: %s", error)  # noqa: TRY400 - no bug of ours
-        return cls._keys[path]
+    @staticmethod
+    def _digest(path: str, data: bytes) -> bytes:
+        return hashlib.sha256(path.encode() + b"\0" + data).digest()
 
 
-def remember(path: str | None) -> None:
-    """Read a file of keys, so that processes that are forked from now on know its keys even if it is broken then.
+def _read(path: str) -> tuple[Key, ...]:
+    """Return the keys of a file, and remember it; errors as in `key_file.parse`."""
+    text = key_file.read(path)
+    keys = key_file.parse(text, path)
+    _Remembered.remember(path, text)
+    return keys
 
-    Raises:
-        ConfigurationError: The file cannot be used, and never could.
-    """
-    if path:
-        _Remembered.keys_of(path)
+
+def _read_or_remember(path: str) -> tuple[Key, ...]:
+    """Return the keys of a file: those of now, else those that are remembered; errors as in `key_file.parse`."""
+    try:
+        return _read(path)
+    except ConfigurationError as error:
+        text = _Remembered.text_of(path)
+        if text is None:
+            raise
+        _logger.error("the keys stay as they were: %s", error)  # noqa: TRY400 - no bug of ours
+        return key_file.parse(text, path)
 
 
 def _nothing() -> None:

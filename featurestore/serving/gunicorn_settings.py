@@ -1,11 +1,9 @@
 """gunicorn's configuration, for `featurestore serve` and the checkout's gunicorn.conf.py."""
 
-import contextlib
 import sys
 from itertools import count
 from typing import Any
 
-from featurestore.access import keyring
 from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.serving import master
@@ -50,7 +48,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "control_socket_disable": True,
         "on_starting": prepare,
         "when_ready": master.heed_the_terminal,
-        "pre_fork": before_fork,
+        "pre_fork": choose_place,
         "post_fork": take_place,
         "post_worker_init": begin_worker,
         "on_exit": master.tell_failure,
@@ -72,13 +70,6 @@ def prepare(server: Any) -> None:
     limit = raise_limit()
     if limit < FILES:
         server.log.warning(scarcity(clients_of(server.cfg), limit))
-
-
-def before_fork(server: Any, worker: Any) -> None:
-    """Prepare what a worker is started with: its place for counts, and keys to fall back on (`keyring.remember`)."""
-    choose_place(server, worker)
-    with contextlib.suppress(ConfigurationError):  # the worker says so
-        keyring.remember(Settings.from_environment().keys_file)
 
 
 def choose_place(server: Any, worker: Any) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from featurestore.access import keyring
+from featurestore.access.keyring import Keyring
 from featurestore.children import tie_to
 from featurestore.embedded import embedded_url
 from featurestore.errors import ConfigurationError, FeatureStoreError
@@ -47,7 +47,7 @@ def prepare(server: Any) -> None:
             _logger.warning(warning)
     settings = Settings.from_environment()
     try:
-        keyring.remember(settings.keys_file)
+        Keyring.of(settings)  # which workers then remember, even if they are started while its file is broken
     except ConfigurationError as error:
         _logger.error("%s", error)  # noqa: TRY400 - no bug of ours
         _leave(server, 2)
