@@ -125,7 +125,12 @@ def test_all_processes_together_spend_no_more_than_the_bucket_gives(transport: T
 def test_a_lease_saves_calls(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     run = transport.run
-    monkeypatch.setattr(transport, "run", lambda *words: (calls.append(words), run(*words))[1])
+
+    def noting(*words: Any) -> Any:
+        calls.append(words)
+        return run(*words)
+
+    monkeypatch.setattr(transport, "run", noting)
     rates = Rates(transport)
     assert spent(rates, key(rate=1e5, burst=10_000), most=5000) == 5000
     assert len(calls) == 1  # a twentieth of a second's

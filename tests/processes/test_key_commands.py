@@ -38,7 +38,7 @@ def test_a_key_is_made_listed_checked_and_removed(path: str) -> None:
     assert secret not in made.stderr
     assert Path(path).stat().st_mode & 0o777 == 0o600
     (key,) = key_file.parse(Path(path).read_text(), path)
-    assert (key.name, key.may, key.entities) == ("ranker", {"read", "write"}, {"user", "item"})
+    assert (key.name, key.may, key.entities) == ("ranker", frozenset({"read", "write"}), frozenset({"user", "item"}))
     assert (key.rate, key.burst) == (200, 200)
     assert key.created is not None
     assert key.expires is not None

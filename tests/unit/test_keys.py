@@ -41,7 +41,7 @@ def test_a_key_of_a_file_is_found_by_its_secret_alone(path: Path) -> None:
     ring = Keyring(path=str(path))
     key = ring.find(secret)
     assert key is not None
-    assert (key.name, key.may, key.rate, key.burst) == ("ranker", {"read", "write"}, 50, 50)
+    assert (key.name, key.may, key.rate, key.burst) == ("ranker", frozenset({"read", "write"}), 50.0, 50)
     assert (key.reaches("item"), key.reaches("user")) == (True, False)
     assert ring.closed
     assert ring.some_may("write")
@@ -105,9 +105,9 @@ def test_keys_of_the_settings_may_what_their_list_says() -> None:
     ring = Keyring(" r , both ", "both,w,")
     may = {secret: (key.name, key.may) for secret in ("r", "both", "w") if (key := ring.find(secret))}
     assert may == {
-        "r": ("read-1", {"read", "metrics"}),
-        "both": ("read-2", {"read", "metrics", "write"}),
-        "w": ("write-2", {"write"}),
+        "r": ("read-1", frozenset({"read", "metrics"})),
+        "both": ("read-2", frozenset({"read", "metrics", "write"})),
+        "w": ("write-2", frozenset({"write"})),
     }
     assert ring.closed
     assert not Keyring(write_keys="w").closed
