@@ -29,12 +29,12 @@ class Rule(msgspec.Struct, frozen=True):
 
     Attributes:
         needs: Method → the permission. Methods that are not named are none of the route's, and answered with 405.
-        by_body: Whether the body of a POST tells which entities it is about: then the resource has them checked.
+        spans: The methods whose requests may be about any entities: the resource has them checked.
         by_itself: Whether the resource calls `Access.admit`, because its errors have a form of their own.
     """
 
     needs: Mapping[str, str]
-    by_body: bool = False
+    spans: frozenset[str] = frozenset()
     by_itself: bool = False
 
 
@@ -55,16 +55,26 @@ RULES: Mapping[str, Rule] = {
             ("/features/{entity_id:path}", _ENTITY),
         )
     },
-    "/features/query": Rule(_BATCH.needs, by_body=True),
-    "/get-online-features": Rule({"POST": READ}, by_body=True, by_itself=True),
-    "/write-to-online-store": Rule({"POST": WRITE}, by_body=True, by_itself=True),
-    "/push": Rule({"POST": WRITE}, by_body=True, by_itself=True),
+    "/features/query": Rule(_BATCH.needs, spans=frozenset({"POST"})),
+    "/get-online-features": Rule({"POST": READ}, by_itself=True),
+    "/write-to-online-store": Rule({"POST": WRITE}, by_itself=True),
+    "/push": Rule({"POST": WRITE}, by_itself=True),
     "/materialize": Rule({"POST": OPEN}),  # there is nothing behind them
     "/materialize-incremental": Rule({"POST": OPEN}),
     "/health": _STRANGERS,
     "/readyz": _STRANGERS,
     "/livez": _STRANGERS,
     "/metrics": Rule({"GET": METRICS, "HEAD": METRICS}),
+    "/entities": Rule(_READS, spans=frozenset(_READS)),
+    "/entities/{entity}/sample": Rule(_READS),
+    "/entities/{entity}/stored": Rule(_READS),
+    # Pages hold no data: what they show they ask for with a key.
+    "/": _STRANGERS,
+    "/docs": _STRANGERS,
+    "/docs/{name}": _STRANGERS,
+    "/openapi.json": _STRANGERS,
+    "/ui": _STRANGERS,
+    "/ui/{name}": _STRANGERS,
 }
 """The app's routes, as Falcon has them. Where reads need a key, a route without a rule is nobody's."""
 
@@ -136,8 +146,8 @@ class Access:
             return
         need = rule.needs.get(req.method)
         if need is not None and not rule.by_itself:
-            told_later = need == METRICS or (rule.by_body and req.method == "POST")
-            self.admit(req.env, need, None if told_later else params.get("entity") or self._entity)
+            of_any = need == METRICS or req.method in rule.spans
+            self.admit(req.env, need, None if of_any else params.get("entity") or self._entity)
 
     def check_entities(self, req: falcon.Request, need: str, entities: Iterable[str]) -> None:
         """Check that a request that was let in may do what it wants with these entities; empty is the default one.
@@ -149,6 +159,11 @@ class Access:
         if key is not None:
             for entity in sorted(entities):
                 self._check(key, need, entity or self._entity)
+
+    def reaches(self, req: falcon.Request, entity: str) -> bool:
+        """Return whether a request that was let in may be told of that entity."""
+        key: Key | None = req.env.get(_FOUND)
+        return key is None or key.reaches(entity)
 
     def spend(self, req: falcon.Request, rows: int) -> None:
         """Take the tokens for rows of a request that was let in, the first of which was paid for then.

@@ -17,13 +17,14 @@ from featurestore import Definition, FeatureStore, Keys, SyncTransport
 from featurestore.access.keyring import Keyring
 from featurestore.api.access import KEY_NAME, OPEN, RULES, Access
 from featurestore.api.app import create_app
-from featurestore.api.counters import Board, Meter
+from featurestore.api.counters import ROUTES, Board, Meter
 from featurestore.api.fast_reads import FastReads
 
 EXPIRED, UNKNOWN, NONE = "expired", "unknown", "none"
 KINDS = ("reader", "writer", "both", "scraper", "of items", EXPIRED, UNKNOWN, NONE)
 MAY = {"reader": {"read"}, "writer": {"write"}, "both": {"read", "write"}, "scraper": {"metrics"},
        "of items": {"read", "write", "metrics"}}  # fmt: skip
+PATHS = [route for route in ROUTES if route != "other"]
 NDJSON = b'{"id":"u","features":{"n":1}}\n'
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/features/batch"): {"ids": ["u"]},
@@ -92,8 +93,9 @@ def routes_of(app: falcon.App[Any, Any]) -> set[str]:
     return {route.path for route in inspect_app(app).routes}
 
 
-def test_every_route_has_a_rule_and_every_rule_a_route(site: Site) -> None:
-    assert routes_of(site.app_of_routes) == RULES.keys()
+def test_every_route_has_a_rule(site: Site) -> None:
+    assert routes_of(site.app_of_routes) == set(PATHS)
+    assert set(PATHS) <= RULES.keys()
 
 
 def test_every_method_of_every_route_has_a_rule(site: Site) -> None:
@@ -124,7 +126,7 @@ def expected(kind: str, need: str, entity: str) -> int | None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("route", RULES)
+@pytest.mark.parametrize("route", PATHS)
 def test_every_route_lets_in_those_who_may(site: Site, route: str, kind: str) -> None:
     for method, need in RULES[route].needs.items():
         for entity in ("user", "item") if "{entity}" in route else ("user",):
@@ -132,7 +134,7 @@ def test_every_route_lets_in_those_who_may(site: Site, route: str, kind: str) ->
             answer = site.ask(method, path, kind, BODIES.get((method, route)))
             refusal = expected(kind, need, entity)
             if refusal is None:
-                assert answer.status_code in {200, 204, 404, 501}, (method, path, answer.text)
+                assert answer.status_code not in {401, 403, 405, 429, 500, 503}, (method, path, answer.text)
                 continue
             assert answer.status_code == refusal, (method, path, answer.text)
             assert ("www-authenticate" in answer.headers) == (refusal == 401)
