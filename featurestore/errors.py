@@ -51,7 +51,7 @@ class UnknownEntityError(NoSchemaError):
 class UnknownIdError(FeatureStoreError):
     """An HTTP request asks for an id that is not known. Stores and clients return None instead."""
 
-    code = "UNKNOWN"
+    code: str = "UNKNOWN"
 
     def __init__(self, entity: str, entity_id: str) -> None:
         """Say whose id it is."""

@@ -81,6 +81,7 @@ class EntityReader:
     """`GET` of one entity's features. Resources such as `/features/batch` have it too: an id may be called `batch`."""
 
     _store: FeatureStore
+    _meter: Meter
 
     def on_get(self, req: Request, resp: Response, entity_id: str = "", entity: str | None = None) -> None:
         """Answer with all features, or those of `?features=a,b` or `?service=name`; docs/http.md has more."""
@@ -105,6 +106,7 @@ class EntityReader:
                 body = written_as.encode(found)
         if body is None:
             raise UnknownIdError(store.keys.entity, entity_id)
+        self._meter.seen[store.keys.entity] = [entity_id], names
         formats.answer(resp, written_as, body)
 
     on_head = on_get
@@ -121,8 +123,9 @@ class IngestResource(EntityReader, Ingest):
 class BatchResource(EntityReader):
     """`POST /features/batch` and `/features/query`; `GET` is for the entities whose ids are `batch` and `query`."""
 
-    def __init__(self, store: FeatureStore, *, max_batch: int, max_body_bytes: int) -> None:
-        self._store, self._max_batch, self._max_body_bytes = store, max_batch, max_body_bytes
+    def __init__(self, store: FeatureStore, meter: Meter, *, max_batch: int, max_body_bytes: int) -> None:
+        self._store, self._meter = store, meter
+        self._max_batch, self._max_body_bytes = max_batch, max_body_bytes
         self._query = msgspec.json.Decoder(QueryRequest)
 
     on_get_query = on_head_query = EntityReader.on_get
@@ -139,6 +142,7 @@ class BatchResource(EntityReader):
         names = _named(request, store.service)
         plain = not (request.metadata or request.passed) and request.max_age is None
         body = _batch(written_as, store, ids, names) if plain else _fresh_batch(written_as, store, ids, names, request)
+        self._meter.seen[store.keys.entity] = ids, names
         formats.answer(resp, written_as, body)
 
     def on_post_query(self, req: Request, resp: Response) -> None:
@@ -217,11 +221,11 @@ def create_app(  # noqa: PLR0913 - all but the first by name
     arrow.is_there()  # imported now, so that no request waits for it
     access = access or Access()
     meter = meter or Meter(Board())
-    app = falcon.App(middleware=[Measuring(meter)])
+    app = falcon.App(middleware=[Measuring(meter, store)])
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
-    health, schema = HealthResource(store, ready_share), SchemaResource(store)
-    batch = BatchResource(store, max_batch=max_batch, max_body_bytes=max_body_bytes)
+    health, schema = HealthResource(store, ready_share, meter), SchemaResource(store)
+    batch = BatchResource(store, meter, max_batch=max_batch, max_body_bytes=max_body_bytes)
     features = FeaturesResource(store, access, max_body_bytes, meter)
     ingest = IngestResource(store, access, max_body_bytes, meter)
     for prefix in ("", "/entities/{entity}"):
@@ -236,7 +240,7 @@ def create_app(  # noqa: PLR0913 - all but the first by name
     app.add_route("/health", health)
     app.add_route("/readyz", health, suffix="ready")
     app.add_route("/livez", health, suffix="live")
-    app.add_route("/metrics", MetricsResource(meter.board))
+    app.add_route("/metrics", MetricsResource(meter))
     return app
 
 

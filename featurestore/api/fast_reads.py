@@ -16,6 +16,7 @@ import falcon
 from featurestore.api import problems
 from featurestore.api.counters import Meter
 from featurestore.api.formats import VARY, accepts_json
+from featurestore.api.vitals import Vitals
 from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.store.blocking import FeatureStore
 from featurestore.worker.interface import Answer, StartResponse
@@ -44,11 +45,16 @@ class FastReads:
         store: Where the features are.
         app: The Falcon app, for everything but reads of all features of an entity.
         meter: What counts the requests.
+
+    Attributes:
+        vitals: What the worker tells of itself once a second.
     """
 
     def __init__(self, store: FeatureStore, app: App, meter: Meter) -> None:
-        self._store, self._app = store, app
-        self._answered, self._refused = meter.series("GET", _ROUTE), meter.series("other", None)
+        self._store, self._app, self._meter = store, app, meter
+        self._entity = store.keys.entity
+        self._answered, self._refused = meter.series("GET", _ROUTE, self._entity), meter.series("other", None)
+        self.vitals = Vitals(meter, store)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -81,10 +87,17 @@ class FastReads:
         began = perf_counter()
         try:
             body = self._store.get_json(entity_id)
-            answer = self.unknown(entity_id) if body is None else (falcon.HTTP_OK, HEADERS, body)
+            if body is None:
+                answer = self.unknown(entity_id)
+                self._meter.count_problem(UnknownIdError.code)
+            else:
+                answer = falcon.HTTP_OK, HEADERS, body
+                self._meter.seen[self._entity] = [entity_id], None
         except FeatureStoreError as error:
             answer = problems.answer_to(error)
+            self._meter.count_problem(problems.kind_of(error))
         except Exception:
+            self._meter.count_problem("internal")
             _logger.exception("GET of an entity's features failed")
             answer = problems.answer(falcon.HTTP_INTERNAL_SERVER_ERROR, problems.UNFORESEEN)
         self._answered.add(answer[0], perf_counter() - began)

@@ -16,10 +16,17 @@ from featurestore.api.access import Access
 from featurestore.api.bodies import decode_body, read_body
 from featurestore.api.counters import Meter
 from featurestore.api.preference import preferred
+from featurestore.api.problems import kind_of
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
-from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError, UndeclaredFeatureError
+from featurestore.errors import (
+    BadArgumentsError,
+    BadValueError,
+    FeatureStoreError,
+    NoSchemaError,
+    UndeclaredFeatureError,
+)
 from featurestore.store.blocking import FeatureStore
 
 _STATUSES = {"PRESENT": "PRESENT", "DEFAULT": "PRESENT", "MISSING": "NULL_VALUE", "STALE": "OUTSIDE_MAX_AGE"}
@@ -81,8 +88,9 @@ class FeastError(Exception):
         self.status, self.kind, self.headers = status, kind, dict(headers or {})
 
     @staticmethod
-    def answer(_req: Request, resp: Response, error: "FeastError", _params: dict[str, str]) -> None:
+    def answer(req: Request, resp: Response, error: "FeastError", _params: dict[str, str]) -> None:
         """Answer with a JSON string that holds JSON, as the client wants it."""
+        req.context.problem = kind_of(error.__cause__) if isinstance(error.__cause__, FeatureStoreError) else "http"
         inner = {"module": "feast.errors", "class": error.kind, "message": str(error)}
         resp.status, resp.content_type = error.status, falcon.MEDIA_JSON
         resp.set_headers(error.headers)
@@ -212,7 +220,7 @@ class FeastResource:
         texts = [str(value) if _is_int(value) else value for value in ids]
         table = list(zip(texts, times, *columns, strict=True))
         result = store.upsert_table((EVENT_TIME, *names), table)
-        self._meter.count_rows(result.verdicts)
+        self._meter.count_rows(result.verdicts, store.keys.entity, [each.code for each in result.rejected])
         result.check_confirmed()
         if result.rejected:
             first = result.rejected[0]

@@ -22,6 +22,7 @@ from typing import Any
 import falcon
 
 from featurestore.api import problems
+from featurestore.api.board import DEFAULT_ROUTES
 from featurestore.api.counters import Meter
 from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, App, FastReads
 from featurestore.api.gathering import Gathering, Reads
@@ -31,13 +32,13 @@ from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
 from featurestore.contract.words import encode_id
-from featurestore.errors import DeadlineExceededError, FeatureStoreError
+from featurestore.errors import DeadlineExceededError, FeatureStoreError, UnknownIdError
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.interface import Spreading, Submitting
 from featurestore.transport.pipeline import Failure, Waiter
 from featurestore.transport.round_trip import RoundTrip
-from featurestore.worker.interface import REFUSED, Answer, FastApp, Respond, StartResponse
+from featurestore.worker.interface import NO_ROOM, REFUSED, Answer, FastApp, Respond, StartResponse
 
 _LONGEST_PATH = ID_AT + MAX_ID_BYTES
 _UNDER_WAY = 3
@@ -59,6 +60,18 @@ _LARGE = _LARGE_WRITES | {
 
 _LARGE_DIGITS = 4
 """A body is large from 1,000 bytes on, which is 100 short ids: its length has so many digits."""
+
+_UNAVAILABLE = "503"
+_REASONS = {
+    NO_ROOM: "no_room",
+    _UNAVAILABLE: "no_memory",
+    "408": "too_slow",
+    "413": "body_too_large",
+    "414": "head_too_large",
+    "431": "head_too_large",
+    "501": "unsupported",
+}
+"""Status of a refusal by the worker → what metrics call its reason."""
 
 _VALUE = re.compile(r"[A-Za-z0-9_.,~-]*[A-Za-z0-9_.~-][A-Za-z0-9_.,~-]*")
 """Names with commas between them, of which there is at least one."""
@@ -111,11 +124,15 @@ class GatheredReads(FastReads, FastApp):
         self._most_under_way = _UNDER_WAY
         self._calls = 0
         self._board = meter.board
-        self._large = {route: meter.series("POST", route) for route in _LARGE}
+        self._large = {route: meter.series("POST", route, self._entity_of(route)) for route in _LARGE}
         self._all = self._gathering(None, store.known_selection)
         self._named: dict[tuple[str, ...], Gathering] = {}
         self._queries: dict[str, Gathering] = {}
         self._waiting: dict[Gathering, None] = {}
+
+    def _entity_of(self, route: str) -> str | None:
+        """Return whose features a route is about, where its path does not tell."""
+        return self._entity if route in DEFAULT_ROUTES else None
 
     def _gathering(self, features: tuple[str, ...] | None, selection: Selection | None) -> Gathering:
         made = Gathering(features, selection)
@@ -134,6 +151,7 @@ class GatheredReads(FastReads, FastApp):
                 status, headers, body = problems.answer_to(refusal)
                 environ[REFUSED] = True
                 large.add(status, perf_counter() - began)
+                self._meter.count_problem(problems.kind_of(refusal))
                 start_response(status, headers)
                 return [body]
         return super().__call__(environ, start_response)
@@ -191,8 +209,10 @@ class GatheredReads(FastReads, FastApp):
         return gathering
 
     def count_refusal(self, status: str) -> None:
-        """Count a request that the worker has refused."""
-        self._refused.add(status, 0.0)
+        """Count a request that the worker has refused. Of requests, only those count that might have been answered."""
+        self._meter.count_refusal(_REASONS.get(status[:3], "malformed"))
+        if status.startswith(_UNAVAILABLE):
+            self._refused.add(status, 0.0)
 
     def _send(self, gathering: Gathering) -> None:
         """Send one call for the reads gathered so far."""
@@ -310,6 +330,7 @@ class GatheredReads(FastReads, FastApp):
     def _note_round_trip(self, reads: Reads) -> None:
         """Set how many calls may be under way, by the round trip of one that is over."""
         now = perf_counter()
+        self._meter.seen[self._entity] = reads.ids, reads.selection.names  # one of them may be looked at later
         if reads.alone:
             self._round_trip.note(reads.due, max(now, reads.due))
         nearest = self._round_trip.least
@@ -327,6 +348,7 @@ class GatheredReads(FastReads, FastApp):
                 return None
             answer = problems.answer_to(outcome.error)
             self._count(answer[0], began, len(ids))
+            self._meter.count_problem(problems.kind_of(outcome.error), len(ids))
             return [answer] * len(ids)
         if isinstance(outcome, FeatureStoreError):
             return None
@@ -346,7 +368,9 @@ class GatheredReads(FastReads, FastApp):
         ]
         unknown = bodies.count(None)
         self._count(ok, began, len(ids) - unknown)
-        self._count(falcon.HTTP_NOT_FOUND, began, unknown)
+        if unknown:
+            self._count(falcon.HTTP_NOT_FOUND, began, unknown)
+            self._meter.count_problem(UnknownIdError.code, unknown)
         if made is None:
             return answers
         found = iter(answers)

@@ -8,7 +8,9 @@ import msgspec
 
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.errors import (
+    AccessDeniedError,
     BadArgumentsError,
+    BadReplyError,
     BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
@@ -17,10 +19,12 @@ from featurestore.errors import (
     OverloadedError,
     RedisError,
     SchemaChangedError,
+    UnavailableError,
     UnconfirmedWriteError,
     UndeclaredFeatureError,
     UnknownEntityError,
     UnknownIdError,
+    WriteRefusedError,
 )
 from featurestore.worker.interface import REFUSED, Answer
 
@@ -56,6 +60,19 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     (RowRefusedError, falcon.HTTP_UNPROCESSABLE_ENTITY),
     (FeatureStoreError, falcon.HTTP_INTERNAL_SERVER_ERROR),
 )
+
+
+_KINDS: tuple[tuple[type[Exception], str], ...] = (
+    # The first that fits counts.
+    (DeadlineExceededError, "timeout"),
+    (AccessDeniedError, "access_denied"),
+    (WriteRefusedError, "write_refused"),
+    (BadReplyError, "bad_reply"),
+    (UnavailableError, "unavailable"),
+    (RedisError, "redis_error"),
+    (falcon.HTTPError, "http"),
+)
+"""What metrics call problems that have no code."""
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
@@ -99,6 +116,12 @@ def answer_to(error: FeatureStoreError) -> Answer:
     return answer(status, str(error), error.code, counts)
 
 
+def kind_of(error: Exception) -> str:
+    """Return what metrics call a problem: its code, or the kind of those that have none."""
+    code: str | None = getattr(error, "code", None) if isinstance(error, FeatureStoreError) else None
+    return code or next((name for kind, name in _KINDS if isinstance(error, kind)), "internal")
+
+
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     """Make `app` answer every error, foreseen or not, with a problem document and without a stack trace."""
     app.set_error_serializer(_serialize)
@@ -107,6 +130,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
 
 
 def _serialize(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError) -> None:
+    request.context.problem = getattr(request.context, "problem", None) or "http"
     detail = error.description
     if detail is None and isinstance(error, falcon.HTTPNotFound):
         detail = "no such resource"
@@ -120,6 +144,7 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
 def _answer_store_error(
     request: falcon.Request, response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
 ) -> None:
+    request.context.problem = kind_of(error)
     if isinstance(error, OverloadedError):
         request.env[REFUSED] = True
     response.status, headers, response.data = answer_to(error)
@@ -131,5 +156,6 @@ def _answer_unforeseen(
 ) -> None:
     if isinstance(error, falcon.HTTPError | falcon.HTTPStatus):
         raise error
+    request.context.problem = "internal"
     _logger.error("%s %s failed", request.method, request.path, exc_info=error)
     raise falcon.HTTPInternalServerError(description=UNFORESEEN)

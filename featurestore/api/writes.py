@@ -117,7 +117,7 @@ class EntityWriter:
         result, selection, row = store.put(
             entity_id, request.features, event_time=request.event_time, overwrite=request.mode == "overwrite"
         )
-        self._meter.count_rows(result.verdicts)
+        self._meter.count_rows(result.verdicts, store.keys.entity, [each.code for each in result.rejected])
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(
@@ -184,7 +184,7 @@ class Ingest:
                 read_body(req, self._max_body_bytes), list(dict.fromkeys((*names, "id"))), self._max_body_bytes
             )
             result = store.upsert_table(table.columns, table.rows, overwrite=mode == "overwrite")
-            self._answer(resp, range(1, len(table.rows) + 1), result, {})
+            self._answer(resp, store.keys.entity, range(1, len(table.rows) + 1), result, {})
             return
         decode_line = alias_decoder(IngestRow, "id", *names).decode
         outcomes: dict[int, dict[str, Any]] = {}
@@ -205,13 +205,19 @@ class Ingest:
             lines.append(number)
             rows.append((entity_id, {**row.features, **time}))
         result = store.upsert(rows, overwrite=mode == "overwrite")
-        self._answer(resp, lines, result, outcomes)
+        self._answer(resp, store.keys.entity, lines, result, outcomes)
 
     def _answer(
-        self, resp: Response, lines: Sequence[int], result: UpsertResult, outcomes: dict[int, dict[str, Any]]
+        self,
+        resp: Response,
+        entity: str,
+        lines: Sequence[int],
+        result: UpsertResult,
+        outcomes: dict[int, dict[str, Any]],
     ) -> None:
         """Answer with the outcomes of rows, by their numbers, and of the lines that were no rows."""
-        self._meter.count_rows(result.verdicts + "R" * len(outcomes))
+        codes = [*(each["code"] for each in outcomes.values()), *(each.code for each in result.rejected)]
+        self._meter.count_rows(result.verdicts + "R" * len(outcomes), entity, codes)
         result.check_confirmed()
         for number, verdict in zip(lines, result.verdicts, strict=True):
             outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}

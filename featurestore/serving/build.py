@@ -50,11 +50,12 @@ def _build_app(settings: Settings) -> FastReads:
                 timeout=timeout,
                 write_timeout=write_timeout,
                 connect_timeout=connect_timeout,
-                max_connections=settings.threads,
+                max_connections=settings.threads + 1,  # one for what is done once a second
                 call=settings.call,
                 reached_at=reached_at,
                 reading=Reading.by_settings(settings),
                 durability=Durability.by_settings(settings),
+                times=meter().calls,
             ),
             plans=plans,
         )
@@ -71,6 +72,7 @@ def _build_app(settings: Settings) -> FastReads:
         reached_at=reached_at,
         reading=Reading.by_settings(settings),
         durability=Durability.by_settings(settings),
+        times=meter().calls,
     )
     store = FeatureStore(transport, plans=plans)
 

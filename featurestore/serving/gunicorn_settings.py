@@ -7,6 +7,7 @@ from typing import Any
 from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.serving import master
+from featurestore.serving.pulse import begin_pulse
 from featurestore.settings import Settings
 from featurestore.worker.capacity import (
     FILES,
@@ -49,6 +50,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "pre_fork": choose_place,
         "post_fork": take_place,
         "post_worker_init": begin_worker,
+        "child_exit": leave_place,
         "on_exit": master.tell_failure,
     }
 
@@ -59,6 +61,9 @@ def begin_worker(worker: Any) -> None:
     meet = getattr(worker.wsgi, "meet_servers", None)  # an app of somebody else's has none
     if meet is not None:
         meet()
+    vitals = getattr(worker.wsgi, "vitals", None)
+    if vitals is not None:
+        begin_pulse(worker, vitals.beat)
 
 
 def prepare(server: Any) -> None:
@@ -80,6 +85,11 @@ def take_place(_server: Any, worker: Any) -> None:
     """Let a started worker count at its place, and take no more clients than files allow."""
     counters.take_place(worker.place_of_counts)
     fit_clients(worker)
+
+
+def leave_place(_server: Any, worker: Any) -> None:
+    """Take note that a worker has ended: what it counted stays, and its gauges go."""
+    counters.leave_place(worker.place_of_counts)
 
 
 def fit_clients(worker: Any) -> None:

@@ -188,6 +188,8 @@ class GeventLink(Link):
                 self.lose("Redis closed the connection")
                 return
             finished = pipeline.receive(data)
+            if self.times is not None and finished:
+                self.times.answered(finished)
             if pipeline.state is _ENDED:
                 self._deliver(finished)
                 return

@@ -38,6 +38,9 @@ REFUSED = "featurestore.refused"
 The worker then spreads what such clients send next, see `pacing.py`.
 """
 
+NO_ROOM = ""
+"""In a status line's place: a client waits to be taken, for want of descriptors or memory."""
+
 
 @runtime_checkable
 class FastApp(Protocol):
@@ -59,4 +62,4 @@ class FastApp(Protocol):
         """
 
     def count_refusal(self, status: str) -> None:
-        """Count a request that the worker has refused for want of memory, with this status."""
+        """Count a request that the worker has refused, with this status line; `NO_ROOM` for a client not taken."""

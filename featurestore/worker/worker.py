@@ -23,7 +23,7 @@ from featurestore.worker.budget import Budget, trim_memory
 from featurestore.worker.capacity import clients_within, limit_of_files, scarcity
 from featurestore.worker.connection import ClientGoneError, Connection
 from featurestore.worker.framing import Framing, Limits
-from featurestore.worker.interface import REFUSED, Answer, Begin, FastApp, Headers
+from featurestore.worker.interface import NO_ROOM, REFUSED, Answer, Begin, FastApp, Headers
 from featurestore.worker.pacing import Pacer
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request
@@ -171,9 +171,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
+        if self._count_refusal is not None:
+            self._count_refusal(refusal.line)
         if refusal.status == 503:  # noqa: PLR2004 - HTTP's number
-            if self._count_refusal is not None:
-                self._count_refusal(refusal.line)
             self._turned_away.add(f"{refusal}; {self.budget.most} is the most (FEATURESTORE_MAX_BUFFERED_BYTES)")
         else:
             self.log.warning("Invalid request from ip=%s: %s", client, refusal)
@@ -183,6 +183,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         server.stop_accepting()
         self._paused.append(server)
         self._no_room.add(str(error))
+        if self._count_refusal is not None:
+            self._count_refusal(NO_ROOM)
 
     def _count(self) -> None:
         """Count a request; the worker takes no more after the last that it may."""

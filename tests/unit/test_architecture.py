@@ -25,7 +25,7 @@ ALLOWED = {
     "transport": {"contract"},
     "store": {"contract", "native", "schema", "transport"},
     "worker": {"native"},
-    "api": {"contract", "schema", "store", "transport", "worker.interface"},
+    "api": {"contract", "native", "schema", "store", "transport", "worker.interface"},
     "serving": {"api", "native", "schema", "store", "transport", "worker"},
     "clients": {"contract.arguments", "contract.arrow", "contract.words", "schema", "store.results", "store.table"},
     "ingest": {"contract", "schema", "store", "transport"},
