@@ -57,9 +57,6 @@ _GAUGE_CELLS = {name: MEASURED.first + place for place, name in enumerate(GAUGES
 _CALL_NAMES: Mapping[str, str] = {"a read": "reads", "a write and a read": "upsert_and_get"}
 """What `Script.name` says of what stands for several scripts → its label."""
 
-_CALL_SUM_AT = len(CALL_BUCKETS_S) + 1
-_COMMAND = TIMED.at(CALLS.index("command"))
-
 
 class Series:
     """The requests of one method, route and entity.
@@ -93,32 +90,45 @@ class Series:
 class CallTimes:
     """How long calls of Redis take, by what was called; see `transport.interface.CallTimes`.
 
+    They are counted in lists, since a look at the board costs more, and once a second they are moved there.
+
     Args:
         cells: Where this process counts.
-        lock: Held while counting.
+        lock: Held by threads while counting.
     """
 
     def __init__(self, cells: "memoryview[float]", lock: Lock) -> None:
         self._cells, self._lock = cells, lock
-        self._places = {name: TIMED.at(place) for place, name in enumerate(CALLS)}
-        self._places |= {name: self._places[label] for name, label in _CALL_NAMES.items()}
+        self._counts = [[0.0] * TIMED.each for _ in CALLS]
+        self._by_name = dict(zip(CALLS, self._counts, strict=True))
+        self._by_name |= {name: self._by_name[label] for name, label in _CALL_NAMES.items()}
+        self._others = self._by_name["command"]
 
     def answered(self, waiters: Sequence[Waiter]) -> None:
-        """Count calls that have been answered, or given up, just now."""
-        now, cells, places = monotonic(), self._cells, self._places
-        with self._lock:
-            for waiter in waiters:
-                count, seconds = waiter.count, now - waiter.deadline + waiter.allowed
-                first = places.get(waiter.expected.name, _COMMAND)
-                cells[first + bisect_left(CALL_BUCKETS_S, seconds)] += count
-                cells[first + _CALL_SUM_AT] += seconds * count
+        """Count calls that have been answered, or given up, just now; only in an event loop."""
+        now, by_name, others = monotonic(), self._by_name, self._others
+        for waiter in waiters:
+            seconds = now - waiter.deadline + waiter.allowed
+            counts = by_name.get(waiter.expected.name, others)
+            counts[bisect_left(CALL_BUCKETS_S, seconds)] += waiter.count
+            counts[-1] += seconds * waiter.count
 
     def took(self, name: str, seconds: float, count: int) -> None:
         """Count calls that left in one write and are answered."""
-        first, cells = self._places.get(name, _COMMAND), self._cells
+        counts = self._by_name.get(name, self._others)
         with self._lock:
-            cells[first + bisect_left(CALL_BUCKETS_S, seconds)] += count
-            cells[first + _CALL_SUM_AT] += seconds * count
+            counts[bisect_left(CALL_BUCKETS_S, seconds)] += count
+            counts[-1] += seconds * count
+
+    def publish(self) -> None:
+        """Move what was counted to the board."""
+        with self._lock:
+            for place, counts in enumerate(self._counts):
+                if counts[-1]:
+                    first = TIMED.at(place)
+                    for cell, amount in enumerate(counts, first):
+                        self._cells[cell] += amount
+                    counts[:] = [0.0] * len(counts)
 
 
 class Meter:

@@ -48,6 +48,7 @@ class Vitals:
     def publish(self) -> None:
         """Tell how the worker is. Redis is not asked."""
         meter = self._meter
+        meter.calls.publish()
         meter.set("pid", os.getpid())
         meter.set("started_at", self._began)
         cpu_s = process_time()

@@ -50,6 +50,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "pre_fork": choose_place,
         "post_fork": take_place,
         "post_worker_init": begin_worker,
+        "worker_exit": end_worker,
         "child_exit": leave_place,
         "on_exit": master.tell_failure,
     }
@@ -85,6 +86,13 @@ def take_place(_server: Any, worker: Any) -> None:
     """Let a started worker count at its place, and take no more clients than files allow."""
     counters.take_place(worker.place_of_counts)
     fit_clients(worker)
+
+
+def end_worker(_server: Any, worker: Any) -> None:
+    """Let an ending worker tell what it has counted and not told yet."""
+    vitals = getattr(getattr(worker, "wsgi", None), "vitals", None)  # it may have none yet
+    if vitals is not None:
+        vitals.publish()
 
 
 def leave_place(_server: Any, worker: Any) -> None:
