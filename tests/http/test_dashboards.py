@@ -31,7 +31,9 @@ RULES: list[dict[str, Any]] = [
 ]
 ALERTS = [rule["alert"] for rule in RULES if "alert" in rule]
 OF_PROMETHEUS = {"job", "instance"}
-SELECTOR = re.compile(r"\b((?:featurestore|job|job_script|job_entity)[_:][\w:]*)(?:\{([^}\"]*(?:\"[^\"]*\"[^}\"]*)*)\})?")
+SELECTOR = re.compile(
+    r"\b((?:featurestore|job|job_script|job_entity)[_:][\w:]*)(?:\{([^}\"]*(?:\"[^\"]*\"[^}\"]*)*)\})?"
+)
 LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
 GROUPED = re.compile(r"\b(?:by|ignoring|on)\s*\(([^)]*)\)")
 
