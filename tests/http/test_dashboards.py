@@ -118,9 +118,9 @@ def test_promtool_reads_the_rules_and_what_the_dashboard_asks(tmp_path: Path) ->
         {"record": f"asked:{number}", "expr": each} for number, each in enumerate(questions())]}]}  # fmt: skip
     asked = tmp_path / "asked.yml"
     asked.write_text(yaml.safe_dump(rules))
-    files = [PROMETHEUS / "alerts.yml", PROMETHEUS / "recording.yml", asked]
+    files: list[str | Path] = [PROMETHEUS / "alerts.yml", PROMETHEUS / "recording.yml", asked]
     subprocess.run(["promtool", "check", "rules", *files], check=True, capture_output=True, timeout=60)
-    check = ["promtool", "check", "config", "--syntax-only", PROMETHEUS / "prometheus.yml"]
+    check: list[str | Path] = ["promtool", "check", "config", "--syntax-only", PROMETHEUS / "prometheus.yml"]
     subprocess.run(check, check=True, capture_output=True, timeout=60)
 
 
