@@ -23,8 +23,9 @@ import falcon
 
 from featurestore.api import problems
 from featurestore.api.counters import Meter
-from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, App, FastReads
+from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, FastReads
 from featurestore.api.gathering import Gathering, Reads
+from featurestore.api.observing import App, Observer
 from featurestore.api.rounds import Round
 from featurestore.contract.partitioned_calls import READS, PartitionedCalls
 from featurestore.contract.resp import Reply
@@ -37,7 +38,15 @@ from featurestore.store.blocking import FeatureStore
 from featurestore.transport.interface import Spreading, Submitting
 from featurestore.transport.pipeline import Failure, Waiter
 from featurestore.transport.round_trip import RoundTrip
-from featurestore.worker.interface import REFUSED, Answer, FastApp, Respond, StartResponse
+from featurestore.worker.interface import (
+    REFUSED,
+    REQUEST_ID,
+    ROUTE,
+    Answer,
+    FastApp,
+    Respond,
+    StartResponse,
+)
 
 _LONGEST_PATH = ID_AT + MAX_ID_BYTES
 _UNDER_WAY = 3
@@ -94,18 +103,21 @@ class GatheredReads(FastReads, FastApp):
         meter: What counts the requests.
         transport: The store's transport.
         run_soon: Makes the event loop call a function at the end of its turn.
+        observer: Gives requests their ids, and tells of slow ones.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
         self,
         store: FeatureStore,
         app: App,
         meter: Meter,
         transport: Submitting,
         run_soon: Callable[[Callable[[], None]], object],
+        observer: Observer | None = None,
     ) -> None:
-        super().__init__(store, app, meter)
+        super().__init__(store, app, meter, observer)
         self._transport, self._run_soon = transport, run_soon
+        self._slow_s = self._observer.slow_s
         self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
@@ -122,7 +134,7 @@ class GatheredReads(FastReads, FastApp):
         made.send = partial(self._send, made)
         return made
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; refuse one with a large body before that is read, while big requests would be late."""
         if len(environ.get("CONTENT_LENGTH", "")) >= _LARGE_DIGITS and environ["REQUEST_METHOD"] == "POST":
             began = perf_counter()
@@ -131,12 +143,12 @@ class GatheredReads(FastReads, FastApp):
             refusal = self._transport.overload(writes=route in _LARGE_WRITES)
             large = refusal and self._large.get(route)
             if refusal and large:
-                status, headers, body = problems.answer_to(refusal)
-                environ[REFUSED] = True
+                status, headers, body = problems.answer_to(refusal, environ[REQUEST_ID])
+                environ[REFUSED], environ[ROUTE] = True, route
                 large.add(status, perf_counter() - began)
                 start_response(status, headers)
                 return [body]
-        return super().__call__(environ, start_response)
+        return super()._answer(environ, start_response)
 
     def begin(self, path: str, respond: Respond) -> bool:
         """Begin to answer a plain GET if its path is an entity's; see `FastApp.begin`."""
@@ -252,10 +264,13 @@ class GatheredReads(FastReads, FastApp):
 
         def take(places: Sequence[int], waiter: Waiter) -> None:
             part, outcome = made.part(places), waiter.outcome
+            came = perf_counter()
             self._over(reads)
             if not isinstance(outcome, Failure):
                 outcome = made.outcome(part, places, outcome)
             self._settle(part, outcome)
+            if came - part.began > self._slow_s:
+                self._tell_slow(part, waiter, came)
 
         self._calls += 1
         self._under_way.add(reads)
@@ -289,8 +304,11 @@ class GatheredReads(FastReads, FastApp):
 
     def _take(self, reads: Reads, waiter: Waiter) -> None:
         """Take the outcome of the call of all the reads."""
+        came = perf_counter()
         self._over(reads)
         self._settle(reads, waiter.outcome)
+        if came - reads.began > self._slow_s:
+            self._tell_slow(reads, waiter, came)
 
     def _settle(self, reads: Reads, outcome: Reply | Failure) -> None:
         """Hand out the answers in an outcome."""
@@ -306,6 +324,10 @@ class GatheredReads(FastReads, FastApp):
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
+
+    def _tell_slow(self, reads: Reads, waiter: Waiter, came: float) -> None:
+        """Log reads whose reply came late."""
+        self._observer.slow.tell_gathered(reads.ids, reads.began, waiter.deadline - waiter.allowed, came)
 
     def _note_round_trip(self, reads: Reads) -> None:
         """Set how many calls may be under way, by the round trip of one that is over."""

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from featurestore.api.counters import BUCKETS_S, STATUSES, Board, Meter
 from featurestore.contract.words import VERDICTS
+from featurestore.worker.interface import ROUTE
 
 
 class Measuring:
@@ -28,6 +29,7 @@ class Measuring:
         """Count the request."""
         series = self._meter.series(req.method, req.uri_template)
         series.add(str(resp.status), perf_counter() - req.context.began)
+        req.env[ROUTE] = req.uri_template
 
 
 class MetricsResource:

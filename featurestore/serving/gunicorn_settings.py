@@ -7,6 +7,7 @@ from typing import Any
 from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.serving import master
+from featurestore.serving.logs import name_worker
 from featurestore.settings import Settings
 from featurestore.worker.capacity import (
     FILES,
@@ -42,6 +43,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "accesslog": "-" if settings.access_log else None,
         "errorlog": "-",
+        "logger_class": "featurestore.serving.gunicorn_logs.Logger",
         "proc_name": "featurestore",
         "control_socket_disable": True,
         "on_starting": prepare,
@@ -49,6 +51,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "pre_fork": choose_place,
         "post_fork": take_place,
         "post_worker_init": begin_worker,
+        "worker_exit": end_worker,
         "on_exit": master.tell_failure,
     }
 
@@ -56,9 +59,16 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 def begin_worker(worker: Any) -> None:
     """Tie a worker to its master, and have it learn what servers there are before it takes requests."""
     master.tie_worker(worker)
-    meet = getattr(worker.wsgi, "meet_servers", None)  # an app of somebody else's has none
-    if meet is not None:
-        meet()
+    begin = getattr(worker.wsgi, "begin_serving", None)  # an app of somebody else's has none
+    if begin is not None:
+        begin()
+
+
+def end_worker(_server: Any, worker: Any) -> None:
+    """Have the app of a worker that exits send what is left."""
+    end = getattr(getattr(worker, "wsgi", None), "end_serving", None)
+    if end is not None:
+        end()
 
 
 def prepare(server: Any) -> None:
@@ -79,6 +89,7 @@ def choose_place(server: Any, worker: Any) -> None:
 def take_place(_server: Any, worker: Any) -> None:
     """Let a started worker count at its place, and take no more clients than files allow."""
     counters.take_place(worker.place_of_counts)
+    name_worker(worker.place_of_counts)
     fit_clients(worker)
 
 
