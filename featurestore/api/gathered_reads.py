@@ -268,9 +268,7 @@ class GatheredReads(FastReads, FastApp):
             self._over(reads)
             if not isinstance(outcome, Failure):
                 outcome = made.outcome(part, places, outcome)
-            self._settle(part, outcome)
-            if came - part.began > self._slow_s:
-                self._tell_slow(part, waiter, came)
+            self._settle(part, waiter, outcome, came)
 
         self._calls += 1
         self._under_way.add(reads)
@@ -306,12 +304,10 @@ class GatheredReads(FastReads, FastApp):
         """Take the outcome of the call of all the reads."""
         came = perf_counter()
         self._over(reads)
-        self._settle(reads, waiter.outcome)
-        if came - reads.began > self._slow_s:
-            self._tell_slow(reads, waiter, came)
+        self._settle(reads, waiter, waiter.outcome, came)
 
-    def _settle(self, reads: Reads, outcome: Reply | Failure) -> None:
-        """Hand out the answers in an outcome."""
+    def _settle(self, reads: Reads, waiter: Waiter, outcome: Reply | Failure, came: float) -> None:
+        """Hand out the answers in an outcome that has come; tell if it came late."""
         answers = None
         try:
             answers = self._answers(reads, outcome)
@@ -324,10 +320,8 @@ class GatheredReads(FastReads, FastApp):
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
-
-    def _tell_slow(self, reads: Reads, waiter: Waiter, came: float) -> None:
-        """Log reads whose reply came late."""
-        self._observer.slow.tell_gathered(reads.ids, reads.began, waiter.deadline - waiter.allowed, came)
+        if came - reads.began > self._slow_s:
+            self._observer.slow.tell_gathered(reads.ids, reads.began, waiter.deadline - waiter.allowed, came)
 
     def _note_round_trip(self, reads: Reads) -> None:
         """Set how many calls may be under way, by the round trip of one that is over."""

@@ -23,6 +23,17 @@ class Tracing(Protocol):
     def record(self, environ: dict[str, Any], timings: Timings, sent: float) -> None:
         """Make a trace of a request whose response was sent at that time."""
 
+    def record_read(self, status: str, began: float, sent: float, came: float, count: int) -> None:
+        """Make a trace of a plain GET that was answered in a call with others.
+
+        Args:
+            status: The status line of its answer.
+            began: When the first of them came.
+            sent: When the call was sent.
+            came: When its reply came.
+            count: How many reads the call had.
+        """
+
     def start(self) -> None:
         """Get ready, in the process that serves."""
 

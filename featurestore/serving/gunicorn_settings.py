@@ -8,6 +8,7 @@ from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.serving import master
 from featurestore.serving.logs import name_worker
+from featurestore.serving.tracing import check_telemetry
 from featurestore.settings import Settings
 from featurestore.worker.capacity import (
     FILES,
@@ -113,7 +114,10 @@ def clients_of(cfg: Any) -> int:
 def settings_or_exit() -> dict[str, Any]:
     """Return gunicorn's settings; if ours cannot be used, say so in one line and exit with code 2."""
     try:
-        return gunicorn_settings(Settings.from_environment())
+        settings = Settings.from_environment()
+        if settings.otel:
+            check_telemetry()
+        return gunicorn_settings(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"featurestore: {error}\n")
         sys.exit(2)

@@ -102,6 +102,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Accept connections until told to stop, then finish what is under way, within `graceful_timeout`."""
+        gevent.get_hub().print_exception = self._tell_of_the_loop
         self._tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
         app = self.wsgi
         if isinstance(app, FastApp):
@@ -305,6 +306,10 @@ class Worker(GeventWorker):  # type: ignore[misc]
         idle = sorted((each for each in self._connections if each.idle), key=lambda each: each.idle_since)
         for connection in idle[: min(_MADE_ROOM_FOR, self.worker_connections // 4 + 1)]:
             connection.expire()
+
+    def _tell_of_the_loop(self, _context: object, kind: Any, error: Any, traceback: Any) -> None:
+        """Log what failed in the event loop, or in a greenlet; gevent itself would write to stderr."""
+        self.log.error("Something failed in the event loop", exc_info=(kind, error, traceback))
 
     def _set_date(self) -> None:
         self.date_field = f"date: {formatdate(usegmt=True)}\r\n".encode()
