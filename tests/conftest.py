@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ["FEATURESTORE_LOG_FORMAT"] = "text"  # of the servers and commands that tests start, whose lines they read
 
 import support.examples  # noqa: F401 - registers the profile
 from featurestore.ingest.writer import BulkWriter

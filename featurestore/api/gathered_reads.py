@@ -24,8 +24,9 @@ import falcon
 from featurestore.api import problems
 from featurestore.api.board import DEFAULT_ROUTES
 from featurestore.api.counters import Meter
-from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, App, FastReads
+from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, FastReads
 from featurestore.api.gathering import Gathering, Reads
+from featurestore.api.observing import App, Observer
 from featurestore.api.rounds import Round
 from featurestore.contract.partitioned_calls import READS, PartitionedCalls
 from featurestore.contract.resp import Reply
@@ -38,7 +39,16 @@ from featurestore.store.blocking import FeatureStore
 from featurestore.transport.interface import Spreading, Submitting
 from featurestore.transport.pipeline import Failure, Waiter
 from featurestore.transport.round_trip import RoundTrip
-from featurestore.worker.interface import NO_ROOM, REFUSED, Answer, FastApp, Respond, StartResponse
+from featurestore.worker.interface import (
+    NO_ROOM,
+    REFUSED,
+    REQUEST_ID,
+    ROUTE,
+    Answer,
+    FastApp,
+    Respond,
+    StartResponse,
+)
 
 _LONGEST_PATH = ID_AT + MAX_ID_BYTES
 _UNDER_WAY = 3
@@ -107,18 +117,21 @@ class GatheredReads(FastReads, FastApp):
         meter: What counts the requests.
         transport: The store's transport.
         run_soon: Makes the event loop call a function at the end of its turn.
+        observer: Gives requests their ids, and tells of slow ones.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
         self,
         store: FeatureStore,
         app: App,
         meter: Meter,
         transport: Submitting,
         run_soon: Callable[[Callable[[], None]], object],
+        observer: Observer | None = None,
     ) -> None:
-        super().__init__(store, app, meter)
+        super().__init__(store, app, meter, observer)
         self._transport, self._run_soon = transport, run_soon
+        self._slow_s = self._observer.slow_s
         self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
@@ -139,7 +152,7 @@ class GatheredReads(FastReads, FastApp):
         made.send = partial(self._send, made)
         return made
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; refuse one with a large body before that is read, while big requests would be late."""
         if len(environ.get("CONTENT_LENGTH", "")) >= _LARGE_DIGITS and environ["REQUEST_METHOD"] == "POST":
             began = perf_counter()
@@ -148,13 +161,13 @@ class GatheredReads(FastReads, FastApp):
             refusal = self._transport.overload(writes=route in _LARGE_WRITES)
             large = refusal and self._large.get(route)
             if refusal and large:
-                status, headers, body = problems.answer_to(refusal)
-                environ[REFUSED] = True
+                status, headers, body = problems.answer_to(refusal, environ[REQUEST_ID])
+                environ[REFUSED], environ[ROUTE] = True, route
                 large.add(status, perf_counter() - began)
                 self._meter.count_problem(problems.kind_of(refusal))
                 start_response(status, headers)
                 return [body]
-        return super().__call__(environ, start_response)
+        return super()._answer(environ, start_response)
 
     def begin(self, path: str, respond: Respond) -> bool:
         """Begin to answer a plain GET if its path is an entity's; see `FastApp.begin`."""
@@ -272,10 +285,11 @@ class GatheredReads(FastReads, FastApp):
 
         def take(places: Sequence[int], waiter: Waiter) -> None:
             part, outcome = made.part(places), waiter.outcome
+            came = perf_counter()
             self._over(reads)
             if not isinstance(outcome, Failure):
                 outcome = made.outcome(part, places, outcome)
-            self._settle(part, outcome)
+            self._settle(part, waiter, outcome, came)
 
         self._calls += 1
         self._under_way.add(reads)
@@ -309,11 +323,12 @@ class GatheredReads(FastReads, FastApp):
 
     def _take(self, reads: Reads, waiter: Waiter) -> None:
         """Take the outcome of the call of all the reads."""
+        came = perf_counter()
         self._over(reads)
-        self._settle(reads, waiter.outcome)
+        self._settle(reads, waiter, waiter.outcome, came)
 
-    def _settle(self, reads: Reads, outcome: Reply | Failure) -> None:
-        """Hand out the answers in an outcome."""
+    def _settle(self, reads: Reads, waiter: Waiter, outcome: Reply | Failure, came: float) -> None:
+        """Hand out the answers in an outcome that has come; tell if it came late."""
         answers = None
         try:
             answers = self._answers(reads, outcome)
@@ -326,6 +341,8 @@ class GatheredReads(FastReads, FastApp):
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
+        if came - reads.began > self._slow_s:
+            self._observer.slow.tell_gathered(reads.ids, reads.began, waiter.deadline - waiter.allowed, came)
 
     def _note_round_trip(self, reads: Reads) -> None:
         """Set how many calls may be under way, by the round trip of one that is over."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import falcon
 import msgspec
@@ -26,7 +27,7 @@ from featurestore.errors import (
     UnknownIdError,
     WriteRefusedError,
 )
-from featurestore.worker.interface import REFUSED, Answer
+from featurestore.worker.interface import REFUSED, REQUEST_ID, Answer
 
 _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1
@@ -87,21 +88,34 @@ class Problem(msgspec.Struct, omit_defaults=True):
     skipped: int | None = None
     rejected: int | None = None
     unconfirmed: int | None = None
+    request_id: str | None = None
 
 
-def answer(status: str, detail: str, code: str | None = None, counts: Mapping[str, int] | None = None) -> Answer:
-    """Return an error response; `code` and `counts` are for programs."""
+def answer(
+    status: str,
+    detail: str,
+    code: str | None = None,
+    counts: Mapping[str, int] | None = None,
+    *,
+    request_id: str | None = None,
+) -> Answer:
+    """Return an error response; `code` and `counts` are for programs, and `request_id` finds it in the log."""
     number, _, title = status.partition(" ")
     headers = [("content-type", MEDIA_PROBLEM)]
     if status == falcon.HTTP_SERVICE_UNAVAILABLE:
         headers.append(("retry-after", str(_RETRY_AFTER_S)))
-    problem = Problem(title, int(number), detail, code)
+    problem = Problem(title, int(number), detail, code, request_id=_told(int(number), request_id))
     for name, rows in (counts or {}).items():
         setattr(problem, name, rows)
     return status, headers, msgspec.json.encode(problem)
 
 
-def answer_to(error: FeatureStoreError) -> Answer:
+def _told(status: int, request_id: str | None) -> str | None:
+    """Return the id for the body of an error response: the log knows more only of what failed in the server."""
+    return request_id if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+
+
+def answer_to(error: FeatureStoreError, request_id: str | None = None) -> Answer:
     """Return the error response for an exception."""
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
     counts: dict[str, int] = {}
@@ -113,7 +127,7 @@ def answer_to(error: FeatureStoreError) -> Answer:
             "rejected": len(found.rejected),
             "unconfirmed": found.unconfirmed,
         }
-    return answer(status, str(error), error.code, counts)
+    return answer(status, str(error), error.code, counts, request_id=request_id)
 
 
 def kind_of(error: Exception) -> str:
@@ -138,7 +152,9 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
         detail = f"{request.method} is not allowed here"
     response.content_type = MEDIA_PROBLEM
     title = error.title.removeprefix(f"{error.status_code} ")  # Falcon's own titles start with the status
-    response.data = msgspec.json.encode(Problem(title, error.status_code, detail))
+    response.data = msgspec.json.encode(
+        Problem(title, error.status_code, detail, request_id=_told(error.status_code, request.env.get(REQUEST_ID)))
+    )
 
 
 def _answer_store_error(
@@ -147,7 +163,7 @@ def _answer_store_error(
     request.context.problem = kind_of(error)
     if isinstance(error, OverloadedError):
         request.env[REFUSED] = True
-    response.status, headers, response.data = answer_to(error)
+    response.status, headers, response.data = answer_to(error, request.env.get(REQUEST_ID))
     response.set_headers(headers)
 
 
@@ -157,5 +173,6 @@ def _answer_unforeseen(
     if isinstance(error, falcon.HTTPError | falcon.HTTPStatus):
         raise error
     request.context.problem = "internal"
-    _logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    fields = {"request_id": request.env[REQUEST_ID]} if REQUEST_ID in request.env else {}
+    _logger.error("%s %s failed", request.method, request.path, exc_info=error, extra={"fields": fields})
     raise falcon.HTTPInternalServerError(description=UNFORESEEN)

@@ -20,6 +20,7 @@ from featurestore.api.processes import usage_of
 from featurestore.contract.words import VERDICTS
 from featurestore.native import built_extensions
 from featurestore.store.blocking import FeatureStore
+from featurestore.worker.interface import ROUTE
 
 _ENTITY_PREFIX = "/entities/{entity}/"
 _NAME_AT = 2
@@ -47,6 +48,7 @@ class Measuring:
         route = req.uri_template
         series = self._meter.series(req.method, route, self._entity_of(req, route))
         series.add(str(resp.status), perf_counter() - req.context.began)
+        req.env[ROUTE] = route
         problem = getattr(req.context, "problem", None)
         if problem is not None:
             self._meter.count_problem(problem)
