@@ -6,7 +6,7 @@ import { Look } from "./metrics.js";
 import * as server from "./server.js";
 import { count, figure, latency, visible } from "./values.js";
 
-const EVERY_MS = 2000, POINTS = 90;
+const EVERY_MS = 2000, POINTS = 60;
 const REQUESTS = "featurestore_requests_total", DURATIONS = "featurestore_request_duration_seconds";
 const isWork = ({ route }) => !/^\/(ui|health|readyz|livez|metrics|docs|openapi)/.test(route) && !/^\/entities(\/\{entity\}\/(sample|stored|schema))?$/.test(route);
 const own = (name) => !isWork({ route: name.split(" ")[1] });
@@ -30,7 +30,7 @@ function tile(name) {
 class Rows {
   constructor(title, heads, none) {
     this.rows = new Map();
-    this.table = table("stack", title, heads, []);
+    this.table = table("stack figures", title, heads, []);
     this.body = this.table.lastChild;
     this.heads = heads;
     this.none = h("p", { class: "foot" }, none);
@@ -41,7 +41,7 @@ class Rows {
     for (const [name, cells] of found) {
       let row = this.rows.get(name);
       if (!row) {
-        row = tr(null, th({ class: "mono" }, visible(name)), cells.map((_, at) => td({ class: "num", "data-label": this.heads[at + 1].text })));
+        row = tr({ class: this.quiet?.(name) && "quiet" }, th({ class: "mono" }, visible(name)), cells.map((_, at) => td({ class: "num", "data-label": this.heads[at + 1].text })));
         this.rows.set(name, row);
         this.body.append(row);
       }
@@ -62,6 +62,7 @@ export class LiveView {
     this.app = app;
     this.tiles = { requests: tile("Requests"), median: tile("Latency, median"), tail: tile("Latency, 99 %"), rows: tile("Rows written"), failed: tile("Failed") };
     this.routes = new Rows("By route", ["Route", num("per s"), num("p50"), num("p95"), num("p99"), num("failed per s"), num("total")], "No request yet.");
+    this.routes.quiet = own;
     this.verdicts = new Rows("Rows by verdict", ["Verdict", num("per s"), num("total")], "No row was written over HTTP yet.");
     this.statuses = new Rows("Answers that are errors", ["Status", num("per s"), num("total")], "No request was refused, and none failed.");
     this.calls = new Rows("Calls of Redis", ["Script", num("per s"), num("p50"), num("p99"), num("total")], "");

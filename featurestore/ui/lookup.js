@@ -269,7 +269,7 @@ export class LookupView {
       const value = column.values[name], status = column.statuses[name], text = stored.texts[name], type = column.types[name];
       this.put(`value ${name}`, valueKey(value), () => valueNode(value, type));
       this.put(`status ${name}`, valueKey([status, text]), () => [statusChip(status), note(status, text, value)]);
-      const time = stored.event_times[name] ?? (text !== null || isVector(type) || isWindow(type) ? stored.event_time : null);
+      const time = stored.event_times[name] ?? (text || ((isVector(type) || isWindow(type)) && status === "PRESENT") ? stored.event_time : null);
       const age = at !== null && column.age_ms !== null && time !== null ? column.age_ms + (at - time) : null;
       const own = time !== null && stored.event_times[name] !== undefined;
       this.cells.get(`time ${name}`).node.classList.toggle("same", !own);

@@ -175,7 +175,7 @@ const THEMES = ["auto", "light", "dark"];
 
 function setTheme(name) {
   document.documentElement.dataset.theme = name;
-  setText($("theme"), name[0].toUpperCase() + name.slice(1));
+  setText($("theme"), `◐ ${name}`);
   $("theme").setAttribute("aria-label", `Colours: ${name}. Change them`);
   try { localStorage.setItem("featurestore-theme", name); } catch { /* it is for this visit, then */ }
 }

@@ -71,7 +71,7 @@ export class SampleView {
       td({ class: "main" }, small(each)),
       td({ class: "quiet" }, each.words)));
     this.list.replaceChildren(arrows(h("div", { class: "card" },
-      table("stack", "Distributions in the sample", ["Feature", "Type", "Null", "Distribution", "In words"], rowsShown),
+      table("stack middle", "Distributions in the sample", ["Feature", "Type", "Null", "Distribution", "In words"], rowsShown),
       left.length > 0 && h("p", { class: "foot" }, "Read only when chosen: ", left.map((name, at) => [at > 0 && ", ", h("a", { class: "mono", href: viewHash("sample", this.entity, name) }, name)]))), "a.feature"));
   }
 }
@@ -112,7 +112,7 @@ function numbers(found, values) {
 }
 
 function small(found) {
-  if (found.histogram) return bars(found.histogram.counts, found.words, { small: true });
+  if (found.histogram) return found.histogram.counts.length < 2 ? "" : bars(found.histogram.counts, found.words, { small: true });
   if (found.tops) return bars(found.tops.slice(0, 24).map(([, each]) => each), found.words, { small: true });
   return found.yes === undefined ? "" : share(found.yes);
 }

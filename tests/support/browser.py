@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,14 @@ _KEYS = {
     "ArrowLeft": (37, ""), "ArrowRight": (39, ""), "Space": (32, " "),
 }  # fmt: skip
 SHIFT = 8
+_LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads from descriptor 3 and writes to 4."""
 
 
 def chromium() -> str | None:
@@ -40,9 +49,8 @@ class Browser:
         self._from, to_us = os.pipe()
         words = [program, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
         with (folder / "chromium.log").open("wb") as log:
-            # It reads from descriptor 3 and writes to 4. They may be taken here, so they are moved by way of others.
             self.process = subprocess.Popen(
-                ["sh", "-c", f'exec "$@" 3<&{from_us} 4>&{to_us}', "sh", *words],
+                [sys.executable, "-c", _LAUNCH, str(from_us), str(to_us), *words],
                 pass_fds=(from_us, to_us), stdout=log, stderr=log, env={**os.environ, "TZ": "Europe/Berlin"},
             )  # fmt: skip
         os.close(from_us)
