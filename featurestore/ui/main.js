@@ -9,7 +9,7 @@ import { SchemaView } from "./schema.js";
 import * as server from "./server.js";
 import { count } from "./values.js";
 
-const HEALTH_MS = 5000, SLOW_MS = 200;
+const HEALTH_MS = 5000, AWAY_MS = 1000, SLOW_MS = 200;
 const VIEWS = { lookup: LookupView, schema: SchemaView, sample: SampleView, live: LiveView };
 const $ = (id) => document.getElementById(id);
 
@@ -33,6 +33,7 @@ const app = {
 };
 
 let current = null, route = null, asked = null;
+const lookups = new Map(); // of each entity the address of what was looked up last
 
 const entityOf = (found) => found.entity || app.fallback;
 
@@ -49,6 +50,7 @@ async function show() {
   if (!app.entities && !(await learn())) return;
   if (mine.signal.aborted) return;
   const entity = entityOf(route);
+  if (route.view === "lookup") lookups.set(entity, location.hash || viewHash("lookup", entity));
   linkTabs(entity);
   chooseEntity(entity);
   const named = { ...route, entity };
@@ -121,7 +123,7 @@ function chooseEntity(entity) {
 }
 
 function linkTabs(entity) {
-  for (const tab of $("tabs").children) tab.href = current?.view === "lookup" && tab.dataset.view === "lookup" ? location.hash || "#/" : viewHash(tab.dataset.view, entity);
+  for (const tab of $("tabs").children) tab.href = (tab.dataset.view === "lookup" && lookups.get(entity)) || viewHash(tab.dataset.view, entity);
 }
 
 // Health
@@ -231,6 +233,12 @@ document.addEventListener("keydown", (event) => {
 
 addEventListener("hashchange", show);
 document.addEventListener("visibilitychange", () => !document.hidden && look());
-setInterval(() => !document.hidden && look(), HEALTH_MS);
+
+/** Look again and again; sooner where something is wrong, so that the page is back soon after Redis is. */
+async function keepLooking() {
+  if (!document.hidden) await look();
+  setTimeout(keepLooking, app.health?.status === "healthy" ? HEALTH_MS : AWAY_MS);
+}
+
 show();
-look();
+keepLooking();

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import * as server from "./server.js";
-import { isVector, isWindow, visible } from "./values.js";
+import { isVector, isWindow, valueNode, visible } from "./values.js";
 
 export class WritePanel {
   constructor(app, entity, written) {
@@ -54,7 +54,7 @@ export class WritePanel {
     await this.attempt(async () => {
       const told = await server.write(action === "add" ? "POST" : "PUT", this.entity, this.id, body);
       const now = told.features?.[name];
-      return `${told.verdict || "added"}: ${name} is ${now === undefined ? "unchanged" : visible(JSON.stringify(now)).slice(0, 80)}`;
+      return `${told.verdict || "added"}: ${name} is ${now === undefined ? "unchanged" : valueNode(now, type).textContent.slice(0, 80)}`;
     });
   }
 

@@ -58,15 +58,24 @@ class Browser:
         self._number, self._unread = 0, b""
         self._pages: dict[str, Page] = {}
 
-    def page(self, url: str, width: int = 1280, height: int = 800) -> "Page":
-        """Open a page, and return it when it is loaded."""
-        context = self.call("Target.createBrowserContext")["browserContextId"]
+    def context(self) -> str:
+        """Make a profile for pages that share what browsers keep, and return its name."""
+        made: str = self.call("Target.createBrowserContext")["browserContextId"]
+        return made
+
+    def dispose(self, context: str) -> None:
+        """Close all pages of a profile, and forget it."""
+        self.call("Target.disposeBrowserContext", browserContextId=context)
+
+    def page(self, url: str, context: str, width: int = 1280, height: int = 800) -> "Page":
+        """Open a page in a profile, and return it when it is loaded."""
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = self._pages[session] = Page(self, session)
         for domain in ("Page", "Runtime", "Network", "Log"):
             page.call(f"{domain}.enable")
         page.call("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
+        page.call("Emulation.setFocusEmulationEnabled", enabled=True)
         page.size(width, height)
         page.open(url)
         return page
@@ -159,7 +168,9 @@ class Page:
     def wait(self, condition: str) -> Any:
         """Return an expression's value once that is true, in JavaScript's sense."""
         deadline = time.monotonic() + _TIMEOUT_S
-        script = f"(() => {{ try {{ const v = {condition}; return v instanceof Node || v }} catch {{ return false }} }})()"
+        script = (
+            f"(() => {{ try {{ const v = {condition}; return v instanceof Node || v }} catch {{ return false }} }})()"
+        )
         while not (value := self.run(script)):
             assert time.monotonic() < deadline, f"not so: {condition}; the page says {self.text()[:800]!r}"
             self.run("new Promise(done => setTimeout(done, 15))")
@@ -174,7 +185,8 @@ class Page:
         """Click into the middle of the first element that fits, as a mouse does."""
         place = self.wait(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return b.width && [b.x + b.width / 2, b.y + b.height / 2] })()"
+            " const b = e.getBoundingClientRect(), at = [b.x + b.width / 2, b.y + b.height / 2];"
+            " return b.width && e.contains(document.elementFromPoint(...at)) && at })()"  # nothing lies above it
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
