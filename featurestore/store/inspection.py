@@ -43,7 +43,7 @@ class StoredState(msgspec.Struct, frozen=True):
 
     Attributes:
         known: Whether the id is in the set of known ids.
-        row: The packed row's state. `current`: of the schema's layout. `older`: of another layout, so that reads make it
+        row: The packed row's state. `current`: of the schema's layout. `older`: of another one, so that reads make it
             anew. `missing`: there are features, but no row. `deleted`: a tombstone. `nothing`: there is no hash.
             `no hash`: the key holds something else.
         layout: The layout that the row is of.

@@ -105,16 +105,26 @@ export class LookupView {
   async start(signal) {
     this.shape = "";
     this.writing.show(null);
-    const held = this.app.held(this.entity), found = await server.sample(this.entity, SUGGESTED, signal);
+    const held = this.app.held(this.entity), found = await this.suggested(signal);
     const some = found.ids.slice(0, SUGGESTED);
     this.hint.replaceChildren(...(some.length ? ["Some ids:", ...some.map((id) => h("a", { class: "mono", href: lookupHash(this.entity, [id]) }, visible(id).slice(0, 60)))] : []));
-    const words = found.known
+    const words = found.known !== 0
       ? [h("p", null, "Look one up, or compare several: put commas between ids."),
         some.length > 1 && h("p", null, h("a", { href: lookupHash(this.entity, some.slice(0, 3)) }, `Compare ${some.slice(0, 3).map((id) => visible(id).slice(0, 30)).join(", ")}`))]
       : [h("p", null, "No id is known yet. Load rows, and they are here:"), h("code", null, `featurestore load rows.ndjson --entity ${this.entity}`)];
     this.result.replaceChildren(h("div", { class: "card empty" },
-      h("h2", null, `${count(found.known)} known ${found.known === 1 ? "id" : "ids"} of ${this.entity}`), words,
+      h("h2", null, found.known === null ? this.entity : `${count(found.known)} known ${found.known === 1 ? "id" : "ids"} of ${this.entity}`), words,
       held?.description && h("p", { class: "quiet" }, visible(held.description))));
+  }
+
+  /** Return some ids, and how many there are; none where the server's Redis user may not ask. */
+  async suggested(signal) {
+    try {
+      return await server.sample(this.entity, SUGGESTED, signal);
+    } catch (error) {
+      if (!error.denied) throw error;
+      return { known: null, ids: [] };
+    }
   }
 
   /** Return a column for each id: its values and statuses by name, and what is stored. */

@@ -12,6 +12,9 @@ export class Problem extends Error {
     Object.assign(this, { status, code });
   }
 
+  /** Whether the server's Redis user may not do that, which has no code of its own. */
+  get denied() { return this.message.startsWith("NOPERM"); }
+
   get words() {
     const code = this.code && !this.message.startsWith(this.code) ? ` (${this.code})` : "";
     return this.status ? `${this.message}${code}` : this.message;
@@ -53,7 +56,16 @@ const post = (path, body, signal) =>
 
 const of = (entity) => `entities/${encodeURIComponent(entity)}`;
 
-export const entities = () => json("entities");
+/** Return the entities; the default one alone where the server's Redis user may not ask which there are. */
+export async function entities() {
+  try {
+    return await json("entities");
+  } catch (error) {
+    if (!error.denied) throw error;
+    const { entity, features, version } = await json("schema");
+    return { default: entity, entities: [{ entity, version, features: Object.keys(features).length, ids: null, services: [] }] };
+  }
+}
 export const schema = (entity, signal) => json(`${of(entity)}/schema`, { signal });
 export const sample = (entity, count, signal) => json(`${of(entity)}/sample?count=${count}`, { signal });
 export const batch = (entity, ids, features, signal) =>

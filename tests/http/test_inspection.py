@@ -1,6 +1,7 @@
 """The routes of people: entities, samples of ids, and what is stored, on a single Redis and in a cluster."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from falcon.testing import Result, TestClient
@@ -25,7 +26,7 @@ def backend(request: pytest.FixtureRequest, servers: dict[str, Server], clusters
 def store(backend: Backend) -> FeatureStore:
     store = FeatureStore(backend.transport)
     clustered = backend.transport.clustered
-    features = {"age": "float", "name": "string", "shape": "float32[2]", "seen": "count(10m)"}
+    features: dict[str, Any] = {"age": "float", "name": "string", "shape": "float32[2]", "seen": "count(10m)"}
     store.apply(Definition(features=features, services={"short": ["age"]}))
     items = FeatureStore(backend.transport, keys_of("item", clustered=clustered))
     items.apply(Definition(entity="item", features={"price": "int"}, description="What is sold"))

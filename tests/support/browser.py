@@ -153,7 +153,8 @@ class Page:
 
     def size(self, width: int, height: int, scale: int = 1) -> None:
         mobile = width < 500
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile)  # fmt: skip
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
+        self.call("Emulation.setDeviceMetricsOverride", **metrics)
 
     def prefer(self, scheme: str) -> None:
         """Have the system prefer `light` or `dark`."""
@@ -184,7 +185,8 @@ class Page:
     def click(self, selector: str) -> None:
         """Click into the middle of the first element that fits, as a mouse does."""
         place = self.wait(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'center'});"
             " const b = e.getBoundingClientRect(), at = [b.x + b.width / 2, b.y + b.height / 2];"
             " return b.width && e.contains(document.elementFromPoint(...at)) && at })()"  # nothing lies above it
         )
@@ -215,7 +217,9 @@ class Page:
 
 _WATCH = """
 window.__violations = [];
-addEventListener("securitypolicyviolation", (event) => window.__violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("securitypolicyviolation", (event) => {
+  window.__violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
 """
 
 
