@@ -4,10 +4,12 @@ import { Spark } from "./charts.js";
 import { chip, h, setText, table, td, th, tr } from "./dom.js";
 import { Look } from "./metrics.js";
 import * as server from "./server.js";
-import { count, figure, latency, visible } from "./values.js";
+import { count, figure, latency, percent, visible } from "./values.js";
 
 const EVERY_MS = 2000, POINTS = 60;
 const REQUESTS = "featurestore_requests_total", DURATIONS = "featurestore_request_duration_seconds";
+const SERVED = "featurestore_sampled_features_total";
+const REASONS = [["featurestore_problems_total", "answer"], ["featurestore_refused_total", "refused unread"], ["featurestore_rows_rejected_total", "row"], ["featurestore_rejections_total", "row"]];
 const isWork = ({ route }) => !/^\/(ui|health|readyz|livez|metrics|docs|openapi)/.test(route) && !/^\/entities(\/\{entity\}\/(sample|stored|schema))?$/.test(route);
 const own = (name) => !isWork({ route: name.split(" ")[1] });
 const isFailed = ({ status }) => status >= "500" || status === "other";
@@ -66,13 +68,15 @@ export class LiveView {
     this.verdicts = new Rows("Rows by verdict", ["Verdict", num("per s"), num("total")], "No row was written over HTTP yet.");
     this.statuses = new Rows("Answers that are errors", ["Status", num("per s"), num("total")], "No request was refused, and none failed.");
     this.calls = new Rows("Calls of Redis", ["Script", num("per s"), num("p50"), num("p99"), num("total")], "");
+    this.reasons = new Rows("Why", ["Reason", num("per s"), num("total")], "");
+    this.served = new Rows("Values served, a sample", ["Status", num("share"), num("total")], "");
     this.state = h("div", { class: "body" });
     this.redis = h("div", { class: "card" }, h("div", { class: "head" }, h("h3", null, "Redis")), this.state);
     this.raw = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All metrics" });
     this.all = h("details", { class: "card", ontoggle: () => this.showRaw() }, h("summary", null, "All metrics"), this.raw);
     this.problems = h("div", { hidden: true });
     this.content = h("div", null, h("div", { class: "tiles" }, Object.values(this.tiles).map((each) => each.node)), this.routes.node,
-      h("div", { class: "two" }, this.verdicts.node, this.statuses.node), h("div", { class: "two" }, this.redis, this.calls.node), this.all,
+      h("div", { class: "two" }, this.verdicts.node, this.statuses.node), h("div", { class: "two" }, this.reasons.node, this.served.node, this.redis, this.calls.node), this.all,
       h("p", { class: "quiet" }, `All workers together, every ${EVERY_MS / 1000} s. Latency is the server's own, by the histogram's buckets. The tiles leave out health checks, /metrics and the files and looks of this page.`));
     this.content.className = "result";
     this.node = h("div", null, this.problems, this.content);
@@ -113,6 +117,7 @@ export class LiveView {
     this.showRoutes(look);
     this.verdicts.put(new Map([...look.by("featurestore_rows_total", "verdict")].filter(([, each]) => each.total).map(([name, each]) => [name, [perSecond(each.rate), count(each.total)]])));
     this.statuses.put(new Map([...look.by(REQUESTS, "status", ({ status }) => status >= "400")].sort().map(([name, each]) => [name, [perSecond(each.rate), count(each.total)]])));
+    this.showReasons(look);
     this.showCalls(look);
     this.showRedis(look);
     if (this.all.open) this.showRaw();
@@ -128,6 +133,17 @@ export class LiveView {
     this.routes.put(found);
   }
 
+  /** Show what only some servers tell: why requests and rows were refused, and the statuses of what was served. */
+  showReasons(look) {
+    const found = REASONS.flatMap(([name, kind]) => [...look.by(name, (labels) => Object.values(labels)[0])].filter(([, each]) => each.total)
+      .map(([reason, each]) => [`${kind} ${reason}`, [perSecond(each.rate), count(each.total)]]));
+    this.reasons.put(new Map(found));
+    this.reasons.node.hidden = !found.length;
+    const all = look.total(SERVED);
+    this.served.put(new Map([...look.by(SERVED, "status")].map(([status, each]) => [status, [percent(each.total / all), count(each.total)]])));
+    this.served.node.hidden = !all;
+  }
+
   showCalls(look) {
     const name = "featurestore_redis_call_duration_seconds";
     this.calls.node.hidden = !look.has(`${name}_count`);
@@ -141,16 +157,16 @@ export class LiveView {
   showRedis(look) {
     const health = this.app.health || { status: "unknown" };
     const kinds = { healthy: "good", degraded: "warn", unhealthy: "bad" };
-    const families = [...look.samples.keys()].filter((each) => /^featurestore_(redis_(?!call_duration)|rejections?_|refused_)/.test(each) && !/_(created|bucket|sum|count)$/.test(each));
+    const families = [...look.samples.keys()].filter((each) => /^featurestore_(redis_(?!call_duration)|workers$)/.test(each) && !/_(created|bucket|sum|count)$/.test(each));
     const lines = families.flatMap((name) => look.of(name).map((each) => [name, Object.entries(each.labels).map((pair) => pair.join(" ")).join(", "), count(each.value)]));
     const key = JSON.stringify([health, lines]);
     if (this.redisKey === key) return;
     this.redisKey = key;
     const nodes = health.nodes || [];
     this.state.replaceChildren(...[
-      h("p", null, chip(health.status, kinds[health.status]), " ", health.reason ? visible(health.reason) : health.share !== undefined ? `${(health.share * 100).toFixed(1)} % of the ids can be served` : ""),
+      h("p", null, chip(health.status, kinds[health.status]), " ", health.reason ? visible(health.reason) : health.share !== undefined ? `${(health.share * 100).toFixed(1)} % of the ids can be served` : health.status === "healthy" ? "It answers, and holds a schema." : ""),
       nodes.length > 0 && table("stack", "Servers", ["Server", "Role", "Answers"], nodes.map((each) => tr(null, th({ class: "mono" }, visible(each.node)), td(null, each.role), td(null, chip(each.answers ? "answers" : "no answer", each.answers ? "good" : "bad"))))),
-      lines.length > 0 && table("stack", "Links and refusals", ["Metric", "Which", num("Value")], lines.map(([name, labels, value]) => tr(null, th({ class: "mono" }, name.replace("featurestore_", "")), td({ class: "quiet" }, visible(labels)), td({ class: "num" }, value)))),
+      lines.length > 0 && table("stack", "Links", ["Metric", "Which", num("Value")], lines.map(([name, labels, value]) => tr(null, th({ class: "mono" }, name.replace("featurestore_", "")), td({ class: "quiet" }, visible(labels)), td({ class: "num" }, value)))),
     ].filter(Boolean));
   }
 

@@ -96,17 +96,24 @@ function noSchema() {
 async function learn() {
   try {
     const told = await server.entities();
-    Object.assign(app, { entities: told.entities, fallback: told.default });
-    $("entity").replaceChildren(...app.entities.map((each) => h("option", { value: each.entity, title: each.description },
-      each.entity)));
+    offerEntities(told.entities, told.default);
     return true;
   } catch (error) {
+    if (error.status === 403 && route.entity) { // the key is for some entities alone
+      offerEntities([{ entity: route.entity, features: 0, ids: null }], route.entity);
+      return true;
+    }
     replace(h("div", null, app.problem(error)));
     current = null;
     if (error.status === 401) openKeys();
     else look();
     return false;
   }
+}
+
+function offerEntities(entities, fallback) {
+  Object.assign(app, { entities, fallback });
+  $("entity").replaceChildren(...entities.map((each) => h("option", { value: each.entity, title: each.description }, each.entity)));
 }
 
 function again() {
