@@ -221,7 +221,7 @@ export class LookupView {
         options[name]?.description && h("small", null, visible(options[name].description))),
       td({ class: "type" }, column.types[name]),
       this.cell(`value ${name}`, td({ class: "main" })),
-      this.cell(`status ${name}`, td()),
+      this.cell(`status ${name}`, td({ class: "status" })),
       this.cell(`time ${name}`, td({ class: "when same" }))));
     return arrows(h("div", { class: "card" }, this.head(visible(column.id), this.cell("known", h("span"))), h("div", { class: "body" }, state),
       column.known ? table("stack", `Features of ${column.id}`, ["Feature", "Type", "Value", "Status", "Event time"], rows)
