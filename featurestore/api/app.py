@@ -20,8 +20,10 @@ from featurestore.api.bodies import (
 from featurestore.api.counters import Board, Meter
 from featurestore.api.formats import ARROW, JSON, Format
 from featurestore.api.health import HealthResource
+from featurestore.api.inspection import EntitiesResource, SampleResource, StoredResource
 from featurestore.api.preference import preferred
 from featurestore.api.prometheus import Measuring, MetricsResource
+from featurestore.api.ui import UiResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract import arrow
 from featurestore.contract.arguments import passed_values, status_with
@@ -241,6 +243,12 @@ def create_app(  # noqa: PLR0913 - all but the first by name
     app.add_route("/readyz", health, suffix="ready")
     app.add_route("/livez", health, suffix="live")
     app.add_route("/metrics", MetricsResource(meter))
+    app.add_route("/entities", EntitiesResource(store))
+    app.add_route("/entities/{entity}/sample", SampleResource(store))
+    app.add_route("/entities/{entity}/stored", StoredResource(store))
+    ui = UiResource()
+    app.add_route("/ui", ui)
+    app.add_route("/ui/{name}", ui)
     return app
 
 

@@ -31,9 +31,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def files_of(source: Path) -> set[str]:
-    """What a wheel is to have of a checkout, extensions aside: all modules, their types, all scripts, the schema."""
+    """What a wheel is to have of a checkout, extensions aside: modules, their types, scripts, the schema, the page."""
     folders = {"featurestore": "featurestore", "ingest": "featurestore/ingest", "lua": "featurestore/lua"}
-    kinds = {".py", ".pyi", ".typed", ".toml", ".lua"}
+    kinds = {".py", ".pyi", ".typed", ".toml", ".lua", ".html", ".css", ".js"}
     return {
         f"{name}/{path.relative_to(source / folder)}"
         for folder, name in folders.items()
