@@ -84,9 +84,14 @@ def answer(status: str, detail: str, code: str | None = None, counts: Mapping[st
     return status, headers, msgspec.json.encode(problem)
 
 
+def status_of(kind: type[FeatureStoreError]) -> str:
+    """Return the status line for a kind of exception."""
+    return next(status for each, status in _STATUSES if issubclass(kind, each))
+
+
 def answer_to(error: FeatureStoreError) -> Answer:
     """Return the error response for an exception."""
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+    status = status_of(type(error))
     counts: dict[str, int] = {}
     if isinstance(error, UnconfirmedWriteError) and isinstance(error.result, UpsertResult):
         found = error.result

@@ -29,6 +29,9 @@ from featurestore.schema.times import time_of
 from featurestore.store.blocking import FeatureStore
 
 Mode = Literal["newest", "overwrite"]
+EventTime = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["integer", "string", "null"]})]
+"""ms since 1970 or ISO 8601. The scripts check it, so that a bad one costs its row alone."""
+
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})
 
 
@@ -42,7 +45,7 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     features: dict[str, Any]
-    event_time: Any = None
+    event_time: EventTime = None
     mode: Mode = "newest"
 
 
@@ -58,16 +61,22 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     incr: Annotated[dict[str, Any], msgspec.Meta(min_length=1)] | None = None
     event: dict[str, Any] | None = None
-    event_time: Any = None
+    event_time: EventTime = None
     event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 
 
 class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of `POST /features/ingest`; like `PutRequest`, with the id, also called by its name: `user_id`."""
+    """A line of `POST /features/ingest`.
+
+    Attributes:
+        features: Name → value, as for a PUT.
+        id: Whose they are. Also called by the id's name: `user_id`.
+        event_time: ms since 1970 or ISO 8601; now if left out.
+    """
 
     features: dict[str, Any]
     id: str | int | None = None
-    event_time: Any = None
+    event_time: EventTime = None
 
 
 def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
