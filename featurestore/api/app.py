@@ -205,7 +205,8 @@ def create_app(  # noqa: PLR0913 - all but the first by name
     resources = (
         BatchResource(store, **limits), FeaturesResource(*writing), IngestResource(*writing), SchemaResource(store),
         feast.FeastResource(store, access, meter, **limits), HealthResource(store, ready_share),
-        MetricsResource(meter.board), pages.RootResource(ROUTES), pages.DocumentResource(ROUTES), pages.DocsResource(ROUTES),
+        MetricsResource(meter.board),
+        pages.RootResource(ROUTES), pages.DocumentResource(ROUTES), pages.DocsResource(ROUTES),
     )  # fmt: skip
     by_class = {type(each): each for each in resources}
     for route in ROUTES:

@@ -67,7 +67,7 @@ class HttpServer:
             connection.request(method, target, data, headers, encode_chunked="Transfer-Encoding" in headers)
             response = connection.getresponse()
             answer = Answer(response.status, response.headers, response.read())
-            openapi.check(method, target, *answer)
+            openapi.check(method, target, answer.status, answer.headers, answer.body)
             return answer
         finally:
             connection.close()

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from email.message import Message
 from functools import cache
 from typing import Any
 from urllib.parse import unquote
@@ -30,7 +31,7 @@ def operation_at(method: str, path: str) -> dict[str, Any] | None:
     return None
 
 
-def check(method: str, target: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+def check(method: str, target: str, status: int, headers: Mapping[str, str] | Message, body: bytes) -> None:
     """Fail unless the document has this answer: the status, the media type, and the schema of the body."""
     path = unquote(target.partition("?")[0], errors="replace")
     operation = operation_at(method, path)

@@ -33,8 +33,7 @@ PARAMETERS = {
     for each in (
         Parameter(
             "id", "path", {"type": "string", "minLength": 1, "maxLength": 256},
-            "The id: any text of up to 256 bytes in UTF-8, percent-encoded. GETs can ask for `batch`, `ingest` and "
-            "`query` too; these cannot be written under this path.",
+            "The id: any text of up to 256 bytes in UTF-8, percent-encoded.",
         ),
         Parameter("entity", "path", _NAME, "The name of an entity that has a schema."),
         Parameter("features", "query", {"type": "array", "items": _NAME, "minItems": 1}, "The features wanted; all of "
@@ -67,6 +66,7 @@ TAGS = {
     "schema": "The declared features.",
     "feast": "What Feast's `remote` online store expects; a feature view is an entity of that name.",
     "operation": "Health and metrics.",
+    "ids": "GETs of the ids that are names of paths, too. They cannot be written under these paths.",
     "pages": "This document, and pages for people.",
 }
 """Groups of operations, in the order shown."""
@@ -144,7 +144,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "gzip, with `Content-Encoding: gzip`. In a line `id` may also be called by its name, such as `item_id`.",
         ("mode",),
         Body({**dict.fromkeys(NDJSON_TYPES[:2], lines_of(IngestRow)), _JSON: IngestRow, ARROW.media_type: BINARY},
-             {"id": "user_id"}),
+             {"id": "user_id"}, is_required=False),
         needs="write",
     ),
     "SchemaResource.on_get": Operation(

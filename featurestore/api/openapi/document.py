@@ -75,9 +75,7 @@ class _Document:
         for route in self._routes:
             handlers = route.handlers()
             shared = [_parameter_reference(name) for name in PARAMETERS if f"{{{name}}}" in route.shown]
-            # A GET beside a literal path is for the entity of that id: `/features/{id}` tells of it.
-            told = {method: each for method, each in handlers.items() if not _is_of_id(route, each)}
-            item = {method.lower(): self._operation(route, declared(each)) for method, each in told.items()}
+            item = {method.lower(): self._operation(route, _told(route, each)) for method, each in handlers.items()}
             paths[route.shown] = {**({"parameters": shared} if shared else {}), **item}
         responses = {statuses.component(status): self._refusal(status) for status in statuses.MEANINGS}
         return {
@@ -149,7 +147,7 @@ class _Document:
             }
             if found:
                 content[media_type]["examples"] = found
-        return {"required": True, "content": content}
+        return {"required": body.is_required, "content": content}
 
     def _closed(self, body: Body, kind: Any, *, of_entity: bool) -> Json:
         """Return the schema of a body: the struct's, with what a struct cannot say."""
@@ -231,8 +229,19 @@ def _types_in(kind: Any) -> list[Any]:
     return list(kind) if isinstance(kind, tuple) else [kind]
 
 
-def _is_of_id(route: Route, handler: Any) -> bool:
-    return handler.__qualname__ == "EntityReader.on_get" and "{entity_id" not in route.path
+def _told(route: Route, handler: Any) -> Operation:
+    """Return what is declared of a handler; of a GET under a literal path, that it is for the entity of that id."""
+    operation = declared(handler)
+    entity_id = route.path.rpartition("/")[2]
+    if handler.__qualname__ != "EntityReader.on_get" or entity_id.startswith("{"):
+        return operation
+    changes = {
+        "name": f"{operation.name}OfId{entity_id.capitalize()}",
+        "tag": "ids",
+        "summary": f"Read the features of the entity whose id is `{entity_id}`",
+        "description": "",
+    }
+    return msgspec.structs.replace(operation, **changes)
 
 
 def _headers(names: Iterable[str]) -> Json:

@@ -17,7 +17,12 @@ BINARY: Mapping[str, Any] = {}
 
 def lines_of(kind: Schema) -> dict[str, Any]:
     """Return the schema of text with a JSON object a line, which OpenAPI 3.1 cannot describe but as text."""
-    return {"type": "string", "contentMediaType": "application/x-ndjson", "contentSchema": kind}
+    return {
+        "type": "string",
+        "pattern": r"^\s*$|(^|\n)\s*\{",
+        "contentMediaType": "application/x-ndjson",
+        "contentSchema": kind,
+    }
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -46,12 +51,14 @@ class Body(msgspec.Struct, frozen=True):
         aliases: Field → its other name in the default entity's requests. One of the two has to be there.
         either: Fields of which there is at most one.
         needs_one: Whether there has to be one of `either`.
+        is_required: Whether there has to be a body.
     """
 
     media: Media
     aliases: Mapping[str, str] = {}
     either: tuple[str, ...] = ()
     needs_one: bool = False
+    is_required: bool = True
 
 
 class Answer(msgspec.Struct, frozen=True):

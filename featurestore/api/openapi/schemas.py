@@ -36,14 +36,13 @@ def made_of(kinds: Sequence[Any]) -> tuple[list[Json], Json]:
 def with_alias(schema: Json, field: str, alias: str | None) -> Json:
     """Return the schema of a struct with a field that has to be there, under its name or under another one."""
     kind = schema["properties"][field]
-    kinds = [each for each in kind["anyOf"] if each != {"type": "null"}]
-    wanted = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-    told = {**wanted, "description": kind["description"]}
-    properties = {**schema["properties"], field: told}
     if alias is None:
+        kinds = [each for each in kind["anyOf"] if each != {"type": "null"}]
+        wanted = {**(kinds[0] if len(kinds) == 1 else {"anyOf": kinds}), "description": kind["description"]}
+        properties = {**schema["properties"], field: wanted}
         return {**schema, "properties": properties, "required": [*schema.get("required", ()), field]}
-    properties = {alias: {**wanted, "description": f"The same as `{field}`."}, **properties}
-    return {**schema, "properties": properties, "oneOf": [{"required": [field]}, {"required": [alias]}]}
+    properties = {alias: {**kind, "description": f"The same as `{field}`."}, **schema["properties"]}
+    return with_choice({**schema, "properties": properties}, (field, alias), needs_one=True)
 
 
 def with_choice(schema: Json, fields: Sequence[str], *, needs_one: bool) -> Json:
