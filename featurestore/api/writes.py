@@ -12,6 +12,7 @@ from featurestore.api.arrow_rows import read_rows
 from featurestore.api.bodies import (
     MALFORMED,
     alias_decoder,
+    check_parameters,
     decode_body,
     media_type_of,
     read_body,
@@ -32,6 +33,7 @@ Mode = Literal["newest", "overwrite"]
 EventTime = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["integer", "string", "null"]})]
 """ms since 1970 or ISO 8601. The scripts check it, so that a bad one costs its row alone."""
 
+_INGEST_PARAMETERS = frozenset({"mode"})
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})
 
 
@@ -183,6 +185,7 @@ class Ingest:
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Write every row that can be written, and answer with an outcome for each, as NDJSON in the same order."""
         self._access.require_write(req)
+        check_parameters(req, _INGEST_PARAMETERS)
         store = store_of(self._writing, entity)
         mode = req.get_param("mode", default="newest")
         if mode not in {"newest", "overwrite"}:
