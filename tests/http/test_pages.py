@@ -34,7 +34,8 @@ class References(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.found += [value for name in ("href", "src") if (value := given.get(name)) and not value.startswith("data:")]
+        values = [value for name in ("href", "src") if (value := given.get(name))]
+        self.found += [value for value in values if not value.startswith("data:")]
         if tag == "style" or "style" in given or (tag == "script" and "src" not in given):
             self.inline.append(tag)
 
