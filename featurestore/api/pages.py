@@ -35,14 +35,14 @@ _SWAGGER = "flask_swagger_ui"
 
 
 _LINKS = {
-    "docs": "/docs",
-    "openapi": "/openapi.json",
-    "ui": "/ui",
-    "schema": "/schema",
-    "health": "/health",
-    "metrics": "/metrics",
+    "docs": ("/docs", "the HTTP interface, to read and to try"),
+    "openapi": ("/openapi.json", "the same for programs, as OpenAPI"),
+    "ui": ("/ui", "features, the schema and what the server does"),
+    "schema": ("/schema", "the declared features"),
+    "health": ("/health", "whether features can be served"),
+    "metrics": ("/metrics", "counts for Prometheus"),
 }
-"""What `GET /` links to, of the routes that there are."""
+"""What `GET /` links to, of the routes that there are: path, and what is there."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -89,7 +89,7 @@ class RootResource:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         paths = {route.path for route in routes}
-        self._links = {name: path for name, path in _LINKS.items() if path in paths}
+        self._links = {name: each for name, each in _LINKS.items() if each[0] in paths}
 
     def on_get(self, req: Request, resp: Response) -> None:
         """Answer with the links: as a page to who likes HTML best, else as JSON."""
@@ -99,8 +99,8 @@ class RootResource:
             resp.content_type, resp.data = HTML, plain_page.of_links(self._links)
             return
         resp.content_type = falcon.MEDIA_JSON
-        service = document.DISTRIBUTION
-        resp.data = encode({"service": service, "version": version(service), "links": self._links})
+        service, links = document.DISTRIBUTION, {name: path for name, (path, _) in self._links.items()}
+        resp.data = encode({"service": service, "version": version(service), "links": links})
 
     on_head = on_get
 

@@ -84,14 +84,9 @@ def answer(status: str, detail: str, code: str | None = None, counts: Mapping[st
     return status, headers, msgspec.json.encode(problem)
 
 
-def status_of(kind: type[FeatureStoreError]) -> str:
-    """Return the status line for a kind of exception."""
-    return next(status for each, status in _STATUSES if issubclass(kind, each))
-
-
 def answer_to(error: FeatureStoreError) -> Answer:
     """Return the error response for an exception."""
-    status = status_of(type(error))
+    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
     counts: dict[str, int] = {}
     if isinstance(error, UnconfirmedWriteError) and isinstance(error.result, UpsertResult):
         found = error.result
@@ -102,6 +97,11 @@ def answer_to(error: FeatureStoreError) -> Answer:
             "unconfirmed": found.unconfirmed,
         }
     return answer(status, str(error), error.code, counts)
+
+
+def status_of_kind(kind: type[FeatureStoreError]) -> str:
+    """Return the status of the error responses for a kind of exception."""
+    return next(status for each, status in _STATUSES if issubclass(kind, each))
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:

@@ -40,14 +40,14 @@ def check(method: str, target: str, status: int, headers: Mapping[str, str] | Me
     where = f"{method} {target[:200]} → {status}"
     assert str(status) in operation["responses"], f"{where}: the document has {', '.join(operation['responses'])}"
     response = resolved(operation["responses"][str(status)])
+    for name in response.get("headers", {}):
+        assert headers.get(name), f"{where}: without {name}"
     content = response.get("content", {})
     media_type = headers.get("content-type", "").partition(";")[0]
     if not content:
         assert not body, f"{where}: the document has no body"
         return
     assert media_type in content, f"{where}: {media_type}, but the document has {', '.join(content)}"
-    for name in response.get("headers", {}):
-        assert headers.get(name), f"{where}: without {name}"
     check_body(content[media_type]["schema"], media_type, body, where)
 
 

@@ -1,5 +1,6 @@
 """The OpenAPI document, made of the app's routes and of what is declared of their handlers."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -116,7 +117,8 @@ class _Document:
     def _name(self, route: Route, operation: Operation) -> str:
         """Return the id of an operation on a route; the second route of one handler adds the end of its path."""
         name = operation.name + (_OF_ENTITY if route.path.startswith(OF_ENTITY) else "")
-        return name if name not in self._names else name + route.path.rpartition("-")[2].capitalize()
+        last = re.split(r"[-/]", route.path)[-1]
+        return name if name not in self._names else name + re.sub(r"\W", "", last).capitalize()
 
     def _operation(self, route: Route, operation: Operation) -> Json:
         name, of_entity = self._name(route, operation), route.path.startswith(OF_ENTITY)

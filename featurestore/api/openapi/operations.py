@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from featurestore.api.openapi import statuses
+
 Schema = Any
 """A type, whose schema msgspec makes; several of which a body is one, as a tuple; or a JSON schema as a mapping."""
 
@@ -115,8 +117,8 @@ class Operation(msgspec.Struct, frozen=True):
             found |= {415, 422}
         if self.parameters:
             found |= {400, 422}
-        if self.needs == "write":
-            found |= {401, 403, 405}
+        if self.needs is not None:
+            found |= {*statuses.BY_NEED[self.needs]}
         if self.asks_redis:
             found |= {503, 504}
         if any("msgpack" in kind for answer in self.answers.values() for kind in answer.media):

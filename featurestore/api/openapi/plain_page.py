@@ -7,9 +7,12 @@ from typing import Any
 _EXTRA = "pip install 'redis-featurestore[swagger]'"
 
 
-def of_links(links: Mapping[str, str]) -> bytes:
-    """Return the page with links: what it is → its path."""
-    items = "\n".join(f'<li><a href="{escape(path[1:])}">{escape(name)}</a></li>' for name, path in links.items())
+def of_links(links: Mapping[str, tuple[str, str]]) -> bytes:
+    """Return the page with links: name → path, and what is there."""
+    items = "\n".join(
+        f'<li><a href="{escape(path[1:])}">{escape(name)}</a>: {escape(told)}</li>'
+        for name, (path, told) in links.items()
+    )
     return _page("Redis feature store", f"<ul>\n{items}\n</ul>", "docs/page.css")
 
 

@@ -30,6 +30,9 @@ MEANINGS = {
 }
 """Status → what it means."""
 
+BY_NEED = {"write": (401, 403, 405)}
+"""What an operation needs an API key for → what who has none is answered with."""
+
 HEADERS = {401: ("WWW-Authenticate",), 405: ("Allow",), 503: ("Retry-After",)}
 """Status → header fields that its answers have."""
 
@@ -46,7 +49,7 @@ def codes() -> dict[str, type[FeatureStoreError]]:
 
 def codes_with(status: int) -> list[str]:
     """Return the codes of problems with this status."""
-    return [code for code, kind in codes().items() if problems.status_of(kind).startswith(str(status))]
+    return [code for code, kind in codes().items() if problems.status_of_kind(kind).startswith(str(status))]
 
 
 def meaning(status: int) -> str:
