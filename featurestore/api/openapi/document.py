@@ -155,11 +155,8 @@ class _Document:
         """Return the schema of a body: the struct's, with what a struct cannot say."""
         if isinstance(kind, Mapping):
             inner = kind.get("contentSchema")
-            return (
-                dict(kind)
-                if inner is None
-                else {**kind, "contentSchema": self._closed(body, inner, of_entity=of_entity)}
-            )
+            told = {} if inner is None else {"contentSchema": self._closed(body, inner, of_entity=of_entity)}
+            return {**kind, **told}
         if not body.aliases and not body.either:
             return self._schema(kind)
         made: Json = self._plain[kind.__name__]
