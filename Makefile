@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/native/*.[ch])
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
+OPENAPI := .venv-openapi
 SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cfg)
 # Most tests wait, for servers to start and deadlines to pass, so two at a time end sooner even on one processor.
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo quick test servers test-servers test-cluster coverage sanitize test-ports test-go test-node node-package
-.PHONY: test-feast lint twins perf release clean
+.PHONY: test-feast test-openapi lint twins perf release clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -33,7 +34,7 @@ $(VENV)/.%: $(PACKAGE) | $(BIN)/python
 	@$(BIN)/python -m featurestore.native
 	@touch $@ $(VENV)/.installed
 
-demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_BIND) until Ctrl-C.
+demo: $(VENV)/.swagger  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_BIND) until Ctrl-C.
 	@exec $(BIN)/featurestore demo
 
 quick: $(VENV)/.test  ## Run what needs no server: unit tests, and the scripts on fakeredis. Under 20 seconds.
@@ -72,6 +73,14 @@ test-feast: $(VENV)/.test $(FEAST)/.installed  ## Run Feast's own client against
 $(FEAST)/.installed: tests/feast_client/requirements.txt
 	$(PYTHON) -m venv $(FEAST)
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+test-openapi: $(VENV)/.test $(OPENAPI)/.installed  ## Send the server requests that schemathesis makes of its OpenAPI document (needs redis-server).
+	COMMAND_UNDER_TEST=$(BIN)/featurestore $(OPENAPI)/bin/python -m pytest -c tests/openapi/pytest.ini tests/openapi
+
+$(OPENAPI)/.installed: tests/openapi/requirements.txt
+	$(PYTHON) -m venv $(OPENAPI)
+	$(OPENAPI)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 node-package: install  ## Pack the Node port, lua/ports/node (needs node and npm).
@@ -121,5 +130,5 @@ release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as
 	rm -r dist/wheel dist/$(SCRIPTS)
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(FEAST) .servers build dist perf/tools/build *.egg-info featurestore/native/*.so .coverage .coverage.*
+	rm -rf $(VENV) $(FEAST) $(OPENAPI) .servers build dist perf/tools/build *.egg-info featurestore/native/*.so .coverage .coverage.*
 	cd lua/ports/node && rm -rf node_modules dist src/scripts.json LICENSE *.tgz

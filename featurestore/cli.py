@@ -221,6 +221,15 @@ def doctor(entity: str | None) -> None:
 
 
 @commands.command()
+def openapi() -> None:
+    """Print the contract of the HTTP server as OpenAPI 3.1, as its /openapi.json does: no server is needed."""
+    from featurestore.api.app import ROUTES  # noqa: PLC0415 - other commands do without the HTTP framework
+    from featurestore.api.openapi.document import encoded  # noqa: PLC0415
+
+    click.echo(encoded(ROUTES), nl=False)
+
+
+@commands.command()
 def settings() -> None:
     """Print every setting: variable, value in force, where the value comes from, meaning."""
     for each in settings_in_force():

@@ -29,8 +29,9 @@ from support.whole_rows import FEATURES
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
 from featurestore.settings import CallBy
 
-# feast_client needs Feast, in an environment of its own: make test-feast. ports need other languages: make test-ports.
-collect_ignore = ["feast_client", "ports"]
+# feast_client and openapi have environments of their own: make test-feast, make test-openapi. ports need other
+# languages: make test-ports.
+collect_ignore = ["feast_client", "openapi", "ports"]
 
 BACKENDS = real(*("fakeredis", *EVERYDAY, "valkey9-functions", "redis7-functions"), ways=("", "-resp3", "-functions"))
 """Servers; with `-resp3` behind it, one whose scripts are called over RESP3, with `-functions`, one by FCALL."""

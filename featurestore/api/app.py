@@ -1,13 +1,13 @@
 """The Falcon app over a store. Each resource decodes with msgspec, asks the store, and encodes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import falcon
 import msgspec
 from falcon import Request, Response
 
-from featurestore.api import feast, formats, problems
+from featurestore.api import feast, formats, pages, problems
 from featurestore.api.access import Access
 from featurestore.api.bodies import (
     alias_decoder,
@@ -23,6 +23,8 @@ from featurestore.api.health import HealthResource
 from featurestore.api.inspection import EntitiesResource, SampleResource, StoredResource
 from featurestore.api.preference import preferred
 from featurestore.api.prometheus import Measuring, MetricsResource
+from featurestore.api.read_requests import READ_PARAMETERS, BatchRequest, QueryRequest
+from featurestore.api.routes import OF_ENTITY, Route
 from featurestore.api.ui import UiResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract import arrow
@@ -36,47 +38,6 @@ from featurestore.store.blocking import FeatureStore
 from featurestore.store.query_table import QueryTable
 
 _JSON = falcon.MEDIA_JSON
-_READ_PARAMETERS = frozenset({"features", "service", "metadata", "max_age"})
-
-
-class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /features/batch`.
-
-    Attributes:
-        ids: The ids, in the order wanted; duplicates are fine. Also called by the id's name and an s: `user_ids`.
-        features: The features wanted; all of the packed row if left out.
-        service: Instead of `features`, the service whose features are wanted.
-        metadata: Whether to answer with the age and the status of each value.
-        max_age: A span such as `10m`: older values are null.
-        passed: Values of the request's own context, which replace stored ones in every row.
-    """
-
-    ids: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
-    features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
-    service: str | None = None
-    metadata: bool = False
-    max_age: str | None = None
-    passed: dict[str, Any] | None = None
-
-
-class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /features/query`.
-
-    Attributes:
-        rows: For each row the id of each entity, by the entity's name.
-        features: The features wanted, as `entity:feature`, or as the name alone for the default entity.
-        service: Instead of `features`, a service of the default entity's schema; `item:ranking` is one of `item`'s.
-        metadata: Whether to answer with the age and the status of each value.
-        max_age: A span such as `10m`: older values are null.
-        passed: Values of the request's own context, by name as in `features`, which replace stored ones.
-    """
-
-    rows: Annotated[list[dict[str, str]], msgspec.Meta(min_length=1)]
-    features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
-    service: str | None = None
-    metadata: bool = False
-    max_age: str | None = None
-    passed: dict[str, Any] | None = None
 
 
 class EntityReader:
@@ -201,6 +162,30 @@ class SchemaResource:
     on_head = on_get
 
 
+_PREFIXES = ("", OF_ENTITY)
+
+ROUTES = (
+    # A `path` parameter: a slash that was sent as %2F is decoded by now, and belongs to the id.
+    *(Route(f"{prefix}/features/{{entity_id:path}}", FeaturesResource) for prefix in _PREFIXES),
+    *(Route(f"{prefix}/features/batch", BatchResource) for prefix in _PREFIXES),
+    Route("/features/query", BatchResource, "query"),
+    *(Route(f"{prefix}/features/ingest", IngestResource) for prefix in _PREFIXES),
+    *(Route(f"{prefix}/schema", SchemaResource) for prefix in _PREFIXES),
+    *feast.ROUTES,
+    Route("/health", HealthResource),
+    Route("/readyz", HealthResource, "ready"),
+    Route("/livez", HealthResource, "live"),
+    Route("/metrics", MetricsResource),
+    Route("/entities", EntitiesResource),
+    Route(f"{OF_ENTITY}/sample", SampleResource),
+    Route(f"{OF_ENTITY}/stored", StoredResource),
+    Route("/ui", UiResource),
+    Route("/ui/{name}", UiResource, "file"),
+    *pages.ROUTES,
+)
+"""All paths of the app, each in one place: the OpenAPI document is made of them, too."""
+
+
 def create_app(  # noqa: PLR0913 - all but the first by name
     store: FeatureStore,
     *,
@@ -226,29 +211,19 @@ def create_app(  # noqa: PLR0913 - all but the first by name
     app = falcon.App(middleware=[Measuring(meter, store)])
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
-    health, schema = HealthResource(store, ready_share, meter), SchemaResource(store)
-    batch = BatchResource(store, meter, max_batch=max_batch, max_body_bytes=max_body_bytes)
-    features = FeaturesResource(store, access, max_body_bytes, meter)
-    ingest = IngestResource(store, access, max_body_bytes, meter)
-    for prefix in ("", "/entities/{entity}"):
-        app.add_route(f"{prefix}/schema", schema)
-        app.add_route(f"{prefix}/features/batch", batch)
-        app.add_route(f"{prefix}/features/ingest", ingest)
-        # A `path` parameter: a slash that was sent as %2F is decoded by now, and belongs to the id.
-        app.add_route(f"{prefix}/features/{{entity_id:path}}", features)
-    app.add_route("/features/query", batch, suffix="query")
     limits = {"max_batch": max_batch, "max_body_bytes": max_body_bytes}
-    feast.add_routes(app, feast.FeastResource(store, access, meter, **limits))
-    app.add_route("/health", health)
-    app.add_route("/readyz", health, suffix="ready")
-    app.add_route("/livez", health, suffix="live")
-    app.add_route("/metrics", MetricsResource(meter))
-    app.add_route("/entities", EntitiesResource(store))
-    app.add_route("/entities/{entity}/sample", SampleResource(store))
-    app.add_route("/entities/{entity}/stored", StoredResource(store))
-    ui = UiResource()
-    app.add_route("/ui", ui)
-    app.add_route("/ui/{name}", ui)
+    writing = (store, access, max_body_bytes, meter)
+    resources = (
+        BatchResource(store, meter, **limits), FeaturesResource(*writing), IngestResource(*writing),
+        SchemaResource(store), feast.FeastResource(store, access, meter, **limits),
+        HealthResource(store, ready_share, meter), MetricsResource(meter),
+        EntitiesResource(store), SampleResource(store), StoredResource(store), UiResource(),
+        pages.RootResource(ROUTES), pages.DocumentResource(ROUTES), pages.DocsResource(ROUTES),
+    )  # fmt: skip
+    by_class = {type(each): each for each in resources}
+    for route in ROUTES:
+        app.add_route(route.path, by_class[route.resource], suffix=route.suffix)
+    app.add_error_handler(feast.FeastError, feast.FeastError.answer)
     return app
 
 
@@ -346,7 +321,7 @@ def _wanted(req: Request, store: FeatureStore) -> list[str] | None:
     """Return the names of `?features=a,b` or `?service=name`; None if the request has neither."""
     if not req.query_string:
         return None
-    check_parameters(req, _READ_PARAMETERS)
+    check_parameters(req, READ_PARAMETERS)
     service = req.get_param("service")
     values: list[str] | None = req.get_param_as_list("features")
     if values is None:

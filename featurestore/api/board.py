@@ -22,7 +22,7 @@ ROUTES = (
     "/entities/{entity}/features/ingest", "/entities/{entity}/schema",
     "/get-online-features", "/write-to-online-store", "/push", "/materialize", "/materialize-incremental",
     "/entities", "/entities/{entity}/sample", "/entities/{entity}/stored", "/ui", "/ui/{name}",
-    "/health", "/readyz", "/livez", "/metrics", "other",
+    "/health", "/readyz", "/livez", "/metrics", "/", "/openapi.json", "/docs", "/docs/{name}", "other",
 )  # fmt: skip
 """The app's paths, as Falcon has them; `other` for all paths that are none of them."""
 
@@ -31,8 +31,8 @@ DEFAULT_ROUTES = frozenset({"/features/{entity_id:path}", "/features/batch", "/f
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "other")
 STATUSES = (
-    "200", "204", "304", "308", "400", "401", "403", "404", "405", "406", "408", "409", "413", "414", "415", "422", "431",
-    "500", "501", "503", "504", "other",
+    "200", "204", "304", "308", "400", "401", "403", "404", "405", "406", "408", "409", "413", "414", "415", "422",
+    "429", "431", "500", "501", "503", "504", "other",
 )  # fmt: skip
 BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 """Upper bounds of the buckets of requests, in seconds."""

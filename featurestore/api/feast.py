@@ -17,6 +17,7 @@ from featurestore.api.bodies import decode_body, read_body
 from featurestore.api.counters import Meter
 from featurestore.api.preference import preferred
 from featurestore.api.problems import kind_of
+from featurestore.api.routes import Route
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
@@ -59,14 +60,25 @@ class OnlineRequest(msgspec.Struct):
 
 
 class WriteRequest(msgspec.Struct):
-    """The body of `POST /write-to-online-store`; `df` is column → values."""
+    """The body of `POST /write-to-online-store`.
+
+    Attributes:
+        feature_view_name: The feature view, which is an entity of that name.
+        df: Column → values; the join key is one of them.
+    """
 
     feature_view_name: str
     df: dict[str, list[Any]]
 
 
 class PushRequest(msgspec.Struct):
-    """The body of `POST /push`; `df` is column → values. `to` says where to; only the online store exists here."""
+    """The body of `POST /push`.
+
+    Attributes:
+        push_source_name: The push source, which has the name of its feature view.
+        df: Column → values; the join key is one of them.
+        to: Where to; only the online store exists here.
+    """
 
     push_source_name: str
     df: dict[str, list[Any]]
@@ -230,14 +242,13 @@ class FeastResource:
             )
 
 
-def add_routes(app: falcon.App[Request, Response], resource: FeastResource) -> None:
-    """Add Feast's routes to the app."""
-    app.add_error_handler(FeastError, FeastError.answer)
-    app.add_route("/get-online-features", resource, suffix="online")
-    app.add_route("/write-to-online-store", resource, suffix="write")
-    app.add_route("/push", resource, suffix="push")
-    for path in ("/materialize", "/materialize-incremental"):
-        app.add_route(path, resource, suffix="materialize")
+ROUTES = (
+    Route("/get-online-features", FeastResource, "online"),
+    Route("/write-to-online-store", FeastResource, "write"),
+    Route("/push", FeastResource, "push"),
+    Route("/materialize", FeastResource, "materialize"),
+    Route("/materialize-incremental", FeastResource, "materialize"),
+)
 
 
 @contextmanager

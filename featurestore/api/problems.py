@@ -136,6 +136,11 @@ def kind_of(error: Exception) -> str:
     return code or next((name for kind, name in _KINDS if isinstance(error, kind)), "internal")
 
 
+def status_of_kind(kind: type[FeatureStoreError]) -> str:
+    """Return the status of the error responses for a kind of exception."""
+    return next(status for each, status in _STATUSES if issubclass(kind, each))
+
+
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     """Make `app` answer every error, foreseen or not, with a problem document and without a stack trace."""
     app.set_error_serializer(_serialize)

@@ -1,48 +1,37 @@
 """`GET /ui`: the page for people. Its files come with the package; browsers do the rest by the public routes."""
 
-import hashlib
 from collections.abc import Mapping
-from importlib import resources
+from pathlib import Path
 
 import falcon
 from falcon import Request, Response
 
+from featurestore.api.pages import POLICY, TYPES, File
+
 PAGE = "index.html"
 """The file that `/ui` itself answers with."""
 
-_TYPES: Mapping[str, str] = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-}
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-)
 HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": f"{POLICY}; require-trusted-types-for 'script'",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",
 }
-"""Of each file. The policy lets the page load and ask nothing but this server, and run no script but its files."""
+"""Of each file, beside those of all pages: the page makes no markup of text, either."""
+
+_FOLDER = Path(__file__).parents[1] / "ui"
 
 
 class UiResource:
     """`/ui` and the files below it, read once when the server starts. They hold no data, so no key is asked for."""
 
     def __init__(self) -> None:
-        folder = resources.files("featurestore") / "ui"
-        self._files = {
-            file.name: (suffix, file.read_bytes())
-            for file in folder.iterdir()
-            if (suffix := f".{file.name.rpartition('.')[2]}") in _TYPES
-        }
-        self._tags = {name: hashlib.sha256(data).hexdigest()[:16] for name, (_, data) in self._files.items()}
+        self._files = {path.name: File.read(path) for path in _FOLDER.iterdir() if path.suffix in TYPES}
 
-    def on_get(self, req: Request, resp: Response, name: str = PAGE) -> None:
-        """Answer with the file, or with 304 where the browser has it already.
+    def on_get(self, req: Request, resp: Response) -> None:
+        """Answer with the page."""
+        self._files[PAGE].answer(req, resp, HEADERS)
+
+    def on_get_file(self, req: Request, resp: Response, name: str) -> None:
+        """Answer with a file of the page, or with 304 where the browser has it already.
 
         Raises:
             falcon.HTTPPermanentRedirect: The path is `/ui/`: the page's addresses are relative to `/ui`.
@@ -52,14 +41,6 @@ class UiResource:
             raise falcon.HTTPPermanentRedirect("../ui")
         if name not in self._files:
             raise falcon.HTTPNotFound
-        suffix, data = self._files[name]
-        resp.set_headers(dict(HEADERS))
-        resp.etag = self._tags[name]
-        known = req.if_none_match or ()
-        if "*" in known or self._tags[name] in known:
-            resp.status = falcon.HTTP_NOT_MODIFIED
-            return
-        resp.content_type = _TYPES[suffix]
-        resp.data = data
+        self._files[name].answer(req, resp, HEADERS)
 
-    on_head = on_get
+    on_head, on_head_file = on_get, on_get_file

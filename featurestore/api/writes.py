@@ -12,6 +12,7 @@ from featurestore.api.arrow_rows import read_rows
 from featurestore.api.bodies import (
     MALFORMED,
     alias_decoder,
+    check_parameters,
     decode_body,
     media_type_of,
     read_body,
@@ -29,6 +30,10 @@ from featurestore.schema.times import time_of
 from featurestore.store.blocking import FeatureStore
 
 Mode = Literal["newest", "overwrite"]
+EventTime = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["integer", "string", "null"]})]
+"""ms since 1970 or ISO 8601. The scripts check it, so that a bad one costs its row alone."""
+
+_INGEST_PARAMETERS = frozenset({"mode"})
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})
 
 
@@ -42,7 +47,7 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     features: dict[str, Any]
-    event_time: Any = None
+    event_time: EventTime = None
     mode: Mode = "newest"
 
 
@@ -58,16 +63,22 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     incr: Annotated[dict[str, Any], msgspec.Meta(min_length=1)] | None = None
     event: dict[str, Any] | None = None
-    event_time: Any = None
+    event_time: EventTime = None
     event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 
 
 class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of `POST /features/ingest`; like `PutRequest`, with the id, also called by its name: `user_id`."""
+    """A line of `POST /features/ingest`.
+
+    Attributes:
+        features: Name → value, as for a PUT.
+        id: Whose they are. Also called by the id's name: `user_id`.
+        event_time: ms since 1970 or ISO 8601; now if left out.
+    """
 
     features: dict[str, Any]
     id: str | int | None = None
-    event_time: Any = None
+    event_time: EventTime = None
 
 
 def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
@@ -174,6 +185,7 @@ class Ingest:
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Write every row that can be written, and answer with an outcome for each, as NDJSON in the same order."""
         self._access.require_write(req)
+        check_parameters(req, _INGEST_PARAMETERS)
         store = store_of(self._writing, entity)
         mode = req.get_param("mode", default="newest")
         if mode not in {"newest", "overwrite"}:

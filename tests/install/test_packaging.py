@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def files_of(source: Path) -> set[str]:
-    """What a wheel is to have of a checkout, extensions aside: modules, their types, scripts, the schema, the page."""
+    """What a wheel is to have of a checkout, extensions aside: modules, their types, scripts, the schema, and pages."""
     folders = {"featurestore": "featurestore", "ingest": "featurestore/ingest", "lua": "featurestore/lua"}
     kinds = {".py", ".pyi", ".typed", ".toml", ".lua", ".html", ".css", ".js"}
     return {
@@ -150,7 +150,7 @@ def test_gunicorn_reads_the_configuration_of_the_checkout() -> None:
     ("target", "extras"),
     [
         ("install", ["."]),
-        ("demo", ["."]),
+        ("demo", [".[swagger]"]),
         ("quick", [".[test]"]),
         ("test", [".[test]"]),
         ("coverage", [".[test]"]),

@@ -29,7 +29,7 @@ ALLOWED = {
     "serving": {"api", "native", "schema", "store", "transport", "worker"},
     "clients": {"contract.arguments", "contract.arrow", "contract.words", "schema", "store.results", "store.table"},
     "ingest": {"contract", "schema", "store", "transport"},
-    "cli": {"cli_schema", "cli_store", "contract", "native", "serving", "store"},
+    "cli": {"api", "cli_schema", "cli_store", "contract", "native", "serving", "store"},
     "cli_schema": {"cli_store", "schema", "store"},
     "cli_store": {"store"},
     "__main__": {"cli"},
