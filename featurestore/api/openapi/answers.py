@@ -286,7 +286,7 @@ class SampleAnswer(msgspec.Struct):
     ids: list[str]
 
 
-class StoredEntity(StoredState, Identified):
+class StoredEntity(StoredState, Identified):  # type: ignore[misc]  # msgspec lets what is not frozen follow
     """What Redis holds of an id."""
 
 

@@ -67,6 +67,7 @@ HEADERS: Mapping[str, tuple[dict[str, Any], str]] = {
     "WWW-Authenticate": ({"type": "string"}, "How to authenticate."),
     "Allow": ({"type": "string"}, "The methods that there are."),
     "Vary": ({"type": "string"}, "The format depends on `Accept`."),
+    "Location": ({"type": "string"}, "Where it is."),
     "ETag": ({"type": "string"}, "Identifies this content; send it back as `If-None-Match`."),
 }
 """Header fields of answers: schema and meaning."""
@@ -218,7 +219,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "UiResource.on_get_file": Operation(
         "getUiFile", "pages", "Read a file of that page",
         {200: Answer("The file.", {"text/javascript": BINARY, "text/css": BINARY, "text/html": BINARY}, ("ETag",)),
-         304: _UNCHANGED},
+         304: _UNCHANGED, 308: Answer("`/ui/` is `/ui`.", headers=("Location",))},
         refusals={404: "There is no such file."}, asks_redis=False,
     ),
     "RootResource.on_get": Operation(

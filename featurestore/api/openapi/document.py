@@ -253,7 +253,7 @@ def _parameter_reference(name: str) -> Json:
 
 def _parameter(name: str) -> Json:
     told = PARAMETERS[name]
-    made: Json = {"name": name, "in": told.place, "description": told.description, "schema": dict(told.schema)}
+    made: Json = {"name": told.name, "in": told.place, "description": told.description, "schema": dict(told.schema)}
     if told.place == "path":
         made["required"] = True
     return {**made, "style": "form", "explode": False} if told.is_list else made
