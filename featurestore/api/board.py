@@ -78,7 +78,17 @@ _CELL_BYTES = 8
 _TOLD_CELLS = 2
 
 COUNTS = ("starts", "reconnects", "cpu_s")
-GAUGES = ("pid", "started_at", "calls_in_flight", "ready", "ready_at", *LINKS)
+GAUGES = (
+    "pid",
+    "started_at",
+    "calls_in_flight",
+    "ready",
+    "ready_at",
+    "resident_bytes",
+    "open_files",
+    "most_files",
+    *LINKS,
+)
 
 
 class Block(msgspec.Struct, frozen=True):

@@ -57,6 +57,11 @@ _GAUGE_CELLS = {name: MEASURED.first + place for place, name in enumerate(GAUGES
 _CALL_NAMES: Mapping[str, str] = {"a read": "reads", "a write and a read": "upsert_and_get"}
 """What `Script.name` says of what stands for several scripts → its label."""
 
+_BUSY_PER_S, _BUSY_MASK = 1000, 7
+"""With so many reads of replies in a second, one in eight is looked at."""
+
+_LEAST_PERIOD_S = 0.5
+
 
 class Series:
     """The requests of one method, route and entity.
@@ -90,11 +95,16 @@ class Series:
 class CallTimes:
     """How long calls of Redis take, by what was called; see `transport.interface.CallTimes`.
 
-    They are counted in lists, since a look at the board costs more, and once a second they are moved there.
+    They are counted in lists, since a look at the board costs more, and once a second they are moved there. While a
+    worker is busy, one read of replies in eight is looked at, and its calls count for eight.
 
     Args:
         cells: Where this process counts.
         lock: Held by threads while counting.
+
+    Attributes:
+        reads: How many reads of shared connections have brought replies.
+        mask: 0 while all of them are looked at.
     """
 
     def __init__(self, cells: "memoryview[float]", lock: Lock) -> None:
@@ -103,15 +113,24 @@ class CallTimes:
         self._by_name = dict(zip(CALLS, self._counts, strict=True))
         self._by_name |= {name: self._by_name[label] for name, label in _CALL_NAMES.items()}
         self._others = self._by_name["command"]
+        self.reads = self.mask = 0
+        self._reads_before, self._published_at = 0, monotonic()
 
     def answered(self, waiters: Sequence[Waiter]) -> None:
-        """Count calls that have been answered, or given up, just now; only in an event loop."""
+        """Count calls that have been answered just now, for those of other reads too; only in an event loop."""
+        self._count(waiters, self.mask + 1)
+
+    def given_up(self, waiters: Sequence[Waiter]) -> None:
+        """Count calls that are given up just now; only in an event loop."""
+        self._count(waiters, 1)
+
+    def _count(self, waiters: Sequence[Waiter], weight: int) -> None:
         now, by_name, others = monotonic(), self._by_name, self._others
         for waiter in waiters:
-            seconds = now - waiter.deadline + waiter.allowed
+            seconds, count = now - waiter.deadline + waiter.allowed, waiter.count * weight
             counts = by_name.get(waiter.expected.name, others)
-            counts[bisect_left(CALL_BUCKETS_S, seconds)] += waiter.count
-            counts[-1] += seconds * waiter.count
+            counts[bisect_left(CALL_BUCKETS_S, seconds)] += count
+            counts[-1] += seconds * count
 
     def took(self, name: str, seconds: float, count: int) -> None:
         """Count calls that left in one write and are answered."""
@@ -121,7 +140,12 @@ class CallTimes:
             counts[-1] += seconds * count
 
     def publish(self) -> None:
-        """Move what was counted to the board."""
+        """Move what was counted to the board, and see whether the worker is busy."""
+        now = monotonic()
+        took = now - self._published_at
+        if took > _LEAST_PERIOD_S:
+            self.mask = _BUSY_MASK if self.reads - self._reads_before > _BUSY_PER_S * took else 0
+            self._reads_before, self._published_at = self.reads, now
         with self._lock:
             for place, counts in enumerate(self._counts):
                 if counts[-1]:

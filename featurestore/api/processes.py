@@ -1,6 +1,7 @@
-"""What the system tells of a process: Linux's /proc. Elsewhere nothing is told."""
+"""What the system tells of this process: Linux's /proc. Elsewhere nothing is told."""
 
 import os
+import resource
 from pathlib import Path
 
 import msgspec
@@ -22,14 +23,13 @@ class Usage(msgspec.Struct):
     most_files: int
 
 
-def usage_of(pid: int) -> Usage | None:
-    """Return what a process takes; None if it has ended, or the system does not tell."""
-    folder = Path("/proc") / str(pid)
+def own_usage() -> Usage | None:
+    """Return what this process takes; None if the system does not tell."""
+    folder = Path("/proc/self")
     try:
         resident = int((folder / "statm").read_text().split()[1]) * _PAGE_BYTES
         files = len(os.listdir(folder / "fd"))  # noqa: PTH208 - only their number matters
-        limits = (folder / "limits").read_text().splitlines()
     except (OSError, IndexError, ValueError):
         return None
-    (words,) = (line.split() for line in limits if line.startswith("Max open files"))
-    return Usage(resident, files, int(words[3]) if words[3].isdigit() else 0)
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Usage(resident, files, 0 if most == resource.RLIM_INFINITY else most)

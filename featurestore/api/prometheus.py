@@ -16,7 +16,6 @@ from prometheus_client.registry import Collector
 from featurestore.api import board
 from featurestore.api.board import DEFAULT_ROUTES, Board
 from featurestore.api.counters import Meter
-from featurestore.api.processes import usage_of
 from featurestore.contract.words import VERDICTS
 from featurestore.native import built_extensions
 from featurestore.store.blocking import FeatureStore
@@ -199,24 +198,17 @@ class _Families(Collector):
         for number, cells in self._board.used():
             cpu.add_metric([str(number)], cells[board.COUNTED.first + _COUNTED["cpu_s"]])
         yield cpu
-        began, resident, files, limits = (
-            GaugeMetricFamily(f"featurestore_worker_{name}", text, labels=["worker"])
-            for name, text in (
-                ("start_time_seconds", "When workers started, since 1970."),
-                ("resident_memory_bytes", "Memory of workers."),
-                ("open_fds", "Open files and connections of workers."),
-                ("max_fds", "How many open files and connections workers may have."),
-            )
-        )
-        for number, cells in living:
-            label = [str(number)]
-            began.add_metric(label, cells[_MEASURED["started_at"]])
-            usage = usage_of(int(cells[_MEASURED["pid"]]))
-            if usage is not None:
-                resident.add_metric(label, usage.resident_bytes)
-                files.add_metric(label, usage.open_files)
-                limits.add_metric(label, usage.most_files)
-        yield from (began, resident, files, limits)
+        for gauge, name, text in (
+            ("started_at", "start_time_seconds", "When workers started, since 1970."),
+            ("resident_bytes", "resident_memory_bytes", "Memory of workers."),
+            ("open_files", "open_fds", "Open files and connections of workers."),
+            ("most_files", "max_fds", "How many open files and connections workers may have; 0: any number."),
+        ):
+            family = GaugeMetricFamily(f"featurestore_worker_{name}", text, labels=["worker"])
+            for number, cells in living:
+                if cells[_MEASURED["resident_bytes"]] or gauge == "started_at":
+                    family.add_metric([str(number)], cells[_MEASURED[gauge]])
+            yield family
 
     def _server(self) -> Iterator[Metric]:
         versions = GaugeMetricFamily(

@@ -121,10 +121,21 @@ class Replicas(Protocol):
 
 
 class CallTimes(Protocol):
-    """Takes note of how long calls take, by what was called (`Expected.name`); None in its place costs nothing."""
+    """Takes note of how long calls take, by what was called (`Expected.name`); None in its place costs nothing.
+
+    Attributes:
+        reads: How many reads of shared connections have brought replies; the connections count them.
+        mask: `answered` is to be called for those reads alone whose number has none of these bits.
+    """
+
+    reads: int
+    mask: int
 
     def answered(self, waiters: Sequence[Waiter]) -> None:
-        """Take note of calls on a shared connection that have just been answered, or given up."""
+        """Take note of calls on a shared connection that have just been answered."""
+
+    def given_up(self, waiters: Sequence[Waiter]) -> None:
+        """Take note of calls on a shared connection that nobody waits for any more."""
 
     def took(self, name: str, seconds: float, count: int) -> None:
         """Take note of `count` calls that left in one write, and of the seconds until all were answered."""

@@ -194,7 +194,7 @@ class Link(ABC):
             patience = max(patience, timeout)
         late = self.pipeline.expire(now, patience=patience, lasting=self.turns.lasting)
         if late and self.times is not None:
-            self.times.answered(late)
+            self.times.given_up(late)
         overdue: list[Waiter | BigRequest] = [*late]
         if self.pipeline.set_aside and not self._aside:
             self._aside = True

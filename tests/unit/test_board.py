@@ -2,11 +2,11 @@
 
 import pytest
 
-from featurestore.api import board
+from featurestore.api import board, counters
 from featurestore.api.board import METHODS, MOST_ENTITIES, MOST_SERIES, PROBLEMS, ROUTES, Board, key_of, parts_of
 from featurestore.api.counters import Meter
 from featurestore.contract.replies import Answers, any_plain
-from featurestore.contract.scripts import SCRIPTS
+from featurestore.contract.scripts import GET_FEATURES, SCRIPTS
 from featurestore.contract.words import VERDICTS
 from featurestore.errors import BY_CODE
 from featurestore.transport.pipeline import Waiter
@@ -140,3 +140,34 @@ def test_calls_are_counted_by_what_was_called_once_they_are_published() -> None:
     first = board.CALLS.index("get_features") * board.TIMED.each
     assert found[first + board.CALL_BUCKETS_S.index(0.0005)] == 1
     assert found[first + board.TIMED.each - 1] == pytest.approx(0.0003)
+
+
+def test_a_busy_worker_looks_at_one_read_of_replies_in_eight_which_counts_for_eight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(counters, "monotonic", lambda: now[0])
+    shared = Board()
+    calls = Meter(shared).calls
+    waiters = [Waiter(None, GET_FEATURES.answers([]), 100.0, 0.05, 0, 1, None)]
+
+    def read(times: int) -> None:
+        for _ in range(times):
+            calls.reads += 1
+            if not calls.reads & calls.mask:
+                calls.answered(waiters)
+
+    def after_a_second() -> float:
+        now[0] += 1
+        calls.publish()
+        return sum(shared.sums(board.TIMED)[: len(board.CALL_BUCKETS_S) + 1])
+
+    read(500)
+    assert (after_a_second(), calls.mask) == (500, 0)
+    read(2000)
+    assert (after_a_second(), calls.mask) == (2500, 7)
+    read(4000)
+    assert (after_a_second(), calls.mask) == (6500, 7)
+    read(80)
+    calls.given_up(waiters)
+    assert (after_a_second(), calls.mask) == (6581, 0)
