@@ -81,9 +81,12 @@ class Traces:
         # The variables' sampler is asked first: a span that it leaves out would cost ten times as much.
         self._sampler, self._drop = TracerProvider(shutdown_on_exit=False).sampler, Decision.DROP
         self._made = RandomIdGenerator()
-        self._ids = cast("Any", _Ids(self._made))  # made without the base class, so that nothing is imported before
+        self._ids: Any = _Ids(self._made)
         provider = TracerProvider(
-            resource=Resource.create(_resource()), sampler=ALWAYS_ON, id_generator=self._ids, shutdown_on_exit=False
+            resource=Resource.create(_resource()),
+            sampler=ALWAYS_ON,
+            id_generator=cast("Any", self._ids),
+            shutdown_on_exit=False,
         )
         provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("featurestore")

@@ -799,5 +799,5 @@ def test_the_examples_of_the_documentation_print_what_they_say(
         code = code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
         exec(code.replace("redis://127.0.0.1:6379/0", valkey.url), {})
     said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert len(said) == 31
+    assert len(said) == 32
     assert capsys.readouterr().out.splitlines() == said
