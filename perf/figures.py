@@ -4,7 +4,9 @@ import argparse
 import datetime as dt
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +27,20 @@ def commit() -> str:
     """Return the checkout's commit, with a mark where files differ from it."""
     command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--abbrev=9"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def filled(page: str, made: Mapping[str, str]) -> str:
+    """Return a page's text with what was made between its markers: `<!-- name -->` and `<!-- end -->`.
+
+    Raises:
+        ValueError: The page has no place of that name.
+    """
+    for name, text in made.items():
+        place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        if not place.search(page):
+            raise ValueError(f"the page has no place between <!-- {name} --> and <!-- end -->")
+        page = place.sub(lambda _, text=text: f"{text}\n", page, count=1)  # type: ignore[misc]
+    return page
 
 
 class Figures:
