@@ -6,8 +6,8 @@ tests/generate_pages.py puts them into the pages, so that no figure of perf/comp
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import figures
 import msgspec
-from figures import FOLDER
 
 BENCHMARK = "redis-benchmark"
 
@@ -66,7 +66,7 @@ class Stored(msgspec.Struct):
 
 def stored() -> Stored:
     """Return what was measured last."""
-    return msgspec.json.decode((FOLDER / "results.json").read_bytes(), type=Stored)
+    return msgspec.json.decode((figures.FOLDER / "results.json").read_bytes(), type=Stored)
 
 
 def source(settings: Mapping[str, str | int]) -> str:
