@@ -7,6 +7,7 @@ perf/compare.py stored in docs/performance/results.json.
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
@@ -47,8 +48,12 @@ def every_command(group: click.Group, parent: click.Context) -> Iterator[tuple[c
 
 def described() -> dict[str, str]:
     """Return what the help of each command says, with all options."""
-    top = click.Context(commands, info_name=PROGRAM)
-    return {"commands": "\n\n".join(command_text(*each) for each in every_command(commands, top))}
+    added = {
+        each.name: each.load() for each in entry_points(group="featurestore.commands") if each.value.startswith(PROGRAM)
+    }
+    program = click.Group(commands={**commands.commands, **added})
+    top = click.Context(program, info_name=PROGRAM)
+    return {"commands": "\n\n".join(command_text(*each) for each in every_command(program, top))}
 
 
 def command_text(command: click.Command, context: click.Context) -> str:
@@ -60,7 +65,7 @@ def command_text(command: click.Command, context: click.Context) -> str:
     records = [record for each in options if (record := each.get_help_record(context))]
     if records:
         lines += ["", "| option | meaning |", "|---|---|"]
-        lines += [f"| `{option}` | {in_cell(meaning)} |" for option, meaning in records]
+        lines += [f"| `{option.replace('|', ', ')}` | {in_cell(meaning)} |" for option, meaning in records]
     return "\n".join(lines)
 
 
