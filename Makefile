@@ -115,10 +115,10 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/load.py --out docs/performance
 	$(BIN)/python perf/beside_load.py --out docs/performance
 	$(BIN)/python perf/cluster.py --out docs/performance
-	$(BIN)/python perf/redis_time.py
+	$(BIN)/python perf/redis_time.py --out docs/performance
 	$(BIN)/python perf/script_time.py
-	$(BIN)/python perf/ingest.py
-	$(BIN)/python perf/ingest_floor.py
+	$(BIN)/python perf/ingest.py --out docs/performance
+	$(BIN)/python perf/ingest_floor.py --out docs/performance
 	$(BIN)/python perf/consume.py
 	$(BIN)/python perf/soak.py
 	$(BIN)/python perf/faults.py --out docs

@@ -48,14 +48,64 @@ SERVERS = {
     "webdis": "webdis, `HGETALL`",
     "fastapi": "FastAPI + redis.asyncio",
 }
+READS = {
+    "HGETALL": "`HGETALL`, one at a time",
+    "get_features, packed row": "`get_features`, packed row, one at a time",
+    "HGETALL, the same user again and again": "`HGETALL`, the same user again and again",
+    "get_features, likewise": "`get_features`, likewise",
+    "100 x HGETALL in a pipeline": "100 `HGETALL` in a pipeline",
+    "100 x get_features, packed rows": "100 `get_features` in one write",
+    "get_features_batch of 100, packed rows": "`get_features_batch` of 100, packed rows",
+    "get_features_batch of 100, names": "`get_features_batch` of 100 by names: fields fetched and cast",
+}
+LOADS = {
+    "plain redis-py": "plain redis-py: HSET and SADD in pipelines of 1,000 users, nothing checked",
+    "bulk writer": "bulk writer: every value checked, packed row kept",
+}
+PARTS = {
+    "HSET and SADD, no script": "no script: `HSET` and `SADD` of each row, encoded beforehand",
+    "a script that does nothing": "nothing but its arguments",
+    "+ HSET of the ten fields": "and `HSET` of the ten fields",
+    "+ tonumber of each text": "and `tonumber` of each text",
+    "+ the row packed, and stored with a time": "and the row packed, and stored with a time",
+    "upsert_features: all checks, and the members": "`upsert_features`: all checks, and the members",
+    "replace_rows: rows made by the client": "`replace_rows`: rows that the client has made, in one argument",
+}
 IN_README = ("featurestore", "nginx lua", "webdis", "fastapi")
 
 
+class RedisTime(msgspec.Struct):
+    """What perf/redis_time.py stored: of each read, Redis's time in µs, and what that is of HGETALL's."""
+
+    commit: str
+    date: str
+    figures: Mapping[str, tuple[float, float]]
+
+
+class Ingest(msgspec.Struct):
+    """What perf/ingest.py stored: users/s by kind of users, and by what wrote them."""
+
+    commit: str
+    date: str
+    figures: Mapping[str, Mapping[str, float]]
+
+
+class Floor(msgspec.Struct):
+    """What perf/ingest_floor.py stored: Redis's time a row in µs."""
+
+    commit: str
+    date: str
+    figures: Mapping[str, float]
+
+
 class Stored(msgspec.Struct):
-    """What perf/compare.py stored of its last run."""
+    """What was measured last. The first three are of perf/compare.py."""
 
     settings: Mapping[str, str | int]
     runs: Sequence[Measured]
+    redis_time: RedisTime
+    ingest: Ingest
+    ingest_floor: Floor
     ceilings: Mapping[str, float] = msgspec.field(name=BENCHMARK)
 
     @property
@@ -128,6 +178,52 @@ def ratios(found: Found) -> str:
             f"{times('nginx lua', 'batch', 16)} times as many batches.")  # fmt: skip
 
 
+def of_redis_time(measured: RedisTime) -> str:
+    """Return the table of Redis's time."""
+    rows = [
+        f"| {READS[name]} | {time:.1f} | {ratio:.2f} |"
+        for name, (time, ratio) in measured.figures.items()
+        if name in READS
+    ]
+    return "\n".join(["| | µs | of HGETALL |", "|---|---:|---:|", *rows, "", recorded(measured)])
+
+
+def of_ingest(measured: Ingest) -> str:
+    """Return the table of users that are written in a second."""
+    new, known = measured.figures["new users"], measured.figures["known users"]
+    rows = [f"| {LOADS[name]} | {new[name]:,.0f} | {known[name]:,.0f} |" for name in LOADS]
+    plain, bulk = LOADS
+    rows.append(f"| ratio | {new[bulk] / new[plain]:.2f} | {known[bulk] / known[plain]:.2f} |")
+    return "\n".join(["| users/s | new users | known users |", "|---|---:|---:|", *rows, "", recorded(measured)])
+
+
+def of_floor(measured: Floor) -> str:
+    """Return the table of what parts of a write take of Redis."""
+    rows = [f"| {PARTS[name]} | {time:.1f} |" for name, time in measured.figures.items()]
+    return "\n".join(["| script, 250 rows a call | µs a row |", "|---|---:|", *rows, "", recorded(measured)])
+
+
+def recorded(measured: RedisTime | Ingest | Floor) -> str:
+    """Return when this was measured, in a sentence."""
+    return f"Of {measured.date}, commit {measured.commit}."
+
+
+def writing(measured: Ingest) -> str:
+    """Return what the bulk writer does, in sentences."""
+    new, known = measured.figures["new users"], measured.figures["known users"]
+    plain, bulk = LOADS
+    rates = [thousands(rate) for rate in (new[bulk], known[bulk], new[plain], known[plain])]
+    what = f"which checks every value, writes {rates[0]} new users a second, or {rates[1]} known ones"
+    return (
+        f"The bulk writer (`featurestore.ingest.BulkWriter`), {what}.\nA plain loop writes {rates[2]} and {rates[3]}."
+    )
+
+
+def thousands(rate: float) -> str:
+    """Return a rate in whole thousands."""
+    return f"{round(rate, -3):,.0f}"
+
+
 def of_readme() -> dict[str, str]:
     """Return what README.md has of the figures, by place."""
     measured = stored()
@@ -135,6 +231,7 @@ def of_readme() -> dict[str, str]:
     return {
         "compared": f"{source(measured.settings)}\n\n{comparison(IN_README, found, {})}\n\n{floor(found)}",
         "latencies": latencies(found),
+        "writing": writing(measured.ingest),
     }
 
 
@@ -143,4 +240,9 @@ def of_performance() -> dict[str, str]:
     measured = stored()
     found = measured.found
     table = comparison(tuple(SERVERS), found, measured.ceilings)
-    return {"compared": f"{source(measured.settings)}\n\n{table}\n\n{latencies(found)}\n{ratios(found)}"}
+    return {
+        "compared": f"{source(measured.settings)}\n\n{table}\n\n{latencies(found)}\n{ratios(found)}",
+        "redis_time": of_redis_time(measured.redis_time),
+        "ingest": of_ingest(measured.ingest),
+        "ingest_floor": of_floor(measured.ingest_floor),
+    }

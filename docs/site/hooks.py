@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HOME = "README.md"
+NAMED = re.compile(r"\[`?(?:[\w./-]*/)?(?P<name>[\w-]+\.md)`?\]\((?P<path>[^)\s#:]*/?(?P=name))(?P<rest>[^)\s]*)\)")
+"""A link whose words are the name of a file. That is plain to somebody who has the checkout, and to no other."""
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s#:]+)(?=(#[^)\s]*)?\))")
 LANGUAGES = {".cfg": "ini", ".lua": "lua", ".py": "python", ".sh": "bash", ".toml": "toml", ".yml": "yaml"}
 
@@ -59,7 +61,17 @@ def relinked(text: str, path: str) -> str:
         target = target_of(path, found["path"])
         return os.path.relpath(place_of(target), folder) if target else found["path"]
 
-    return LINK.sub(link, text)
+    def named(found: re.Match[str]) -> str:
+        target = target_of(path, found["path"])
+        return f"[{title_of(target)}]({found['path']}{found['rest']})" if target else found[0]
+
+    return LINK.sub(link, NAMED.sub(named, text))
+
+
+def title_of(path: str) -> str:
+    """Return the heading of a page of the checkout."""
+    found = re.search(r"^# (.*)", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else path
 
 
 def shown(path: str) -> str:

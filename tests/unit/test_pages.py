@@ -9,8 +9,10 @@ import generate_pages
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "perf"))
+sys.path.append(str(Path(__file__).parents[2] / "docs" / "site"))
 
 import figures
+import hooks
 import tables
 from figures import filled
 
@@ -40,6 +42,40 @@ def test_a_server_that_was_not_measured_has_an_empty_cell() -> None:
     (line,) = (line for line in tables.LINES if line.kind == "batch")
     table = tables.comparison(("featurestore", "webdis"), tables.stored().found, {})
     assert next(row for row in table.splitlines() if row.startswith(f"| {line.what}")).endswith("|  |")
+
+
+def test_what_one_program_keeps_stays_when_another_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "commit", lambda: "abc")
+    figures.keep_all(tmp_path / "new", {"runs": [1], "settings": {}})
+    figures.keep(tmp_path / "new", "ingest", {"new users": {}})
+    figures.keep_all(tmp_path / "new", {"runs": [2]})
+    figures.keep(None, "ingest", {})
+    content = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert (content["runs"], content["ingest"]["figures"]) == ([2], {"new users": {}})
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "shown"),
+    [
+        ("README.md", "[x](docs/files.md#a-first-load)", "[x](files.md#a-first-load)"),
+        ("README.md", "[docs/files.md](docs/files.md)", "[Files](files.md)"),
+        ("docs/internals.md", "[lua/README.md](../lua/README.md)", "[The scripts](repository/lua/README.md)"),
+        ("docs/decisions/0013-rooms.md", "[x](../internals.md)", "[x](../internals.md)"),
+        ("lua/README.md", "[x](../docs/direct.md#cost)", "[x](../../direct.md#cost)"),
+        ("CONTRIBUTING.md", "[x](LICENSE)", "[x](LICENSE.md)"),
+        ("README.md", "[x](.env.example)", "[x](repository/env.example.md)"),
+        ("README.md", "[x](examples)", "[x](repository/examples/README.md)"),
+        (
+            "README.md",
+            "[x](https://arrow.apache.org) a[0](b) [x](#http)",
+            "[x](https://arrow.apache.org) a[0](b) [x](#http)",
+        ),
+    ],
+)
+def test_links_of_a_code_host_become_the_sites(path: str, text: str, shown: str) -> None:
+    assert hooks.relinked(text, path) == shown
 
 
 TROUBLESHOOTING = generate_pages.ROOT / "docs" / "troubleshooting.md"
