@@ -98,7 +98,7 @@ pages: $(VENV)/.test  ## Fill what is made of the pages: settings, commands, dec
 
 # The variable silences what the theme says about releases of MkDocs that setup.cfg keeps away.
 docs: $(VENV)/.docs  ## Make the site of docs/ in build/site; a link or an anchor that leads nowhere fails.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "the site is build/site/index.html"
 
 docs-serve: $(VENV)/.docs  ## Show the site on 127.0.0.1:8080 while its pages are written (DOCS_BIND).

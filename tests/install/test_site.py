@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -28,15 +29,37 @@ class Loaded(HTMLParser):
             self.addresses.append(address)
 
 
+def build(checkout: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site as `make docs` does. (With --quiet, --strict would let everything pass.)"""
+    needs("MkDocs and its theme (pip install -e '.[docs]')", sys.executable, "-c", "import mkdocs, material")
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        check=False, capture_output=True, text=True, cwd=checkout, timeout=100,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    needs("MkDocs and its theme (pip install -e '.[docs]')", sys.executable, "-c", "import mkdocs, material")
     folder = tmp_path_factory.mktemp("site")
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder],
-        check=True, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, timeout=100,
-    )  # fmt: skip
+    built = build(ROOT, folder)
+    assert built.returncode == 0, built.stderr
     return folder
+
+
+def test_a_page_without_a_place_and_a_link_to_nowhere_fail(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("docs", "lua", "examples", "tests/vectors"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("*.yml"), *ROOT.glob("*.conf.py"), ROOT / "LICENSE"):
+        shutil.copy(path, checkout)
+    with (checkout / "docs" / "install.md").open("a") as page:
+        page.write("\n[nowhere](operations.md#nowhere)\n")
+    (checkout / "docs" / "forgotten.md").write_text("# Forgotten\n")
+    built = build(checkout, tmp_path / "site")
+    assert built.returncode == 1
+    assert "does not contain an anchor '#nowhere'" in built.stderr
+    assert "forgotten.md" in built.stderr
 
 
 def test_the_site_loads_nothing_from_another_host(site: Path) -> None:
