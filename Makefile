@@ -12,7 +12,7 @@ JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo quick test servers test-servers test-cluster coverage sanitize test-ports test-go test-node node-package
-.PHONY: test-feast test-openapi lint twins perf release clean
+.PHONY: test-feast test-openapi lint twins pages docs docs-serve perf release clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -94,11 +94,24 @@ lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian pa
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy featurestore ingest
 	$(BIN)/mypy tests perf
+	$(BIN)/mypy docs/site
 	$(BIN)/python tests/lint_lua.py
 	$(BIN)/python tests/generate_twins.py --check
+	$(BIN)/python tests/generate_pages.py --check
 
 twins: $(VENV)/.test $(VENV)/.lint  ## Make the asyncio store and client from their blocking twins.
 	$(BIN)/python tests/generate_twins.py
+
+pages: $(VENV)/.test  ## Fill what is made of the pages: settings, commands, decisions, figures that are stored.
+	$(BIN)/python tests/generate_pages.py
+
+# The variable silences what the theme says about releases of MkDocs that setup.cfg keeps away.
+docs: $(VENV)/.docs  ## Make the site of docs/ in build/site; a link or an anchor that leads nowhere fails.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the site is build/site/index.html"
+
+docs-serve: $(VENV)/.docs  ## Show the site on 127.0.0.1:8080 while its pages are written (DOCS_BIND).
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr $(or $(DOCS_BIND),127.0.0.1:8080)
 
 perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md, in half an hour (CONTRIBUTING.md has what it needs).
 	$(BIN)/python perf/compare.py
@@ -111,10 +124,10 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/load.py --out docs/performance
 	$(BIN)/python perf/beside_load.py --out docs/performance
 	$(BIN)/python perf/cluster.py --out docs/performance
-	$(BIN)/python perf/redis_time.py
+	$(BIN)/python perf/redis_time.py --out docs/performance
 	$(BIN)/python perf/script_time.py
-	$(BIN)/python perf/ingest.py
-	$(BIN)/python perf/ingest_floor.py
+	$(BIN)/python perf/ingest.py --out docs/performance
+	$(BIN)/python perf/ingest_floor.py --out docs/performance
 	$(BIN)/python perf/consume.py
 	$(BIN)/python perf/soak.py
 	$(BIN)/python perf/faults.py --out docs
