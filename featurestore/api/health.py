@@ -7,6 +7,7 @@ import msgspec
 from falcon import Request, Response
 
 from featurestore.api.access import Access
+from featurestore.api.counters import Meter
 from featurestore.contract.json_rows import encode
 from featurestore.errors import FeatureStoreError
 from featurestore.store.blocking import FeatureStore
@@ -25,10 +26,13 @@ class HealthResource:
         store: Where the features are.
         access: Knows who is no stranger.
         ready_share: The least share of ids that can be served for the server to be ready.
+        meter: Takes note of whether it is ready.
     """
 
-    def __init__(self, store: FeatureStore, access: Access, ready_share: float = 1.0) -> None:
-        self._store, self._access, self._ready_share = store, access, ready_share
+    def __init__(
+        self, store: FeatureStore, access: Access, ready_share: float = 1.0, meter: Meter | None = None
+    ) -> None:
+        self._store, self._access, self._ready_share, self._meter = store, access, ready_share, meter
 
     def on_get(self, req: Request, resp: Response) -> None:
         """Answer as `on_get_ready` does; where there are several servers, with all, and whether each answers."""
@@ -63,6 +67,8 @@ class HealthResource:
                 answer["nodes"] = [msgspec.to_builtins(each) for each in nodes_of(self._store, reach)]
         except FeatureStoreError as error:
             answer = {"status": "unhealthy", "reason": str(error)}
+        if self._meter is not None:
+            self._meter.tell_ready(ready=answer["status"] != "unhealthy")
         if answer["status"] == "unhealthy":
             resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
         resp.data = encode(answer if known else {"status": answer["status"]})

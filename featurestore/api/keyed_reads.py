@@ -13,9 +13,11 @@ from featurestore.access.key import READ, Key
 from featurestore.api import problems
 from featurestore.api.access import Access
 from featurestore.api.counters import Meter
-from featurestore.api.fast_reads import PREFIX, App
+from featurestore.api.fast_reads import PREFIX
 from featurestore.api.gathered_reads import GatheredReads
+from featurestore.api.observing import App, Observer
 from featurestore.api.rates import Lease, Rates
+from featurestore.api.traced_reads import TracedReads
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.interface import Submitting
 from featurestore.worker.interface import BEGIN, Begin, Respond, StartResponse
@@ -77,9 +79,10 @@ class KeyedReads(GatheredReads):
         meter: Meter,
         transport: Submitting,
         run_soon: Callable[[Callable[[], None]], object],
+        observer: Observer,
         access: Access,
     ) -> None:
-        super().__init__(store, app, meter, transport, run_soon, access)
+        super().__init__(store, app, meter, transport, run_soon, observer, access)
         self._keys, self._gather = access, super().begin
         self._lanes: dict[bytes, Lane] = {}
 
@@ -123,3 +126,7 @@ class KeyedReads(GatheredReads):
         self._answered.add(answer[0], 0.0)
         respond(answer)
         return True
+
+
+class KeyedTracedReads(KeyedReads, TracedReads):
+    """The same with traces."""

@@ -8,14 +8,17 @@ from featurestore.access.keyring import Keyring
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import meter
-from featurestore.api.fast_reads import App, FastReads
+from featurestore.api.fast_reads import FastReads
 from featurestore.api.gathered_reads import GatheredReads
-from featurestore.api.keyed_reads import KeyedReads
+from featurestore.api.keyed_reads import KeyedReads, KeyedTracedReads
+from featurestore.api.observing import App, Observer
 from featurestore.api.rates import Rates
+from featurestore.api.traced_reads import TracedReads
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
 from featurestore.keys import keys_of
 from featurestore.serving.master import log_as_gunicorn_does
+from featurestore.serving.tracing import Traces
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.functions import check_server
@@ -46,6 +49,8 @@ def _build_app(settings: Settings) -> FastReads:
     timeout, write_timeout = settings.timeout_ms / 1000, settings.write_timeout_ms / 1000
     connect_timeout, reached_at = settings.connect_timeout_ms / 1000, settings.address_map or ""
     plans = Plans(keys_of("user", clustered=is_cluster(url)), settings.max_cells)
+    tracing = Traces(settings.call, shows_ids=settings.log_ids) if settings.otel else None
+    observer = Observer(settings.slow_ms, shows_ids=settings.log_ids, tracing=tracing)
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
             blocking_transport(
@@ -53,17 +58,18 @@ def _build_app(settings: Settings) -> FastReads:
                 timeout=timeout,
                 write_timeout=write_timeout,
                 connect_timeout=connect_timeout,
-                max_connections=settings.threads,
+                max_connections=settings.threads + 1,  # one for what is done once a second
                 call=settings.call,
                 reached_at=reached_at,
                 reading=Reading.by_settings(settings),
                 durability=Durability.by_settings(settings),
+                times=meter().calls,
             ),
             plans=plans,
         )
         access = Access(Keyring.of(settings), rates=Rates(store.transport))
         _watch(access, _nothing)
-        return FastReads(store, _app_over(store, settings, access), meter(), access)
+        return FastReads(store, _app_over(store, settings, access), meter(), observer, access)
     import gevent  # noqa: PLC0415
 
     transport = gevent_transport(
@@ -76,6 +82,7 @@ def _build_app(settings: Settings) -> FastReads:
         reached_at=reached_at,
         reading=Reading.by_settings(settings),
         durability=Durability.by_settings(settings),
+        times=meter().calls,
     )
     store = FeatureStore(transport, plans=plans)
 
@@ -85,8 +92,10 @@ def _build_app(settings: Settings) -> FastReads:
     access = Access(Keyring.of(settings), rates=Rates(transport, gevent.spawn))
     app = _app_over(store, settings, access)
     if not access.closed:
-        return GatheredReads(store, app, meter(), transport, run_soon)
-    keyed = KeyedReads(store, app, meter(), transport, run_soon, access)
+        kind = GatheredReads if tracing is None else TracedReads
+        return kind(store, app, meter(), transport, run_soon, observer)
+    keyed_kind = KeyedReads if tracing is None else KeyedTracedReads
+    keyed = keyed_kind(store, app, meter(), transport, run_soon, observer, access)
     _watch(access, keyed.follow_keys)
     return keyed
 
