@@ -112,7 +112,7 @@ class Operation(msgspec.Struct, frozen=True):
         Args:
             of_entity: Whether the path names an entity.
         """
-        found = {*self.refusals}
+        found = {*self.refusals, *statuses.BY_KEYS}
         if self.body is not None:
             found |= {415, 422}
         if self.parameters:

@@ -11,7 +11,7 @@ BY_THE_SERVER = (400, 408, 413, 414, 431, 500, 503)
 
 MEANINGS = {
     400: "Malformed HTTP or JSON, or a parameter that is no value of its type.",
-    401: "The API key is missing.",
+    401: "The API key is missing, not known, or has expired. Reads need one where the server has keys that may read.",
     403: "The API key may not do this.",
     404: "An id or an entity that is not known.",
     405: "Writing over HTTP is off, or the method is wrong.",
@@ -22,6 +22,7 @@ MEANINGS = {
     414: "The target is too long.",
     415: "A type or an encoding of the body that is not taken.",
     422: "A wrong shape, value or parameter, or an undeclared feature.",
+    429: "The API key has asked for more rows than its rate permits.",
     431: "A header field is too long, or there are too many.",
     500: "The server has failed; its log says why.",
     501: "Not offered here.",
@@ -30,10 +31,13 @@ MEANINGS = {
 }
 """Status → what it means."""
 
+BY_KEYS = (401, 403, 429)
+"""What any request may be answered with where reads need a key."""
+
 BY_NEED = {"write": (401, 403, 405)}
 """What an operation needs an API key for → what who has none is answered with."""
 
-HEADERS = {401: ("WWW-Authenticate",), 405: ("Allow",), 503: ("Retry-After",)}
+HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 405: ("Allow",), 503: ("Retry-After",)}
 """Status → header fields that its answers have."""
 
 
