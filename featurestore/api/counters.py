@@ -32,7 +32,8 @@ _BUCKETS_AT = len(STATUSES)
 _SUM_AT = _BUCKETS_AT + len(BUCKETS_S) + 1
 _SERIES_CELLS = _SUM_AT + 1
 _ROWS_AT = len(ROUTES) * len(METHODS) * _SERIES_CELLS
-_USED_AT = _ROWS_AT + len(VERDICTS)
+_SERVED_AT = _ROWS_AT + len(VERDICTS)
+_USED_AT = _SERVED_AT + 2
 _CELLS = _USED_AT + 1
 _TOLD_CELLS = 2
 _CELL_BYTES = 8
@@ -101,7 +102,11 @@ class Board:
 
     def rows(self) -> dict[str, float]:
         """Return how many rows all processes have counted: letter of the verdict → count."""
-        return dict(zip(VERDICTS, self._sums(_ROWS_AT, _USED_AT), strict=True))
+        return dict(zip(VERDICTS, self._sums(_ROWS_AT, _SERVED_AT), strict=True))
+
+    def served(self) -> dict[str, float]:
+        """Return how many rows that were served are kept, and how many are lost, over all processes."""
+        return dict(zip(("kept", "lost"), self._sums(_SERVED_AT, _USED_AT), strict=True))
 
     def _sums(self, first: int, end: int) -> list[float]:
         """Return the sums over all processes of the cells from `first` to before `end`."""
@@ -167,6 +172,12 @@ class Meter:
         with self._lock:
             for place, letter in enumerate(VERDICTS):
                 self._cells[_ROWS_AT + place] += verdicts.count(letter)
+
+    def count_served(self, kept: int, lost: int) -> None:
+        """Count rows that were served to a service that keeps what it is served."""
+        with self._lock:
+            self._cells[_SERVED_AT] += kept
+            self._cells[_SERVED_AT + 1] += lost
 
 
 class _Process:

@@ -76,4 +76,11 @@ class _Families(Collector):
         )
         for letter, count in self._board.rows().items():
             rows.add_metric([VERDICTS[letter].replace(" ", "_")], count)
-        return [requests, durations, rows]
+        served = CounterMetricFamily(
+            "featurestore_served_rows",
+            "Rows served by services that keep what they serve, in the sample: kept in Redis, or lost.",
+            labels=["outcome"],
+        )
+        for outcome, count in self._board.served().items():
+            served.add_metric([outcome], count)
+        return [requests, durations, rows, served]

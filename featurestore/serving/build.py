@@ -16,6 +16,7 @@ from featurestore.serving.master import log_as_gunicorn_does
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.functions import check_server
+from featurestore.store.served_log import ServedLog
 from featurestore.store.writes import Plans
 from featurestore.transport.addresses import is_cluster
 from featurestore.transport.confirming import Durability
@@ -43,6 +44,7 @@ def _build_app(settings: Settings) -> FastReads:
     timeout, write_timeout = settings.timeout_ms / 1000, settings.write_timeout_ms / 1000
     connect_timeout, reached_at = settings.connect_timeout_ms / 1000, settings.address_map or ""
     plans = Plans(keys_of("user", clustered=is_cluster(url)), settings.max_cells)
+    plans.served = ServedLog(told=meter().count_served)
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
             blocking_transport(
@@ -72,6 +74,7 @@ def _build_app(settings: Settings) -> FastReads:
         reading=Reading.by_settings(settings),
         durability=Durability.by_settings(settings),
     )
+    plans.served = ServedLog(gevent.spawn, meter().count_served)
     store = FeatureStore(transport, plans=plans)
 
     def run_soon(call: Callable[[], None]) -> None:
