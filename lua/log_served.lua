@@ -3,8 +3,8 @@ Keeps what a service was served, for training: an entry of a stream for each row
 schema (`@log:NAME` of apply_schema); which requests are among the sample is up to the caller.
 
 KEYS[1]  schema    a hash: the schema that has the service
-KEYS[2]  stream    ENTITY:SERVICE:served, beside the schema. An entry has the fields `request`, `schema`, `entities` and
-                   `statuses`, as in ARGV, and one whose name is the columns and whose value the row
+KEYS[2]  stream    a stream: ENTITY:SERVICE:served, beside the schema. An entry has the fields `request`, `schema`,
+                   `entities` and `statuses`, as in ARGV, and one whose name is the columns and whose value the row
 
 ARGV[1]  service   its name
 ARGV[2]  columns   a JSON array of name, type, name, type … of the features, in the order of every row
@@ -44,16 +44,14 @@ local function log_served(KEYS, ARGV)
   local log = cjson.decode(stored[1])
   local oldest = log.keep_ms and string.format('%.0f', math.max(0, now() - log.keep_ms))
   local by, bound = 'MINID', oldest
-  if log.max_entries then
-    by, bound = 'MAXLEN', string.format('%.0f', log.max_entries)
-    local trimmed = oldest and redis.pcall('XTRIM', KEYS[2], 'MINID', '~', oldest)
-    if type(trimmed) == 'table' then return trimmed end
-  end
+  if log.max_entries then by, bound = 'MAXLEN', string.format('%.0f', log.max_entries) end
   for position = 5, #ARGV, WORDS do
+    -- Before any other write: where memory is full, the first one is refused, and no later one.
     local reply = redis.pcall('XADD', KEYS[2], by, '~', bound, '*', 'request', request, 'schema', version,
       'entities', ARGV[position], 'statuses', ARGV[position + 1], columns, ARGV[position + 2])
     if type(reply) == 'table' then return reply end
   end
+  if log.max_entries and oldest then redis.pcall('XTRIM', KEYS[2], 'MINID', '~', oldest) end
   -- A stream that nobody adds to any more goes, too.
   if oldest then redis.pcall('PEXPIRE', KEYS[2], string.format('%.0f', log.keep_ms))
   else redis.pcall('PERSIST', KEYS[2]) end
