@@ -301,7 +301,7 @@ def test_what_waits_is_sent_before_a_store_is_closed(valkey: Server) -> None:
         (LogDefinition(), "has no bound"),
         (LogDefinition(0, keep="1d"), "services.risk.log.sample = 0: want the part"),
         (LogDefinition(1.1, keep="1d"), "services.risk.log.sample = 1.1"),
-        (LogDefinition(True, keep="1d"), "services.risk.log.sample = true"),  # noqa: FBT003
+        (LogDefinition(True, keep="1d"), "services.risk.log.sample = true"),
         (LogDefinition("much", keep="1d"), "services.risk.log.sample = 'much'"),  # type: ignore[arg-type]
         (LogDefinition(keep="7 days"), "services.risk.log.keep = '7 days': want a span"),
         (LogDefinition(keep="0d"), "services.risk.log.keep = '0d'"),
