@@ -9,10 +9,10 @@ KEYS[2]  stream    a stream: ENTITY:SERVICE:served, beside the schema. An entry 
 ARGV[1]  service   its name
 ARGV[2]  columns   a JSON array of name, type, name, type … of the features, in the order of every row
 ARGV[3]  version   of the schema by which they were served
-ARGV[4]  request   the id of the request; empty for none
-then     rows      1 to 500, with 3 words each: a JSON object, entity → [id, event time in ms or null]; a letter for
-                   each feature: P present, M missing, D default, S stale, and p or m for a value that the request
-                   passed, m where that is nil; and a msgpack array of the values as they were served
+then     rows      1 to 500, with 4 words each: the id of the request, empty for none; a JSON object, entity → [id,
+                   event time in ms or null]; a letter for each feature: P present, M missing, D default, S stale, and
+                   p or m for a value that the request passed, m where that is nil; and a msgpack array of the values
+                   as they were served
 
 Reply    how many entries were added: as many as rows, or 0 where the schema keeps nothing for that service now.
 Errors   BADARGS, NOSCHEMA, and Redis's own (NOPERM, OOM, READONLY, WRONGTYPE). After an error nothing has been written.
@@ -21,14 +21,14 @@ Cost     O(rows)
 local function log_served(KEYS, ARGV)
   -- @include clock
   -- @include key_form
-  local WORDS = 3
-  local rows = (#ARGV - 4) / WORDS
+  local WORDS = 4
+  local rows = (#ARGV - 3) / WORDS
   if #KEYS ~= 2 or rows < 1 or rows > 500 or rows ~= math.floor(rows) then
     -- @include usage
-    return usage('2 keys (schema, stream), then service, columns, version, request id, and 3 words for each of 1 to'
+    return usage('2 keys (schema, stream), then service, columns, version, and 4 words for each of 1 to'
       .. ' 500 rows', KEYS, ARGV)
   end
-  local service, columns, version, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+  local service, columns, version = ARGV[1], ARGV[2], ARGV[3]
   if KEYS[2] ~= string.sub(KEYS[1], 1, -1 - #SCHEMA_END) .. service .. ':served' then
     -- @include text
     return redis.error_reply('BADARGS the stream of ' .. shown(service) .. ' is ENTITY:SERVICE:served beside the'
@@ -45,10 +45,10 @@ local function log_served(KEYS, ARGV)
   local oldest = log.keep_ms and string.format('%.0f', math.max(0, now() - log.keep_ms))
   local by, bound = 'MINID', oldest
   if log.max_entries then by, bound = 'MAXLEN', string.format('%.0f', log.max_entries) end
-  for position = 5, #ARGV, WORDS do
+  for position = 4, #ARGV, WORDS do
     -- Before any other write: where memory is full, the first one is refused, and no later one.
-    local reply = redis.pcall('XADD', KEYS[2], by, '~', bound, '*', 'request', request, 'schema', version,
-      'entities', ARGV[position], 'statuses', ARGV[position + 1], columns, ARGV[position + 2])
+    local reply = redis.pcall('XADD', KEYS[2], by, '~', bound, '*', 'request', ARGV[position], 'schema',
+      version, 'entities', ARGV[position + 1], 'statuses', ARGV[position + 2], columns, ARGV[position + 3])
     if type(reply) == 'table' then return reply end
   end
   if log.max_entries and oldest then redis.pcall('XTRIM', KEYS[2], 'MINID', '~', oldest) end

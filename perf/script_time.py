@@ -42,7 +42,7 @@ from featurestore.contract.scripts import (
     UPSERT_FEATURES,
     Script,
 )
-from featurestore.contract.served import Occasion, ServedRow
+from featurestore.contract.served import Occasion, ServedRow, served_calls
 from featurestore.schema.services import LogDefinition, ServiceDefinition
 
 SCHEMA = "user:schema"
@@ -126,7 +126,7 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
             rows = [
                 ServedRow({"user": (row[0], 1_700_000_000_000)}, row[1:], "P" * len(names)) for row in users.some(ROWS)
             ]
-            ((encoded, _),) = occasion.calls(columns, rows)
+            ((encoded, _),) = served_calls(occasion.pieces(columns, rows))
             yield encoded
 
     def again(script: Script, keys: list[Word], *words: Word) -> Calls:

@@ -2,7 +2,8 @@
 
 import random
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import log1p
 from typing import Any
 
@@ -23,7 +24,7 @@ MOST_BYTES = 1 << 18
 MOST_REQUEST_ID = 200
 """Longest id of a request, in characters. Of a longer one that many are kept."""
 
-ROW_US = 6.0
+ROW_US = 3.0
 """About what a row takes of Redis's time, in µs."""
 
 LETTERS: Mapping[Status, str] = {"PRESENT": "P", "MISSING": "M", "DEFAULT": "D", "STALE": "S"}
@@ -46,6 +47,16 @@ _to_msgpack = msgspec.msgpack.Encoder().encode
 
 Entities = Mapping[str, tuple[str, int | None]]
 """Entity → the id that the row is for, and the event time of what is stored of it, in ms since 1970."""
+
+
+Kind = tuple[str, str, str, bytes, int]
+"""What rows of one call have in common: the keys of the schema and the stream, service, columns, version."""
+
+Piece = tuple[Kind, tuple[str, bytes, str, bytes]]
+"""A row for a call: what it has in common with others, and its own words."""
+
+ROW_WORDS = 4
+"""Words of a row in a call."""
 
 
 class ServedRow(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +94,12 @@ class Kept(msgspec.Struct, frozen=True):
     def served_ms(self) -> int:
         """When it was served, in ms since 1970."""
         return int(self.entry.partition(b"-")[0])
+
+
+@lru_cache(maxsize=1024)
+def letters_of(statuses: tuple[Status, ...]) -> str:
+    """Return the letters of statuses; few rows have others than the row before."""
+    return "".join([LETTERS[status] for status in statuses])
 
 
 class Sampler:
@@ -153,37 +170,44 @@ class Occasion(msgspec.Struct, frozen=True):
         """The entity whose schema has the service."""
         return self.keys.entity
 
-    def calls(self, columns: Mapping[str, str], rows: Sequence[ServedRow]) -> Iterator[tuple[bytes, int]]:
-        """Yield the calls of `log_served` that keep rows, and how many rows each has.
+    def pieces(self, columns: Mapping[str, str], rows: Iterable[ServedRow]) -> Iterator[Piece]:
+        """Yield rows as `log_served` takes them.
 
         Args:
             columns: Feature → type, in the order of every row; `entity:feature` for one of another entity.
             rows: What was served. A row is kept where its id of this entity is.
         """
         listed = _to_json([word for pair in columns.items() for word in pair])
-        before: tuple[Word, ...] = (self.service, listed, self.version, self.request_id)
-        groups: dict[Keys, list[ServedRow]] = {}
+        entity, request_id, whole = self.entity, self.request_id, isinstance(self.keys, Keys)
+        kinds: dict[Keys, Kind] = {}
         for row in rows:
-            own = row.entities.get(self.entity)
-            groups.setdefault(self.keys.holding(own[0].encode() if own else b""), []).append(row)
-        for keys, some in groups.items():
-            for count, words in _pieces(some):
-                yield encode_call(LOG_SERVED, (keys.schema, keys.served(self.service)), (*before, *words)), count
+            own = None if whole else row.entities.get(entity)
+            keys = self.keys.holding(own[0].encode() if own else b"")
+            kind = kinds.get(keys)
+            if kind is None:
+                kind = kinds[keys] = (keys.schema, keys.served(self.service), self.service, listed, self.version)
+            yield kind, (request_id, _to_json(row.entities), row.letters, _to_msgpack(row.values))
 
 
-def _pieces(rows: Sequence[ServedRow]) -> Iterator[tuple[int, list[Word]]]:
-    """Yield the words of rows, as many as fit a call, and how many rows these are."""
-    words: list[Word] = []
-    size = count = 0
-    for row in rows:
-        packed = _to_msgpack(row.values)
-        words += (_to_json(row.entities), row.letters, packed)
-        count, size = count + 1, size + len(packed)
-        if count == MOST_ROWS or size >= MOST_BYTES:
-            yield count, words
-            words, size, count = [], 0, 0
-    if words:
-        yield count, words
+def served_calls(pieces: Iterable[Piece]) -> Iterator[tuple[bytes, int]]:
+    """Yield calls of `log_served` that keep pieces, in their order for each stream, and how many rows each has."""
+    under_way: dict[Kind, list[Word]] = {}
+    sizes: dict[Kind, int] = {}
+    for kind, words in pieces:
+        gathered = under_way.setdefault(kind, [])
+        gathered += words
+        sizes[kind] = sizes.get(kind, 0) + len(words[-1])
+        if len(gathered) == MOST_ROWS * ROW_WORDS or sizes[kind] >= MOST_BYTES:
+            yield _call(kind, under_way.pop(kind))
+            del sizes[kind]
+    for kind, gathered in under_way.items():
+        yield _call(kind, gathered)
+
+
+def _call(kind: Kind, words: Sequence[Word]) -> tuple[bytes, int]:
+    schema, stream, service, listed, version = kind
+    encoded = encode_call(LOG_SERVED, (schema, stream), (service, listed, version, *words))
+    return encoded, len(words) // ROW_WORDS
 
 
 def kept_entry(reply: Sequence[Any]) -> Kept:

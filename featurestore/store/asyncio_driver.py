@@ -147,7 +147,7 @@ class AsyncDriver:
             return
         log = self._plans.served
         try:
-            if log.add(served.occasion.calls(served.columns, served.rows)):
+            if log.add(served.occasion.pieces(served.columns, served.rows)):
                 sending = get_running_loop().create_task(self._send_served())
                 self._sending.add(sending)  # the loop itself would forget it
                 sending.add_done_callback(self._sending.discard)

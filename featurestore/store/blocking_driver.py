@@ -142,7 +142,7 @@ class BlockingDriver:
             return
         log = self._plans.served
         try:
-            if log.add(served.occasion.calls(served.columns, served.rows)):
+            if log.add(served.occasion.pieces(served.columns, served.rows)):
                 (log.spawn or in_a_thread)(self._send_served)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is there
             log.fail(len(served.rows), error)

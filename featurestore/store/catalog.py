@@ -57,6 +57,7 @@ class Catalog:
         self.aged_selections: dict[tuple[str, ...] | None, Selection] = {}
         self._services: dict[str, tuple[str, ...]] = {}
         self._samplers: dict[str, Sampler] = {}
+        self._sampled: dict[str, tuple[Sampler, tuple[str, ...]]] = {}
         self.served = ServedLog()
         self._schema: Schema | None = None
         self._schema_read_at = self._sure_until = 0.0
@@ -80,6 +81,7 @@ class Catalog:
             self.keys = PartitionedKeys(self.keys.entity, schema.partitions, schema.members)
         if schema != self._schema:
             self.selections, self.aged_selections, self._services = {}, {}, {}
+            self._sampled = {}
             self._samplers = {name: Sampler(log.sample) for name, log in schema.logs.items()}
         self._schema, self._schema_read_at = schema, time.monotonic()
         self._sure_until = self._schema_read_at + _SCHEMA_RECHECK_S
@@ -190,15 +192,21 @@ class Catalog:
         if self._may_be_outdated():
             return None
         features = self._services.get(name)
-        if features is None and self._schema is not None and name in self._schema.services:
+        if features is not None:
+            return features
+        known = self._sampled.get(name)
+        if known is None:
+            if self._schema is None or name not in self._schema.services:
+                return None
             prefix = f"{self.keys.entity}:"
             features = tuple(dict.fromkeys(each.removeprefix(prefix) for each in self._schema.services[name]))
             sampler = self._samplers.get(name)
             if sampler is None:
                 self._services[name] = features
-            elif not sampler.passes_over():
-                return None
-        return features
+                return features
+            known = self._sampled[name] = sampler, features
+        sampler, features = known
+        return features if sampler.passes_over() else None
 
     def occasion(self, service: str, request_id: str) -> Occasion | None:
         """Return what is to be told of a request if what it is served is to be kept; None for the others.

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from featurestore.contract.served import Piece, served_calls
 from featurestore.errors import FeatureStoreError, UnconfirmedWriteError
 
-MOST_ROWS, MOST_BYTES = 10_000, 16 << 20
-"""So many rows may wait to be sent, and so many bytes. What comes beyond that is lost, and counted."""
+MOST_ROWS, MOST_BYTES = 20_000, 16 << 20
+"""So many rows may wait to be sent, and so many bytes of values. What comes beyond that is lost, and counted."""
 
-AT_ONCE = 32
-"""So many calls are sent at once."""
+AT_ONCE = 1600
+"""So many rows are sent at once."""
 
 _TOLD_EACH_S = 10.0
 _logger = logging.getLogger("featurestore")
@@ -23,9 +24,10 @@ Call = tuple[bytes, int]
 
 
 class ServedLog:
-    """Calls of `log_served` that wait to be sent, and the counts of what became of them.
+    """Rows that wait to be sent, and the counts of what became of them.
 
-    It does no I/O: whoever adds a call starts what sends, if nothing does. What sends takes calls until there are none.
+    It does no I/O: whoever adds rows starts what sends, if nothing does. What sends takes calls until there are none.
+    The rows of many requests share a call.
 
     Args:
         spawn: Runs a function beside what goes on; None for a thread.
@@ -43,24 +45,25 @@ class ServedLog:
     ) -> None:
         self.spawn, self._told = spawn, told
         self.kept = self.lost = 0
-        self._calls: deque[Call] = deque()
-        self._rows = self._bytes = self._sent = 0
+        self._pieces: deque[Piece] = deque()
+        self._bytes = self._sent = 0
         self._lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
         self._tell_at, self._untold = 0.0, 0
 
-    def add(self, calls: Iterable[Call]) -> bool:
-        """Take calls, as far as there is room; return whether what sends is to be started."""
+    def add(self, pieces: Iterable[Piece]) -> bool:
+        """Take rows, as far as there is room; return whether what sends is to be started."""
         refused = 0
         with self._lock:
-            for encoded, rows in calls:
-                if self._rows + rows > MOST_ROWS or self._bytes + len(encoded) > MOST_BYTES:
-                    refused += rows
+            for piece in pieces:
+                size = len(piece[1][-1])
+                if len(self._pieces) >= MOST_ROWS or self._bytes + size > MOST_BYTES:
+                    refused += 1
                     continue
-                self._calls.append((encoded, rows))
-                self._rows, self._bytes = self._rows + rows, self._bytes + len(encoded)
-            starts = bool(self._calls) and self._idle.is_set()
+                self._pieces.append(piece)
+                self._bytes += size
+            starts = bool(self._pieces) and self._idle.is_set()
             if starts:
                 self._idle.clear()
         if refused:
@@ -70,13 +73,12 @@ class ServedLog:
     def take(self) -> list[Call]:
         """Return the calls that are to be sent now; none where whoever sends is to end."""
         with self._lock:
-            taken = [self._calls.popleft() for _ in range(min(AT_ONCE, len(self._calls)))]
-            self._sent = sum(rows for _, rows in taken)
-            self._rows -= self._sent
-            self._bytes -= sum(len(encoded) for encoded, _ in taken)
+            taken = [self._pieces.popleft() for _ in range(min(AT_ONCE, len(self._pieces)))]
+            self._sent = len(taken)
+            self._bytes -= sum(len(words[-1]) for _, words in taken)
             if not taken:
                 self._idle.set()
-            return taken
+        return list(served_calls(taken))
 
     def settle(self, calls: Sequence[Call], replies: Sequence[Any] | Exception) -> None:
         """Count what became of calls, by the replies or by what kept them all from being answered.
@@ -98,9 +100,9 @@ class ServedLog:
     def give_up(self, error: BaseException) -> None:
         """Count as lost what waits and what was not answered: what sends has ended."""
         with self._lock:
-            lost = self._rows + self._sent
-            self._calls.clear()
-            self._rows = self._bytes = self._sent = 0
+            lost = len(self._pieces) + self._sent
+            self._pieces.clear()
+            self._bytes = self._sent = 0
             self._idle.set()
         self._count(0, lost, error)
 

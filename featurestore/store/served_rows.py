@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from featurestore.contract.selection import Fresh, Selection
-from featurestore.contract.served import LETTERS, Occasion, ServedRow
+from featurestore.contract.served import LETTERS, Occasion, ServedRow, letters_of
 from featurestore.schema.types import Status
 from featurestore.store.query_table import QueryTable
 
@@ -90,9 +90,13 @@ def served_query(  # noqa: PLR0913, PLR0917 - what a query is made of
     return Served(occasion, {ref: table.types[place] for ref, place in places.items()}, rows)
 
 
-def _letters(names: Sequence[str], statuses: Sequence[Status], passed: Mapping[str, Any]) -> str:
-    letters = [LETTERS[status] for status in statuses]
-    for place, name in enumerate(names) if passed else ():
-        if name in passed:
-            letters[place] = "m" if passed[name] is None else "p"
-    return "".join(letters)
+def _letters(names: Sequence[str], statuses: tuple[Status, ...], passed: Mapping[str, Any]) -> str:
+    letters = letters_of(statuses)
+    if not passed:
+        return letters
+    return "".join(
+        [
+            letter if name not in passed else "m" if passed[name] is None else "p"
+            for name, letter in zip(names, letters, strict=True)
+        ]
+    )

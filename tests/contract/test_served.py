@@ -1,6 +1,7 @@
 """What a service is served is kept: in Redis, on every server and in clusters, and never in the way of the answer."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +12,13 @@ from support.servers import Server, wait_until
 
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
 from featurestore.contract.scripts import LOG_SERVED
-from featurestore.contract.served import Kept, Sampler, kept_entry
+from featurestore.contract.served import Kept, Sampler, kept_entry, served_calls
 from featurestore.errors import BadArgumentsError, SchemaError, UndeclaredFeatureError
 from featurestore.keys import Keys
 from featurestore.schema.definition import FeatureDefinition
 from featurestore.schema.services import LogDefinition, ServiceDefinition, ServiceLog
 from featurestore.store import served_log
+from featurestore.store.doctor import diagnose
 from featurestore.store.retirement import clear, drop, remove_services, retire
 
 FEATURES: dict[str, Any] = {
@@ -183,6 +185,16 @@ def test_dropping_an_entity_takes_what_was_kept(store: FeatureStore) -> None:
     assert [store.transport.command("EXISTS", part.served("risk")) for part in parts] == [0] * len(parts)
 
 
+def test_doctor_tells_what_is_kept(store: FeatureStore) -> None:
+    declare(store)
+    store.serve("risk", ["ann", "bob"])
+    assert len(kept(store)) == 2
+    told = [finding.text for finding in diagnose(FeatureStore(store.transport), "user")]
+    (found,) = [text for text in told if "was served" in text]
+    assert re.search(r"user: 2 rows that risk was served are kept since \S+ \S+ UTC(, in 0\.\d MiB)?", found)
+    assert found.endswith("(100 % of requests, for 7d, at most 100,000)")
+
+
 def test_a_schema_that_keeps_nothing_any_more_takes_nothing_and_nothing_is_lost(store: FeatureStore) -> None:
     declare(store)
     store.serve("risk", ["ann"])
@@ -191,7 +203,7 @@ def test_a_schema_that_keeps_nothing_any_more_takes_nothing_and_nothing_is_lost(
     declare(other, risk=NAMES)
     occasion = store.occasion("risk", "")
     assert occasion is not None
-    ((encoded, _),) = list(occasion.calls({"n": "int"}, [kept(store)[0].row]))
+    ((encoded, _),) = served_calls(occasion.pieces({"n": "int"}, [kept(store)[0].row]))
     assert store.transport.run_encoded(LOG_SERVED, encoded) == 0
 
 
@@ -199,7 +211,7 @@ def test_a_schema_that_keeps_nothing_any_more_takes_nothing_and_nothing_is_lost(
     ("keys", "words", "wrong"),
     [
         (["user:schema"], ["risk", "[]", "1", "", "{}", "", ""], "want 2 keys"),
-        (["user:schema", "user:risk:served"], ["risk", "[]", "1", ""], "want 2 keys"),
+        (["user:schema", "user:risk:served"], ["risk", "[]", "1"], "want 2 keys"),
         (["user:schema", "user:risk:served"], ["risk", "[]", "1", "", "{}", ""], "want 2 keys"),
         (["user:schema", "user:other:served"], ["risk", "[]", "1", "", "{}", "", ""], "the stream of"),
         (["user:schema", "elsewhere"], ["risk", "[]", "1", "", "{}", "", ""], "the stream of"),
@@ -273,6 +285,7 @@ class Slow(SyncTransport):
 
 def test_nobody_waits_and_what_is_too_much_is_lost(valkey: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served_log, "MOST_ROWS", 5)
+    monkeypatch.setattr(served_log, "AT_ONCE", 5)
     transport = Slow(valkey.url, timeout=5, connect_timeout=5)
     transport.go = threading.Event()
     with contextlib.closing(FeatureStore(transport)) as store:

@@ -15,8 +15,8 @@ SET_UP = (
 def keep(*ids: str, service: str = "risk", stream: str = "user:risk:served", request: str = "r-1") -> Step:
     """Keep the same values for each id."""
     whose: list[Any] = [json.dumps({"user": [each, T]}) for each in ids]
-    words = [word for each in whose for word in (each, *ROW)]
-    return call("log_served", ["user:schema", stream], service, COLUMNS, "1", request, *words)
+    words = [word for each in whose for word in (request, each, *ROW)]
+    return call("log_served", ["user:schema", stream], service, COLUMNS, "1", *words)
 
 
 def declared_log(value: str) -> Step:
