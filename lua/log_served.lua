@@ -21,6 +21,7 @@ Cost     O(rows)
 local function log_served(KEYS, ARGV)
   -- @include clock
   -- @include key_form
+  -- @include permissions
   local WORDS = 4
   local rows = (#ARGV - 3) / WORDS
   if #KEYS ~= 2 or rows < 1 or rows > 500 or rows ~= math.floor(rows) then
@@ -44,7 +45,11 @@ local function log_served(KEYS, ARGV)
   local log = cjson.decode(stored[1])
   local oldest = log.keep_ms and string.format('%.0f', math.max(0, now() - log.keep_ms))
   local by, bound = 'MINID', oldest
-  if log.max_entries then by, bound = 'MAXLEN', string.format('%.0f', log.max_entries) end
+  if log.max_entries then
+    by, bound = 'MAXLEN', string.format('%.0f', log.max_entries)
+    local failure = oldest and redis.acl_check_cmd and refusal(KEYS[2], 'XTRIM', KEYS[2], 'MINID', '0')
+    if failure then return failure end
+  end
   for position = 4, #ARGV, WORDS do
     -- Before any other write: where memory is full, the first one is refused, and no later one.
     local reply = redis.pcall('XADD', KEYS[2], by, '~', bound, '*', 'request', ARGV[position], 'schema',

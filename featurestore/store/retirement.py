@@ -253,7 +253,7 @@ def _change_services(store: FeatureStore, name: str, services: Mapping[str, Sequ
     """Give services other features; what is kept of what they are served stays as it is."""
     words: list[Word] = []
     for service, features in services.items():
-        log = store.transport.command("HGET", _keys(store, name).root, f"@log:{service}", writes=True)
+        (log,) = store.transport.command("HMGET", _keys(store, name).root, f"@log:{service}", writes=True)
         words += (f"@log:{service}", log) if features and log else ()
         words += [f"@service:{service}", msgspec.json.encode(features).decode() if features else ""]
     _change(store, _keys(store, name), APPLY_SCHEMA, words)
