@@ -26,7 +26,7 @@ def declare(store: FeatureStore) -> None:
     """Declare the features of the package's schema, and services of all of them."""
     names = list(COLUMNS)
     services = {
-        name: ServiceDefinition(names, sample and LogDefinition(sample, max_entries=MOST_ENTRIES))
+        name: ServiceDefinition(names, None if sample is None else LogDefinition(sample, max_entries=MOST_ENTRIES))
         for name, sample in SAMPLES.items()
     }
     store.apply(Definition(read_definition().features, services=services))

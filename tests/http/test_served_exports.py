@@ -81,7 +81,7 @@ def place(request: pytest.FixtureRequest, servers: dict[str, Server], clusters: 
         store.apply(Definition(features=FEATURES))
         items = beside(backend.transport, "item")
         items.apply(Definition(features={"price": "float"}, entity="item"))
-        services = {
+        services: dict[str, Any] = {
             "risk": ServiceDefinition(NAMES, ALL),
             "both": ServiceDefinition(["age", "item:price", "user:e"], ALL),
             "plain": ["age"],
