@@ -139,9 +139,10 @@ def definitions(draw: st.DrawFn) -> Definition:
             KINDS[name], default, draw(SPANS), name == "e" and draw(st.booleans()), draw(st.sampled_from(["", "text"])),
             "", draw(st.sampled_from([[], ["a"], ["a", "b"]])),
         )  # fmt: skip
-    listed: list[str] = draw(st.lists(st.sampled_from(sorted(features)))) if features else []
+    listed = draw(st.lists(st.sampled_from(sorted(features)))) if features else []
     log = draw(st.sampled_from([None, LogDefinition(0.5, keep="1d"), LogDefinition(max_entries=9)]))
-    services = {"ads": ServiceDefinition(listed, log) if listed and draw(st.booleans()) else listed}
+    has_options = bool(listed) and draw(st.booleans())
+    services: dict[str, Any] = {"ads": ServiceDefinition(listed, log) if has_options else listed}
     return Definition(
         features, ttl=draw(SPANS), max_age=draw(SPANS), tombstone=draw(SPANS), max_ahead=draw(SPANS),
         services=services if draw(st.booleans()) else {}, description=draw(st.sampled_from([None, "", "text"])),
