@@ -135,6 +135,19 @@ def test_what_the_lane_leaves_is_what_is_kept(site: Site) -> None:
     assert abs(cost.kept - chosen) <= 15  # those before and behind what is counted
 
 
+def test_a_server_that_is_stopped_sends_what_it_has_to_keep(site: Site) -> None:
+    site.declare(one=LogDefinition(max_entries=1000))
+    clients = [site.server.connect() for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.sendall(request(f"/features/u{number}?service=one"))
+    answered = [read_response(client)[0].split()[1] for client in clients]
+    assert site.server.stop() == 0
+    for client in clients:
+        client.close()
+    assert answered == [b"200"] * 20
+    assert sorted(site.kept()) == sorted(f"u{number}" for number in range(20))
+
+
 def test_a_request_with_an_id_is_chosen_by_it(site: Site) -> None:
     site.declare(one=LogDefinition(0.5, max_entries=1000))
     with site.server.connect() as client:

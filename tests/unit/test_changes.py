@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake import FakeTransport
 
@@ -150,6 +150,7 @@ def definitions(draw: st.DrawFn) -> Definition:
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(definitions(), min_size=1, max_size=4))
 def test_something_is_told_exactly_where_the_script_changes_something(applied: list[Definition]) -> None:
     store = FeatureStore(FakeTransport())
