@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/native/*.[ch])
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
+OPENAPI := .venv-openapi
 SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cfg)
 # Most tests wait, for servers to start and deadlines to pass, so two at a time end sooner even on one processor.
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo quick test servers test-servers test-cluster coverage sanitize test-ports test-go test-node node-package
-.PHONY: test-feast lint twins perf release clean
+.PHONY: test-feast test-openapi lint twins pages docs docs-serve perf release clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -33,7 +34,7 @@ $(VENV)/.%: $(PACKAGE) | $(BIN)/python
 	@$(BIN)/python -m featurestore.native
 	@touch $@ $(VENV)/.installed
 
-demo: install  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_BIND) until Ctrl-C.
+demo: $(VENV)/.swagger  ## Serve 100,000 simulated users on 127.0.0.1:8000 (FEATURESTORE_BIND) until Ctrl-C.
 	@exec $(BIN)/featurestore demo
 
 quick: $(VENV)/.test  ## Run what needs no server: unit tests, and the scripts on fakeredis. Under 20 seconds.
@@ -74,6 +75,14 @@ $(FEAST)/.installed: tests/feast_client/requirements.txt
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+test-openapi: $(VENV)/.test $(OPENAPI)/.installed  ## Send the server requests that schemathesis makes of its OpenAPI document (needs redis-server).
+	COMMAND_UNDER_TEST=$(BIN)/featurestore $(OPENAPI)/bin/python -m pytest -c tests/openapi/pytest.ini tests/openapi
+
+$(OPENAPI)/.installed: tests/openapi/requirements.txt
+	$(PYTHON) -m venv $(OPENAPI)
+	$(OPENAPI)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 node-package: install  ## Pack the Node port, lua/ports/node (needs node and npm).
 	cd lua/ports/node && npm install --no-audit --no-fund --silent && FEATURESTORE=$(abspath $(BIN)/featurestore) npm pack --silent
 
@@ -85,11 +94,24 @@ lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian pa
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy featurestore ingest
 	$(BIN)/mypy tests perf
+	$(BIN)/mypy docs/site
 	$(BIN)/python tests/lint_lua.py
 	$(BIN)/python tests/generate_twins.py --check
+	$(BIN)/python tests/generate_pages.py --check
 
 twins: $(VENV)/.test $(VENV)/.lint  ## Make the asyncio store and client from their blocking twins.
 	$(BIN)/python tests/generate_twins.py
+
+pages: $(VENV)/.test  ## Fill what is made of the pages: settings, commands, decisions, figures that are stored.
+	$(BIN)/python tests/generate_pages.py
+
+# The variable silences what the theme says about releases of MkDocs that setup.cfg keeps away.
+docs: $(VENV)/.docs  ## Make the site of docs/ in build/site; a link or an anchor that leads nowhere fails.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the site is build/site/index.html"
+
+docs-serve: $(VENV)/.docs  ## Show the site on 127.0.0.1:8080 while its pages are written (DOCS_BIND).
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr $(or $(DOCS_BIND),127.0.0.1:8080)
 
 perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md, in half an hour (CONTRIBUTING.md has what it needs).
 	$(BIN)/python perf/compare.py
@@ -102,10 +124,10 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/load.py --out docs/performance
 	$(BIN)/python perf/beside_load.py --out docs/performance
 	$(BIN)/python perf/cluster.py --out docs/performance
-	$(BIN)/python perf/redis_time.py
+	$(BIN)/python perf/redis_time.py --out docs/performance
 	$(BIN)/python perf/script_time.py
-	$(BIN)/python perf/ingest.py
-	$(BIN)/python perf/ingest_floor.py
+	$(BIN)/python perf/ingest.py --out docs/performance
+	$(BIN)/python perf/ingest_floor.py --out docs/performance
 	$(BIN)/python perf/consume.py
 	$(BIN)/python perf/soak.py
 	$(BIN)/python perf/faults.py --out docs
@@ -121,5 +143,5 @@ release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as
 	rm -r dist/wheel dist/$(SCRIPTS)
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(FEAST) .servers build dist perf/tools/build *.egg-info featurestore/native/*.so .coverage .coverage.*
+	rm -rf $(VENV) $(FEAST) $(OPENAPI) .servers build dist perf/tools/build *.egg-info featurestore/native/*.so .coverage .coverage.*
 	cd lua/ports/node && rm -rf node_modules dist src/scripts.json LICENSE *.tgz

@@ -1,6 +1,5 @@
 """The command line: data on stdout, messages on stderr, exit code 2 for wrong usage and 1 for failures."""
 
-import logging
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from featurestore.contract.scripts import SCRIPTS
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.serving import probe, supervisor
 from featurestore.serving.demo import run_demo
+from featurestore.serving.logs import log_of_command
 from featurestore.settings import Settings, settings_in_force, unknown_variables
 from featurestore.store.doctor import diagnose
 from featurestore.store.functions import find_libraries, load_library
@@ -221,6 +221,15 @@ def doctor(entity: str | None) -> None:
 
 
 @commands.command()
+def openapi() -> None:
+    """Print the contract of the HTTP server as OpenAPI 3.1, as its /openapi.json does: no server is needed."""
+    from featurestore.api.app import ROUTES  # noqa: PLC0415 - other commands do without the HTTP framework
+    from featurestore.api.openapi.document import encoded  # noqa: PLC0415
+
+    click.echo(encoded(ROUTES), nl=False)
+
+
+@commands.command()
 def settings() -> None:
     """Print every setting: variable, value in force, where the value comes from, meaning."""
     for each in settings_in_force():
@@ -230,7 +239,7 @@ def settings() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Other packages add commands by the entry point group `featurestore.commands`."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_of_command()
     for entry_point in entry_points(group="featurestore.commands"):
         commands.add_command(entry_point.load(), entry_point.name)
     try:

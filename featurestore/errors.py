@@ -13,10 +13,13 @@ class FeatureStoreError(Exception):
             none.
         where: The keys in a schema file that lead to what is wrong, such as `("services", "ads", "age")`; empty where
             that is not known.
+        request_id: The id that the HTTP server gave the request, which finds it in the server's log. Only errors of
+            HTTP clients have one.
     """
 
     code: str | None = None
     where: tuple[str, ...] = ()
+    request_id: str | None = None
 
     def at(self, *where: str) -> Self:
         """Set the place in a schema file; return the error."""
@@ -51,7 +54,7 @@ class UnknownEntityError(NoSchemaError):
 class UnknownIdError(FeatureStoreError):
     """An HTTP request asks for an id that is not known. Stores and clients return None instead."""
 
-    code = "UNKNOWN"
+    code: str = "UNKNOWN"
 
     def __init__(self, entity: str, entity_id: str) -> None:
         """Say whose id it is."""

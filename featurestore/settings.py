@@ -17,13 +17,16 @@ WorkerClass = Literal["featurestore", "gevent", "gthread", "sync"]
 CallBy = Literal["scripts", "functions"]
 ReadFrom = Literal["primary", "replicas", "nearest"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
 _PREFIX = "FEATURESTORE_"
 _CHOICES = {
     "call": get_args(CallBy),
     "read_from": get_args(ReadFrom),
     "worker_class": get_args(WorkerClass),
     "log_level": get_args(LogLevel),
+    "log_format": get_args(LogFormat),
 }
+_ANY_CASE = frozenset({"log_level", "log_format"})
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
 _BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
@@ -163,7 +166,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[LogLevel, Meta(description="least level that is logged: debug, info, warning or error")] = (
         "info"
     )
+    log_format: Annotated[
+        LogFormat,
+        Meta(description="how lines of the log look: text, json, or auto: text on a terminal, JSON elsewhere"),
+    ] = "auto"
     access_log: Annotated[bool, Meta(description="log every request to stderr")] = False
+    log_ids: Annotated[
+        bool, Meta(description="whether the access log, slow requests and traces show paths, which have entities' ids")
+    ] = False
+    slow_ms: Annotated[
+        int, Meta(ge=0, description="requests that take longer are logged with the time of each stage, in ms; 0: none")
+    ] = 250
+    otel: Annotated[
+        bool, Meta(description="trace requests by OpenTelemetry (extra `otel`); the OTEL_* variables say where to")
+    ] = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -178,7 +194,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             text = _text_of(name, environment)
             if text:
                 try:
-                    values[name] = msgspec.convert(text, kind, strict=False)
+                    word = text.lower() if name in _ANY_CASE else text
+                    values[name] = msgspec.convert(word, kind, strict=False)
                 except msgspec.ValidationError as error:
                     if name == "partitions":
                         raise _no_partitions(text) from error

@@ -26,7 +26,7 @@ import msgspec
 import redis
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from featurestore.ingest.writer import BulkWriter
-from figures import commit, machine
+from figures import commit, keep_all, machine
 from plots import plot
 from servers import (
     Run,
@@ -213,9 +213,7 @@ def describe(url: str, arguments: argparse.Namespace) -> dict[str, object]:
 
 def report(folder: Path, settings: dict[str, object], runs: list[Run], ceilings: dict[str, float]) -> None:
     """Write results.json, table.md and the plots."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"settings": settings, "runs": msgspec.to_builtins(runs), "redis-benchmark": ceilings}
-    (folder / "results.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep_all(folder, {"settings": settings, "runs": msgspec.to_builtins(runs), "redis-benchmark": ceilings})
     lines = ["| server | requests | connections | requests/s | p50 ms | p90 ms | p99 ms | p99.9 ms | failed |",
              "|---|---|---:|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
     for run in runs:

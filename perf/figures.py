@@ -2,9 +2,12 @@
 
 import argparse
 import datetime as dt
+import json
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +28,39 @@ def commit() -> str:
     """Return the checkout's commit, with a mark where files differ from it."""
     command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--abbrev=9"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+RESULTS = "results.json"
+
+
+def keep(folder: Path | None, section: str, figures: object) -> None:
+    """Store what a program measured as a section of a folder's results.json, of which tables of pages are made."""
+    if folder is None:
+        return
+    today = f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}"
+    keep_all(folder, {section: {"commit": commit(), "date": today, "figures": figures}})
+
+
+def keep_all(folder: Path, sections: Mapping[str, object]) -> None:
+    """Store sections in a folder's results.json, beside the others that it has."""
+    path = folder / RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**content, **sections}, indent=1) + "\n", encoding="utf-8")
+
+
+def filled(page: str, made: Mapping[str, str]) -> str:
+    """Return a page's text with what was made between its markers: `<!-- name -->` and `<!-- end -->`.
+
+    Raises:
+        ValueError: The page has no place of that name.
+    """
+    for name, text in made.items():
+        place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        if not place.search(page):
+            raise ValueError(f"the page has no place between <!-- {name} --> and <!-- end -->")
+        page = place.sub(lambda _, text=text: f"{text}\n", page, count=1)  # type: ignore[misc]
+    return page
 
 
 class Figures:
@@ -62,7 +98,7 @@ class Figures:
 
 def add_out(parser: argparse.ArgumentParser) -> None:
     """Let a program be told where its page goes."""
-    parser.add_argument("--out", type=Path, help="a folder for the page of figures, such as docs/performance")
+    parser.add_argument("--out", type=Path, help="a folder for the figures, such as docs/performance")
 
 
 def _told(value: object) -> object:

@@ -15,6 +15,7 @@ from typing import Any
 import redis
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from featurestore.ingest.writer import BulkWriter
+from figures import add_out, keep
 from servers import redis_server
 
 from featurestore import FeatureStore, read_definition
@@ -69,12 +70,14 @@ def main() -> None:
     parser.add_argument("--url", help="an empty Redis to use; its data are deleted. Default: one of its own")
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=5)
+    add_out(parser)
     arguments = parser.parse_args()
     tables = [list(Simulator(arguments.users, seed).everyone()) for seed in (7, 8)]
     print(f"{arguments.users} users of {len(COLUMNS)} features, {arguments.runs} runs each in turn")
     with contextlib.ExitStack() as stack:
         url = arguments.url or f"redis://127.0.0.1:{stack.enter_context(redis_server())}/0"
         runs = [{name: measure(load, url, tables) for name, load in LOADS.items()} for _ in range(arguments.runs)]
+    kept: dict[str, dict[str, float]] = {}
     for position, what in enumerate(("new users", "known users")):
         print(what)
         medians = []
@@ -83,6 +86,8 @@ def main() -> None:
             medians.append(statistics.median(values))
             print(f"  {name:15} {medians[-1]:9,.0f} users/s   (" + " ".join(f"{value:,.0f}" for value in values) + ")")
         print(f"  ratio           {medians[1] / medians[0]:9.2f}")
+        kept[what] = dict(zip(LOADS, medians, strict=True))
+    keep(arguments.out, "ingest", kept)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 from featurestore.ingest.simulator import COLUMNS, Simulator
 from featurestore.ingest.writer import BulkWriter
+from figures import add_out, keep
 from servers import redis_server
 
 from featurestore import FeatureStore, Keys, read_definition
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20_000, help="100 or more")
     parser.add_argument("--repeats", type=int, default=300, help="reads of each kind in a round")
     parser.add_argument("--rounds", type=int, default=15)
+    add_out(parser)
     options = parser.parse_args()
     users, repeats = options.users, options.repeats
     with redis_server() as port:
@@ -101,8 +103,10 @@ def main() -> None:
                         call()
                     times[name].append(client.info("commandstats")[f"cmdstat_{command}"]["usec"] / repeats)
             found = {name: statistics.median(values) for name, values in times.items()}
+            ratios = {name: microseconds / found[reads[name][0]] for name, microseconds in found.items()}
+            keep(options.out, "redis_time", {name: [found[name], ratios[name]] for name in found})
             for name, microseconds in found.items():
-                ratio = microseconds / found[reads[name][0]]
+                ratio = ratios[name]
                 print(f"{name:40} {microseconds:8.1f} us   {ratio:5.2f} of HGETALL")
 
             def size(key: str) -> float:

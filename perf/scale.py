@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from figures import machine
+from figures import filled, machine
 
 from featurestore import Definition, FeatureStore
 from featurestore.contract.resp import Word, encode_call
@@ -252,16 +252,6 @@ def draw(drawn: Drawn, path: Path) -> None:
         fontsize=8, x=0.01, ha="left",
     )  # fmt: skip
     figure.savefig(path, dpi=DPI)
-
-
-def filled(page: str, made: Mapping[str, str]) -> str:
-    """Return the page with what was made between its markers."""
-    for name, text in made.items():
-        place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-        if not place.search(page):
-            raise SystemExit(f"docs/scale.md has no place for {name}")
-        page = place.sub(lambda _, text=text: f"{text}\n", page, count=1)  # type: ignore[misc]
-    return page
 
 
 def made_of(figures: Mapping[str, Any], skews: Sequence[Sequence[Any]]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ["FEATURESTORE_LOG_FORMAT"] = "text"  # of the servers and commands that tests start, whose lines they read
 
 import support.examples  # noqa: F401 - registers the profile
 from featurestore.ingest.writer import BulkWriter
@@ -27,8 +29,9 @@ from support.whole_rows import FEATURES
 from featurestore import Definition, FeatureStore, SyncTransport, Transport
 from featurestore.settings import CallBy
 
-# feast_client needs Feast, in an environment of its own: make test-feast. ports need other languages: make test-ports.
-collect_ignore = ["feast_client", "ports"]
+# feast_client and openapi have environments of their own: make test-feast, make test-openapi. ports need other
+# languages: make test-ports.
+collect_ignore = ["feast_client", "openapi", "ports"]
 
 BACKENDS = real(*("fakeredis", *EVERYDAY, "valkey9-functions", "redis7-functions"), ways=("", "-resp3", "-functions"))
 """Servers; with `-resp3` behind it, one whose scripts are called over RESP3, with `-functions`, one by FCALL."""

@@ -1,13 +1,13 @@
 """The Falcon app over a store. Each resource decodes with msgspec, asks the store, and encodes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import falcon
 import msgspec
 from falcon import Request, Response
 
-from featurestore.api import feast, formats, problems
+from featurestore.api import feast, formats, pages, problems
 from featurestore.api.access import Access
 from featurestore.api.bodies import (
     alias_decoder,
@@ -20,9 +20,13 @@ from featurestore.api.bodies import (
 from featurestore.api.counters import Board, Meter
 from featurestore.api.formats import ARROW, JSON, Format
 from featurestore.api.health import HealthResource
+from featurestore.api.inspection import EntitiesResource, SampleResource, StoredResource
 from featurestore.api.preference import preferred
 from featurestore.api.prometheus import Measuring, MetricsResource
+from featurestore.api.read_requests import READ_PARAMETERS, BatchRequest, QueryRequest
+from featurestore.api.routes import OF_ENTITY, Route
 from featurestore.api.served import occasion_of
+from featurestore.api.ui import UiResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract import arrow
 from featurestore.contract.arguments import passed_values, status_with
@@ -37,53 +41,13 @@ from featurestore.store.query_table import QueryTable
 from featurestore.store.served_rows import served_entities, served_query
 
 _JSON = falcon.MEDIA_JSON
-_READ_PARAMETERS = frozenset({"features", "service", "metadata", "max_age"})
-
-
-class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /features/batch`.
-
-    Attributes:
-        ids: The ids, in the order wanted; duplicates are fine. Also called by the id's name and an s: `user_ids`.
-        features: The features wanted; all of the packed row if left out.
-        service: Instead of `features`, the service whose features are wanted.
-        metadata: Whether to answer with the age and the status of each value.
-        max_age: A span such as `10m`: older values are null.
-        passed: Values of the request's own context, which replace stored ones in every row.
-    """
-
-    ids: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
-    features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
-    service: str | None = None
-    metadata: bool = False
-    max_age: str | None = None
-    passed: dict[str, Any] | None = None
-
-
-class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /features/query`.
-
-    Attributes:
-        rows: For each row the id of each entity, by the entity's name.
-        features: The features wanted, as `entity:feature`, or as the name alone for the default entity.
-        service: Instead of `features`, a service of the default entity's schema; `item:ranking` is one of `item`'s.
-        metadata: Whether to answer with the age and the status of each value.
-        max_age: A span such as `10m`: older values are null.
-        passed: Values of the request's own context, by name as in `features`, which replace stored ones.
-    """
-
-    rows: Annotated[list[dict[str, str]], msgspec.Meta(min_length=1)]
-    features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
-    service: str | None = None
-    metadata: bool = False
-    max_age: str | None = None
-    passed: dict[str, Any] | None = None
 
 
 class EntityReader:
     """`GET` of one entity's features. Resources such as `/features/batch` have it too: an id may be called `batch`."""
 
     _store: FeatureStore
+    _meter: Meter
 
     def on_get(self, req: Request, resp: Response, entity_id: str = "", entity: str | None = None) -> None:
         """Answer with all features, or those of `?features=a,b` or `?service=name`; docs/http.md has more."""
@@ -114,6 +78,7 @@ class EntityReader:
                 body = written_as.encode(found)
         if body is None:
             raise UnknownIdError(store.keys.entity, entity_id)
+        self._meter.seen[store.keys.entity] = [entity_id], names
         formats.answer(resp, written_as, body)
 
     on_head = on_get
@@ -130,8 +95,9 @@ class IngestResource(EntityReader, Ingest):
 class BatchResource(EntityReader):
     """`POST /features/batch` and `/features/query`; `GET` is for the entities whose ids are `batch` and `query`."""
 
-    def __init__(self, store: FeatureStore, *, max_batch: int, max_body_bytes: int) -> None:
-        self._store, self._max_batch, self._max_body_bytes = store, max_batch, max_body_bytes
+    def __init__(self, store: FeatureStore, meter: Meter, *, max_batch: int, max_body_bytes: int) -> None:
+        self._store, self._meter = store, meter
+        self._max_batch, self._max_body_bytes = max_batch, max_body_bytes
         self._query = msgspec.json.Decoder(QueryRequest)
 
     on_get_query = on_head_query = EntityReader.on_get
@@ -151,6 +117,7 @@ class BatchResource(EntityReader):
             body = _batch(written_as, store, ids, names)
         else:
             body = _fresh_batch(written_as, store, ids, names, request, occasion)
+        self._meter.seen[store.keys.entity] = ids, names
         formats.answer(resp, written_as, body)
 
     def on_post_query(self, req: Request, resp: Response) -> None:
@@ -216,6 +183,30 @@ class SchemaResource:
     on_head = on_get
 
 
+_PREFIXES = ("", OF_ENTITY)
+
+ROUTES = (
+    # A `path` parameter: a slash that was sent as %2F is decoded by now, and belongs to the id.
+    *(Route(f"{prefix}/features/{{entity_id:path}}", FeaturesResource) for prefix in _PREFIXES),
+    *(Route(f"{prefix}/features/batch", BatchResource) for prefix in _PREFIXES),
+    Route("/features/query", BatchResource, "query"),
+    *(Route(f"{prefix}/features/ingest", IngestResource) for prefix in _PREFIXES),
+    *(Route(f"{prefix}/schema", SchemaResource) for prefix in _PREFIXES),
+    *feast.ROUTES,
+    Route("/health", HealthResource),
+    Route("/readyz", HealthResource, "ready"),
+    Route("/livez", HealthResource, "live"),
+    Route("/metrics", MetricsResource),
+    Route("/entities", EntitiesResource),
+    Route(f"{OF_ENTITY}/sample", SampleResource),
+    Route(f"{OF_ENTITY}/stored", StoredResource),
+    Route("/ui", UiResource),
+    Route("/ui/{name}", UiResource, "file"),
+    *pages.ROUTES,
+)
+"""All paths of the app, each in one place: the OpenAPI document is made of them, too."""
+
+
 def create_app(  # noqa: PLR0913 - all but the first by name
     store: FeatureStore,
     *,
@@ -238,26 +229,22 @@ def create_app(  # noqa: PLR0913 - all but the first by name
     arrow.is_there()  # imported now, so that no request waits for it
     access = access or Access()
     meter = meter or Meter(Board())
-    app = falcon.App(middleware=[Measuring(meter)])
+    app = falcon.App(middleware=[Measuring(meter, store)])
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
-    health, schema = HealthResource(store, ready_share), SchemaResource(store)
-    batch = BatchResource(store, max_batch=max_batch, max_body_bytes=max_body_bytes)
-    features = FeaturesResource(store, access, max_body_bytes, meter)
-    ingest = IngestResource(store, access, max_body_bytes, meter)
-    for prefix in ("", "/entities/{entity}"):
-        app.add_route(f"{prefix}/schema", schema)
-        app.add_route(f"{prefix}/features/batch", batch)
-        app.add_route(f"{prefix}/features/ingest", ingest)
-        # A `path` parameter: a slash that was sent as %2F is decoded by now, and belongs to the id.
-        app.add_route(f"{prefix}/features/{{entity_id:path}}", features)
-    app.add_route("/features/query", batch, suffix="query")
     limits = {"max_batch": max_batch, "max_body_bytes": max_body_bytes}
-    feast.add_routes(app, feast.FeastResource(store, access, meter, **limits))
-    app.add_route("/health", health)
-    app.add_route("/readyz", health, suffix="ready")
-    app.add_route("/livez", health, suffix="live")
-    app.add_route("/metrics", MetricsResource(meter.board))
+    writing = (store, access, max_body_bytes, meter)
+    resources = (
+        BatchResource(store, meter, **limits), FeaturesResource(*writing), IngestResource(*writing),
+        SchemaResource(store), feast.FeastResource(store, access, meter, **limits),
+        HealthResource(store, ready_share, meter), MetricsResource(meter),
+        EntitiesResource(store), SampleResource(store), StoredResource(store), UiResource(),
+        pages.RootResource(ROUTES), pages.DocumentResource(ROUTES), pages.DocsResource(ROUTES),
+    )  # fmt: skip
+    by_class = {type(each): each for each in resources}
+    for route in ROUTES:
+        app.add_route(route.path, by_class[route.resource], suffix=route.suffix)
+    app.add_error_handler(feast.FeastError, feast.FeastError.answer)
     return app
 
 
@@ -366,7 +353,7 @@ def _wanted(req: Request, store: FeatureStore) -> list[str] | None:
     """Return the names of `?features=a,b` or `?service=name`; None if the request has neither."""
     if not req.query_string:
         return None
-    check_parameters(req, _READ_PARAMETERS)
+    check_parameters(req, READ_PARAMETERS)
     service = req.get_param("service")
     values: list[str] | None = req.get_param_as_list("features")
     if values is None:

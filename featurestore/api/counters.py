@@ -1,122 +1,70 @@
-"""Counters in memory that all workers share. `prometheus.py` shows them."""
+"""What a process counts, on the board that all workers share. `prometheus.py` shows it."""
 
-import mmap
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
+from time import monotonic, time
 
-import msgspec
-
+from featurestore.api.board import (
+    AGE_BUCKETS_S,
+    AGES,
+    BUCKETS_S,
+    CALL_BUCKETS_S,
+    CALLS,
+    COUNTED,
+    COUNTS,
+    FAILED,
+    GAUGES,
+    MEASURED,
+    METHODS,
+    MOST_ENTITIES,
+    MOST_SERIES,
+    OTHER,
+    PROBLEMS,
+    REASONS,
+    REFUSED,
+    REJECTED,
+    REJECTIONS,
+    ROUTES,
+    ROWS,
+    SERIES,
+    STATUSES,
+    TIMED,
+    USED,
+    VALUE_STATUSES,
+    VALUES,
+    VERSIONS,
+    Block,
+    Board,
+    entities_of,
+    key_of,
+    parts_of,
+    write_name,
+)
 from featurestore.contract.words import VERDICTS
+from featurestore.transport.pipeline import Waiter
 
-ROUTES = (
-    "/features/{entity_id:path}", "/features/batch", "/features/ingest", "/features/query", "/schema",
-    "/entities/{entity}/features/{entity_id:path}", "/entities/{entity}/features/batch",
-    "/entities/{entity}/features/ingest", "/entities/{entity}/schema",
-    "/get-online-features", "/write-to-online-store", "/push", "/materialize", "/materialize-incremental",
-    "/health", "/readyz", "/livez", "/metrics", "other",
-)  # fmt: skip
-"""The app's paths, as Falcon has them; `other` for all paths that are none of them."""
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "other")
-STATUSES = (
-    "200", "204", "400", "401", "403", "404", "405", "406", "408", "409", "413", "414", "415", "422", "431", "500",
-    "501", "503", "504", "other",
-)  # fmt: skip
-BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
-"""Upper bounds of the histogram's buckets, in seconds."""
+__all__ = ["BUCKETS_S", "METHODS", "ROUTES", "STATUSES", "Board", "Meter", "Series", "meter", "share", "take_place"]
 
 _STATUS_PLACES = {status: place for place, status in enumerate(STATUSES)}
 _OTHER_STATUS = _STATUS_PLACES["other"]
 _BUCKETS_AT = len(STATUSES)
 _SUM_AT = _BUCKETS_AT + len(BUCKETS_S) + 1
-_SERIES_CELLS = _SUM_AT + 1
-_ROWS_AT = len(ROUTES) * len(METHODS) * _SERIES_CELLS
-_SERVED_AT = _ROWS_AT + len(VERDICTS)
-_USED_AT = _SERVED_AT + 2
-_CELLS = _USED_AT + 1
-_TOLD_CELLS = 2
-_CELL_BYTES = 8
+_OTHER_SERIES = key_of(0, len(ROUTES) - 1, len(METHODS) - 1)
+_COUNT_CELLS = {name: COUNTED.first + place for place, name in enumerate(COUNTS)}
+_GAUGE_CELLS = {name: MEASURED.first + place for place, name in enumerate(GAUGES)}
+_CALL_NAMES: Mapping[str, str] = {"a read": "reads", "a write and a read": "upsert_and_get"}
+"""What `Script.name` says of what stands for several scripts → its label."""
 
+_BUSY_PER_S, _BUSY_MASK = 1000, 7
+"""With so many reads of replies in a second, one in eight is looked at."""
 
-class Totals(msgspec.Struct):
-    """The totals of one method and route.
-
-    Attributes:
-        method: One of `METHODS`.
-        route: One of `ROUTES`.
-        statuses: How many requests, for each of `STATUSES`.
-        buckets: How many took no longer than each of `BUCKETS_S` and longer than the one before; last, any longer ones.
-        seconds: How long all of them took together.
-    """
-
-    method: str
-    route: str
-    statuses: list[float]
-    buckets: list[float]
-    seconds: float
-
-
-class Board:
-    """The counts of several processes, a place for each, in memory that forked processes share.
-
-    A process that takes the place of an ended one goes on from its counts, so that no count ever goes back.
-
-    Args:
-        places: How many processes there may be at once.
-    """
-
-    def __init__(self, places: int = 1) -> None:
-        self._places = places
-        cells = memoryview(mmap.mmap(-1, (places * _CELLS + _TOLD_CELLS) * _CELL_BYTES)).cast("d")
-        self._cells, self._told = cells, cells[places * _CELLS :]
-
-    def place(self, number: int) -> "memoryview[float]":
-        """Return the cells of one process; the last place serves all numbers beyond it."""
-        first = min(number, self._places - 1) * _CELLS
-        return self._cells[first : first + _CELLS]
-
-    def tell_pace(self, at: float, rate: float) -> None:
-        """Tell the other processes how much of big requests lets small ones be quick; see `transport/pace.py`.
-
-        Args:
-            at: The time, by the system's monotonic clock.
-            rate: The pace.
-        """
-        self._told[0], self._told[1] = at, rate
-
-    def told_pace(self) -> tuple[float, float]:
-        """Return what a process has told last."""
-        return self._told[0], self._told[1]
-
-    def requests(self) -> Iterator[Totals]:
-        """Yield the totals of each method and route that had requests, over all processes."""
-        sums, first = self._sums(0, _ROWS_AT), 0
-        for route in ROUTES:
-            for method in METHODS:
-                cells = sums[first : first + _SERIES_CELLS]
-                first += _SERIES_CELLS
-                if any(cells):
-                    statuses, buckets = cells[:_BUCKETS_AT], cells[_BUCKETS_AT:_SUM_AT]
-                    yield Totals(method, route, statuses, buckets, cells[_SUM_AT])
-
-    def rows(self) -> dict[str, float]:
-        """Return how many rows all processes have counted: letter of the verdict → count."""
-        return dict(zip(VERDICTS, self._sums(_ROWS_AT, _SERVED_AT), strict=True))
-
-    def served(self) -> dict[str, float]:
-        """Return how many rows that were served are kept, and how many are lost, over all processes."""
-        return dict(zip(("kept", "lost"), self._sums(_SERVED_AT, _USED_AT), strict=True))
-
-    def _sums(self, first: int, end: int) -> list[float]:
-        """Return the sums over all processes of the cells from `first` to before `end`."""
-        places = [self.place(number) for number in range(self._places)]
-        used = [cells[first:end] for cells in places if cells[_USED_AT]]
-        return list(map(sum, zip(*used, strict=True))) if used else [0.0] * (end - first)
+_LEAST_PERIOD_S = 0.5
 
 
 class Series:
-    """The requests of one method and route.
+    """The requests of one method, route and entity.
 
     Args:
         cells: Where this process counts.
@@ -144,40 +92,222 @@ class Series:
             cells[first + _SUM_AT] += seconds * count
 
 
+class CallTimes:
+    """How long calls of Redis take, by what was called; see `transport.interface.CallTimes`.
+
+    They are counted in lists, since a look at the board costs more, and once a second they are moved there. While a
+    worker is busy, one read of replies in eight is looked at, and its calls count for eight.
+
+    Args:
+        cells: Where this process counts.
+        lock: Held by threads while counting.
+
+    Attributes:
+        reads: How many reads of shared connections have brought replies.
+        mask: 0 while all of them are looked at.
+    """
+
+    def __init__(self, cells: "memoryview[float]", lock: Lock) -> None:
+        self._cells, self._lock = cells, lock
+        self._counts = [[0.0] * TIMED.each for _ in CALLS]
+        self._by_name = dict(zip(CALLS, self._counts, strict=True))
+        self._by_name |= {name: self._by_name[label] for name, label in _CALL_NAMES.items()}
+        self._others = self._by_name["command"]
+        self.reads = self.mask = 0
+        self._reads_before, self._published_at = 0, monotonic()
+
+    def answered(self, waiters: Sequence[Waiter]) -> None:
+        """Count calls that have been answered just now, for those of other reads too; only in an event loop."""
+        self._count(waiters, self.mask + 1)
+
+    def given_up(self, waiters: Sequence[Waiter]) -> None:
+        """Count calls that are given up just now; only in an event loop."""
+        self._count(waiters, 1)
+
+    def _count(self, waiters: Sequence[Waiter], weight: int) -> None:
+        now, by_name, others = monotonic(), self._by_name, self._others
+        for waiter in waiters:
+            seconds, count = now - waiter.deadline + waiter.allowed, waiter.count * weight
+            counts = by_name.get(waiter.expected.name, others)
+            counts[bisect_left(CALL_BUCKETS_S, seconds)] += count
+            counts[-1] += seconds * count
+
+    def took(self, name: str, seconds: float, count: int) -> None:
+        """Count calls that left in one write and are answered."""
+        counts = self._by_name.get(name, self._others)
+        with self._lock:
+            counts[bisect_left(CALL_BUCKETS_S, seconds)] += count
+            counts[-1] += seconds * count
+
+    def publish(self) -> None:
+        """Move what was counted to the board, and see whether the worker is busy."""
+        now = monotonic()
+        took = now - self._published_at
+        if took > _LEAST_PERIOD_S:
+            self.mask = _BUSY_MASK if self.reads - self._reads_before > _BUSY_PER_S * took else 0
+            self._reads_before, self._published_at = self.reads, now
+        with self._lock:
+            for place, counts in enumerate(self._counts):
+                if counts[-1]:
+                    first = TIMED.at(place)
+                    for cell, amount in enumerate(counts, first):
+                        self._cells[cell] += amount
+                    counts[:] = [0.0] * len(counts)
+
+
 class Meter:
     """Counts what one process does.
 
     Args:
         board: Where it counts, and where the other processes do.
         number: Its place there.
+
+    Attributes:
+        board: Where it counts, and where the other processes do.
+        calls: Counts the calls of Redis.
+        seen: Entity → ids that were read lately, and which features of them; None for all of the packed row. `Vitals`
+            takes samples of it.
+        publish: Brings the gauges on the board up to date.
     """
+
+    publish: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, board: Board, number: int = 0) -> None:
         self.board = board
         self._cells = board.place(number)
-        self._cells[_USED_AT] = 1
         self._lock = Lock()
-        pairs = ((method, route) for route in ROUTES for method in METHODS)
-        self._series = {
-            pair: Series(self._cells, place * _SERIES_CELLS, self._lock) for place, pair in enumerate(pairs)
-        }
+        self._slots = {name: slot for slot, name in enumerate(entities_of(self._cells))}
+        self._series: dict[tuple[str, str, int], Series] = {}
+        self._made = 0
+        self._learn_series()
+        self._cells[USED.first] = 1
+        self.calls = CallTimes(self._cells, self._lock)
+        self.seen: dict[str, tuple[Sequence[str], Sequence[str] | None]] = {}
 
-    def series(self, method: str, route: str | None) -> Series:
-        """Return the series of that method and route."""
-        method = method if method in METHODS else "other"
-        return self._series[method, route if route in ROUTES else "other"]
+    def series(self, method: str, route: str | None, entity: str | None = None) -> Series:
+        """Return the series of that method, route and entity.
 
-    def count_rows(self, verdicts: str) -> None:
-        """Count written rows: a letter for each, see `VERDICTS`."""
+        Args:
+            method: The request's; counts as `other` if it is none of `METHODS`.
+            route: As Falcon has it; counts as `other` if it is none of `ROUTES`.
+            entity: An entity that has a schema; None if the request is about none, or several.
+        """
+        method = method if method in METHODS else OTHER
+        route = route if route in ROUTES else OTHER
+        slot = 0 if entity is None else self._slot_of(entity) + 1
+        return self._series.get((method, route, slot)) or self._new_series(method, route, slot)
+
+    def count_rows(self, verdicts: str, entity: str | None = None, rejected: Iterable[str] = ()) -> None:
+        """Count written rows.
+
+        Args:
+            verdicts: A letter for each, see `VERDICTS`.
+            entity: Whose rows they are.
+            rejected: The code of each rejected row.
+        """
+        first = ROWS.at(MOST_ENTITIES if entity is None else self._slot_of(entity))
         with self._lock:
             for place, letter in enumerate(VERDICTS):
-                self._cells[_ROWS_AT + place] += verdicts.count(letter)
+                self._cells[first + place] += verdicts.count(letter)
+        self._add(REJECTED, REJECTIONS, Counter(rejected))
+
+    def count_problem(self, code: str, count: int = 1) -> None:
+        """Count error responses with a code of `PROBLEMS`; others count as `other`."""
+        self._add(FAILED, PROBLEMS, {code: count})
+
+    def count_refusal(self, reason: str) -> None:
+        """Count a request that the worker refuses, for one of `REASONS`."""
+        self._add(REFUSED, REASONS, {reason: 1})
+
+    def count_sample(self, entity: str, statuses: Iterable[str], ages_s: Iterable[float]) -> None:
+        """Count the features and the ages of rows that were read again to be looked at.
+
+        Args:
+            entity: Whose rows they are.
+            statuses: The status of each feature of each row.
+            ages_s: The age of each row that has one, in seconds.
+        """
+        slot = self._slot_of(entity)
+        first, ages = VALUES.at(slot), AGES.at(slot)
+        with self._lock:
+            for status, count in Counter(statuses).items():
+                self._cells[first + VALUE_STATUSES.index(status)] += count
+            for age in ages_s:
+                self._cells[ages + bisect_left(AGE_BUCKETS_S, age)] += 1
+                self._cells[ages + len(AGE_BUCKETS_S) + 1] += age
+
+    def add(self, name: str, amount: float = 1.0) -> None:
+        """Add to one of `COUNTS`."""
+        with self._lock:
+            self._cells[_COUNT_CELLS[name]] += amount
 
     def count_served(self, kept: int, lost: int) -> None:
         """Count rows that were served to a service that keeps what it is served."""
+        self.add("served_kept", kept)
+        self.add("served_lost", lost)
+
+    def set(self, name: str, value: float) -> None:
+        """Set one of `GAUGES`."""
+        self._cells[_GAUGE_CELLS[name]] = value
+
+    def set_version(self, entity: str, version: int) -> None:
+        """Set the version of an entity's schema as last seen."""
+        slot = self._slot_of(entity)
+        if slot < MOST_ENTITIES:
+            self._cells[VERSIONS.at(slot)] = version
+
+    def tell_ready(self, *, ready: bool) -> None:
+        """Take note of what a health check has found."""
+        self.set("ready", float(ready))
+        self.set("ready_at", time())
+
+    def _add(self, block: Block, labels: tuple[str, ...], counts: Mapping[str, int]) -> None:
         with self._lock:
-            self._cells[_SERVED_AT] += kept
-            self._cells[_SERVED_AT + 1] += lost
+            for label, count in counts.items():
+                place = labels.index(label) if label in labels else len(labels) - 1
+                self._cells[block.first + place] += count
+
+    def _slot_of(self, entity: str) -> int:
+        """Return an entity's slot, which it has from now on; that of all others if there is no further one."""
+        slot = self._slots.get(entity)
+        if slot is not None:
+            return slot
+        with self._lock:
+            slot = len(self._slots)
+            if slot >= MOST_ENTITIES:
+                return MOST_ENTITIES
+            if entity not in self._slots:
+                write_name(self._cells, slot, entity)
+                self._slots[entity] = slot
+            return self._slots[entity]
+
+    def _learn_series(self) -> None:
+        """Learn what was counted here before."""
+        cells = self._cells
+        while self._made < MOST_SERIES and cells[SERIES.at(self._made)]:
+            slot, route, method = parts_of(int(cells[SERIES.at(self._made)]))
+            self._keep_series(METHODS[method], ROUTES[route], slot)
+        if not self._made:
+            cells[SERIES.at(0)] = _OTHER_SERIES
+            self._keep_series(OTHER, OTHER, 0)
+
+    def _new_series(self, method: str, route: str, slot: int) -> Series:
+        """Return a series that nothing was counted for; that of all others if there is no room."""
+        with self._lock:
+            self._learn_series()  # another process may share the place, or another thread have been quicker
+            known = self._series.get((method, route, slot))
+            if known is not None:
+                return known
+            if self._made >= MOST_SERIES:
+                return self._series[OTHER, OTHER, 0]
+            self._cells[SERIES.at(self._made)] = key_of(slot, ROUTES.index(route), METHODS.index(method))
+            return self._keep_series(method, route, slot)
+
+    def _keep_series(self, method: str, route: str, slot: int) -> Series:
+        series = Series(self._cells, SERIES.at(self._made) + 1, self._lock)
+        self._series[method, route, slot] = series
+        self._made += 1
+        return series
 
 
 class _Process:
@@ -195,6 +325,12 @@ def share(places: int) -> None:
 def take_place(number: int) -> None:
     """Have this process count at a place of its own."""
     _Process.meter = Meter(_Process.board, number)
+    _Process.meter.add("starts")
+
+
+def leave_place(number: int) -> None:
+    """Take note that the process at that place has ended."""
+    _Process.board.leave(number)
 
 
 def meter() -> Meter:

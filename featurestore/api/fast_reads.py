@@ -7,7 +7,7 @@ to the Falcon app.
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
@@ -16,11 +16,11 @@ import falcon
 from featurestore.api import problems
 from featurestore.api.counters import Meter
 from featurestore.api.formats import VARY, accepts_json
+from featurestore.api.observing import App, Observer
+from featurestore.api.vitals import Vitals
 from featurestore.errors import FeatureStoreError, UnknownIdError
 from featurestore.store.blocking import FeatureStore
-from featurestore.worker.interface import Answer, StartResponse
-
-App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+from featurestore.worker.interface import PLAIN_ROUTE, REQUEST_ID, ROUTE, Answer, StartResponse
 
 PREFIX = "/features/"
 """What stands in front of the id in a path."""
@@ -32,8 +32,6 @@ HEADERS = [("content-type", falcon.MEDIA_JSON), VARY]
 """Of features. A cache that has this answer must not give it to someone who wants msgpack, which is why it says that
 it depends on `Accept`: 14 bytes an answer, and no time, since heads of answers are made once."""
 
-_ROUTE = "/features/{entity_id:path}"
-
 _logger = logging.getLogger("featurestore")
 
 
@@ -44,14 +42,25 @@ class FastReads:
         store: Where the features are.
         app: The Falcon app, for everything but reads of all features of an entity.
         meter: What counts the requests.
+        observer: Gives requests their ids, and tells of slow ones.
+
+    Attributes:
+        vitals: What the worker tells of itself once a second.
     """
 
-    def __init__(self, store: FeatureStore, app: App, meter: Meter) -> None:
-        self._store, self._app = store, app
-        self._answered, self._refused = meter.series("GET", _ROUTE), meter.series("other", None)
+    def __init__(self, store: FeatureStore, app: App, meter: Meter, observer: Observer | None = None) -> None:
+        self._store, self._app, self._meter = store, app, meter
+        self._observer = observer or Observer()
+        self._entity = store.keys.entity
+        self._answered, self._refused = meter.series("GET", PLAIN_ROUTE, self._entity), meter.series("other", None)
+        self.vitals = Vitals(meter, store)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        return self._observer.answer(self._answer, environ, start_response)
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request that has its id."""
         path: str = environ["PATH_INFO"]
         if (
             environ["QUERY_STRING"]
@@ -67,7 +76,8 @@ class FastReads:
                 entity_id = entity_id.encode("latin-1").decode()  # WSGI shows bytes as Latin-1
             except UnicodeDecodeError:
                 return self._app(environ, start_response)
-        status, headers, body = self._read(entity_id)
+        environ[ROUTE] = PLAIN_ROUTE
+        status, headers, body = self._read(entity_id, environ[REQUEST_ID])
         start_response(status, headers)
         return [body]
 
@@ -76,20 +86,38 @@ class FastReads:
         with contextlib.suppress(FeatureStoreError):
             self._store.transport.nodes()
 
-    def _read(self, entity_id: str) -> Answer:
+    def _read(self, entity_id: str, request_id: str) -> Answer:
         """Read an entity's features, waiting for Redis, and return the answer."""
         began = perf_counter()
         try:
             body = self._store.get_json(entity_id)
-            answer = self.unknown(entity_id) if body is None else (falcon.HTTP_OK, HEADERS, body)
+            if body is None:
+                answer = self.unknown(entity_id, request_id)
+                self._meter.count_problem(UnknownIdError.code)
+            else:
+                answer = falcon.HTTP_OK, HEADERS, body
+                self._meter.seen[self._entity] = [entity_id], None
         except FeatureStoreError as error:
-            answer = problems.answer_to(error)
+            answer = problems.answer_to(error, request_id)
+            self._meter.count_problem(problems.kind_of(error))
         except Exception:
-            _logger.exception("GET of an entity's features failed")
-            answer = problems.answer(falcon.HTTP_INTERNAL_SERVER_ERROR, problems.UNFORESEEN)
+            self._meter.count_problem("internal")
+            _logger.exception("GET of an entity's features failed", extra={"fields": {"request_id": request_id}})
+            answer = problems.answer(falcon.HTTP_INTERNAL_SERVER_ERROR, problems.UNFORESEEN, request_id=request_id)
         self._answered.add(answer[0], perf_counter() - began)
         return answer
 
-    def unknown(self, entity_id: str) -> Answer:
+    def unknown(self, entity_id: str, request_id: str | None = None) -> Answer:
         """Return the answer to a read of an unknown id."""
-        return problems.answer_to(UnknownIdError(self._store.keys.entity, entity_id))
+        return problems.answer_to(UnknownIdError(self._store.keys.entity, entity_id), request_id)
+
+    def begin_serving(self) -> None:
+        """Get ready in the process that serves, before the first request."""
+        self.meet_servers()
+        if self._observer.tracing is not None:
+            self._observer.tracing.start()
+
+    def end_serving(self) -> None:
+        """Send what is left of traces."""
+        if self._observer.tracing is not None:
+            self._observer.tracing.stop()

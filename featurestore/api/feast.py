@@ -16,11 +16,19 @@ from featurestore.api.access import Access
 from featurestore.api.bodies import decode_body, read_body
 from featurestore.api.counters import Meter
 from featurestore.api.preference import preferred
+from featurestore.api.problems import kind_of
+from featurestore.api.routes import Route
 from featurestore.api.served import Views, occasion_of
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
-from featurestore.errors import BadArgumentsError, BadValueError, NoSchemaError, UndeclaredFeatureError
+from featurestore.errors import (
+    BadArgumentsError,
+    BadValueError,
+    FeatureStoreError,
+    NoSchemaError,
+    UndeclaredFeatureError,
+)
 from featurestore.store.blocking import FeatureStore
 
 _STATUSES = {"PRESENT": "PRESENT", "DEFAULT": "PRESENT", "MISSING": "NULL_VALUE", "STALE": "OUTSIDE_MAX_AGE"}
@@ -53,14 +61,25 @@ class OnlineRequest(msgspec.Struct):
 
 
 class WriteRequest(msgspec.Struct):
-    """The body of `POST /write-to-online-store`; `df` is column → values."""
+    """The body of `POST /write-to-online-store`.
+
+    Attributes:
+        feature_view_name: The feature view, which is an entity of that name.
+        df: Column → values; the join key is one of them.
+    """
 
     feature_view_name: str
     df: dict[str, list[Any]]
 
 
 class PushRequest(msgspec.Struct):
-    """The body of `POST /push`; `df` is column → values. `to` says where to; only the online store exists here."""
+    """The body of `POST /push`.
+
+    Attributes:
+        push_source_name: The push source, which has the name of its feature view.
+        df: Column → values; the join key is one of them.
+        to: Where to; only the online store exists here.
+    """
 
     push_source_name: str
     df: dict[str, list[Any]]
@@ -82,8 +101,9 @@ class FeastError(Exception):
         self.status, self.kind, self.headers = status, kind, dict(headers or {})
 
     @staticmethod
-    def answer(_req: Request, resp: Response, error: "FeastError", _params: dict[str, str]) -> None:
+    def answer(req: Request, resp: Response, error: "FeastError", _params: dict[str, str]) -> None:
         """Answer with a JSON string that holds JSON, as the client wants it."""
+        req.context.problem = kind_of(error.__cause__) if isinstance(error.__cause__, FeatureStoreError) else "http"
         inner = {"module": "feast.errors", "class": error.kind, "message": str(error)}
         resp.status, resp.content_type = error.status, falcon.MEDIA_JSON
         resp.set_headers(error.headers)
@@ -224,7 +244,7 @@ class FeastResource:
         texts = [str(value) if _is_int(value) else value for value in ids]
         table = list(zip(texts, times, *columns, strict=True))
         result = store.upsert_table((EVENT_TIME, *names), table)
-        self._meter.count_rows(result.verdicts)
+        self._meter.count_rows(result.verdicts, store.keys.entity, [each.code for each in result.rejected])
         result.check_confirmed()
         if result.rejected:
             first = result.rejected[0]
@@ -234,14 +254,13 @@ class FeastResource:
             )
 
 
-def add_routes(app: falcon.App[Request, Response], resource: FeastResource) -> None:
-    """Add Feast's routes to the app."""
-    app.add_error_handler(FeastError, FeastError.answer)
-    app.add_route("/get-online-features", resource, suffix="online")
-    app.add_route("/write-to-online-store", resource, suffix="write")
-    app.add_route("/push", resource, suffix="push")
-    for path in ("/materialize", "/materialize-incremental"):
-        app.add_route(path, resource, suffix="materialize")
+ROUTES = (
+    Route("/get-online-features", FeastResource, "online"),
+    Route("/write-to-online-store", FeastResource, "write"),
+    Route("/push", FeastResource, "push"),
+    Route("/materialize", FeastResource, "materialize"),
+    Route("/materialize-incremental", FeastResource, "materialize"),
+)
 
 
 @contextmanager

@@ -22,22 +22,33 @@ from typing import Any
 import falcon
 
 from featurestore.api import problems
+from featurestore.api.board import DEFAULT_ROUTES
 from featurestore.api.counters import Meter
-from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, App, FastReads
+from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, FastReads
 from featurestore.api.gathering import Gathering, Reads
+from featurestore.api.observing import App, Observer
 from featurestore.api.rounds import Round
 from featurestore.contract.partitioned_calls import READS, PartitionedCalls
 from featurestore.contract.resp import Reply
 from featurestore.contract.scripts import GET_FEATURES, GET_FEATURES_BATCH
 from featurestore.contract.selection import Selection
 from featurestore.contract.words import encode_id
-from featurestore.errors import DeadlineExceededError, FeatureStoreError
+from featurestore.errors import DeadlineExceededError, FeatureStoreError, UnknownIdError
 from featurestore.keys import MAX_ID_BYTES
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.interface import Spreading, Submitting
 from featurestore.transport.pipeline import Failure, Waiter
 from featurestore.transport.round_trip import RoundTrip
-from featurestore.worker.interface import REFUSED, Answer, FastApp, Respond, StartResponse
+from featurestore.worker.interface import (
+    NO_ROOM,
+    REFUSED,
+    REQUEST_ID,
+    ROUTE,
+    Answer,
+    FastApp,
+    Respond,
+    StartResponse,
+)
 
 _LONGEST_PATH = ID_AT + MAX_ID_BYTES
 _UNDER_WAY = 3
@@ -59,6 +70,18 @@ _LARGE = _LARGE_WRITES | {
 
 _LARGE_DIGITS = 4
 """A body is large from 1,000 bytes on, which is 100 short ids: its length has so many digits."""
+
+_UNAVAILABLE = "503"
+_REASONS = {
+    NO_ROOM: "no_room",
+    _UNAVAILABLE: "no_memory",
+    "408": "too_slow",
+    "413": "body_too_large",
+    "414": "head_too_large",
+    "431": "head_too_large",
+    "501": "unsupported",
+}
+"""Status of a refusal by the worker → what metrics call its reason."""
 
 _VALUE = re.compile(r"[A-Za-z0-9_.,~-]*[A-Za-z0-9_.~-][A-Za-z0-9_.,~-]*")
 """Names with commas between them, of which there is at least one."""
@@ -94,35 +117,42 @@ class GatheredReads(FastReads, FastApp):
         meter: What counts the requests.
         transport: The store's transport.
         run_soon: Makes the event loop call a function at the end of its turn.
+        observer: Gives requests their ids, and tells of slow ones.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
         self,
         store: FeatureStore,
         app: App,
         meter: Meter,
         transport: Submitting,
         run_soon: Callable[[Callable[[], None]], object],
+        observer: Observer | None = None,
     ) -> None:
-        super().__init__(store, app, meter)
+        super().__init__(store, app, meter, observer)
         self._transport, self._run_soon = transport, run_soon
+        self._slow_s = self._observer.slow_s
         self._under_way: set[Reads] = set()
         self._round_trip = RoundTrip()
         self._most_under_way = _UNDER_WAY
         self._calls = 0
         self._board = meter.board
-        self._large = {route: meter.series("POST", route) for route in _LARGE}
+        self._large = {route: meter.series("POST", route, self._entity_of(route)) for route in _LARGE}
         self._all = self._gathering(None, store.known_selection)
         self._named: dict[tuple[str, ...], Gathering] = {}
         self._queries: dict[str, Gathering] = {}
         self._waiting: dict[Gathering, None] = {}
+
+    def _entity_of(self, route: str) -> str | None:
+        """Return whose features a route is about, where its path does not tell."""
+        return self._entity if route in DEFAULT_ROUTES else None
 
     def _gathering(self, features: tuple[str, ...] | None, selection: Selection | None) -> Gathering:
         made = Gathering(features, selection)
         made.send = partial(self._send, made)
         return made
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; refuse one with a large body before that is read, while big requests would be late."""
         if len(environ.get("CONTENT_LENGTH", "")) >= _LARGE_DIGITS and environ["REQUEST_METHOD"] == "POST":
             began = perf_counter()
@@ -131,12 +161,13 @@ class GatheredReads(FastReads, FastApp):
             refusal = self._transport.overload(writes=route in _LARGE_WRITES)
             large = refusal and self._large.get(route)
             if refusal and large:
-                status, headers, body = problems.answer_to(refusal)
-                environ[REFUSED] = True
+                status, headers, body = problems.answer_to(refusal, environ[REQUEST_ID])
+                environ[REFUSED], environ[ROUTE] = True, route
                 large.add(status, perf_counter() - began)
+                self._meter.count_problem(problems.kind_of(refusal))
                 start_response(status, headers)
                 return [body]
-        return super().__call__(environ, start_response)
+        return super()._answer(environ, start_response)
 
     def begin(self, path: str, respond: Respond) -> bool:
         """Begin to answer a plain GET if its path is an entity's; see `FastApp.begin`."""
@@ -191,8 +222,10 @@ class GatheredReads(FastReads, FastApp):
         return gathering
 
     def count_refusal(self, status: str) -> None:
-        """Count a request that the worker has refused."""
-        self._refused.add(status, 0.0)
+        """Count a request that the worker has refused. Of requests, only those count that might have been answered."""
+        self._meter.count_refusal(_REASONS.get(status[:3], "malformed"))
+        if status.startswith(_UNAVAILABLE):
+            self._refused.add(status, 0.0)
 
     def _send(self, gathering: Gathering) -> None:
         """Send one call for the reads gathered so far."""
@@ -252,10 +285,11 @@ class GatheredReads(FastReads, FastApp):
 
         def take(places: Sequence[int], waiter: Waiter) -> None:
             part, outcome = made.part(places), waiter.outcome
+            came = perf_counter()
             self._over(reads)
             if not isinstance(outcome, Failure):
                 outcome = made.outcome(part, places, outcome)
-            self._settle(part, outcome)
+            self._settle(part, waiter, outcome, came)
 
         self._calls += 1
         self._under_way.add(reads)
@@ -289,11 +323,12 @@ class GatheredReads(FastReads, FastApp):
 
     def _take(self, reads: Reads, waiter: Waiter) -> None:
         """Take the outcome of the call of all the reads."""
+        came = perf_counter()
         self._over(reads)
-        self._settle(reads, waiter.outcome)
+        self._settle(reads, waiter, waiter.outcome, came)
 
-    def _settle(self, reads: Reads, outcome: Reply | Failure) -> None:
-        """Hand out the answers in an outcome."""
+    def _settle(self, reads: Reads, waiter: Waiter, outcome: Reply | Failure, came: float) -> None:
+        """Hand out the answers in an outcome that has come; tell if it came late."""
         answers = None
         try:
             answers = self._answers(reads, outcome)
@@ -306,10 +341,13 @@ class GatheredReads(FastReads, FastApp):
         except Exception:
             _logger.exception("the reply to reads that came together was not understood")
         reads.answer(answers)
+        if came - reads.began > self._slow_s:
+            self._observer.slow.tell_gathered(reads.ids, reads.began, waiter.deadline - waiter.allowed, came)
 
     def _note_round_trip(self, reads: Reads) -> None:
         """Set how many calls may be under way, by the round trip of one that is over."""
         now = perf_counter()
+        self._meter.seen[self._entity] = reads.ids, reads.selection.names  # one of them may be looked at later
         if reads.alone:
             self._round_trip.note(reads.due, max(now, reads.due))
         nearest = self._round_trip.least
@@ -327,6 +365,7 @@ class GatheredReads(FastReads, FastApp):
                 return None
             answer = problems.answer_to(outcome.error)
             self._count(answer[0], began, len(ids))
+            self._meter.count_problem(problems.kind_of(outcome.error), len(ids))
             return [answer] * len(ids)
         if isinstance(outcome, FeatureStoreError):
             return None
@@ -346,7 +385,9 @@ class GatheredReads(FastReads, FastApp):
         ]
         unknown = bodies.count(None)
         self._count(ok, began, len(ids) - unknown)
-        self._count(falcon.HTTP_NOT_FOUND, began, unknown)
+        if unknown:
+            self._count(falcon.HTTP_NOT_FOUND, began, unknown)
+            self._meter.count_problem(UnknownIdError.code, unknown)
         if made is None:
             return answers
         found = iter(answers)

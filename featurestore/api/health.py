@@ -6,6 +6,7 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
+from featurestore.api.counters import Meter
 from featurestore.contract.json_rows import encode
 from featurestore.errors import FeatureStoreError
 from featurestore.store.blocking import FeatureStore
@@ -21,10 +22,11 @@ class HealthResource:
     Args:
         store: Where the features are.
         ready_share: The least share of ids that can be served for the server to be ready.
+        meter: Takes note of whether it is ready.
     """
 
-    def __init__(self, store: FeatureStore, ready_share: float = 1.0) -> None:
-        self._store, self._ready_share = store, ready_share
+    def __init__(self, store: FeatureStore, ready_share: float = 1.0, meter: Meter | None = None) -> None:
+        self._store, self._ready_share, self._meter = store, ready_share, meter
 
     def on_get(self, _req: Request, resp: Response) -> None:
         """Answer as `on_get_ready` does; where there are several servers, with all, and whether each answers."""
@@ -58,6 +60,8 @@ class HealthResource:
                 answer["nodes"] = [msgspec.to_builtins(each) for each in nodes_of(self._store, reach)]
         except FeatureStoreError as error:
             answer = {"status": "unhealthy", "reason": str(error)}
+        if self._meter is not None:
+            self._meter.tell_ready(ready=answer["status"] != "unhealthy")
         if answer["status"] == "unhealthy":
             resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
         resp.data = encode(answer)

@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import falcon
 import msgspec
 
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.errors import (
+    AccessDeniedError,
     BadArgumentsError,
+    BadReplyError,
     BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
@@ -17,12 +20,14 @@ from featurestore.errors import (
     OverloadedError,
     RedisError,
     SchemaChangedError,
+    UnavailableError,
     UnconfirmedWriteError,
     UndeclaredFeatureError,
     UnknownEntityError,
     UnknownIdError,
+    WriteRefusedError,
 )
-from featurestore.worker.interface import REFUSED, Answer
+from featurestore.worker.interface import REFUSED, REQUEST_ID, Answer
 
 _logger = logging.getLogger("featurestore")
 _RETRY_AFTER_S = 1
@@ -58,6 +63,19 @@ _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
 )
 
 
+_KINDS: tuple[tuple[type[Exception], str], ...] = (
+    # The first that fits counts.
+    (DeadlineExceededError, "timeout"),
+    (AccessDeniedError, "access_denied"),
+    (WriteRefusedError, "write_refused"),
+    (BadReplyError, "bad_reply"),
+    (UnavailableError, "unavailable"),
+    (RedisError, "redis_error"),
+    (falcon.HTTPError, "http"),
+)
+"""What metrics call problems that have no code."""
+
+
 class Problem(msgspec.Struct, omit_defaults=True):
     """The body of an error response; with counts of rows where a write is not confirmed."""
 
@@ -70,21 +88,34 @@ class Problem(msgspec.Struct, omit_defaults=True):
     skipped: int | None = None
     rejected: int | None = None
     unconfirmed: int | None = None
+    request_id: str | None = None
 
 
-def answer(status: str, detail: str, code: str | None = None, counts: Mapping[str, int] | None = None) -> Answer:
-    """Return an error response; `code` and `counts` are for programs."""
+def answer(
+    status: str,
+    detail: str,
+    code: str | None = None,
+    counts: Mapping[str, int] | None = None,
+    *,
+    request_id: str | None = None,
+) -> Answer:
+    """Return an error response; `code` and `counts` are for programs, and `request_id` finds it in the log."""
     number, _, title = status.partition(" ")
     headers = [("content-type", MEDIA_PROBLEM)]
     if status == falcon.HTTP_SERVICE_UNAVAILABLE:
         headers.append(("retry-after", str(_RETRY_AFTER_S)))
-    problem = Problem(title, int(number), detail, code)
+    problem = Problem(title, int(number), detail, code, request_id=_told(int(number), request_id))
     for name, rows in (counts or {}).items():
         setattr(problem, name, rows)
     return status, headers, msgspec.json.encode(problem)
 
 
-def answer_to(error: FeatureStoreError) -> Answer:
+def _told(status: int, request_id: str | None) -> str | None:
+    """Return the id for the body of an error response: the log knows more only of what failed in the server."""
+    return request_id if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+
+
+def answer_to(error: FeatureStoreError, request_id: str | None = None) -> Answer:
     """Return the error response for an exception."""
     status = next(status for kind, status in _STATUSES if isinstance(error, kind))
     counts: dict[str, int] = {}
@@ -96,7 +127,18 @@ def answer_to(error: FeatureStoreError) -> Answer:
             "rejected": len(found.rejected),
             "unconfirmed": found.unconfirmed,
         }
-    return answer(status, str(error), error.code, counts)
+    return answer(status, str(error), error.code, counts, request_id=request_id)
+
+
+def kind_of(error: Exception) -> str:
+    """Return what metrics call a problem: its code, or the kind of those that have none."""
+    code: str | None = getattr(error, "code", None) if isinstance(error, FeatureStoreError) else None
+    return code or next((name for kind, name in _KINDS if isinstance(error, kind)), "internal")
+
+
+def status_of_kind(kind: type[FeatureStoreError]) -> str:
+    """Return the status of the error responses for a kind of exception."""
+    return next(status for each, status in _STATUSES if issubclass(kind, each))
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -107,6 +149,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
 
 
 def _serialize(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError) -> None:
+    request.context.problem = getattr(request.context, "problem", None) or "http"
     detail = error.description
     if detail is None and isinstance(error, falcon.HTTPNotFound):
         detail = "no such resource"
@@ -114,15 +157,18 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
         detail = f"{request.method} is not allowed here"
     response.content_type = MEDIA_PROBLEM
     title = error.title.removeprefix(f"{error.status_code} ")  # Falcon's own titles start with the status
-    response.data = msgspec.json.encode(Problem(title, error.status_code, detail))
+    response.data = msgspec.json.encode(
+        Problem(title, error.status_code, detail, request_id=_told(error.status_code, request.env.get(REQUEST_ID)))
+    )
 
 
 def _answer_store_error(
     request: falcon.Request, response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
 ) -> None:
+    request.context.problem = kind_of(error)
     if isinstance(error, OverloadedError):
         request.env[REFUSED] = True
-    response.status, headers, response.data = answer_to(error)
+    response.status, headers, response.data = answer_to(error, request.env.get(REQUEST_ID))
     response.set_headers(headers)
 
 
@@ -131,5 +177,7 @@ def _answer_unforeseen(
 ) -> None:
     if isinstance(error, falcon.HTTPError | falcon.HTTPStatus):
         raise error
-    _logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    request.context.problem = "internal"
+    fields = {"request_id": request.env[REQUEST_ID]} if REQUEST_ID in request.env else {}
+    _logger.error("%s %s failed", request.method, request.path, exc_info=error, extra={"fields": fields})
     raise falcon.HTTPInternalServerError(description=UNFORESEEN)

@@ -12,6 +12,7 @@ from featurestore.api.arrow_rows import read_rows
 from featurestore.api.bodies import (
     MALFORMED,
     alias_decoder,
+    check_parameters,
     decode_body,
     media_type_of,
     read_body,
@@ -29,6 +30,10 @@ from featurestore.schema.times import time_of
 from featurestore.store.blocking import FeatureStore
 
 Mode = Literal["newest", "overwrite"]
+EventTime = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["integer", "string", "null"]})]
+"""ms since 1970 or ISO 8601. The scripts check it, so that a bad one costs its row alone."""
+
+_INGEST_PARAMETERS = frozenset({"mode"})
 _RESERVED = frozenset({EVENT_TIME, EVENT_ID})
 
 
@@ -42,7 +47,7 @@ class PutRequest(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     features: dict[str, Any]
-    event_time: Any = None
+    event_time: EventTime = None
     mode: Mode = "newest"
 
 
@@ -58,16 +63,22 @@ class PostRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     incr: Annotated[dict[str, Any], msgspec.Meta(min_length=1)] | None = None
     event: dict[str, Any] | None = None
-    event_time: Any = None
+    event_time: EventTime = None
     event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
 
 
 class IngestRow(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of `POST /features/ingest`; like `PutRequest`, with the id, also called by its name: `user_id`."""
+    """A line of `POST /features/ingest`.
+
+    Attributes:
+        features: Name → value, as for a PUT.
+        id: Whose they are. Also called by the id's name: `user_id`.
+        event_time: ms since 1970 or ISO 8601; now if left out.
+    """
 
     features: dict[str, Any]
     id: str | int | None = None
-    event_time: Any = None
+    event_time: EventTime = None
 
 
 def id_names(store: FeatureStore, default: FeatureStore) -> tuple[str, ...]:
@@ -117,7 +128,7 @@ class EntityWriter:
         result, selection, row = store.put(
             entity_id, request.features, event_time=request.event_time, overwrite=request.mode == "overwrite"
         )
-        self._meter.count_rows(result.verdicts)
+        self._meter.count_rows(result.verdicts, store.keys.entity, [each.code for each in result.rejected])
         _refuse_rejected(result.rejected)
         if result.verdicts == "S":
             raise falcon.HTTPConflict(
@@ -174,6 +185,7 @@ class Ingest:
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Write every row that can be written, and answer with an outcome for each, as NDJSON in the same order."""
         self._access.require_write(req)
+        check_parameters(req, _INGEST_PARAMETERS)
         store = store_of(self._writing, entity)
         mode = req.get_param("mode", default="newest")
         if mode not in {"newest", "overwrite"}:
@@ -184,7 +196,7 @@ class Ingest:
                 read_body(req, self._max_body_bytes), list(dict.fromkeys((*names, "id"))), self._max_body_bytes
             )
             result = store.upsert_table(table.columns, table.rows, overwrite=mode == "overwrite")
-            self._answer(resp, range(1, len(table.rows) + 1), result, {})
+            self._answer(resp, store.keys.entity, range(1, len(table.rows) + 1), result, {})
             return
         decode_line = alias_decoder(IngestRow, "id", *names).decode
         outcomes: dict[int, dict[str, Any]] = {}
@@ -205,13 +217,19 @@ class Ingest:
             lines.append(number)
             rows.append((entity_id, {**row.features, **time}))
         result = store.upsert(rows, overwrite=mode == "overwrite")
-        self._answer(resp, lines, result, outcomes)
+        self._answer(resp, store.keys.entity, lines, result, outcomes)
 
     def _answer(
-        self, resp: Response, lines: Sequence[int], result: UpsertResult, outcomes: dict[int, dict[str, Any]]
+        self,
+        resp: Response,
+        entity: str,
+        lines: Sequence[int],
+        result: UpsertResult,
+        outcomes: dict[int, dict[str, Any]],
     ) -> None:
         """Answer with the outcomes of rows, by their numbers, and of the lines that were no rows."""
-        self._meter.count_rows(result.verdicts + "R" * len(outcomes))
+        codes = [*(each["code"] for each in outcomes.values()), *(each.code for each in result.rejected)]
+        self._meter.count_rows(result.verdicts + "R" * len(outcomes), entity, codes)
         result.check_confirmed()
         for number, verdict in zip(lines, result.verdicts, strict=True):
             outcomes[number] = {"line": number, "verdict": VERDICTS[verdict]}

@@ -3,9 +3,9 @@
 import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from featurestore.clients.calling import Caller
+from featurestore.clients.calling import Caller, MakeHeaders
 from featurestore.clients.exchanges import Exchange
-from featurestore.clients.responses import Response
+from featurestore.clients.responses import response_of
 from featurestore.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -21,11 +21,20 @@ class AsyncCaller(Caller):
         base_url: Where the server is, such as `http://features:8000`.
         api_key: Sent as `X-API-Key`; writes need one.
         timeout: The seconds that a call may take in all.
+        request_headers: Called for each request; returns header fields to send with it.
         options: Further arguments of `httpx.AsyncClient`.
     """
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = 1.0, **options: Any) -> None:
-        super().__init__(base_url, timeout)
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 1.0,
+        request_headers: MakeHeaders | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(base_url, timeout, request_headers)
         self._http: httpx.AsyncClient = self._httpx.AsyncClient(**self._options(api_key, {"timeout": None, **options}))
 
     async def __aenter__(self) -> Self:
@@ -53,8 +62,7 @@ class AsyncCaller(Caller):
                     except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                         self._judge(error, exchange, tries)
                     else:
-                        media_type = response.headers.get("content-type", "")
-                        return exchange.read(Response(response.status_code, response.content, media_type))
+                        return exchange.read(response_of(response, response.content))
         except TimeoutError as error:
             self._judge(error, exchange, 0)
         known: T = exchange.known

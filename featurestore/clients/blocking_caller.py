@@ -6,9 +6,9 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from featurestore.clients.calling import Caller
+from featurestore.clients.calling import Caller, MakeHeaders
 from featurestore.clients.exchanges import Exchange
-from featurestore.clients.responses import Response
+from featurestore.clients.responses import response_of
 from featurestore.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -27,11 +27,20 @@ class BlockingCaller(Caller):
         base_url: Where the server is, such as `http://features:8000`.
         api_key: Sent as `X-API-Key`; writes need one.
         timeout: The seconds that a call may take in all.
+        request_headers: Called for each request; returns header fields to send with it.
         options: Further arguments of `httpx.Client`.
     """
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = 1.0, **options: Any) -> None:
-        super().__init__(base_url, timeout)
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 1.0,
+        request_headers: MakeHeaders | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(base_url, timeout, request_headers)
         self._make_http = partial(self._httpx.Client, **self._options(api_key, options))
         self._http: httpx.Client = self._make_http()
         self._process = os.getpid()
@@ -63,7 +72,7 @@ class BlockingCaller(Caller):
             except (self._httpx.RequestError, self._httpx.InvalidURL) as error:
                 self._judge(error, exchange, tries)
             else:
-                return exchange.read(Response(response.status_code, body, response.headers.get("content-type", "")))
+                return exchange.read(response_of(response, body))
         known: T = exchange.known
         return known
 

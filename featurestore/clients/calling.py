@@ -1,7 +1,7 @@
 """What the blocking HTTP client and the one for asyncio have in common: everything but the waiting."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,9 @@ _MOST_CONNECTIONS = 100
 _IDLE_S = 30.0
 _DEFAULT_TIMEOUT_S = 1.0
 
+MakeHeaders = Callable[[], Mapping[str, str]]
+"""Returns the header fields that a request is to have, such as those of the request that is being served."""
+
 
 class Caller:
     """What both clients know of their server, and how they judge a request that failed.
@@ -29,7 +32,10 @@ class Caller:
     does not have once it serves.
     """
 
-    def __init__(self, base_url: str, timeout: float) -> None:
+    def __init__(self, base_url: str, timeout: float, request_headers: MakeHeaders | None = None) -> None:
+        if request_headers is not None and not callable(request_headers):
+            raise ConfigurationError("request_headers is a function that returns header fields, such as X-Request-Id")
+        self._request_headers = request_headers
         self._httpx = _import_httpx()
         arrow.is_there()  # imported now, so that no call waits for it
         if not isinstance(base_url, str) or not self._is_base(base_url):
@@ -67,11 +73,12 @@ class Caller:
 
     def _request(self, exchange: Exchange[Any]) -> dict[str, Any]:
         """Return the arguments for httpx's `request` and `stream`."""
+        own = {} if self._request_headers is None else dict(self._request_headers())
         return {
             "method": exchange.method,
             "url": self._base_url + exchange.target,
             "content": exchange.body,
-            "headers": exchange.headers,
+            "headers": {**own, **exchange.headers},
         }
 
     def _judge(self, error: Exception, exchange: Exchange[Any], tries_left: int) -> None:

@@ -39,6 +39,9 @@ class Client(BlockingCaller):
         base_url: Where the server is, such as `http://features:8000`.
         api_key: Sent as `X-API-Key`; writes need one.
         timeout: As above.
+        request_headers: A function without arguments that returns header fields for a request: `X-Request-Id` and
+            `traceparent` of what the caller is doing, so that the server's log and traces tell of it. Errors that the
+            server reports have its id of the request as `request_id`.
         options: Further arguments of `httpx.Client`, such as `verify`, `transport` or `headers`.
 
     Raises:

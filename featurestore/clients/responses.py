@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -42,11 +42,13 @@ class Response(msgspec.Struct, frozen=True):
         status: The status code.
         body: The body.
         media_type: The body's type, with its parameters.
+        request_id: The request's id, where the server told it.
     """
 
     status: int
     body: bytes
     media_type: str = ""
+    request_id: str | None = None
 
     def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
         """Return what the body holds.
@@ -64,6 +66,12 @@ class Response(msgspec.Struct, frozen=True):
         return FeatureStoreError(f"this is no answer of a feature server: {error}: {self.body[:80]!r}")
 
 
+def response_of(found: Any, body: bytes) -> Response:
+    """Return a response of httpx's, whose body was read."""
+    fields = found.headers
+    return Response(found.status_code, body, fields.get("content-type", ""), fields.get("x-request-id"))
+
+
 _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
     HTTPStatus.BAD_REQUEST: BadArgumentsError,
     HTTPStatus.UNAUTHORIZED: AccessDeniedError,
@@ -79,7 +87,13 @@ _BY_STATUS: Mapping[int, type[FeatureStoreError]] = {
 
 
 def error_of(response: Response) -> FeatureStoreError:
-    """Return the exception that stands for an error response, with its detail as the text."""
+    """Return the exception that stands for an error response, with its detail as the text and the request's id."""
+    error = _error_of(response)
+    error.request_id = response.request_id
+    return error
+
+
+def _error_of(response: Response) -> FeatureStoreError:
     problem = _problem_of(response)
     detail = problem.detail or problem.title if problem else repr(response.body[:80])
     kind = (BY_CODE.get(problem.code) if problem else None) or _BY_STATUS.get(response.status)

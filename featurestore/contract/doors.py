@@ -48,6 +48,8 @@ class Door:
 class _Loaded:
     """The replies to `load_commands`: the name of what was loaded, or why it was not."""
 
+    name = "LOAD"
+
     def __init__(self, names: Sequence[bytes]) -> None:
         self._names = names
 

@@ -32,6 +32,10 @@ _SHOWN = 40
 class Expected(Protocol):
     """What those who wait for replies expect of them."""
 
+    @property
+    def name(self) -> str:
+        """What was called."""
+
     def misfit(self, replies: Sequence[Any]) -> str | None:
         """Return what is wrong with the replies, None where nothing is."""
 
@@ -43,19 +47,22 @@ class Answers:
         name: What was called.
         fits: Tells which replies may be.
         encoded: The calls.
+
+    Attributes:
+        name: What was called.
     """
 
-    __slots__ = ("_encoded", "_fits", "_name")
+    __slots__ = ("_encoded", "_fits", "name")
 
     def __init__(self, name: str, fits: Fits, encoded: Sequence[bytes]) -> None:
-        self._name, self._fits, self._encoded = name, fits, encoded
+        self.name, self._fits, self._encoded = name, fits, encoded
 
     def misfit(self, replies: Sequence[Any]) -> str | None:
         """Return what is wrong with the replies, None where nothing is."""
         fits = self._fits
         for encoded, reply in zip(self._encoded, replies, strict=True):
             if not isinstance(reply, FeatureStoreError) and not fits(reply, encoded):
-                return unfit(self._name, reply)
+                return unfit(self.name, reply)
         return None
 
 

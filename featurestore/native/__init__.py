@@ -16,6 +16,12 @@ def missing_extensions() -> list[str]:
     return missing
 
 
+def built_extensions() -> list[str]:
+    """Return the names of the extensions that can be imported."""
+    missing = missing_extensions()
+    return [name for name in _EXTENSIONS if name not in missing]
+
+
 def advice() -> str | None:
     """Return what to tell somebody whose installation lacks extensions; None where it has all."""
     missing = missing_extensions()

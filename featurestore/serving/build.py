@@ -7,12 +7,15 @@ from gunicorn.errors import AppImportError
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import meter
-from featurestore.api.fast_reads import App, FastReads
+from featurestore.api.fast_reads import FastReads
 from featurestore.api.gathered_reads import GatheredReads
+from featurestore.api.observing import App, Observer
+from featurestore.api.traced_reads import TracedReads
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
 from featurestore.keys import keys_of
 from featurestore.serving.master import log_as_gunicorn_does
+from featurestore.serving.tracing import Traces
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.functions import check_server
@@ -44,6 +47,8 @@ def _build_app(settings: Settings) -> FastReads:
     timeout, write_timeout = settings.timeout_ms / 1000, settings.write_timeout_ms / 1000
     connect_timeout, reached_at = settings.connect_timeout_ms / 1000, settings.address_map or ""
     plans = Plans(keys_of("user", clustered=is_cluster(url)), settings.max_cells)
+    tracing = Traces(settings.call, shows_ids=settings.log_ids) if settings.otel else None
+    observer = Observer(settings.slow_ms, shows_ids=settings.log_ids, tracing=tracing)
     plans.served = ServedLog(told=meter().count_served)
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
@@ -52,15 +57,16 @@ def _build_app(settings: Settings) -> FastReads:
                 timeout=timeout,
                 write_timeout=write_timeout,
                 connect_timeout=connect_timeout,
-                max_connections=settings.threads,
+                max_connections=settings.threads + 1,  # one for what is done once a second
                 call=settings.call,
                 reached_at=reached_at,
                 reading=Reading.by_settings(settings),
                 durability=Durability.by_settings(settings),
+                times=meter().calls,
             ),
             plans=plans,
         )
-        return FastReads(store, _app_over(store, settings), meter())
+        return FastReads(store, _app_over(store, settings), meter(), observer)
     import gevent  # noqa: PLC0415
 
     transport = gevent_transport(
@@ -73,6 +79,7 @@ def _build_app(settings: Settings) -> FastReads:
         reached_at=reached_at,
         reading=Reading.by_settings(settings),
         durability=Durability.by_settings(settings),
+        times=meter().calls,
     )
     plans.served = ServedLog(gevent.spawn, meter().count_served)
     store = FeatureStore(transport, plans=plans)
@@ -80,7 +87,8 @@ def _build_app(settings: Settings) -> FastReads:
     def run_soon(call: Callable[[], None]) -> None:
         gevent.get_hub().loop.run_callback(call)  # the hub of the process that serves, which may be a fork of this one
 
-    return GatheredReads(store, _app_over(store, settings), meter(), transport, run_soon)
+    kind = GatheredReads if tracing is None else TracedReads
+    return kind(store, _app_over(store, settings), meter(), transport, run_soon, observer)
 
 
 def _app_over(store: FeatureStore, settings: Settings) -> App:

@@ -191,10 +191,11 @@ def _instructions(settings: Settings, url: str, write_keys: str) -> str:
     """Return commands to try while the demo runs, for users who have read no page."""
     address = reachable(settings.bind)
     if isinstance(address, str):
-        curl, web = f"curl --unix-socket {quote(address)}", "http://localhost"
+        curl, web, page = f"curl --unix-socket {quote(address)}", "http://localhost", ""
     else:
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         curl, web = "curl", f"http://{host}:{address[1]}"
+        page = f"  in a browser      {web}/ui\n"
     key = '"X-API-Key: <one of FEATURESTORE_WRITE_KEYS>"' if settings.write_keys else f'"X-API-Key: {write_keys}"'
     hidden = without_password(url)
     named = '"$REDIS_URL"' if settings.redis_url and hidden != url else quote(hidden)
@@ -203,7 +204,7 @@ def _instructions(settings: Settings, url: str, write_keys: str) -> str:
     return f"""
 The demo is ready; Ctrl-C ends it, and its data stay. In another terminal:
 
-  read over HTTP    {curl} {web}/features/user00001
+{page}  read over HTTP    {curl} {web}/features/user00001
   write over HTTP   {curl} -X PUT {web}/features/user00001 -H {key} -d '{{"features":{{"age":31}}}}'
   command line      REDIS_URL={named} {command} get user00001
   Redis             {cli} HGET user:user00001:features age   (where redis-cli is installed)

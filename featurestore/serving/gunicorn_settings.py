@@ -7,6 +7,9 @@ from typing import Any
 from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.serving import master
+from featurestore.serving.logs import name_worker
+from featurestore.serving.pulse import begin_pulse
+from featurestore.serving.tracing import check_telemetry
 from featurestore.settings import Settings
 from featurestore.worker.capacity import (
     FILES,
@@ -42,6 +45,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "accesslog": "-" if settings.access_log else None,
         "errorlog": "-",
+        "logger_class": "featurestore.serving.gunicorn_logs.Logger",
         "proc_name": "featurestore",
         "control_socket_disable": True,
         "on_starting": prepare,
@@ -49,6 +53,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "pre_fork": choose_place,
         "post_fork": take_place,
         "post_worker_init": begin_worker,
+        "worker_exit": end_worker,
+        "child_exit": leave_place,
         "on_exit": master.tell_failure,
     }
 
@@ -56,9 +62,22 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 def begin_worker(worker: Any) -> None:
     """Tie a worker to its master, and have it learn what servers there are before it takes requests."""
     master.tie_worker(worker)
-    meet = getattr(worker.wsgi, "meet_servers", None)  # an app of somebody else's has none
-    if meet is not None:
-        meet()
+    begin = getattr(worker.wsgi, "begin_serving", None)  # an app of somebody else's has none
+    if begin is not None:
+        begin()
+    vitals = getattr(worker.wsgi, "vitals", None)
+    if vitals is not None:
+        begin_pulse(worker, vitals.beat)
+
+
+def end_worker(_server: Any, worker: Any) -> None:
+    """Have a worker that exits send what is left, and tell what it has counted and not told yet."""
+    app = getattr(worker, "wsgi", None)  # it may have none yet, or one of somebody else's
+    end, vitals = getattr(app, "end_serving", None), getattr(app, "vitals", None)
+    if end is not None:
+        end()
+    if vitals is not None:
+        vitals.publish()
 
 
 def prepare(server: Any) -> None:
@@ -79,7 +98,13 @@ def choose_place(server: Any, worker: Any) -> None:
 def take_place(_server: Any, worker: Any) -> None:
     """Let a started worker count at its place, and take no more clients than files allow."""
     counters.take_place(worker.place_of_counts)
+    name_worker(worker.place_of_counts)
     fit_clients(worker)
+
+
+def leave_place(_server: Any, worker: Any) -> None:
+    """Take note that a worker has ended: what it counted stays, and its gauges go."""
+    counters.leave_place(worker.place_of_counts)
 
 
 def fit_clients(worker: Any) -> None:
@@ -102,7 +127,10 @@ def clients_of(cfg: Any) -> int:
 def settings_or_exit() -> dict[str, Any]:
     """Return gunicorn's settings; if ours cannot be used, say so in one line and exit with code 2."""
     try:
-        return gunicorn_settings(Settings.from_environment())
+        settings = Settings.from_environment()
+        if settings.otel:
+            check_telemetry()
+        return gunicorn_settings(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"featurestore: {error}\n")
         sys.exit(2)

@@ -242,6 +242,14 @@ class AsyncFeatureStore(AsyncDriver):
         """Whether the next read by layout has to make sure of the schema, as `get_json` does."""
         return self._plans.unsure
 
+    def has_seen(self, entity: str) -> bool:
+        """Return whether that is this entity, or one whose schema was found by its name; nothing is asked."""
+        return self._plans.has_seen(entity)
+
+    def versions_seen(self) -> dict[str, int]:
+        """Return the version of each entity's schema as last seen, of those that were asked for: entity → version."""
+        return self._plans.versions()
+
     async def query(  # noqa: PLR0913 - what a read may ask for
         self,
         rows: Iterable[Mapping[str, str]],

@@ -1,6 +1,7 @@
 """How `FeatureStore` runs its plans: over a transport that blocks until the replies are there."""
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, Self
 
 from featurestore.contract.arguments import lasting_timeout, plain_read_from
@@ -10,7 +11,7 @@ from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError, FeatureStoreError
 from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_on
 from featurestore.settings import CallBy, Settings
-from featurestore.store.plan import Calls, Commands, Plan, T
+from featurestore.store.plan import Calls, Commands, Plan, Step, T, count_of, name_of
 from featurestore.store.results import ReadFrom
 from featurestore.store.served_log import in_a_thread
 from featurestore.store.served_rows import Served
@@ -19,6 +20,7 @@ from featurestore.transport.confirming import Durability
 from featurestore.transport.interface import Replicas, Timed, Transport
 from featurestore.transport.opening import blocking_transport
 from featurestore.transport.replicas import Reading
+from featurestore.transport.timings import noted
 
 _LAST_WORDS_S = 2.0
 
@@ -185,26 +187,35 @@ class BlockingDriver:
             transport = transport.from_primary()
         answer: Any = None
         failure: FeatureStoreError | None = None
+        timings, began = noted.get(), 0.0
         try:
             while True:
                 step = plan.send(answer) if failure is None else plan.throw(failure)
                 failure = None
+                if timings is not None:
+                    began = monotonic()
                 try:
-                    if isinstance(step, Calls):
-                        answer = transport.run_many_encoded(
-                            step.script,
-                            step.encoded,
-                            each_us=step.each_us,
-                            takes=step.takes,
-                            follows=step.follows,
-                            writes=writes or step.writes,
-                        )
-                    elif isinstance(step, Commands):
-                        answer = [transport.command(*words, writes=writes) for words in step.each]
-                    else:
-                        answer = transport.command(*step.words, writes=writes or step.writes)
+                    answer = _asked(transport, step, writes=writes)
                 except FeatureStoreError as error:
                     failure = error
+                if timings is not None:
+                    timings.note(name_of(step), count_of(step), began, failure)
         except StopIteration as done:
             result: T = done.value
             return result
+
+
+def _asked(transport: Transport, step: Step, *, writes: bool) -> Any:
+    """Send what a plan has yielded, and return the answer."""
+    if isinstance(step, Calls):
+        return transport.run_many_encoded(
+            step.script,
+            step.encoded,
+            each_us=step.each_us,
+            takes=step.takes,
+            follows=step.follows,
+            writes=writes or step.writes,
+        )
+    if isinstance(step, Commands):
+        return [transport.command(*words, writes=writes) for words in step.each]
+    return transport.command(*step.words, writes=writes or step.writes)

@@ -272,6 +272,15 @@ class Catalog:
 
     # Other entities
 
+    def has_seen(self, entity: str) -> bool:
+        """Return whether that is this entity, or one whose schema was found; nothing is asked."""
+        return entity == self.keys.entity or entity in self._entities
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of the schema as last seen of this entity and of others: entity → version."""
+        seen: list[Catalog] = [self, *self._entities.values()]
+        return {each.keys.entity: each._schema.version for each in seen if each._schema is not None}  # noqa: SLF001 - its own class
+
     def entity(self, name: str) -> Plan[Self]:
         """Return another entity's plans, of the same class; raise UnknownEntityError if it has no schema."""
         name = plain_name(name, "an entity's name")

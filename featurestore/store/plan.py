@@ -71,6 +71,20 @@ class Commands(msgspec.Struct, frozen=True, gc=False):
 
 Step = Calls | Command | Commands
 
+
+def name_of(step: Step) -> str:
+    """Return the script, or the command, of a step."""
+    if isinstance(step, Calls):
+        return step.script.name
+    words = step.each[0] if isinstance(step, Commands) else step.words
+    return words[0] if isinstance(words[0], str) else bytes(words[0]).decode()
+
+
+def count_of(step: Step) -> int:
+    """Return how many calls or commands a step has."""
+    return len(step.encoded) if isinstance(step, Calls) else len(step.each) if isinstance(step, Commands) else 1
+
+
 Plan = Generator[Step, Any, T]
 """Yields steps, is sent their answers, and returns the result. A failure of the link is raised where it waits."""
 

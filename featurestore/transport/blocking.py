@@ -16,7 +16,7 @@ from featurestore.settings import CallBy
 from featurestore.transport.confirming import WAIT_REPLIES, WAITED
 from featurestore.transport.dial import TROUBLE, Confirm, PooledConnection, address_of, failure_of, open_pool, time_left
 from featurestore.transport.greeting import Role
-from featurestore.transport.interface import Node, whole
+from featurestore.transport.interface import CallTimes, Census, Node, whole
 from featurestore.transport.pipeline import GIVEN_UP, Failure
 from featurestore.transport.repeats import (
     Exchange,
@@ -44,6 +44,7 @@ class SyncTransport:
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
         role: What the server is to be; see `greeting`.
         confirm: Asked on each new connection whether that server is still wanted.
+        times: Takes note of how long calls take.
     """
 
     clustered = False
@@ -59,7 +60,9 @@ class SyncTransport:
         call: CallBy = "scripts",
         role: Role = "any",
         confirm: Confirm | None = None,
+        times: CallTimes | None = None,
     ) -> None:
+        self._times = times
         self._pool = open_pool(
             url,
             timeout=timeout,
@@ -148,6 +151,12 @@ class SyncTransport:
         """Return the one server; see `Transport.nodes`."""
         return [whole(self.address, self)]
 
+    def census(self) -> Census:
+        """Return what the pool's connections do; see `Counted`."""
+        pool = self._pool
+        connected = pool.connected
+        return Census(connected, 0, int(pool.in_trouble and not connected), pool.in_use, pool.reconnects)
+
     def close(self) -> None:
         """Close every connection of the pool."""
         self._pool.close()
@@ -182,7 +191,8 @@ class SyncTransport:
             return failure_of(error, unsent=True)
         timeout = self._write_timeout if exchange.writes else exchange.allowed
         try:
-            return Begun(connection, self._door, exchange, deadline, self._timeout if timeout is None else timeout)
+            allowed = self._timeout if timeout is None else timeout
+            return Begun(connection, self._door, exchange, deadline, allowed, self._times)
         except TROUBLE as error:
             connection.give_back()
             return failure_of(error)
@@ -196,6 +206,7 @@ class SyncTransport:
             connection = self._pool.take(self._deadline)
         except TROUBLE as error:
             return failure_of(error, unsent=True)
+        began = monotonic()
         try:
             timeout = self._write_timeout if exchange.writes else None
             return _exchange_on(connection, self._door, exchange, self._deadline, timeout)
@@ -203,6 +214,8 @@ class SyncTransport:
             return failure_of(error)
         finally:
             connection.give_back()
+            if self._times is not None:
+                self._times.took(exchange.expected.name, monotonic() - began, len(exchange.encoded))
 
 
 class Clock:
@@ -235,11 +248,19 @@ class Begun:
         exchange: The commands.
         deadline: When all replies have to be there, by `time.monotonic`.
         timeout: Without one, seconds that each reply may take, and to send.
+        times: Takes note of how long the calls take.
     """
 
-    def __init__(
-        self, connection: PooledConnection, door: Door, exchange: Exchange, deadline: float | None, timeout: float
+    def __init__(  # noqa: PLR0913, PLR0917 - what `_exchange_on` has
+        self,
+        connection: PooledConnection,
+        door: Door,
+        exchange: Exchange,
+        deadline: float | None,
+        timeout: float,
+        times: CallTimes | None = None,
     ) -> None:
+        self._times, self._began = times, monotonic()
         self._connection: PooledConnection | None = connection
         self._door, self._exchange, self._deadline, self._timeout = door, exchange, deadline, timeout
         self._loading = _send_on(connection, door, exchange, deadline, timeout)
@@ -253,12 +274,15 @@ class Begun:
         connection, self._connection = self._connection, None
         if connection is None:
             raise RuntimeError("the replies were read already")
+        exchange = self._exchange
         try:
-            return _read_on(connection, self._door, self._exchange, self._loading, self._deadline, self._timeout, clock)
+            return _read_on(connection, self._door, exchange, self._loading, self._deadline, self._timeout, clock)
         except TROUBLE as error:
             return failure_of(error)
         finally:
             connection.give_back()
+            if self._times is not None:
+                self._times.took(exchange.expected.name, monotonic() - self._began, len(exchange.encoded))
 
     def abandon(self) -> None:
         """Close the connection, unless the replies were read."""
@@ -359,6 +383,8 @@ def _settle(connection: PooledConnection, waiting: deque[bytes], door: Door) -> 
 
 class AnswersOfAny:
     """The replies to encoded calls of any scripts."""
+
+    name = "calls"
 
     def __init__(self, encoded: Sequence[bytes]) -> None:
         self._encoded = encoded

@@ -20,7 +20,7 @@ from featurestore.transport.cluster_stream import Streaming
 from featurestore.transport.clustered import Clustered
 from featurestore.transport.confirming import Durability
 from featurestore.transport.greeting import Role
-from featurestore.transport.interface import Node
+from featurestore.transport.interface import CallTimes, Census, Node
 from featurestore.transport.keeping import ThreadKeeper
 from featurestore.transport.pipeline import Failure
 from featurestore.transport.repeats import Replies, only
@@ -47,6 +47,7 @@ class SyncClusterTransport(Clustered[SyncTransport]):
         reached_at: FEATURESTORE_ADDRESS_MAP: where nodes are reached whose addresses are others from here.
         reading: Who answers reads.
         durability: How many replicas confirm a write.
+        times: Takes note of how long calls take.
     """
 
     def __init__(  # noqa: PLR0913 - all but the URL by name
@@ -61,6 +62,7 @@ class SyncClusterTransport(Clustered[SyncTransport]):
         reached_at: str = "",
         reading: Reading | None = None,
         durability: Durability | None = None,
+        times: CallTimes | None = None,
     ) -> None:
         def make(url: str, role: Role) -> SyncTransport:
             return SyncTransport(
@@ -72,6 +74,7 @@ class SyncClusterTransport(Clustered[SyncTransport]):
                 call=call,
                 role=role,
                 confirm=self._confirm if role == "primary" else None,
+                times=times,
             )
 
         super().__init__(url, make, reached_at, call, reading, durability)
@@ -161,6 +164,13 @@ class SyncClusterTransport(Clustered[SyncTransport]):
             if self.cluster.topology is None:
                 raise type(self.cluster.trouble)(*self.cluster.trouble.args)
         return self._known_nodes()
+
+    def census(self) -> Census:
+        """Return what the connections to all nodes do; see `Counted`."""
+        found = Census()
+        for node in self._each_made():
+            found.add(node.census())
+        return found
 
     def close(self) -> None:
         """Close every connection."""

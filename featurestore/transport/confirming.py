@@ -108,6 +108,8 @@ class Durability(msgspec.Struct, frozen=True):
 class _Waited:
     """The replies to a mark and a WAIT."""
 
+    name = "WAIT"
+
     def misfit(self, replies: Sequence[Any]) -> str | None:
         """Return what is wrong with the replies, None where nothing is."""
         mark, count = replies

@@ -119,10 +119,36 @@ class PooledConnection:
 
 
 class Pool:
-    """Connections for threads; see `open_pool`."""
+    """Connections for threads; see `open_pool`.
 
-    def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool, self._retired = pool, False
+    Args:
+        pool: redis-py's.
+        greeted: Counts the connections that were made.
+
+    Attributes:
+        in_trouble: Whether no connection was to be had when one was last asked for.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool, greeted: "_Greeted") -> None:
+        self._pool, self._greeted, self._retired = pool, greeted, False
+        self.in_trouble = False
+
+    @property
+    def in_use(self) -> int:
+        """How many connections have been taken out."""
+        return len(self._pool._in_use_connections)  # noqa: SLF001 - redis-py gives no other way
+
+    @property
+    def connected(self) -> int:
+        """How many connections are open."""
+        pool: Any = self._pool
+        made = [*pool._in_use_connections, *pool._available_connections]  # noqa: SLF001 - likewise
+        return sum(each._sock is not None for each in made)  # noqa: SLF001 - likewise
+
+    @property
+    def reconnects(self) -> int:
+        """Connections made in the place of earlier ones."""
+        return max(0, self._greeted.count - self._pool._created_connections)  # noqa: SLF001 - likewise
 
     def take(self, deadline: float | None = None) -> PooledConnection:
         """Take a connection out, which may have to be made.
@@ -132,9 +158,15 @@ class Pool:
         """
         before = _greeted_by.set(math.inf if deadline is None else deadline)
         try:
-            return PooledConnection(self, self._pool.get_connection())
-        except UnicodeError as error:
-            raise _bad_name(error) from error
+            connection = self._pool.get_connection()
+        except (*TROUBLE, UnicodeError) as error:
+            self.in_trouble = True
+            if isinstance(error, UnicodeError):
+                raise _bad_name(error) from error
+            raise
+        else:
+            self.in_trouble = False
+            return PooledConnection(self, connection)
         finally:
             _greeted_by.reset(before)
 
@@ -171,8 +203,23 @@ def open_pool(  # noqa: PLR0913 - all but the URL by name
     Raises:
         ConfigurationError: The URL, or an option in it, is none of redis-py's.
     """
-    greet = partial(_greet, call=call, role=role, confirm=confirm)
-    return Pool(_blocking_pool(url, timeout, connect_timeout, greet, max_connections=max_connections))
+    greeted = _Greeted(partial(_greet, call=call, role=role, confirm=confirm))
+    return Pool(_blocking_pool(url, timeout, connect_timeout, greeted, max_connections=max_connections), greeted)
+
+
+class _Greeted:
+    """Greets new connections, and counts those that may be used.
+
+    Args:
+        greet: Asks whether a connection may be used.
+    """
+
+    def __init__(self, greet: Callable[[Any], None]) -> None:
+        self._greet, self.count = greet, 0
+
+    def __call__(self, connection: Any) -> None:
+        self._greet(connection)
+        self.count += 1
 
 
 class SocketDialler:

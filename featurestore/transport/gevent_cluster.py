@@ -23,7 +23,7 @@ from featurestore.transport.gevent_rounds import Rounds
 from featurestore.transport.gevent_together import Straight, Together, replies_of, sent_straight
 from featurestore.transport.gevent_transport import GeventTransport
 from featurestore.transport.greeting import Role
-from featurestore.transport.interface import Node
+from featurestore.transport.interface import CallTimes, Census, Node
 from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.read_only import Lacks, as_read_only, lacking
 from featurestore.transport.repeats import Replies, only
@@ -52,6 +52,7 @@ class GeventClusterTransport(Rounds):
         reached_at: FEATURESTORE_ADDRESS_MAP: where nodes are reached whose addresses are others from here.
         reading: Who answers reads.
         durability: How many replicas confirm a write.
+        times: Takes note of how long calls take.
     """
 
     def __init__(  # noqa: PLR0913 - all but the URL by name
@@ -66,6 +67,7 @@ class GeventClusterTransport(Rounds):
         reached_at: str = "",
         reading: Reading | None = None,
         durability: Durability | None = None,
+        times: CallTimes | None = None,
     ) -> None:
         def make(url: str, role: Role) -> GeventTransport:
             made = GeventTransport(
@@ -76,6 +78,7 @@ class GeventClusterTransport(Rounds):
                 max_in_flight=max_in_flight,
                 call=call,
                 role=role,
+                times=times,
             )
             if role == "primary":
                 made.on_loss = self.cluster.doubt
@@ -207,6 +210,13 @@ class GeventClusterTransport(Rounds):
             if self.cluster.topology is None:
                 raise type(self.cluster.trouble)(*self.cluster.trouble.args)
         return self._known_nodes()
+
+    def census(self) -> Census:
+        """Return what the connections to all nodes do; see `Counted`."""
+        found = Census(reconnects=self._gone_reconnects)
+        for node in self._each_made():
+            found.add(node.census())
+        return found
 
     def close(self) -> None:
         """Close the connections; calls that wait fail at once, later ones open new ones."""

@@ -188,6 +188,11 @@ class GeventLink(Link):
                 self.lose("Redis closed the connection")
                 return
             finished = pipeline.receive(data)
+            times = self.times
+            if times is not None:
+                times.reads += 1
+                if not times.reads & times.mask:
+                    times.answered(finished)
             if pipeline.state is _ENDED:
                 self._deliver(finished)
                 return

@@ -19,7 +19,7 @@ from featurestore.transport.confirming import has_written
 from featurestore.transport.dial import SocketDialler
 from featurestore.transport.gevent_link import GeventLink, NonBlockingSocket
 from featurestore.transport.greeting import Role
-from featurestore.transport.interface import Node, whole
+from featurestore.transport.interface import CallTimes, Census, Node, whole
 from featurestore.transport.pipeline import Failure, Resume, Waiter
 from featurestore.transport.reconnect import Sharing, opened
 from featurestore.transport.repeats import Exchange, Replies, calls_of, command_of, drive, only
@@ -50,6 +50,7 @@ class GeventTransport(Sharing[GeventLink]):
         max_in_flight: Most calls that may wait for a reply at once; more are refused with `OverloadedError`.
         call: How Redis runs the scripts, see FEATURESTORE_CALL.
         role: What the server is to be; see `greeting`.
+        times: Takes note of how long calls take.
 
     Attributes:
         address: The URL without credentials and options.
@@ -72,9 +73,10 @@ class GeventTransport(Sharing[GeventLink]):
         max_in_flight: int = 4096,
         call: CallBy = "scripts",
         role: Role = "any",
+        times: CallTimes | None = None,
     ) -> None:
         super().__init__(url, timeout=timeout, write_timeout=write_timeout, max_in_flight=max_in_flight, call=call)
-        self._loads = role != "sentinel"
+        self._loads, self._times = role != "sentinel", times
         self.hurry: float | None = None
         self._dialler = SocketDialler(url, timeout=connect_timeout, call=call, role=role)
         self._longest_attempt = connect_timeout * _STEPS
@@ -181,6 +183,12 @@ class GeventTransport(Sharing[GeventLink]):
         except FeatureStoreError as error:
             return Failure(error, unsent=True)
 
+    def census(self) -> Census:
+        """Return what the connection does; see `Counted`."""
+        connected, connecting = self._link is not None, self._attempt is not None
+        down = not connected and not connecting and self._trouble is not None
+        return Census(int(connected), int(connecting), int(down), self.in_flight, self.reconnects)
+
     def close(self) -> None:
         """Close the connection; calls that wait fail at once, later ones open a new one."""
         self._epoch += 1
@@ -251,7 +259,9 @@ class GeventTransport(Sharing[GeventLink]):
             return UnavailableError("the transport was closed while it connected")
         if isinstance(dialled, Exception):
             return self._refused(dialled)
-        return self._take_up(GeventLink(dialled, gevent.get_hub(), self._new_pipeline(), self._on_lost))
+        link = GeventLink(dialled, gevent.get_hub(), self._new_pipeline(), self._on_lost)
+        link.times = self._times
+        return self._take_up(link)
 
     def _dial(self) -> Any:
         """Return a connected socket, or the error that was met."""

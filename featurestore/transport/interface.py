@@ -120,6 +120,58 @@ class Replicas(Protocol):
         """Return this transport for reads that only primaries answer."""
 
 
+class CallTimes(Protocol):
+    """Takes note of how long calls take, by what was called (`Expected.name`); None in its place costs nothing.
+
+    Attributes:
+        reads: How many reads of shared connections have brought replies; the connections count them.
+        mask: `answered` is to be called for those reads alone whose number has none of these bits.
+    """
+
+    reads: int
+    mask: int
+
+    def answered(self, waiters: Sequence[Waiter]) -> None:
+        """Take note of calls on a shared connection that have just been answered."""
+
+    def given_up(self, waiters: Sequence[Waiter]) -> None:
+        """Take note of calls on a shared connection that nobody waits for any more."""
+
+    def took(self, name: str, seconds: float, count: int) -> None:
+        """Take note of `count` calls that left in one write, and of the seconds until all were answered."""
+
+
+class Census(msgspec.Struct):
+    """What a transport's connections to Redis do now, or did so far.
+
+    Attributes:
+        connected: How many there are.
+        connecting: How many are being made.
+        down: How many servers could not be reached at the last attempt, and have no connection.
+        calls_in_flight: Calls that are not answered.
+        reconnects: Connections made in the place of earlier ones, so far.
+    """
+
+    connected: int = 0
+    connecting: int = 0
+    down: int = 0
+    calls_in_flight: int = 0
+    reconnects: int = 0
+
+    def add(self, other: "Census") -> None:
+        """Add what another transport's connections do."""
+        for field in self.__struct_fields__:
+            setattr(self, field, getattr(self, field) + getattr(other, field))
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A transport that tells of its connections."""
+
+    def census(self) -> Census:
+        """Return what they do."""
+
+
 class Submitting(Protocol):
     """A transport that takes a call and a callback, so that no greenlet waits, and knows how busy it is.
 

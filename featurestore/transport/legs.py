@@ -116,10 +116,10 @@ def _time_for(course: Course, target: Target, place: int) -> float | None:
 class _AfterAsking:
     """The replies to calls with ASKING ahead of each."""
 
-    __slots__ = ("_expected",)
+    __slots__ = ("_expected", "name")
 
     def __init__(self, expected: Expected) -> None:
-        self._expected = expected
+        self._expected, self.name = expected, expected.name
 
     def misfit(self, replies: Sequence[Any]) -> str | None:
         """Return what is wrong with the replies, None where nothing is."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from featurestore.contract.replies import Expected, Take
 from featurestore.errors import UnavailableError
+from featurestore.transport.interface import CallTimes
 from featurestore.transport.pipeline import PENDING, Pipeline, PipelineState, Resume, Waiter
 from featurestore.transport.repeats import Exchange
 from featurestore.transport.turns import LATELY_S, ON_THE_WIRE_US, BigRequest, Turns
@@ -40,7 +41,10 @@ class Link(ABC):
         pipeline: The link's own.
         turns: The big requests, whose calls are sent a few at a time.
         writes: Number of writes so far.
+        times: Takes note of how long calls take, if somebody wants to know.
     """
+
+    times: CallTimes | None = None
 
     def __init__(self, pipeline: Pipeline, call_soon: Callable[..., object], on_lost: Callable[[Any], object]) -> None:
         self.pipeline = pipeline
@@ -188,7 +192,10 @@ class Link(ABC):
         timeout = self.pipeline.timeout
         if now - self._timer_at > timeout / 4:  # this process was not running, and is not to take that for silence
             patience = max(patience, timeout)
-        overdue: list[Waiter | BigRequest] = [*self.pipeline.expire(now, patience=patience, lasting=self.turns.lasting)]
+        late = self.pipeline.expire(now, patience=patience, lasting=self.turns.lasting)
+        if late and self.times is not None:
+            self.times.given_up(late)
+        overdue: list[Waiter | BigRequest] = [*late]
         if self.pipeline.set_aside and not self._aside:
             self._aside = True
             overdue += self.turns.end(self.pipeline.ending, but_lasting=True)

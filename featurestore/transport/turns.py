@@ -26,6 +26,7 @@ from featurestore.errors import (
 )
 from featurestore.transport.pace import Pace
 from featurestore.transport.pipeline import PENDING, Failure, Pipeline, Waiter
+from featurestore.transport.timings import Timings, noted
 
 SMALL_US = 30.0
 """µs of Redis's time up to which a request is small: it is sent at once, past those that wait for their turn."""
@@ -88,6 +89,8 @@ class BigRequest(msgspec.Struct, eq=False):
         replies: The replies so far.
         sent: How many calls have been sent.
         turn_us: How much of Redis's time was sent in this turn.
+        came: When it was admitted.
+        timings: Where the time until its first call is noted; None where nobody wants to know.
         outcome: `PENDING`, then a `Failure`, or the list of replies.
     """
 
@@ -102,6 +105,8 @@ class BigRequest(msgspec.Struct, eq=False):
     replies: list[Any]
     sent: int = 0
     turn_us: float = 0.0
+    came: float = 0.0
+    timings: Timings | None = None
     outcome: Any = PENDING
 
     def __repr__(self) -> str:  # errors are logged with it: not all ids, and no replies
@@ -202,6 +207,7 @@ class Turns:
             raise _refusal(wait)
         until = now + (patience + 2 * (wait + own_s) if allowed is None else allowed)
         request = BigRequest(calls, answers, each_us, resume, takes, until, allowed, patience, [])
+        request.came, request.timings = now, noted.get()
         if later:
             self._later.append(request)
             self._later_us += own
@@ -285,6 +291,8 @@ class Turns:
             if self._on_the_wire_us == 0:
                 self._alone = waiter
             deadline = min(deadline, waiter.deadline)
+            if request.timings is not None and not request.sent:
+                request.timings.note_turn(now - request.came)
             before, us = request.left_us, count * request.each_us
             request.sent += count
             self._turn_of_each_us -= min(before, TURN_US) - min(before - us, TURN_US)

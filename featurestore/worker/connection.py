@@ -78,15 +78,16 @@ class ConnectionServer(Server, Protocol):
         send_timeout: Most seconds in which a client takes nothing of a response; also for the whole response, with 1 s
             more for each 64 KiB.
         idle_timeout: Seconds that a connection may wait for its next request.
-        begin: Begins to answer plain GETs, see `FastApp.begin`; None if every request goes to `answer`.
     """
 
-    begin: Begin | None
     framing: Framing
     budget: Budget
     request_timeout: float
     send_timeout: float
     idle_timeout: float
+
+    def begin_for(self, client: str) -> Begin | None:
+        """Return what begins to answer a client's plain GETs, see `FastApp.begin`; None if all go to `answer`."""
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
         """Let the app answer `request`; return how many seconds to read nothing, None if the connection ends."""
@@ -134,7 +135,7 @@ class Connection:
             self._take, self._send_now = secure.take, secure.send
         self._descriptor: int = client.fileno()
         self._watcher: Any = self._hub.loop.io(self._descriptor, _READABLE)
-        self._begin = server.begin
+        self._begin = server.begin_for(self._address)
         self._asked = ""  # the path of the plain GET that is answered in the hub
 
     @property

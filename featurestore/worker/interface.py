@@ -38,6 +38,23 @@ REFUSED = "featurestore.refused"
 The worker then spreads what such clients send next, see `pacing.py`.
 """
 
+NO_ROOM = ""
+"""In a status line's place: a client waits to be taken, for want of descriptors or memory."""
+REQUEST_ID = "featurestore.request_id"
+"""Key of a WSGI environment in which an app tells the request's id."""
+
+ID_FIELD = "x-request-id"
+"""The header field that has a request's id, in requests and responses. An app puts it last."""
+
+ROUTE = "featurestore.route"
+"""Key of a WSGI environment in which an app tells the request's route, with names in place of what varies."""
+
+KEY = "featurestore.key"
+"""Key of a WSGI environment in which an app tells the name of the API key that a request came with."""
+
+PLAIN_ROUTE = "/features/{entity_id:path}"
+"""The route of the plain GETs that an app answers in the event loop."""
+
 
 @runtime_checkable
 class FastApp(Protocol):
@@ -59,4 +76,4 @@ class FastApp(Protocol):
         """
 
     def count_refusal(self, status: str) -> None:
-        """Count a request that the worker has refused for want of memory, with this status."""
+        """Count a request that the worker has refused, with this status line; `NO_ROOM` for a client not taken."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from featurestore.worker.interface import Headers
+from featurestore.worker.interface import ID_FIELD, Headers
 from featurestore.worker.requests import Request
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -135,7 +135,7 @@ class Response:
         Raises:
             ValueError: The body is shorter or longer than its Content-Length; nothing beyond that is sent.
         """
-        if type(body) is list and len(body) == 1 and not self.headers_sent:
+        if isinstance(body, list) and len(body) == 1 and not self.headers_sent:
             self._put(self._begin(len(body[0])), body[0])
         else:
             for data in body:
@@ -152,8 +152,13 @@ class Response:
 
     def _begin(self, length: int | None) -> bytes:
         """Settle how the body is framed, and return the head; `length` is the body's when it is known."""
-        key = (self.status, *self.headers)
-        head = _heads.get(key) or _make_head(key, self.status, self.headers)
+        headers, identity = self.headers, b""
+        if headers and headers[-1][0] == ID_FIELD and _VALUE.fullmatch(headers[-1][1]):
+            # It is another one each time: heads that have it would not be found again.
+            identity = f"{ID_FIELD}: {headers[-1][1]}\r\n".encode("latin-1")
+            headers = headers[:-1]
+        key = (self.status, *headers)
+        head = _heads.get(key) or _make_head(key, self.status, headers)
         request = self._request
         self._bodiless = head.bodiless or request.environ["REQUEST_METHOD"] == "HEAD"
         self._left = head.length
@@ -173,7 +178,7 @@ class Response:
         elif not request.http11:
             connection = b"connection: keep-alive\r\n"
         date = b"" if head.dated else self._server.date_field
-        return b"%b%b%b%b\r\n" % (head.text, framing, date, connection)
+        return b"%b%b%b%b%b\r\n" % (head.text, identity, framing, date, connection)
 
     def _put(self, head: bytes, data: bytes) -> None:
         """Send the head, where it is given, and a piece of the body."""

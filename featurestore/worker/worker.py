@@ -23,7 +23,7 @@ from featurestore.worker.budget import Budget, trim_memory
 from featurestore.worker.capacity import clients_within, limit_of_files, scarcity
 from featurestore.worker.connection import ClientGoneError, Connection
 from featurestore.worker.framing import Framing, Limits
-from featurestore.worker.interface import REFUSED, Answer, Begin, FastApp, Headers
+from featurestore.worker.interface import NO_ROOM, PLAIN_ROUTE, REFUSED, Answer, Begin, FastApp, Headers, Respond
 from featurestore.worker.pacing import Pacer
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request
@@ -36,6 +36,9 @@ _TELL_EVERY_S = 10.0
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _MOST_FIELDS = 32_768
 _FIELD_BYTES = 8190  # both as gunicorn reads a 0
+
+LogPlain = Callable[[str, str, Answer, float, str], None]
+"""Logs a plain GET: target, route, answer, seconds, client's address."""
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -52,7 +55,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         budget: What counts the bytes that connections hold.
         date_field: The header field with the time.
         begin: The app's `begin` (see `FastApp`); None where the app has none, and where every request has to be a WSGI
-            call: for the access log, and without keep-alive.
+            call: for an access log of gunicorn's own, and without keep-alive.
     """
 
     request_timeout = 10.0
@@ -87,6 +90,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._base = {**base_environ(cfg), "SCRIPT_NAME": "", "wsgi.multithread": True}
         logs = cfg.accesslog, cfg.logconfig, cfg.logconfig_dict, cfg.logconfig_json, cfg.syslog, cfg.statsd_host
         self._logs_access = any(logs)
+        # Our log takes plain GETs that are answered in the event loop; to gunicorn's every request is a WSGI call.
+        self._log_plain: LogPlain | None = getattr(self.log, "plain_access", None) if self._logs_access else None
         self._tls: Any = None
         self._count_refusal: Callable[[str], None] | None = None
         self._prepared: tuple[str, Headers, bytes] = "", [], b""
@@ -97,11 +102,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Accept connections until told to stop, then finish what is under way, within `graceful_timeout`."""
+        gevent.get_hub().print_exception = self._tell_of_the_loop
         self._tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
         app = self.wsgi
         if isinstance(app, FastApp):
             self._count_refusal = app.count_refusal
-            if self.idle_timeout and not self._logs_access:
+            if self.idle_timeout and (self._log_plain or not self._logs_access):
                 self.begin = app.begin
         pool = self._pool = Pool(self.worker_connections)
         servers = [self._listen(listener, pool) for listener in self.sockets]
@@ -158,6 +164,24 @@ class Worker(GeventWorker):  # type: ignore[misc]
             response.status = response.status or "500"  # the client went before the app had begun to answer
             self.log.access(response, request, request.environ, took)
 
+    def begin_for(self, client: str) -> Begin | None:
+        """Return what begins to answer the plain GETs of a client, and logs them where that is wanted."""
+        begin, log = self.begin, self._log_plain
+        if begin is None or log is None:
+            return begin
+
+        def begin_logged(path: str, respond: Respond) -> bool:
+            began = monotonic()
+
+            def respond_logged(answer: Answer | None) -> None:
+                respond(answer)
+                if answer is not None:
+                    log(path, PLAIN_ROUTE, answer, monotonic() - began, client)
+
+            return begin(path, respond_logged)
+
+        return begin_logged
+
     def finish(self, answer: Answer) -> tuple[bytes, ...]:
         """Return the response to a request that `begin` took, in pieces."""
         self.nr += 1
@@ -171,9 +195,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def refused(self, refusal: Refusal, client: str) -> None:
         """Take note of a request that the app does not get."""
+        if self._count_refusal is not None:
+            self._count_refusal(refusal.line)
         if refusal.status == 503:  # noqa: PLR2004 - HTTP's number
-            if self._count_refusal is not None:
-                self._count_refusal(refusal.line)
             self._turned_away.add(f"{refusal}; {self.budget.most} is the most (FEATURESTORE_MAX_BUFFERED_BYTES)")
         else:
             self.log.warning("Invalid request from ip=%s: %s", client, refusal)
@@ -183,6 +207,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         server.stop_accepting()
         self._paused.append(server)
         self._no_room.add(str(error))
+        if self._count_refusal is not None:
+            self._count_refusal(NO_ROOM)
 
     def _count(self) -> None:
         """Count a request; the worker takes no more after the last that it may."""
@@ -282,6 +308,10 @@ class Worker(GeventWorker):  # type: ignore[misc]
         idle = sorted((each for each in self._connections if each.idle), key=lambda each: each.idle_since)
         for connection in idle[: min(_MADE_ROOM_FOR, self.worker_connections // 4 + 1)]:
             connection.expire()
+
+    def _tell_of_the_loop(self, _context: object, kind: Any, error: Any, traceback: Any) -> None:
+        """Log what failed in the event loop, or in a greenlet; gevent itself would write to stderr."""
+        self.log.error("Something failed in the event loop", exc_info=(kind, error, traceback))
 
     def _set_date(self) -> None:
         self.date_field = f"date: {formatdate(usegmt=True)}\r\n".encode()

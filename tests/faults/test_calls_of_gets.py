@@ -58,7 +58,7 @@ class Site:
             metrics = self.get(client, "/metrics")[1].decode()
         commands = self.store.transport.command("INFO", "commandstats").decode()
         calls = {name: int(count) for name, count in re.findall(r"cmdstat_(\w+):calls=(\d+)", commands)}
-        series = 'featurestore_requests_total{method="GET",route="/features/{id}"'
+        series = 'featurestore_requests_total{entity="user",method="GET",route="/features/{id}"'
         counted = sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(series))
         return Asked(app.get("begin", 0), app.get("wsgi", 0), calls.get("evalsha", 0), calls.get("hgetall", 0),
                      int(counted))  # fmt: skip

@@ -179,7 +179,7 @@ def test_the_log_tells_once_that_redis_went_away_and_that_it_is_back(
         wait_until(lambda: server.get("/features/u").status == 200)
         lines = [line for line in server.log.read_text().splitlines() if "Redis at" in line]
     assert len(lines) == 2
-    assert "[WARNING] Redis at" in lines[0]
+    assert "WARNING Redis at" in lines[0]
     assert lines[1].endswith("is connected again")
     assert store.count() == 1
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -645,6 +646,29 @@ def test_statuses_become_the_packages_own_errors(
         assert type(caught.value) is error
 
 
+def test_each_request_has_the_headers_that_are_made_for_it_and_errors_have_its_id(connect: Callable[..., Any]) -> None:
+    numbers = count(1)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given = request.headers["x-request-id"]
+        return httpx.Response(503, content=b'{"title":"T","status":503}', headers={"X-Request-Id": given})
+
+    client = connect(
+        "http://x",
+        transport=httpx.MockTransport(answer),
+        request_headers=lambda: {"X-Request-Id": f"r{next(numbers)}"},
+    )
+    for number in (1, 2):
+        with pytest.raises(UnavailableError) as caught:
+            client.get("u")
+        assert caught.value.request_id == f"r{number}"
+    with pytest.raises(UnavailableError) as caught:
+        connect("http://x", transport=answering(503, b"")).get("u")
+    assert caught.value.request_id is None
+    with pytest.raises(ConfigurationError, match="request_headers is a function"):
+        connect("http://x", request_headers={"X-Request-Id": "r"})
+
+
 @pytest.mark.parametrize(
     ("status", "code", "error"),
     [
@@ -775,5 +799,5 @@ def test_the_examples_of_the_documentation_print_what_they_say(
         code = code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
         exec(code.replace("redis://127.0.0.1:6379/0", valkey.url), {})
     said = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert len(said) == 31
+    assert len(said) == 32
     assert capsys.readouterr().out.splitlines() == said

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import falcon.inspect
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from support.fake import FakeTransport
 from support.http import HttpServer, serving
+from support.metrics import scraped
 from support.servers import Server, wait_until
 
 from featurestore import FeatureStore, read_definition
@@ -22,12 +22,12 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
 def samples(server: HttpServer) -> Samples:
-    families = text_string_to_metric_families(server.get("/metrics").body.decode())
-    return {
-        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in families
-        for sample in family.samples
-    }
+    """Return the value of each sample, over all entities, by its name and the values of its other labels."""
+    found: Samples = {}
+    for sample in scraped(server):
+        labels = sample.name, tuple(value for name, value in sorted(sample.labels.items()) if name != "entity")
+        found[labels] = found.get(labels, 0) + sample.value
+    return found
 
 
 def requests(found: Samples, *labels: str) -> float:

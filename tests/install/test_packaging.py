@@ -31,9 +31,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def files_of(source: Path) -> set[str]:
-    """What a wheel is to have of a checkout, extensions aside: all modules, their types, all scripts, the schema."""
+    """What a wheel is to have of a checkout, extensions aside: modules, their types, scripts, the schema, and pages."""
     folders = {"featurestore": "featurestore", "ingest": "featurestore/ingest", "lua": "featurestore/lua"}
-    kinds = {".py", ".pyi", ".typed", ".toml", ".lua"}
+    kinds = {".py", ".pyi", ".typed", ".toml", ".lua", ".html", ".css", ".js"}
     return {
         f"{name}/{path.relative_to(source / folder)}"
         for folder, name in folders.items()
@@ -150,7 +150,7 @@ def test_gunicorn_reads_the_configuration_of_the_checkout() -> None:
     ("target", "extras"),
     [
         ("install", ["."]),
-        ("demo", ["."]),
+        ("demo", [".[swagger]"]),
         ("quick", [".[test]"]),
         ("test", [".[test]"]),
         ("coverage", [".[test]"]),

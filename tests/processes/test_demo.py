@@ -51,7 +51,8 @@ def test_what_a_demo_shows_works_and_its_data_are_its_own(environment: dict[str,
     with started(DEMO, environment, tmp_path) as running:
         running.wait_for(UPDATED)
         shown = commands_in(running.text())
-        assert set(shown) == {"read over HTTP", "write over HTTP", "command line", "Redis"}
+        assert set(shown) == {"in a browser", "read over HTTP", "write over HTTP", "command line", "Redis"}
+        assert "<title>" in say(["curl", "-s", *shown["in a browser"]])
         assert json.loads(say(shown["write over HTTP"]))["features"] == {"age": 31.0}
         assert json.loads(say(shown["read over HTTP"]))["user_id"] == "user00001"
         assert isinstance(json.loads(say(shown["command line"]))["features"]["age"], float)

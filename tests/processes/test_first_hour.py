@@ -52,7 +52,7 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
-    (line,) = (line for line in result.stderr.splitlines() if "[INFO]" not in line)
+    (line,) = (line for line in result.stderr.splitlines() if " INFO " not in line)
     return line
 
 
@@ -136,7 +136,7 @@ def test_gunicorn_tells_of_a_mistyped_setting(environment: dict[str, str], tmp_p
     for command in (GUNICORN, SERVE):
         with started(command, environment, tmp_path) as running:
             running.wait_for("Booting worker")
-            told = "[WARNING] FEATURESTORE_TIMOUT_MS is not a setting: did you mean FEATURESTORE_TIMEOUT_MS?"
+            told = "WARNING FEATURESTORE_TIMOUT_MS is not a setting: did you mean FEATURESTORE_TIMEOUT_MS?"
             assert running.text().count(told) == running.text().count("TIMOUT") == 1
 
 

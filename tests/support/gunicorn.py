@@ -34,6 +34,8 @@ class Gunicorn:
             self._context, options = certificate.context(), (*options, *certificate.options)
         self.log = folder / f"gunicorn-{self.port}.log"
         environment = {**os.environ, "PYTHONPATH": str(APPS), **settings}
+        # gunicorn reads the checkout's gunicorn.conf.py; the worker has to do with gunicorn's own log, too.
+        options = ("--logger-class", "gunicorn.glogging.Logger", *options)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*before, sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", worker, "-w", "1",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from support import openapi
 from support.servers import free_port, wait_until
 
 
@@ -56,13 +57,18 @@ class HttpServer:
         return False
 
     def request(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
-        """Send one request on a connection of its own; a dict or list is sent as JSON."""
+        """Send one request on a connection of its own; a dict or list is sent as JSON.
+
+        Fail where the answer is not in the OpenAPI document.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             data = json.dumps(body).encode() if isinstance(body, dict | list) else body
             connection.request(method, target, data, headers, encode_chunked="Transfer-Encoding" in headers)
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            answer = Answer(response.status, response.headers, response.read())
+            openapi.check(method, target, answer.status, answer.headers, answer.body)
+            return answer
         finally:
             connection.close()
 

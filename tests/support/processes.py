@@ -16,9 +16,10 @@ GUNICORN = (sys.executable, "-m", "gunicorn", "-c", "python:featurestore.serving
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """An environment without settings but a place and a port of a test's own."""
+    """An environment without settings but a place and a port of a test's own, and a log that people read."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "FEATURESTORE_"))}
-    return {**kept, "FEATURESTORE_DATA_DIR": str(folder / "data"), "FEATURESTORE_BIND": f"127.0.0.1:{free_port()}"}
+    place = {"FEATURESTORE_DATA_DIR": str(folder / "data"), "FEATURESTORE_BIND": f"127.0.0.1:{free_port()}"}
+    return {**kept, **place, "FEATURESTORE_LOG_FORMAT": "text"}
 
 
 def _read(path: Path) -> bytes:

@@ -147,7 +147,8 @@ def test_addresses_to_listen_on(bind: str) -> None:
 
 def test_a_setting_with_choices_tells_them() -> None:
     with pytest.raises(ConfigurationError, match="want debug, info, warning, error"):
-        Settings.from_environment({"FEATURESTORE_LOG_LEVEL": "INFO"})
+        Settings.from_environment({"FEATURESTORE_LOG_LEVEL": "loud"})
+    assert Settings.from_environment({"FEATURESTORE_LOG_LEVEL": "INFO"}).log_level == "info"
 
 
 def test_a_host_by_its_ipv6_address() -> None:

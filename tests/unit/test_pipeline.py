@@ -26,6 +26,8 @@ SELDOM = st.sampled_from([False] * 7 + [True])
 class Numbers:
     """Expects integers that count up from a number."""
 
+    name = "numbers"
+
     def __init__(self, first: int, count: int) -> None:
         self.replies = list(range(first, first + count))
 

@@ -21,6 +21,8 @@ TIMEOUT = 0.05
 class Anything:
     """Expects any reply."""
 
+    name = "anything"
+
     def misfit(self, replies: Sequence[Any]) -> str | None:
         return None if replies else "nothing"
 

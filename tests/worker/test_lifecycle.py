@@ -254,9 +254,12 @@ class Endless:
 class Agreeable:
     """What a connection has to know of its server, which answers every request with nothing."""
 
-    alive, begin, date_field = True, None, b""
+    alive, date_field = True, b""
     framing, budget = Framing(Limits(4094, 100, 8190, 1_048_576)), Budget(1 << 26)
     request_timeout = send_timeout = idle_timeout = 10.0
+
+    def begin_for(self, _client: str) -> None:
+        return None
 
     def answer(self, _request: object, _send: object) -> float:
         return 0.0

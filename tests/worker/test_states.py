@@ -46,7 +46,9 @@ class Site:
         self.asked: list[tuple[str, Respond]] = []
         self.refusals: list[int] = []
         self.takes = True
-        self.begin: Begin | None = self._begin
+
+    def begin_for(self, _client: str) -> Begin | None:
+        return self._begin
 
     def _begin(self, path: str, respond: Respond) -> bool:
         if self.takes:
