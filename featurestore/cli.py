@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from featurestore import cli_schema, native
+from featurestore import cli_keys, cli_schema, native
 from featurestore.cli_store import of_entity, open_entity, open_store, pausing, print_json
 from featurestore.contract.library import LIBRARY, build
 from featurestore.contract.manifest import built_files
@@ -48,6 +48,7 @@ def commands(context: click.Context) -> None:
 
 for _command in (cli_schema.apply, cli_schema.schema, cli_schema.entities, cli_schema.retire, cli_schema.drop_entity):
     commands.add_command(_command)
+commands.add_command(cli_keys.keys)
 
 _bind = click.option("--bind", metavar="ADDRESS", help="Address to listen on, instead of FEATURESTORE_BIND.")
 

@@ -163,6 +163,40 @@ class AccessDeniedError(RedisError):
     """Redis refused the credentials, the HTTP server refused the API key, or they do not permit the command."""
 
 
+class NoKeyError(AccessDeniedError):
+    """The HTTP server wants an API key for this request, and was sent none."""
+
+    code = "NOKEY"
+
+
+class BadKeyError(AccessDeniedError):
+    """The HTTP server does not know the API key, or it has expired."""
+
+    code = "BADKEY"
+
+
+class ForbiddenError(AccessDeniedError):
+    """The HTTP server knows the API key, which may not do this, or not with this entity."""
+
+    code = "FORBIDDEN"
+
+
+class RateLimitedError(OverloadedError):
+    """The API key has asked for more rows than its rate permits. Nothing was done: ask again later.
+
+    Attributes:
+        retry_s: After how many seconds there are enough tokens again; 0 if that is not known.
+        policy: The key's name, its burst and its rate a second; None if they are not known.
+    """
+
+    code = "RATELIMIT"
+
+    def __init__(self, message: str, *, retry_s: float = 0.0, policy: tuple[str, int, float] | None = None) -> None:
+        """Say what is too much, and when to come again."""
+        super().__init__(message)
+        self.retry_s, self.policy = retry_s, policy
+
+
 class WriteRefusedError(RedisError):
     """Redis takes no writes now: it is a replica, is out of memory or cannot persist."""
 
@@ -186,11 +220,15 @@ BY_CODE: Mapping[str | None, type[FeatureStoreError]] = {
     for kind in (
         BadArgumentsError,
         BadIdError,
+        BadKeyError,
         BadTimeError,
         BadValueError,
+        ForbiddenError,
         InDoubtError,
+        NoKeyError,
         NoSchemaError,
         OverloadedError,
+        RateLimitedError,
         SchemaChangedError,
         TypeChangeError,
         UnconfirmedWriteError,

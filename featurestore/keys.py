@@ -20,6 +20,8 @@ MAX_ID_BYTES = 256
 SCHEMAS = "featurestore:schemas"
 """The set of the keys of all schemas."""
 
+_BUCKETS = "featurestore:ratelimit:"
+
 MARK = "featurestore:written"
 """A key that is written behind writes that replicas confirm, with the tag of a partition in front; it expires soon."""
 
@@ -170,6 +172,11 @@ class PartitionedKeys(msgspec.Struct, frozen=True):
 
 EntityKeys = Keys | PartitionedKeys
 """The keys of an entity, on whatever Redis."""
+
+
+def bucket_of(name: str) -> str:
+    """Return the key of the bucket of tokens of the API keys with that name; in a cluster it has a slot of its own."""
+    return f"{_BUCKETS}{name}"
 
 
 def keys_of(entity: str, *, clustered: bool) -> EntityKeys:

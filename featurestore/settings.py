@@ -1,6 +1,7 @@
 """Every setting, read from the environment: `REDIS_*` for Redis's address, `FEATURESTORE_*` for the rest."""
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ _ANY_CASE = frozenset({"log_level", "log_format"})
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4})"
 _BIND = re.compile(rf"unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]*):{_PORT}")
 _REDIS_FIELDS = frozenset({"redis_url", "redis_host", "redis_port", "redis_password", "redis_db"})
-_SECRETS = frozenset({"redis_password", "write_keys"})
+_SECRETS = frozenset({"read_keys", "redis_password", "write_keys"})
 _HIDDEN = "***"
 _URL_PASSWORD = re.compile(r"(?<=://)([^:/@]*:).*(?=@)|(password=)[^&]*")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
@@ -160,9 +161,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     graceful_timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="how long a stopping worker may finish its requests, in seconds")
     ] = 10
+    read_keys: Annotated[
+        str | None,
+        Meta(description="API keys that may read over HTTP, separated by commas; with any, reads need a key"),
+    ] = None
     write_keys: Annotated[
         str | None, Meta(description="API keys that may write over HTTP, separated by commas; without any, nobody may")
     ] = None
+    keys_file: Annotated[
+        str | None,
+        Meta(
+            description="a file of API keys that `featurestore keys` makes; with one, reads need a key. "
+            "It is read again when it changes"
+        ),
+    ] = None
+    socket_mode: Annotated[
+        str,
+        Meta(
+            pattern="^0?[0-7]{3}$",
+            description="who may connect to a unix socket that FEATURESTORE_BIND names, as for chmod",
+        ),
+    ] = "0660"
+    forwarded_allow_ips: Annotated[
+        str,
+        Meta(
+            description="addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count, "
+            "separated by commas; *: everybody's"
+        ),
+    ] = "127.0.0.1,::1"
     log_level: Annotated[LogLevel, Meta(description="least level that is logged: debug, info, warning or error")] = (
         "info"
     )
@@ -206,6 +232,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"{variable_of('bind')}={settings.bind!r}: want host:port, with a port up to 65535, or unix:path"
             )
+        _check_proxies(settings.forwarded_allow_ips)
         if settings.partitions & (settings.partitions - 1):
             raise _no_partitions(str(settings.partitions))
         if settings.wait_replicas and settings.wait_ms >= settings.write_timeout_ms:
@@ -223,6 +250,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.redis_host:
             return None
         return _url_of_host(self.redis_host, self.redis_port, self.redis_password, self.redis_db)
+
+
+def _check_proxies(text: str) -> None:
+    for each in text.split(","):
+        try:
+            if each.strip() != "*":
+                ipaddress.ip_network(each.strip())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{variable_of('forwarded_allow_ips')}={text!r}: {error}; want addresses or networks such as"
+                " 10.0.0.0/8, separated by commas, or *"
+            ) from error
 
 
 def _no_partitions(text: str) -> ConfigurationError:

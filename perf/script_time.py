@@ -39,10 +39,12 @@ from featurestore.contract.scripts import (
     REPACK_ROWS,
     RETIRE_FEATURES,
     SWEEP_MEMBERS,
+    TAKE_TOKENS,
     UPSERT_FEATURES,
     Script,
 )
 from featurestore.contract.served import Occasion, ServedRow, served_calls
+from featurestore.keys import bucket_of
 from featurestore.schema.services import LogDefinition, ServiceDefinition
 
 SCHEMA = "user:schema"
@@ -176,6 +178,8 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
         "`free_names` where nothing is free": (same(FREE_NAMES, "going", "0"), one),
         "`drop_entity` where that is done": (again(DROP_ENTITY, ["all_gones", "gone:schema"]), one),
         "`copy_schema` where the copy is as new": (again(COPY_SCHEMA, ["{1}copy:schema"], *copy), one),
+        "`take_tokens` of a bucket that has some": (
+            again(TAKE_TOKENS, [bucket_of("a")], "1000000000", "1000000000", "1"), one),
     }  # fmt: skip
 
 

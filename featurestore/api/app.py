@@ -7,8 +7,9 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
+from featurestore.access.key import READ
 from featurestore.api import feast, formats, pages, problems
-from featurestore.api.access import Access
+from featurestore.api.access import Access, Guarding
 from featurestore.api.bodies import (
     alias_decoder,
     check_parameters,
@@ -95,8 +96,10 @@ class IngestResource(EntityReader, Ingest):
 class BatchResource(EntityReader):
     """`POST /features/batch` and `/features/query`; `GET` is for the entities whose ids are `batch` and `query`."""
 
-    def __init__(self, store: FeatureStore, meter: Meter, *, max_batch: int, max_body_bytes: int) -> None:
-        self._store, self._meter = store, meter
+    def __init__(
+        self, store: FeatureStore, access: Access, meter: Meter, *, max_batch: int, max_body_bytes: int
+    ) -> None:
+        self._store, self._access, self._meter = store, access, meter
         self._max_batch, self._max_body_bytes = max_batch, max_body_bytes
         self._query = msgspec.json.Decoder(QueryRequest)
 
@@ -111,6 +114,7 @@ class BatchResource(EntityReader):
         decoder = alias_decoder(BatchRequest, "ids", *aliases)
         request, ids = decode_body(decoder, read_body(req, self._max_body_bytes))
         self._check_count(len(ids), "ids", aliases[0])
+        self._access.spend(req, len(ids))
         names = _named(request, store.service)
         occasion = occasion_of(req, store, request.service)
         if occasion is None and not (request.metadata or request.passed) and request.max_age is None:
@@ -127,10 +131,15 @@ class BatchResource(EntityReader):
         request = decode_body(self._query, read_body(req, self._max_body_bytes))
         self._check_count(len(request.rows), "rows", "rows")
         refuse_repeated(request.features or ())
+        self._access.spend(req, len(request.rows))
+        if request.service is not None:
+            self._access.check_entities(req, READ, {request.service.rpartition(":")[0]} - {""})
         names = _named(request, self._store.query_names)
         if not names:
             raise falcon.HTTPUnprocessableEntity(description="want `features` or `service`")
-        for entity in {name.rpartition(":")[0] for name in names} - {""}:
+        entities = {name.rpartition(":")[0] for name in names}
+        self._access.check_entities(req, READ, entities)
+        for entity in entities - {""}:
             store_of(self._store, entity)
         store = preferred(self._store, req)
         occasion = occasion_of(req, store, request.service)
@@ -222,23 +231,24 @@ def create_app(  # noqa: PLR0913 - all but the first by name
         store: Where the features are; its transport must suit the server's threads or greenlets.
         max_batch: Most ids in one batch.
         max_body_bytes: Largest request body.
-        access: Who may write; nobody when left out.
+        access: Who may read and write; everybody and nobody when left out.
         meter: What counts requests and rows; one of its own when left out.
         ready_share: In a cluster, the least share of ids that can be served for `/readyz` to be 200.
     """
     arrow.is_there()  # imported now, so that no request waits for it
     access = access or Access()
     meter = meter or Meter(Board())
-    app = falcon.App(middleware=[Measuring(meter, store)])
+    middleware: list[Any] = [Measuring(meter, store), Guarding(access)]
+    app = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = False
     problems.install(app)
     limits = {"max_batch": max_batch, "max_body_bytes": max_body_bytes}
     writing = (store, access, max_body_bytes, meter)
     resources = (
-        BatchResource(store, meter, **limits), FeaturesResource(*writing), IngestResource(*writing),
+        BatchResource(store, access, meter, **limits), FeaturesResource(*writing), IngestResource(*writing),
         SchemaResource(store), feast.FeastResource(store, access, meter, **limits),
-        HealthResource(store, ready_share, meter), MetricsResource(meter),
-        EntitiesResource(store), SampleResource(store), StoredResource(store), UiResource(),
+        HealthResource(store, access, ready_share, meter), MetricsResource(meter),
+        EntitiesResource(store, access), SampleResource(store), StoredResource(store), UiResource(),
         pages.RootResource(ROUTES), pages.DocumentResource(ROUTES), pages.DocsResource(ROUTES),
     )  # fmt: skip
     by_class = {type(each): each for each in resources}

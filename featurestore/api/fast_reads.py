@@ -13,7 +13,9 @@ from typing import Any
 
 import falcon
 
+from featurestore.access.key import READ
 from featurestore.api import problems
+from featurestore.api.access import Access
 from featurestore.api.counters import Meter
 from featurestore.api.formats import VARY, accepts_json
 from featurestore.api.observing import App, Observer
@@ -42,14 +44,23 @@ class FastReads:
         store: Where the features are.
         app: The Falcon app, for everything but reads of all features of an entity.
         meter: What counts the requests.
+        access: Who may read; everybody when left out.
         observer: Gives requests their ids, and tells of slow ones.
 
     Attributes:
         vitals: What the worker tells of itself once a second.
     """
 
-    def __init__(self, store: FeatureStore, app: App, meter: Meter, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        app: App,
+        meter: Meter,
+        observer: Observer | None = None,
+        access: Access | None = None,
+    ) -> None:
         self._store, self._app, self._meter = store, app, meter
+        self._access = access if access is not None and access.closed else None
         self._observer = observer or Observer()
         self._entity = store.keys.entity
         self._answered, self._refused = meter.series("GET", PLAIN_ROUTE, self._entity), meter.series("other", None)
@@ -77,7 +88,8 @@ class FastReads:
             except UnicodeDecodeError:
                 return self._app(environ, start_response)
         environ[ROUTE] = PLAIN_ROUTE
-        status, headers, body = self._read(entity_id, environ[REQUEST_ID])
+        refusal = None if self._access is None else self._refusal(self._access, environ)
+        status, headers, body = refusal or self._read(entity_id, environ[REQUEST_ID])
         start_response(status, headers)
         return [body]
 
@@ -106,6 +118,17 @@ class FastReads:
             answer = problems.answer(falcon.HTTP_INTERNAL_SERVER_ERROR, problems.UNFORESEEN, request_id=request_id)
         self._answered.add(answer[0], perf_counter() - began)
         return answer
+
+    def _refusal(self, access: Access, environ: dict[str, Any]) -> Answer | None:
+        """Return the answer to a read that is not permitted; None where it is."""
+        began = perf_counter()
+        try:
+            access.admit(environ, READ, self._store.keys.entity)
+        except FeatureStoreError as error:
+            refusal = problems.answer_to(error, environ.get(REQUEST_ID))
+            self._answered.add(refusal[0], perf_counter() - began)
+            return refusal
+        return None
 
     def unknown(self, entity_id: str, request_id: str | None = None) -> Answer:
         """Return the answer to a read of an unknown id."""

@@ -12,6 +12,8 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
+from featurestore.access.key import READ, WRITE
+from featurestore.api import problems
 from featurestore.api.access import Access
 from featurestore.api.bodies import decode_body, read_body
 from featurestore.api.counters import Meter
@@ -24,9 +26,13 @@ from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
 from featurestore.errors import (
     BadArgumentsError,
+    BadKeyError,
     BadValueError,
     FeatureStoreError,
+    ForbiddenError,
+    NoKeyError,
     NoSchemaError,
+    RateLimitedError,
     UndeclaredFeatureError,
 )
 from featurestore.store.blocking import FeatureStore
@@ -128,11 +134,16 @@ class FeastResource:
         All feature views are read in one round trip to Redis.
         """
         with _told_as_feast_does():
+            self._access.admit(req.env, READ)
             request = decode_body(self._online, read_body(req, self._max_body_bytes))
             counts = {len(values) for values in request.entities.values()}
             if len(counts) != 1 or not 0 < (count := counts.pop()) <= self._max_batch:
                 raise _unacceptable(f"want the same number of values, 1 to {self._max_batch}, for every join key")
+            self._access.spend(req, count)
+            named = (request.feature_service or "").rpartition(":")[0]
+            self._access.check_entities(req, READ, {named} if not request.features and named else ())
             refs = [_reference(ref) for ref in request.features] or self._refs_of(request.feature_service)
+            self._access.check_entities(req, READ, {view for view, _ in refs})
             names = ["__".join(ref) if request.full_feature_names else ref[1] for ref in refs]
             _check_names([*request.entities, *names])
             store = preferred(self._store, req)
@@ -148,16 +159,18 @@ class FeastResource:
     def on_post_write(self, req: Request, resp: Response) -> None:
         """Write a table of one feature view."""
         with _told_as_feast_does():
-            self._access.require_write(req)
+            self._access.admit(req.env, WRITE)
             request = decode_body(self._write, read_body(req, self._max_body_bytes))
+            self._check(req, request.feature_view_name, request.df)
             self._write_table(*self._view(self._writing, request.feature_view_name), request.df)
         resp.content_type, resp.data = falcon.MEDIA_JSON, b"null"
 
     def on_post_push(self, req: Request, resp: Response) -> None:
         """Write a table by its push source, which has the name of its feature view."""
         with _told_as_feast_does():
-            self._access.require_write(req)
+            self._access.admit(req.env, WRITE)
             request = decode_body(self._push, read_body(req, self._max_body_bytes))
+            self._check(req, request.push_source_name, request.df)
             try:
                 view = self._view(self._writing, request.push_source_name)
             except FeastError:
@@ -170,6 +183,11 @@ class FeastResource:
         """Answer 501: Feast's server would read its offline store."""
         message = "no offline store is here: materialize where one is, by write_to_online_store"
         raise FeastError(falcon.HTTP_NOT_IMPLEMENTED, "FeastError", message)
+
+    def _check(self, req: Request, view: str, df: Mapping[str, Sequence[Any]]) -> None:
+        """Check that the request's key may write that view, and that many rows."""
+        self._access.check_entities(req, WRITE, {view})
+        self._access.spend(req, max(map(len, df.values()), default=0))
 
     @staticmethod
     def _view(store: FeatureStore, name: str) -> tuple[FeatureStore, str]:
@@ -273,6 +291,9 @@ def _told_as_feast_does() -> Iterator[None]:
         raise FeastError(
             str(error.status), kind, error.description or str(error.title), dict(error.headers or {})
         ) from error
+    except (NoKeyError, BadKeyError, ForbiddenError, RateLimitedError) as error:
+        kind = "FeastError" if isinstance(error, RateLimitedError) else "FeastPermissionError"
+        raise FeastError(problems.status_of(error), kind, str(error), dict(problems.headers_of(error))) from error
     except (UndeclaredFeatureError, BadArgumentsError, BadValueError) as error:
         raise _unacceptable(str(error)) from error
 

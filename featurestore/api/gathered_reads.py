@@ -22,6 +22,7 @@ from typing import Any
 import falcon
 
 from featurestore.api import problems
+from featurestore.api.access import Access
 from featurestore.api.board import DEFAULT_ROUTES
 from featurestore.api.counters import Meter
 from featurestore.api.fast_reads import HEADERS, ID_AT, PREFIX, FastReads
@@ -118,6 +119,7 @@ class GatheredReads(FastReads, FastApp):
         transport: The store's transport.
         run_soon: Makes the event loop call a function at the end of its turn.
         observer: Gives requests their ids, and tells of slow ones.
+        access: Who may read; everybody when left out.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
@@ -128,8 +130,9 @@ class GatheredReads(FastReads, FastApp):
         transport: Submitting,
         run_soon: Callable[[Callable[[], None]], object],
         observer: Observer | None = None,
+        access: Access | None = None,
     ) -> None:
-        super().__init__(store, app, meter, observer)
+        super().__init__(store, app, meter, observer, access)
         self._transport, self._run_soon = transport, run_soon
         self._slow_s = self._observer.slow_s
         self._under_way: set[Reads] = set()

@@ -6,6 +6,7 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
+from featurestore.api.access import Access
 from featurestore.api.counters import Meter
 from featurestore.contract.json_rows import encode
 from featurestore.errors import FeatureStoreError
@@ -19,25 +20,30 @@ _JSON = falcon.MEDIA_JSON
 class HealthResource:
     """Health checks: `/health` and `/readyz` ask Redis, `/livez` asks nobody.
 
+    Strangers are told the status alone where reads need a key: reasons and nodes name servers.
+
     Args:
         store: Where the features are.
+        access: Knows who is no stranger.
         ready_share: The least share of ids that can be served for the server to be ready.
         meter: Takes note of whether it is ready.
     """
 
-    def __init__(self, store: FeatureStore, ready_share: float = 1.0, meter: Meter | None = None) -> None:
-        self._store, self._ready_share, self._meter = store, ready_share, meter
+    def __init__(
+        self, store: FeatureStore, access: Access, ready_share: float = 1.0, meter: Meter | None = None
+    ) -> None:
+        self._store, self._access, self._ready_share, self._meter = store, access, ready_share, meter
 
-    def on_get(self, _req: Request, resp: Response) -> None:
+    def on_get(self, req: Request, resp: Response) -> None:
         """Answer as `on_get_ready` does; where there are several servers, with all, and whether each answers."""
-        self._answer(resp, with_nodes=isinstance(self._store.transport, Replicas))
+        self._answer(req, resp, with_nodes=isinstance(self._store.transport, Replicas))
 
-    def on_get_ready(self, _req: Request, resp: Response) -> None:
+    def on_get_ready(self, req: Request, resp: Response) -> None:
         """Answer 200 if Redis answers and holds a schema of any entity, else 503 with the reason.
 
         In a cluster so many ids must be served as the setting says; the answer has what is missing.
         """
-        self._answer(resp, with_nodes=False)
+        self._answer(req, resp, with_nodes=False)
 
     def on_get_live(self, _req: Request, resp: Response) -> None:
         """Answer 200: the process takes requests."""
@@ -46,8 +52,9 @@ class HealthResource:
 
     on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
 
-    def _answer(self, resp: Response, *, with_nodes: bool) -> None:
+    def _answer(self, req: Request, resp: Response, *, with_nodes: bool) -> None:
         resp.content_type = _JSON
+        known = self._access.knows(req.env)
         answer: dict[str, Any] = {"status": "healthy"}
         try:
             look_for_a_schema(self._store)
@@ -56,7 +63,7 @@ class HealthResource:
                 answer = {"status": "degraded", **reach.shown()}
             if reach.share < self._ready_share:
                 answer |= {"status": "unhealthy", "reason": self._reason(reach)}
-            if with_nodes:
+            if with_nodes and known:
                 answer["nodes"] = [msgspec.to_builtins(each) for each in nodes_of(self._store, reach)]
         except FeatureStoreError as error:
             answer = {"status": "unhealthy", "reason": str(error)}
@@ -64,7 +71,7 @@ class HealthResource:
             self._meter.tell_ready(ready=answer["status"] != "unhealthy")
         if answer["status"] == "unhealthy":
             resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
-        resp.data = encode(answer)
+        resp.data = encode(answer if known else {"status": answer["status"]})
 
     def _reason(self, reach: Reach) -> str:
         away = ", ".join(each.node for each in reach.missing)

@@ -4,6 +4,7 @@ import falcon
 import msgspec
 from falcon import Request, Response
 
+from featurestore.api.access import Access
 from featurestore.api.bodies import check_parameters
 from featurestore.api.preference import preferred
 from featurestore.api.writes import store_of
@@ -25,13 +26,13 @@ MOST_STORED = 50
 class EntitiesResource:
     """`GET /entities`: the entities that Redis holds, and the one of routes that name none."""
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
+    def __init__(self, store: FeatureStore, access: Access) -> None:
+        self._store, self._access = store, access
 
     def on_get(self, req: Request, resp: Response) -> None:
         """Answer with each entity's name, its schema's version, and how many features and ids it has."""
         check_parameters(req, ())
-        entities = [held.shown() for held in entities_held(self._store)]
+        entities = [held.shown() for held in entities_held(self._store) if self._access.reaches(req, held.entity)]
         resp.content_type = _JSON
         resp.data = encode({"default": self._store.keys.entity, "entities": entities})
 

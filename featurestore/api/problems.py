@@ -1,8 +1,12 @@
 """Errors as `application/problem+json` (RFC 9457), and the one table from exceptions to statuses."""
 
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
+from time import monotonic
+from typing import ClassVar
 
 import falcon
 import msgspec
@@ -11,13 +15,17 @@ from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.errors import (
     AccessDeniedError,
     BadArgumentsError,
+    BadKeyError,
     BadReplyError,
     BadValueError,
     DeadlineExceededError,
     FeatureStoreError,
+    ForbiddenError,
     InDoubtError,
+    NoKeyError,
     NoSchemaError,
     OverloadedError,
+    RateLimitedError,
     RedisError,
     SchemaChangedError,
     UnavailableError,
@@ -34,6 +42,17 @@ _RETRY_AFTER_S = 1
 
 MEDIA_PROBLEM = "application/problem+json"
 
+_TOLD_EACH_S = 10.0
+_MOST_TOLD = 100
+_WHERE = re.compile(r" ?\((?:node|slot)[ s][^)]*\)")
+_URL = re.compile(r"\b(?:redis|rediss|unix)(?:\+\w+)?://(?!:PASSWORD@|HOST:PORT)[^\s;)]*[^\s,;):.]")
+_SOCKET = re.compile(r"(?<!\S)/[^\s,;:)]*[^\s,;:).]")
+_CERTIFIED = re.compile(r"(?<= is not valid for )'[^']*'")
+_HOST = re.compile(
+    r"(?<![\w.:])(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*):\d{1,5}\b(?!:[0-9A-Fa-f])"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w.])(?:[0-9A-Fa-f]{0,4}:){2,}[0-9A-Fa-f:.]*[0-9A-Fa-f]"
+)
+
 UNFORESEEN = "the request failed inside the server; its log says why"
 
 
@@ -48,6 +67,10 @@ class RowRefusedError(FeatureStoreError):
 
 _STATUSES: tuple[tuple[type[FeatureStoreError], str], ...] = (
     # The first that fits counts.
+    (NoKeyError, falcon.HTTP_UNAUTHORIZED),
+    (BadKeyError, falcon.HTTP_UNAUTHORIZED),
+    (ForbiddenError, falcon.HTTP_FORBIDDEN),
+    (RateLimitedError, falcon.HTTP_TOO_MANY_REQUESTS),
     (DeadlineExceededError, falcon.HTTP_GATEWAY_TIMEOUT),
     (InDoubtError, falcon.HTTP_GATEWAY_TIMEOUT),
     (RedisError, falcon.HTTP_SERVICE_UNAVAILABLE),
@@ -115,9 +138,14 @@ def _told(status: int, request_id: str | None) -> str | None:
     return request_id if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
 
 
+def status_of(error: FeatureStoreError) -> str:
+    """Return the status of the error response for an exception."""
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
+
+
 def answer_to(error: FeatureStoreError, request_id: str | None = None) -> Answer:
     """Return the error response for an exception."""
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+    status = status_of(error)
     counts: dict[str, int] = {}
     if isinstance(error, UnconfirmedWriteError) and isinstance(error.result, UpsertResult):
         found = error.result
@@ -127,7 +155,53 @@ def answer_to(error: FeatureStoreError, request_id: str | None = None) -> Answer
             "rejected": len(found.rejected),
             "unconfirmed": found.unconfirmed,
         }
-    return answer(status, str(error), error.code, counts, request_id=request_id)
+    text = str(error)
+    if isinstance(error, RedisError):
+        text = _for_strangers(text)
+    status, headers, body = answer(status, text, error.code, counts, request_id=request_id)
+    return status, [*headers, *headers_of(error)], body
+
+
+class _Told:
+    """When the log was last told what strangers are not."""
+
+    at: ClassVar[dict[str, float]] = {}
+
+
+def without_addresses(text: str) -> str:
+    """Return what an error of Redis says without the addresses in it: they are nothing to strangers."""
+    for pattern in (_WHERE, _URL, _SOCKET, _CERTIFIED, _HOST):
+        text = pattern.sub("" if pattern is _WHERE else "a server", text)
+    return text
+
+
+def _for_strangers(text: str) -> str:
+    """Return what clients are told of an error; the log has all of it, now and then."""
+    shown = without_addresses(text)
+    if shown != text:
+        now = monotonic()
+        if now - _Told.at.get(text, -_TOLD_EACH_S) >= _TOLD_EACH_S:
+            if len(_Told.at) >= _MOST_TOLD:
+                _Told.at.clear()
+            _Told.at[text] = now
+            _logger.warning("%s", text)
+    return shown
+
+
+def headers_of(error: FeatureStoreError) -> list[tuple[str, str]]:
+    """Return the header fields that an exception has beside its problem document: who may come, and when again."""
+    if isinstance(error, NoKeyError):
+        return [("www-authenticate", "Bearer")]
+    if isinstance(error, BadKeyError):
+        return [("www-authenticate", 'Bearer error="invalid_token"')]
+    if not isinstance(error, RateLimitedError) or error.policy is None:
+        return []
+    wait, (name, burst, rate) = max(1, ceil(error.retry_s)), error.policy
+    return [
+        ("retry-after", str(wait)),
+        ("ratelimit", f'"{name}";r=0;t={wait}'),
+        ("ratelimit-policy", f'"{name}";q={burst};w={max(1, ceil(burst / rate))}'),
+    ]
 
 
 def kind_of(error: Exception) -> str:
@@ -166,7 +240,7 @@ def _answer_store_error(
     request: falcon.Request, response: falcon.Response, error: FeatureStoreError, _params: dict[str, str]
 ) -> None:
     request.context.problem = kind_of(error)
-    if isinstance(error, OverloadedError):
+    if isinstance(error, OverloadedError) and not isinstance(error, RateLimitedError):
         request.env[REFUSED] = True
     response.status, headers, response.data = answer_to(error, request.env.get(REQUEST_ID))
     response.set_headers(headers)

@@ -105,7 +105,7 @@ class EntityWriter:
 
     Args:
         store: The default entity's store.
-        access: Who may write.
+        access: Who may write, which the app's middleware asks; and how much.
         max_body_bytes: Largest request body.
         meter: What counts the rows.
     """
@@ -116,7 +116,6 @@ class EntityWriter:
         self._put, self._post = msgspec.json.Decoder(PutRequest), msgspec.json.Decoder(PostRequest)
 
     def _writable(self, req: Request, entity: str | None) -> FeatureStore:
-        self._access.require_write(req)
         refuse_undecodable(req)
         return store_of(self._writing, entity)
 
@@ -184,7 +183,6 @@ class Ingest:
 
     def on_post(self, req: Request, resp: Response, entity: str | None = None) -> None:
         """Write every row that can be written, and answer with an outcome for each, as NDJSON in the same order."""
-        self._access.require_write(req)
         check_parameters(req, _INGEST_PARAMETERS)
         store = store_of(self._writing, entity)
         mode = req.get_param("mode", default="newest")
@@ -195,6 +193,7 @@ class Ingest:
             table = read_rows(
                 read_body(req, self._max_body_bytes), list(dict.fromkeys((*names, "id"))), self._max_body_bytes
             )
+            self._access.spend(req, len(table.rows))
             result = store.upsert_table(table.columns, table.rows, overwrite=mode == "overwrite")
             self._answer(resp, store.keys.entity, range(1, len(table.rows) + 1), result, {})
             return
@@ -216,6 +215,7 @@ class Ingest:
             time = {} if row.event_time is None else {EVENT_TIME: row.event_time}
             lines.append(number)
             rows.append((entity_id, {**row.features, **time}))
+        self._access.spend(req, len(rows))
         result = store.upsert(rows, overwrite=mode == "overwrite")
         self._answer(resp, store.keys.entity, lines, result, outcomes)
 

@@ -166,6 +166,11 @@ def a_number(reply: Any, _encoded: bytes) -> bool:
     return type(reply) is int
 
 
+def tokens(reply: Any, _encoded: bytes) -> bool:
+    """Take three integers: tokens, ms, and tokens that are left."""
+    return type(reply) is list and [type(each) for each in reply] == [int, int, int]
+
+
 def letters(reply: Any, encoded: bytes) -> bool:
     """Take a letter for each entity."""
     return type(reply) is bytes and len(reply) == _keys_of(encoded) - 2 and set(reply) <= set(b"CAPSW")

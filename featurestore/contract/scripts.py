@@ -147,6 +147,7 @@ CLEAR_HASHES = load_script("clear_hashes", replies.a_number, writes=True, frees=
 FREE_NAMES = load_script("free_names", replies.a_number, writes=True, frees=True)
 COPY_ENTITIES = load_script("copy_entities", replies.letters, writes=True)
 LOG_SERVED = load_script("log_served", replies.a_number, writes=True)
+TAKE_TOKENS = load_script("take_tokens", replies.tokens, writes=True)
 
 SCRIPTS = (
     GET_FEATURES,
@@ -168,6 +169,7 @@ SCRIPTS = (
     COPY_SCHEMA,
     COPY_ENTITIES,
     LOG_SERVED,
+    TAKE_TOKENS,
 )
 """All scripts, in the order of the contract."""
 

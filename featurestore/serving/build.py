@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 from gunicorn.errors import AppImportError
 
+from featurestore.access.keyring import Keyring
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.counters import meter
 from featurestore.api.fast_reads import FastReads
 from featurestore.api.gathered_reads import GatheredReads
+from featurestore.api.keyed_reads import KeyedReads, KeyedTracedReads
 from featurestore.api.observing import App, Observer
+from featurestore.api.rates import Rates
 from featurestore.api.traced_reads import TracedReads
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
@@ -66,7 +69,9 @@ def _build_app(settings: Settings) -> FastReads:
             ),
             plans=plans,
         )
-        return FastReads(store, _app_over(store, settings), meter(), observer)
+        access = Access(Keyring.of(settings), rates=Rates(store.transport))
+        _watch(access, _nothing)
+        return FastReads(store, _app_over(store, settings, access), meter(), observer, access)
     import gevent  # noqa: PLC0415
 
     transport = gevent_transport(
@@ -87,16 +92,39 @@ def _build_app(settings: Settings) -> FastReads:
     def run_soon(call: Callable[[], None]) -> None:
         gevent.get_hub().loop.run_callback(call)  # the hub of the process that serves, which may be a fork of this one
 
-    kind = GatheredReads if tracing is None else TracedReads
-    return kind(store, _app_over(store, settings), meter(), transport, run_soon, observer)
+    access = Access(Keyring.of(settings), rates=Rates(transport, gevent.spawn))
+    app = _app_over(store, settings, access)
+    if not access.closed:
+        kind = GatheredReads if tracing is None else TracedReads
+        return kind(store, app, meter(), transport, run_soon, observer)
+    keyed_kind = KeyedReads if tracing is None else KeyedTracedReads
+    keyed = keyed_kind(store, app, meter(), transport, run_soon, observer, access)
+    _watch(access, keyed.follow_keys)
+    return keyed
 
 
-def _app_over(store: FeatureStore, settings: Settings) -> App:
+def _watch(access: Access, follow: Callable[[], object]) -> None:
+    """Look for changes of the file of keys from now on; call `follow` about once a second."""
+
+    def follow_keys() -> None:
+        if access.rates is not None:
+            access.rates.drop_idle()
+        follow()
+
+    access.keyring.changed = follow_keys
+    access.keyring.watch()
+
+
+def _nothing() -> None:
+    return
+
+
+def _app_over(store: FeatureStore, settings: Settings, access: Access) -> App:
     return create_app(
         store,
         max_batch=settings.max_batch,
         max_body_bytes=settings.max_body_bytes,
-        access=Access(settings.write_keys),
+        access=access,
         meter=meter(),
         ready_share=settings.ready_share,
     )

@@ -47,6 +47,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "errorlog": "-",
         "logger_class": "featurestore.serving.gunicorn_logs.Logger",
         "proc_name": "featurestore",
+        "umask": 0o777 & ~int(settings.socket_mode, 8),
+        "forwarded_allow_ips": settings.forwarded_allow_ips,
         "control_socket_disable": True,
         "on_starting": prepare,
         "when_ready": master.heed_the_terminal,

@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from featurestore.access.keyring import Keyring
 from featurestore.children import tie_to
 from featurestore.embedded import embedded_url
 from featurestore.errors import ConfigurationError, FeatureStoreError
@@ -45,6 +46,11 @@ def prepare(server: Any) -> None:
         if warning:
             _logger.warning(warning)
     settings = Settings.from_environment()
+    try:
+        Keyring.of(settings)  # which workers then remember, even if they are started while its file is broken
+    except ConfigurationError as error:
+        _logger.error("%s", error)  # noqa: TRY400 - no bug of ours
+        _leave(server, 2)
     if settings.read_from != "primary" and not may_have_replicas(settings.url):
         _logger.warning("FEATURESTORE_READ_FROM=%s has no effect: the server has no replicas", settings.read_from)
     if not _is_usable(settings.url or "unix:///embedded", settings):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
+from featurestore.access.keyring import Keyring
 from featurestore.children import tied
 from featurestore.embedded import EmbeddedServer
 from featurestore.errors import FeatureStoreError
@@ -42,10 +43,11 @@ def serve(settings: Settings) -> None:
     """Become gunicorn. Its master starts and watches the embedded server if no Redis is named.
 
     Raises:
-        ConfigurationError: The Redis URL, or the embedded server's folder, cannot be used, or Redis is too old for
-            functions.
+        ConfigurationError: The Redis URL, the file of keys, or the embedded server's folder, cannot be used, or Redis
+            is too old for functions.
     """
     check(settings.url or "unix:///embedded", settings)
+    Keyring.of(settings)
     if settings.url:
         if settings.call == "functions":
             check_server(settings.url, settings.address_map or "")

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from ssl import SSLWantReadError
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gevent
 from gevent import Timeout, getcurrent
 
 from featurestore.worker.budget import Budget
+from featurestore.worker.forwarded import Proxies
 from featurestore.worker.framing import Framing
-from featurestore.worker.interface import Answer, Begin
+from featurestore.worker.interface import BEGIN, Answer, Begin
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request, RequestReader
 from featurestore.worker.responses import Server
@@ -86,8 +87,11 @@ class ConnectionServer(Server, Protocol):
     send_timeout: float
     idle_timeout: float
 
-    def begin_for(self, client: str) -> Begin | None:
-        """Return what begins to answer a client's plain GETs, see `FastApp.begin`; None if all go to `answer`."""
+    def begin_for(self, client: str, lane: Begin | None = None) -> Begin | None:
+        """Return what begins to answer a client's plain GETs, see `FastApp.begin`; None if all go to `answer`.
+
+        `lane` is what the app has put into `BEGIN`.
+        """
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
         """Let the app answer `request`; return how many seconds to read nothing, None if the connection ends."""
@@ -109,13 +113,16 @@ class Connection:
         client: gevent's socket; for TLS, with the handshake done.
         base: The part of the WSGI environment that all requests share.
         tls: Whether `client` speaks TLS.
+        proxies: What to take of a proxy that is trusted; None if the client is none.
 
     Attributes:
         deadline: By when the client must have sent something; only in states that wait for it.
         state: What the connection is doing.
     """
 
-    def __init__(self, server: ConnectionServer, client: Any, base: Environ, *, tls: bool) -> None:
+    def __init__(
+        self, server: ConnectionServer, client: Any, base: Environ, *, tls: bool, proxies: Proxies | None = None
+    ) -> None:
         self.state = _AWAKE
         self._patience = server.request_timeout  # the time-out in `deadline` while no request is under way
         self.deadline = monotonic() + self._patience
@@ -124,7 +131,7 @@ class Connection:
         self._address: str = base["REMOTE_ADDR"]
         self._greenlet = getcurrent()
         self._hub = gevent.get_hub()
-        self._reader = RequestReader(base, server.framing, server.budget)
+        self._reader = RequestReader(base, server.framing, server.budget, proxies)
         self._longest_line = server.framing.limits.line
         self._tls = tls
         self._plain = client if tls else client._sock  # noqa: SLF001 - the socket inside gevent's, which does not wait
@@ -178,6 +185,9 @@ class Connection:
             pause = server.answer(request, self.send)
             if pause is None:
                 return False
+            begin = request.environ.get(BEGIN)
+            if begin is not None:
+                self._follow(begin)
             if pause:
                 request = None  # what is not needed any more takes no memory meanwhile
                 gevent.sleep(pause)
@@ -196,6 +206,14 @@ class Connection:
         elif reader.begun and not had_begun:
             self.deadline = monotonic() + server.request_timeout
         return True
+
+    def _follow(self, begin: Begin | Literal[False]) -> None:
+        """Begin plain GETs with the header fields of the last one as the app says; see `BEGIN`."""
+        if begin is False:
+            self._reader.forget_usual()
+            self._begin = self._begin and self._server.begin_for(self._address)
+        elif self._begin is not None:
+            self._begin = self._server.begin_for(self._address, begin)
 
     def _receive(self) -> bytes:
         """Return the client's next bytes; empty if it is gone or too slow, or if the server stops."""

@@ -32,6 +32,13 @@ PLAIN_ACCEPTS: frozenset[str | None] = frozenset(
 )
 """Values of `Accept`, None where the field is missing, that want JSON: those that clients send. The worker takes a GET
 with any other value for one that is not plain, and the app looks at the value."""
+BEGIN = "featurestore.begin"
+"""Key of a WSGI environment that is there for the first plain GET of a connection.
+
+An app that lets in some clients only puts there what is called in place of its `begin` for later GETs with exactly the
+same header fields, or False if they are to be looked at anew: it has refused this one.
+"""
+
 REFUSED = "featurestore.refused"
 """Key of a WSGI environment in which an app tells that it refused the request because there are too many.
 

@@ -9,8 +9,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 from httptools.parser.errors import HttpParserInvalidURLError
 
 from featurestore.worker.budget import Budget
+from featurestore.worker.forwarded import Proxies
 from featurestore.worker.framing import Chunks, Framing, HeadFinder
-from featurestore.worker.interface import PLAIN_ACCEPTS
+from featurestore.worker.interface import BEGIN, PLAIN_ACCEPTS
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.sockets import is_plain_line
 
@@ -84,6 +85,7 @@ class RequestReader:
         base: The part of the WSGI environment that all requests share.
         framing: What a request may be made of.
         budget: What counts the bytes that are held.
+        proxies: Takes what a trusted proxy says of its client; None if the peer is none.
 
     Attributes:
         begun: Whether a request has begun that is not complete.
@@ -93,13 +95,14 @@ class RequestReader:
             none yet, or while bytes of another request, or of an empty line before one, are held.
     """
 
-    def __init__(self, base: Environ, framing: Framing, budget: Budget) -> None:
+    def __init__(self, base: Environ, framing: Framing, budget: Budget, proxies: Proxies | None = None) -> None:
         self.begun = False
         self.refusal: Refusal | None = None
         self.wants_continue = False
         self.usual: bytes | None = None
         self._usual: bytes | None = None  # `usual` whenever nothing else is buffered; the first plain GET sets it
         self._base, self._framing, self._budget = base, framing, budget
+        self._proxies = proxies
         self._head = HeadFinder(framing)
         self._parser = HttpRequestParser(self)
         self._data = bytearray()  # what no request has taken yet
@@ -144,6 +147,10 @@ class RequestReader:
         self.usual = None if self._in_body or self._data or self._ended else self._usual
         self.begun = self._in_body or (bool(self._data) and self._data != b"\r")
         return None
+
+    def forget_usual(self) -> None:
+        """Take the next plain GET for the first one: the last one was refused for its header fields."""
+        self.usual = self._usual = None
 
     def hold(self, size: int) -> bool:
         """Count another `size` bytes until the current request is answered; return False if that is too much.
@@ -218,6 +225,8 @@ class RequestReader:
         if http11 and "HTTP_HOST" not in environ:
             raise Refusal(400, "a request has one Host")
         environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"] = method, version
+        if self._proxies is not None:
+            self._proxies.tell(environ)
         length = self._check_framing(environ, http11=http11)
         _put_target(environ, target)
         if http11 and "HTTP_EXPECT" in environ:
@@ -241,7 +250,8 @@ class RequestReader:
             and is_plain_line(line)
         ):
             fields = head[len(line) :]
-            self._usual = fields if len(fields) <= _LONGEST_FIELDS_KEPT else None
+            if len(fields) <= _LONGEST_FIELDS_KEPT:
+                self._usual, environ[BEGIN] = fields, None
 
     def _parse(self, head: bytes) -> bool:
         """Let the parser put the header fields into the environment; return whether it sees an upgrade.

@@ -22,6 +22,7 @@ from featurestore.settings import Settings
 from featurestore.worker.budget import Budget, trim_memory
 from featurestore.worker.capacity import clients_within, limit_of_files, scarcity
 from featurestore.worker.connection import ClientGoneError, Connection
+from featurestore.worker.forwarded import Proxies
 from featurestore.worker.framing import Framing, Limits
 from featurestore.worker.interface import NO_ROOM, PLAIN_ROUTE, REFUSED, Answer, Begin, FastApp, Headers, Respond
 from featurestore.worker.pacing import Pacer
@@ -43,6 +44,8 @@ LogPlain = Callable[[str, str, Answer, float, str], None]
 
 class Worker(GeventWorker):  # type: ignore[misc]
     """A gevent worker with its own HTTP/1.1.
+
+    What trusted proxies say of their clients counts, see `forwarded.py`.
 
     Unsupported: HTTP/2, the PROXY protocol, request hooks, gunicorn's leniency settings.
 
@@ -87,6 +90,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.idle_timeout = cfg.keepalive
         self._connections: set[Connection] = set()
         self._paused: list[Acceptor] = []
+        self._proxies = Proxies(cfg.forwarded_allow_ips, cfg.secure_scheme_headers)
         self._base = {**base_environ(cfg), "SCRIPT_NAME": "", "wsgi.multithread": True}
         logs = cfg.accesslog, cfg.logconfig, cfg.logconfig_dict, cfg.logconfig_json, cfg.syslog, cfg.statsd_host
         self._logs_access = any(logs)
@@ -135,7 +139,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                         client, server_side=True, suppress_ragged_eofs=self.cfg.suppress_ragged_eofs
                     )
             environ = self._environ_of(listener, address)
-            connection = Connection(self, client, environ, tls=self._tls is not None)
+            proxies = self._proxies if self._proxies.trusts(environ["REMOTE_ADDR"]) else None
+            connection = Connection(self, client, environ, tls=self._tls is not None, proxies=proxies)
             self._connections.add(connection)
             connection.serve()
         except (ClientGoneError, OSError) as error:
@@ -164,9 +169,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             response.status = response.status or "500"  # the client went before the app had begun to answer
             self.log.access(response, request, request.environ, took)
 
-    def begin_for(self, client: str) -> Begin | None:
-        """Return what begins to answer the plain GETs of a client, and logs them where that is wanted."""
-        begin, log = self.begin, self._log_plain
+    def begin_for(self, client: str, lane: Begin | None = None) -> Begin | None:
+        """Return what begins to answer the plain GETs of a client, by its lane, and logs them where that is wanted."""
+        begin, log = lane or self.begin, self._log_plain
         if begin is None or log is None:
             return begin
 

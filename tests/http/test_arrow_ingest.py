@@ -134,7 +134,7 @@ def test_what_cannot_be_written_is_told(client: falcon.testing.TestClient, store
     assert ingest(client, stream(pa.table({"n": [1]}))).json["detail"] == "no column is called user_id or id"
     assert ingest(client, table, "/features/ingest?mode=x").status_code == 422
     assert ingest(client, bytes(100_001)).status_code == 413
-    assert ingest(client, table, **{"X-API-Key": "wrong"}).status_code == 403
+    assert ingest(client, table, **{"X-API-Key": "wrong"}).status_code == 401
     csv = ingest(client, b"a,b", **{"Content-Type": "text/csv"})
     assert (csv.status_code, ARROW in csv.headers["accept"]) == (415, True)
     assert outcomes(ingest(client, stream(pa.table({"id": pa.array([], pa.utf8())})))) == []

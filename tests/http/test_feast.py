@@ -260,7 +260,7 @@ def test_what_cannot_be_written_is_an_error_of_the_clients_own(client: falcon.te
     refused = post("/push", json=push)
     assert (feast_error(refused)[:2], refused.headers["WWW-Authenticate"]) == ((401, "FeastPermissionError"), "Bearer")
     refused = post("/push", json=push, headers={"Authorization": "Bearer wrong"})
-    assert feast_error(refused) == (403, "FeastPermissionError", "this API key may not write")
+    assert feast_error(refused) == (401, "FeastPermissionError", "this API key is not known")
     assert feast_error(post("/push", body=b"{", headers=KEY))[:2] == (400, "FeastError")
 
 

@@ -56,7 +56,7 @@ def test_writing_needs_a_key_that_may(client: falcon.testing.TestClient, transpo
     body = {"features": {"age": 1.0}}
     missing = client.simulate_put("/features/u", json=body)
     assert (missing.status_code, missing.headers["www-authenticate"]) == (401, "Bearer")
-    assert client.simulate_put("/features/u", json=body, headers={"X-API-Key": "wrong"}).status_code == 403
+    assert client.simulate_put("/features/u", json=body, headers={"X-API-Key": "wrong"}).status_code == 401
     assert client.simulate_delete("/features/u").status_code == 401
     assert client.simulate_post("/features/ingest", body=b"{}").status_code == 401
     bearer = {"Authorization": "Bearer other"}

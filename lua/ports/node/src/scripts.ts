@@ -21,7 +21,8 @@ export type ScriptName =
   | "drop_entity"
   | "clear_hashes"
   | "free_names"
-  | "copy_entities";
+  | "copy_entities"
+  | "take_tokens";
 
 /** Each script: its source with its includes, the SHA-1 of that, and whether it only reads. */
 export const SCRIPTS: Readonly<Record<ScriptName, { source: string; sha1: string; reads: boolean }>> = json;
