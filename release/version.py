@@ -1,7 +1,7 @@
 """Show the version, which setup.cfg has, or write a new one there and wherever else it stands.
 
-    python release/version.py          prints the version; fails where a file has another one
-    python release/version.py 0.2.0    writes it into all files
+python release/version.py          prints the version; fails where a file has another one
+python release/version.py 0.2.0    writes it into all files
 """
 
 import re
@@ -15,7 +15,7 @@ SOURCE = "setup.cfg"
 
 PLACES = {
     SOURCE: (r"^version = (.+)$",),
-    "Dockerfile": (r'^ARG VERSION=(.+)$',),
+    "Dockerfile": (r"^ARG VERSION=(.+)$",),
     "deploy/helm/featurestore/Chart.yaml": (r"^version: (.+)$", r'^appVersion: "(.+)"$'),
     "docs/ports/node.md": (r"featurestore-redis-(.+?)\.tgz",),
     "lua/ports/node/package.json": (r'^  "version": "(.+)",$',),
