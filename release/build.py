@@ -2,8 +2,8 @@
 
     python release/build.py [FOLDER]
 
-Built twice of the same sources, the files are the same, byte for byte: archives take their times from SOURCE_DATE_EPOCH, which
-is the time of the last commit where it is not set.
+Built twice of the same sources, source distributions and wheels are the same, byte for byte: they take their times from
+SOURCE_DATE_EPOCH, which is the time of the last commit where it is not set.
 """
 
 import gzip
@@ -116,7 +116,9 @@ def try_wheel(wheel: Path, out: Path, version: str) -> None:
         run(*pip, "--no-deps", wheel)
         run(*pip[:5], "check")
         run(python, "-I", ROOT / "release" / "smoke.py", cwd=Path(folder))
-        run("cyclonedx-py", "environment", "--output-reproducible", "--output-format", "JSON",
+        described = Path(folder) / "pyproject.toml"  # the metadata themselves are in setup.cfg, where it does not look
+        described.write_text(f'[project]\nname = "redis-featurestore"\nversion = "{version}"\nlicense = "Apache-2.0"\n')
+        run("cyclonedx-py", "environment", "--output-reproducible", "--output-format", "JSON", "--pyproject", described,
             "--output-file", out / f"redis-featurestore-{version}.cdx.json", python)  # fmt: skip
 
 

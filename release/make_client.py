@@ -25,7 +25,7 @@ PUBLIC = ("clients.client", "clients.async_client", "errors", "store.results", "
 LEFT_OUT = frozenset({"native"})
 """The room that the others do without where it is missing: the C extensions."""
 
-_REQUIREMENT = re.compile(r"@([a-z]+)@")
+_BLANK = re.compile(r"@([a-z]+)@")
 
 
 def modules_of_clients(root: Path = ROOT) -> dict[str, Path]:
@@ -71,6 +71,7 @@ def public_names(root: Path = ROOT) -> dict[str, list[str]]:
 def renamed(text: str) -> str:
     """Return a module's text with the small distribution's names in place of the other's."""
     text = re.sub(r"^(\s*(?:from|import) )featurestore\.", rf"\1{PACKAGE}.", text, flags=re.MULTILINE)
+    text = text.replace("redis-featurestore[client]", "redis-featurestore-client")  # which requires httpx
     return text.replace("redis-featurestore[", "redis-featurestore-client[")
 
 
@@ -105,9 +106,9 @@ def make_tree(folder: Path, root: Path = ROOT) -> None:
     version = read_version(root)
     (package / "__init__.py").write_text(front_of(version, public_names(root)), encoding="utf-8")
     (package / "py.typed").touch()
-    wanted = requirements(root)
-    project = (root / "release" / "client" / "pyproject.toml").read_text(encoding="utf-8").replace("@version@", version)
-    (folder / "pyproject.toml").write_text(_REQUIREMENT.sub(lambda name: wanted[name[1]], project), encoding="utf-8")
+    wanted = {**requirements(root), "version": version}
+    project = (root / "release" / "client" / "pyproject.toml.in").read_text(encoding="utf-8")
+    (folder / "pyproject.toml").write_text(_BLANK.sub(lambda found: wanted[found[1]], project), encoding="utf-8")
     shutil.copyfile(root / "release" / "client" / "README.md", folder / "README.md")
     shutil.copyfile(root / "LICENSE", folder / "LICENSE")
 

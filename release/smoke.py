@@ -1,4 +1,4 @@
-"""Try an installed package, in an environment that has nothing else: the extensions, a server of Redis, a GET over HTTP."""
+"""Try an installed package, in an environment that has nothing else: the extensions, a Redis, a GET over HTTP."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def get(address: str, target: str) -> Any:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://{address}{target}", timeout=5) as response:  # noqa: S310 - loopback
+            with urllib.request.urlopen(f"http://{address}{target}", timeout=5) as response:
                 return json.load(response)
         except urllib.error.HTTPError:
             raise
@@ -49,9 +49,9 @@ def main() -> None:
     if missing:
         raise SystemExit(f"this wheel lacks the extensions {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder)) as server:
-        store = FeatureStore.from_url(server.url)
-        store.apply_schema(read_definition())
-        store.upsert([("ann", {"age": 31.0, "country": "DE"})])
+        with FeatureStore.connect(server.url) as store:
+            store.apply(read_definition())
+            store.upsert([("ann", {"age": 31.0, "country": "DE"})])
         address = free_address()
         environment = {**os.environ, "REDIS_URL": server.url, "FEATURESTORE_BIND": address, "FEATURESTORE_WORKERS": "1"}
         command = [sys.executable, "-m", "featurestore", "serve"]

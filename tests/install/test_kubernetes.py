@@ -40,7 +40,7 @@ FULL: dict[str, Any] = {
     "gracefulTimeoutSeconds": 30,
     "preStopSeconds": 8,
     "autoscaling": {"enabled": True, "metrics": [
-        {"type": "Pods", "pods": {"metric": {"name": "requests"}, "target": {"type": "AverageValue", "averageValue": "9k"}}}
+        {"type": "Pods", "pods": {"metric": {"name": "r"}, "target": {"type": "AverageValue", "averageValue": "9k"}}}
     ]},
     "networkPolicy": {
         "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "redisPorts": [6379, 26379],
