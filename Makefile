@@ -135,7 +135,7 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/faults.py --out docs
 
 release: $(VENV)/.release  ## Make and check dist/: source, wheels of package and HTTP clients, scripts, chart, SBOM, digests.
-	$(BIN)/python release/build.py
+	$(BIN)/python release/make_release.py
 
 lock: $(VENV)/.release  ## Pin what the image installs, at the newest versions that setup.cfg permits.
 	$(LOCK) setup.cfg --output-file deploy/image.txt

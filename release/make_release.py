@@ -1,6 +1,6 @@
 """Make everything of a release in dist/, and check it: what `make release` runs.
 
-    python release/build.py [FOLDER]
+    python release/make_release.py [FOLDER]
 
 Built twice of the same sources, source distributions and wheels are the same, byte for byte: they take their times from
 SOURCE_DATE_EPOCH, which is the time of the last commit where it is not set.
