@@ -53,6 +53,7 @@ FULL: dict[str, Any] = {
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     },
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"a": "b"}},
     "serviceAccountName": "reader", "priorityClassName": "high", "nodeSelector": {"disk": "ssd"},
     "tolerations": [{"key": "spot", "operator": "Exists"}], "podAnnotations": {"c": "d"}, "podLabels": {"team": "ml"},
@@ -135,7 +136,7 @@ def test_values_decide_what_there_is() -> None:
     assert {each["kind"] for each in manifests(LEAST)} == always | {"Job"}
     assert {each["kind"] for each in manifests(FULL)} == {
         *always, "PodDisruptionBudget", "NetworkPolicy", "HorizontalPodAutoscaler", "ConfigMap", "Job", "CronJob",
-        "ServiceMonitor",
+        "ServiceMonitor", "PrometheusRule",
     }  # fmt: skip
 
 
@@ -242,6 +243,18 @@ def test_a_keys_file_is_mounted_so_that_a_change_of_the_secret_arrives() -> None
     assert str(Path(path).parent) == mount["mountPath"]
     assert "subPath" not in mount
     assert {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o440}} in pod["spec"]["volumes"]
+
+
+def test_rules_are_those_of_prometheus_and_series_have_the_job_that_they_name() -> None:
+    documents = manifests(FULL)
+    rules = {each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "PrometheusRule"}
+    folder = ROOT / "deploy" / "prometheus"
+    assert rules == {
+        f"features-{kind}": yaml.safe_load((folder / f"{kind}.yml").read_text()) for kind in ("alerts", "recording")
+    }
+    label = of_kind(documents, "ServiceMonitor")["spec"]["jobLabel"]
+    job = of_kind(documents, "Service")["metadata"]["labels"][label]
+    assert f'job="{job}"' in (folder / "alerts.yml").read_text()
 
 
 @pytest.mark.parametrize(
