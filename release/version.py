@@ -17,6 +17,7 @@ PLACES = {
     SOURCE: (r"^version = (.+)$",),
     "Dockerfile": (r"^ARG VERSION=(.+)$",),
     "deploy/helm/featurestore/Chart.yaml": (r"^version: (.+)$", r'^appVersion: "(.+)"$'),
+    "docs/kubernetes.md": (r"registry\.example/featurestore:([\d.]+\w*)", r"featurestore-(\d.*?)\.tgz"),
     "docs/ports/node.md": (r"featurestore-redis-(.+?)\.tgz",),
     "lua/ports/node/package.json": (r'^  "version": "(.+)",$',),
 }

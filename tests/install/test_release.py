@@ -90,9 +90,15 @@ def test_a_new_version_is_written_wherever_it_stands(tmp_path: Path) -> None:
         texts = ((folder / name).read_text().splitlines() for folder in (ROOT, tmp_path))
         changed = [(before, after) for before, after in zip(*texts, strict=True) if before != after]
         assert all(after == before.replace(package_version(), "1.2.3rc4") for before, after in changed)
-        assert len(changed) == len(versions.PLACES[name])
+        assert len(changed) >= len(versions.PLACES[name])
     (tmp_path / "Dockerfile").write_text("ARG VERSION=9.9.9\n")
     assert versions.differing(tmp_path) == ["Dockerfile has 9.9.9, and setup.cfg has 1.2.3rc4"]
+
+
+def test_the_changelog_has_a_dated_section_of_the_version_below_what_is_unreleased() -> None:
+    sections = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert sections[0] == "Unreleased"
+    assert re.fullmatch(re.escape(package_version()) + r" - \d{4}-\d\d-\d\d", sections[1])
 
 
 def test_what_is_no_version_is_refused() -> None:
