@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.http import serving
+from support.http import HttpServer, serving
 from support.servers import Server, wait_until
 
 from featurestore.settings import describe_settings
@@ -281,6 +282,10 @@ def environment_of(container: dict[str, Any], url: str) -> dict[str, str]:
     return {**os.environ, **own, "REDIS_URL": url}
 
 
+def answers(server: HttpServer, path: str) -> bool:
+    return server.get(path).status == 200
+
+
 def test_what_the_pods_run_works(tmp_path: Path, valkey: Server) -> None:
     """The job applies the schema of the ConfigMap; the server's probes, and what Prometheus asks, get their answers."""
     documents = manifests({**FULL, "keysFile": {}, "writeKeys": {}})
@@ -303,5 +308,5 @@ def test_what_the_pods_run_works(tmp_path: Path, valkey: Server) -> None:
         paths |= {each["path"] for each in of_kind(documents, "ServiceMonitor")["spec"]["endpoints"]}
         assert paths == {"/livez", "/metrics", "/readyz"}
         for path in paths:  # a busy machine may miss the deadline of a read once
-            wait_until(lambda path=path: server.get(path).status == 200, what=f"a 200 of {path}")
+            wait_until(partial(answers, server, path), what=f"a 200 of {path}")
     assert "is not a setting" not in server.log.read_text()
