@@ -35,10 +35,10 @@ assert all(hasattr(featurestore_client, name) for name in featurestore_client.__
 url, key = sys.argv[1:]
 
 async def main():
-    async with AsyncClient(url) as client:
-        return (await client.get_many(["ann", "nobody"], ["age", "country"]))[:]
+    async with AsyncClient(url, timeout=10) as client:
+        return list(await client.get_many(["ann", "nobody"], ["age", "country"]))
 
-with Client(url, api_key=key) as client:
+with Client(url, api_key=key, timeout=10) as client:
     print(client.health().status)
     print(client.upsert("ann", {"age": 31.0, "country": "DE"}))
     print(client.get("ann", ["age", "country"]))
@@ -98,7 +98,7 @@ def test_it_asks_a_server_from_an_environment_that_has_nothing_else(
 ) -> None:
     with FeatureStore.connect(valkey.socket_url) as store:
         store.apply(read_definition())
-    with serving(valkey.socket_url, tmp_path, write_keys=KEY) as server:
+    with serving(valkey.socket_url, tmp_path, write_keys=KEY, timeout_ms="5000") as server:
         ran = subprocess.run(
             [site[0], "-I", "-W", "error", "-c", PROGRAM, f"http://127.0.0.1:{server.port}", KEY],
             check=True, capture_output=True, text=True, cwd=tmp_path,
@@ -119,7 +119,7 @@ def test_the_clients_tests_pass_on_it(wheel: Path, tmp_path: Path) -> None:
     path = os.pathsep.join(map(str, (tmp_path, ROOT / "tests")))
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "--quiet", "--numprocesses", "2", "-p", "support.small_client",
-         "tests/http/test_client.py"],
+         "-k", "not documentation", "tests/http/test_client.py"],
         check=False, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout
