@@ -6,13 +6,14 @@ PACKAGE := setup.cfg setup.py pyproject.toml $(wildcard featurestore/native/*.[c
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FEAST := .venv-feast
 OPENAPI := .venv-openapi
-SCRIPTS := redis-featurestore-scripts-$(shell sed -n 's/^version = //p' setup.cfg)
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command 'make lock'
 # Most tests wait, for servers to start and deadlines to pass, so two at a time end sooner even on one processor.
 JOBS ?= 2
 SPREAD := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo quick test servers test-servers test-cluster coverage sanitize test-ports test-go test-node node-package
-.PHONY: test-feast test-openapi lint twins pages docs docs-serve perf release clean
+.PHONY: test-feast test-openapi lint twins pages docs docs-serve perf release lock clean
 
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -95,6 +96,7 @@ lint: $(VENV)/.test $(VENV)/.lint  ## Run the linters (luacheck is the Debian pa
 	$(BIN)/mypy featurestore ingest
 	$(BIN)/mypy tests perf
 	$(BIN)/mypy docs/site
+	$(BIN)/mypy release
 	$(BIN)/python tests/lint_lua.py
 	$(BIN)/python tests/generate_twins.py --check
 	$(BIN)/python tests/generate_pages.py --check
@@ -132,15 +134,12 @@ perf: $(VENV)/.test $(VENV)/.perf  ## Measure everything of docs/performance.md,
 	$(BIN)/python perf/soak.py
 	$(BIN)/python perf/faults.py --out docs
 
-release: $(VENV)/.test  ## Make dist/: the wheel, the source, and the scripts as callers in other languages ship them.
-	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
-	$(BIN)/python setup.py --quiet sdist --dist-dir dist
-	@# By what the wheel has, not by the checkout: a wheel without a script would not pass.
-	$(BIN)/python -m zipfile --extract dist/*.whl dist/wheel
-	PYTHONPATH=dist/wheel $(BIN)/python -P -m featurestore scripts --build dist/$(SCRIPTS) >/dev/null
-	tar --create --gzip --file dist/$(SCRIPTS).tar.gz --directory dist $(SCRIPTS)
-	rm -r dist/wheel dist/$(SCRIPTS)
+release: $(VENV)/.release  ## Make and check dist/: source, wheels of package and HTTP clients, scripts, chart, SBOM, digests.
+	$(BIN)/python release/make_release.py
+
+lock: $(VENV)/.release  ## Pin what the image installs, at the newest versions that setup.cfg permits.
+	$(LOCK) setup.cfg --output-file deploy/image.txt
+	$(LOCK) deploy/image-build.in --output-file deploy/image-build.txt
 
 clean:  ## Remove what the other targets made.
 	rm -rf $(VENV) $(FEAST) $(OPENAPI) .servers build dist perf/tools/build *.egg-info featurestore/native/*.so .coverage .coverage.*

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from featurestore.clients.async_client import AsyncClient
     from featurestore.clients.client import Client
     from featurestore.contract.upsert_calls import RejectedRow, UpsertResult
@@ -133,6 +134,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("redis-featurestore")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"featurestore.{_HOMES[name]}"), name)

@@ -105,6 +105,10 @@ class Keys(msgspec.Struct, frozen=True):
         """Return the key of the set of entries that were counted of a stream; no id's features can have it."""
         return f"{self.tag}{self.entity}:{source}:counted"
 
+    def served(self, service: str) -> str:
+        """Return the key of the stream of what a service was served; no id's features can have it."""
+        return f"{self.tag}{self.entity}:{service}:served"
+
     def id_of(self, key: bytes) -> bytes:
         """Return the id, as Redis holds it, whose features are in the hash at that key."""
         return key[len(self.tag) + len(self.entity.encode()) + 1 : -len(b":features")]

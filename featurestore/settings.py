@@ -41,7 +41,9 @@ _KUBERNETES_VARIABLE = re.compile(
 
 
 def _default_workers() -> int:
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS binds no process to processors
 
 
 def _default_data_dir() -> str:

@@ -21,6 +21,9 @@ ARGV[1…] words     name, type, name, type …: type is float, int, bool, strin
                    @service:NAME      JSON array of feature names that are read under that name: those of this
                                       schema, declared before or in this call, and `entity:feature`, which is not
                                       checked here
+                   @log:NAME          what is kept of what that service was served: a JSON object with `sample`, which
+                                      part of the requests, above 0 and at most 1, and `keep_ms` or `max_entries`
+                                      or both, in a stream (log_served). Naming a service takes back its log
                    @tombstone         ms that the tombstone of a deleted entity stays
                    @max_ahead         ms that an event time may be ahead of Redis's clock; a day if not given
                    @join_key, @members   the name of the id in tables; the set of all known ids: for callers
@@ -74,6 +77,11 @@ local function apply_schema(KEYS, ARGV)
     local word = ARGV[position]
     local service = string.match(word, '^@service:(.*)$')
     local wrong = service and set_digest(schema, service, schema.plain[word])
+    local logged = not wrong and string.match(word, '^@log:(.*)$')
+    if logged and schema.plain[word] ~= '' then
+      local list = schema.plain['@service:' .. logged] or schema.before['@service:' .. logged] or ''
+      if list == '' then wrong = 'UNDECLARED ' .. shown(logged) .. ' is no service, so nothing is kept for it' end
+    end
     if wrong then return redis.error_reply(wrong) end
   end
   local join_key = schema.join_key

@@ -72,6 +72,7 @@ local function retire_features(KEYS, ARGV)
     if #kept < #listed then
       blocking[#blocking + 1] = service
       schema.plain[word] = #kept > 0 and cjson.encode(kept) or ''
+      if #kept == 0 then schema.plain['@log:' .. service] = '' end
     end
   end
   if #blocking > 0 and not from_services then

@@ -43,7 +43,9 @@ from featurestore.contract.scripts import (
     UPSERT_FEATURES,
     Script,
 )
+from featurestore.contract.served import Occasion, ServedRow, served_calls
 from featurestore.keys import bucket_of
+from featurestore.schema.services import LogDefinition, ServiceDefinition
 
 SCHEMA = "user:schema"
 VECTOR = 128
@@ -119,6 +121,16 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
             words = (w for place, each in enumerate(ids) for w in (each, f"{number}-{place}", "1"))
             yield encode_call(COUNT_ENTRIES, keys, ["", 3, "?increments", "@entry_id", "n_logins", *words])
 
+    def served() -> Calls:
+        columns = {name: store.schema().features[name] for name in names}
+        occasion = Occasion(Keys(), "kept", 1, "request-1")
+        while True:
+            rows = [
+                ServedRow({"user": (row[0], 1_700_000_000_000)}, row[1:], "P" * len(names)) for row in users.some(ROWS)
+            ]
+            ((encoded, _),) = served_calls(occasion.pieces(columns, rows))
+            yield encoded
+
     def again(script: Script, keys: list[Word], *words: Word) -> Calls:
         return itertools.repeat(encode_call(script, keys, words))
 
@@ -154,6 +166,7 @@ def measured(users: Users, store: FeatureStore, places: str, writer: Any) -> dic
             users.calls(INCREMENT_FEATURES, 1, lambda rows: [*ids_of(rows), "", "n_logins", "1"]), one),
         "`record_events`, two windows, an event": (events(), many),
         "`count_entries`, one number, an entry": (entries(), many),
+        "`log_served`, 10 features, a row": (served(), many),
         "`repack_rows` where nothing is to do, an entity": (users.calls(REPACK_ROWS, ROWS, ids_of), many),
         "`copy_entities` in place of what is there, an entity": (
             users.calls(COPY_ENTITIES, ROWS, lambda rows: ["none", *(w for row in rows for w in copied(row))]), many),
@@ -197,6 +210,8 @@ def main() -> None:
         with FeatureStore.connect(url, timeout=5) as store:
             store.apply(read_definition())
             store.apply(Definition({"going": "int"}))
+            kept = ServiceDefinition(list(COLUMNS), LogDefinition(max_entries=10_000))
+            store.apply(Definition({}, services={"kept": kept}))
             store.transport.run(RETIRE_FEATURES, [SCHEMA], ["going"])
             names = Keys.of("gone")
             with FeatureStore.connect(url, timeout=5, keys=names) as gone:

@@ -26,17 +26,20 @@ from featurestore.api.preference import preferred
 from featurestore.api.prometheus import Measuring, MetricsResource
 from featurestore.api.read_requests import READ_PARAMETERS, BatchRequest, QueryRequest
 from featurestore.api.routes import OF_ENTITY, Route
+from featurestore.api.served import occasion_of
 from featurestore.api.ui import UiResource
 from featurestore.api.writes import EntityWriter, Ingest, id_names, store_of
 from featurestore.contract import arrow
 from featurestore.contract.arguments import passed_values, status_with
 from featurestore.contract.json_rows import encode
 from featurestore.contract.selection import Fresh, Selection
+from featurestore.contract.served import Occasion
 from featurestore.errors import UnknownIdError
 from featurestore.schema.times import parse_duration
 from featurestore.schema.types import Status
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.query_table import QueryTable
+from featurestore.store.served_rows import served_entities, served_query
 
 _JSON = falcon.MEDIA_JSON
 
@@ -54,11 +57,17 @@ class EntityReader:
         written_as = formats.accepted(req)
         store = preferred(store_of(self._store, entity), req)
         names, freshness = _wanted(req, store), _freshness(req)
+        occasion = occasion_of(req, store, req.get_param("service")) if req.query_string else None
         body: bytes | None = None
-        if freshness is not None:
-            metadata, max_age_ms = freshness
+        if freshness is not None or occasion is not None:
+            metadata, max_age_ms = freshness or (False, None)
             selection, (fresh,) = store.fetch_fresh([entity_id], names, max_age_ms=max_age_ms)
-            if fresh:
+            if occasion is not None:
+                store.keep(served_entities(occasion, [entity_id], selection, [fresh], {}))
+            if fresh and freshness is None:  # as it is answered without metadata
+                (found,) = formats.entities(written_as, store.id_name(), [entity_id], selection, [fresh.values])
+                body = written_as.encode(found)
+            elif fresh:
                 answer = described(written_as, store.id_name(), entity_id, selection, fresh, metadata=metadata)
                 body = written_as.encode(answer)
         elif written_as is JSON:
@@ -107,8 +116,11 @@ class BatchResource(EntityReader):
         self._check_count(len(ids), "ids", aliases[0])
         self._access.spend(req, len(ids))
         names = _named(request, store.service)
-        plain = not (request.metadata or request.passed) and request.max_age is None
-        body = _batch(written_as, store, ids, names) if plain else _fresh_batch(written_as, store, ids, names, request)
+        occasion = occasion_of(req, store, request.service)
+        if occasion is None and not (request.metadata or request.passed) and request.max_age is None:
+            body = _batch(written_as, store, ids, names)
+        else:
+            body = _fresh_batch(written_as, store, ids, names, request, occasion)
         self._meter.seen[store.keys.entity] = ids, names
         formats.answer(resp, written_as, body)
 
@@ -130,12 +142,15 @@ class BatchResource(EntityReader):
         for entity in entities - {""}:
             store_of(self._store, entity)
         store = preferred(self._store, req)
-        formats.answer(resp, written_as, self._queried(written_as, store, request, names))
+        occasion = occasion_of(req, store, request.service)
+        formats.answer(resp, written_as, self._queried(written_as, store, request, names, occasion))
 
     @staticmethod
-    def _queried(written_as: Format, store: FeatureStore, request: QueryRequest, names: list[str]) -> bytes:
-        """Return the answer to a query of these features."""
-        plain = not (request.metadata or request.passed) and request.max_age is None
+    def _queried(
+        written_as: Format, store: FeatureStore, request: QueryRequest, names: list[str], occasion: Occasion | None
+    ) -> bytes:
+        """Return the answer to a query of these features, and keep what it serves if there is an occasion."""
+        plain = occasion is None and not (request.metadata or request.passed) and request.max_age is None
         if plain and written_as is ARROW:
             found = store.query_columns(request.rows, names)
             if found is not None:
@@ -143,8 +158,14 @@ class BatchResource(EntityReader):
         if plain and written_as is JSON:
             return store.query_json(request.rows, names)
         max_age_ms = _span(request.max_age, "$.max_age")
-        table = store.query_table(request.rows, names, metadata=request.metadata, max_age_ms=max_age_ms)
-        table.put(request.passed or {})
+        metadata = request.metadata or occasion is not None
+        table = store.query_table(request.rows, names, metadata=metadata, max_age_ms=max_age_ms)
+        passed = request.passed or {}
+        table.put(passed)
+        if occasion is not None:
+            store.keep(served_query(occasion, store.keys.entity, request.rows, names, table, passed.keys()))
+            if not request.metadata:
+                table.statuses = []
         if written_as is ARROW:
             return formats.query_table_stream(request.rows, names, table)
         return written_as.encode(_query_answer(written_as, names, table, metadata=request.metadata))
@@ -248,19 +269,30 @@ def _batch(written_as: Format, store: FeatureStore, ids: list[str], names: list[
     return written_as.encode(formats.entities(written_as, store.id_name(), ids, selection, rows))
 
 
-def _fresh_batch(
-    written_as: Format, store: FeatureStore, ids: list[str], names: list[str] | None, request: BatchRequest
+def _fresh_batch(  # noqa: PLR0913, PLR0917 - what an answer is made of
+    written_as: Format,
+    store: FeatureStore,
+    ids: list[str],
+    names: list[str] | None,
+    request: BatchRequest,
+    occasion: Occasion | None,
 ) -> bytes:
-    """Return the answer to a batch with metadata, passed values or a `max_age`."""
+    """Return the answer to a batch with metadata, passed values or a `max_age`, or of which is kept what it serves."""
     max_age_ms = _span(request.max_age, "$.max_age")
     metadata, id_name = request.metadata, store.id_name()
-    if max_age_ms is None and not metadata and written_as is not ARROW:  # times and statuses would be read for nothing
+    is_plain = max_age_ms is None and not metadata
+    if is_plain and occasion is None and written_as is not ARROW:  # times and statuses would be read for nothing
         selection, found = store.fetch_many(ids, names)
         passed = passed_values(request.passed or {}, selection.kinds)
         rows = [row and selection.with_values(row, passed) for row in found]
         return written_as.encode(formats.entities(written_as, id_name, ids, selection, rows))
     selection, entries = store.fetch_fresh(ids, names, max_age_ms=max_age_ms)
     passed = passed_values(request.passed or {}, selection.kinds)
+    if occasion is not None:
+        store.keep(served_entities(occasion, ids, selection, entries, passed))
+    if is_plain and written_as is not ARROW:
+        rows = [None if entry is None else selection.with_values(entry.values, passed) for entry in entries]
+        return written_as.encode(formats.entities(written_as, id_name, ids, selection, rows))
     if written_as is ARROW:
         statuses = (lambda fresh: list(_statuses(selection, fresh, passed).values())) if metadata else None
         return formats.fresh_stream(id_name, ids, selection, entries, passed, statuses)

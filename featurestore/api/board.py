@@ -77,7 +77,7 @@ _NAME_CELLS = 8  # an entity's name has 64 bytes at most
 _CELL_BYTES = 8
 _TOLD_CELLS = 2
 
-COUNTS = ("starts", "reconnects", "cpu_s")
+COUNTS = ("starts", "reconnects", "cpu_s", "served_kept", "served_lost")
 GAUGES = (
     "pid",
     "started_at",

@@ -241,6 +241,11 @@ class Meter:
         with self._lock:
             self._cells[_COUNT_CELLS[name]] += amount
 
+    def count_served(self, kept: int, lost: int) -> None:
+        """Count rows that were served to a service that keeps what it is served."""
+        self.add("served_kept", kept)
+        self.add("served_lost", lost)
+
     def set(self, name: str, value: float) -> None:
         """Set one of `GAUGES`."""
         self._cells[_GAUGE_CELLS[name]] = value

@@ -20,6 +20,7 @@ from featurestore.api.counters import Meter
 from featurestore.api.preference import preferred
 from featurestore.api.problems import kind_of
 from featurestore.api.routes import Route
+from featurestore.api.served import Views, occasion_of
 from featurestore.contract.json_rows import encodable_value, encode
 from featurestore.contract.selection import Fresh
 from featurestore.contract.words import EVENT_TIME
@@ -145,7 +146,11 @@ class FeastResource:
             self._access.check_entities(req, READ, {view for view, _ in refs})
             names = ["__".join(ref) if request.full_feature_names else ref[1] for ref in refs]
             _check_names([*request.entities, *names])
-            columns = self._columns(preferred(self._store, req), refs, request.entities)
+            store = preferred(self._store, req)
+            occasion = None if request.features else occasion_of(req, store, request.feature_service)
+            views = None if occasion is None else Views(occasion, count)
+            columns = self._columns(store, refs, request.entities, views)
+            store.keep(None if views is None else views.served())
         results = [_result(values, ["PRESENT"] * count, [None] * count) for values in request.entities.values()]
         results += [columns[ref] for ref in refs]
         resp.content_type = falcon.MEDIA_JSON
@@ -206,9 +211,13 @@ class FeastResource:
         return [_reference(name if ":" in name else f"{self._store.keys.entity}:{name}") for name in names]
 
     def _columns(
-        self, store: FeatureStore, refs: Sequence[Reference], entities: Mapping[str, Sequence[Any]]
+        self,
+        store: FeatureStore,
+        refs: Sequence[Reference],
+        entities: Mapping[str, Sequence[Any]],
+        views: Views | None,
     ) -> dict[Reference, dict[str, Any]]:
-        """Return Feast's result for each feature."""
+        """Return Feast's result for each feature; tell `views` what is served, if it is to be kept."""
         wanted: dict[str, list[str]] = {}
         for view, feature in refs:
             wanted.setdefault(view, []).append(feature)
@@ -217,15 +226,18 @@ class FeastResource:
             _, key = self._view(self._store, view)
             if key not in entities:
                 raise _unacceptable(f"{view} wants the join key {key} - at `$.entities`")
-            ids = [_id_of(value) for value in entities[key]]
-            places.append([place for place, entity_id in enumerate(ids) if entity_id is not None])
-            calls.append((view, [entity_id for entity_id in ids if entity_id is not None], features))
+            ids = enumerate(map(_id_of, entities[key]))
+            known = {place: entity_id for place, entity_id in ids if entity_id is not None}
+            places.append(known)
+            calls.append((view, list(known.values()), features))
         columns = {}
         found = store.fetch_fresh_of(calls)
         for (view, _, _), known, (selection, entries) in zip(calls, places, found, strict=True):
             rows: list[Fresh | None] = [None] * len(next(iter(entities.values())))
             for place, entry in zip(known, entries, strict=True):
                 rows[place] = entry
+            if views is not None:
+                views.add(view, known, selection, rows)
             for position, name in enumerate(selection.names):
                 columns[view, name] = _result(
                     [encodable_value(row.values[position]) if row else None for row in rows],

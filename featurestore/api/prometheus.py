@@ -163,6 +163,14 @@ class _Families(Collector):
             "Connections to Redis that were made in the place of earlier ones.",
             value=self._board.sums(board.COUNTED)[_COUNTED["reconnects"]],
         )
+        served = CounterMetricFamily(
+            "featurestore_served_rows",
+            "Rows served by services that keep what they serve, in the sample: kept in Redis, or lost.",
+            labels=["outcome"],
+        )
+        for outcome in ("kept", "lost"):
+            served.add_metric([outcome], self._board.sums(board.COUNTED)[_COUNTED[f"served_{outcome}"]])
+        yield served
 
     def _samples(self) -> Iterator[Metric]:
         features = CounterMetricFamily(

@@ -108,4 +108,4 @@ def _import_httpx() -> Any:
     try:
         return importlib.import_module("httpx")
     except ImportError as error:
-        raise ConfigurationError("the HTTP client needs httpx: pip install '.[client]' in a checkout") from error
+        raise ConfigurationError("the HTTP client needs httpx: pip install 'redis-featurestore[client]'") from error

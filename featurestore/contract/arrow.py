@@ -15,7 +15,7 @@ from featurestore.errors import BadArgumentsError, ConfigurationError
 from featurestore.schema.types import vector_length
 
 MEDIA_ARROW = "application/vnd.apache.arrow.stream"
-EXTRA = "pip install '.[arrow]' in a checkout"
+EXTRA = "pip install 'redis-featurestore[arrow]'"
 """How to get the library."""
 
 ID, KNOWN, EVENT_TIME, AGE = "@id", "@known", "@event_time", "@age_ms"

@@ -21,7 +21,7 @@ REDIS_CODES = frozenset({"NOPERM", "OOM", "READONLY", "WRONGTYPE"})
 
 _CODE = re.compile(r"[A-Z][A-Z_]{2,}")
 _OPTIONAL = "optional: "
-_TYPED = re.compile(r"a (set|hash|string): ")
+_TYPED = re.compile(r"a (set|hash|stream|string): ")
 _ABOUT = "about"
 _NAME_AT, _TEXT_AT = 9, 19  # the columns of an entry's name and text; the other sections' text starts where names do
 

@@ -146,6 +146,7 @@ DROP_ENTITY = load_script("drop_entity", replies.a_number, writes=True, frees=Tr
 CLEAR_HASHES = load_script("clear_hashes", replies.a_number, writes=True, frees=True)
 FREE_NAMES = load_script("free_names", replies.a_number, writes=True, frees=True)
 COPY_ENTITIES = load_script("copy_entities", replies.letters, writes=True)
+LOG_SERVED = load_script("log_served", replies.a_number, writes=True)
 TAKE_TOKENS = load_script("take_tokens", replies.tokens, writes=True)
 
 SCRIPTS = (
@@ -167,6 +168,7 @@ SCRIPTS = (
     FREE_NAMES,
     COPY_SCHEMA,
     COPY_ENTITIES,
+    LOG_SERVED,
     TAKE_TOKENS,
 )
 """All scripts, in the order of the contract."""

@@ -6,6 +6,7 @@ import msgspec
 
 from featurestore.schema.definition import Definition, FeatureDefinition
 from featurestore.schema.notes import KINDS, Note
+from featurestore.schema.services import ServiceLog, stored_log
 from featurestore.schema.stored import Schema, default_value
 from featurestore.schema.types import Value, vector_length
 from featurestore.schema.values import shown
@@ -59,8 +60,9 @@ def changes_of(before: Schema | None, definition: Definition) -> list[Change]:
     for name, kind in wanted.features.items():
         found += _feature_changes(stored, wanted, name, kind)
     found += _entity_changes(stored, wanted)
-    for name, features in definition.services.items():
+    for name, features in definition.listed.items():
         found += _service_change(name, stored.services.get(name, []), features)
+        found += _log_change(name, stored.logs.get(name), wanted.options.get(f"@log:{name}"))
     return found
 
 
@@ -68,7 +70,7 @@ def undeclared_in_services(before: Schema | None, definition: Definition) -> tup
     """Return where the definition has a service that names no feature of its own entity; empty where none does."""
     declared = definition.features.keys() | (before.features.keys() if before else set())
     own = f"{definition.entity}:"
-    for service, names in definition.services.items():
+    for service, names in definition.listed.items():
         for name in names:
             feature = name.removeprefix(own)
             if ":" not in feature and feature not in declared:
@@ -186,6 +188,18 @@ def _service_change(name: str, before: Sequence[str], after: Sequence[str]) -> I
         come = [f"+{feature}" for feature in after if feature not in before]
         how = " ".join((*come, *gone)) or "the order"
         yield Change("~", f"service {name}, {how}", "reads by that name answer the new list, under another digest")
+
+
+def _log_change(name: str, before: ServiceLog | None, word: str | None) -> Iterator[Change]:
+    after = stored_log(word) if word else None
+    if before == after:
+        return
+    what = f"service {name}, log {before or 'none'} → {after or 'none'}"
+    if after is None:
+        effect = "what reads by that name are served is not kept any more; what was kept stays"
+    else:
+        effect = "what reads by that name are served is kept, for featurestore export --served"
+    yield Change("~" if before else "+", what, effect)
 
 
 def _kinds(one: Note, other: Note) -> str:

@@ -16,6 +16,7 @@ from featurestore.errors import SchemaError
 from featurestore.keys import ENTITY_NAME, Keys
 from featurestore.schema.lines import line_of
 from featurestore.schema.notes import KINDS, note_words, wrong_note
+from featurestore.schema.services import ServiceDefinition, features_of, log_word, service_of
 from featurestore.schema.times import parse_duration
 from featurestore.schema.types import FeatureType, vector_length
 from featurestore.schema.values import is_unicode, shown
@@ -79,7 +80,8 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         tombstone: How long after a deletion late events are ignored; None means a day.
         max_ahead: How far ahead of Redis's clock an event time may be; None means a day.
         services: Service name → the features it stands for; `entity:feature` for another entity's. One without
-            features is removed.
+            features is removed. A `ServiceDefinition` has options beside them; naming a service takes back those that
+            it had.
         description: What people are told of the entity; None leaves what is stored, an empty one takes it back.
         owner: Who answers for it; likewise.
         tags: Words to find it by; likewise.
@@ -93,7 +95,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
     ttl: Duration | None = None
     tombstone: Duration | None = None
     max_ahead: Duration | None = None
-    services: dict[str, list[str]] = {}
+    services: Mapping[str, list[str] | ServiceDefinition] = {}
     description: str | None = None
     owner: str | None = None
     tags: list[str] | None = None
@@ -119,14 +121,22 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
             if getattr(self, option) is not None:
                 words += (f"@{option}", getattr(self, option))
         words += note_words("", self)
-        for service, names in self.services.items():
+        for service, names in self.listed.items():
             words += (f"@service:{service}", msgspec.json.encode(names).decode() if names else "")
+        for service, given in self.services.items():
+            if isinstance(given, ServiceDefinition) and given.log is not None:
+                words += (f"@log:{service}", log_word(service, given.log))
         return words
+
+    @property
+    def listed(self) -> dict[str, list[str]]:
+        """Service name → the features it stands for, without options."""
+        return {service: features_of(given) for service, given in self.services.items()}
 
     def references(self) -> dict[str, dict[str, list[str]]]:
         """Return the `entity:feature` names of all services: entity → feature → the services that name it."""
         found: dict[str, dict[str, list[str]]] = {}
-        for service, names in self.services.items():
+        for service, names in self.listed.items():
             for name in names:
                 entity, _, feature = name.rpartition(":")
                 if entity:
@@ -153,7 +163,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True):
         _check_notes((), self)
         if not isinstance(self.services, Mapping):
             raise _refusal(("services",), self.services, 'want a table, such as ads = ["age", "item:price"]')
-        for service, names in self.services.items():
+        for service, names in self.listed.items():
             _check_service(service, names)
 
     def _check_features(self) -> None:
@@ -357,7 +367,10 @@ def _definition_of(content: Mapping[str, Any]) -> Definition:
         raise SchemaError("[features] declares no feature")
     if isinstance(features, Mapping):
         features = {name: _feature_of(("features", name), feature) for name, feature in features.items()}
-    return Definition(**{**content, "features": features})
+    services = content.get("services", {})
+    if isinstance(services, Mapping):
+        services = {name: service_of(name, service) for name, service in services.items()}
+    return Definition(**{**content, "features": features, "services": services})
 
 
 def _feature_of(key: Sequence[str], feature: Any) -> Any:

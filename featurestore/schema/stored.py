@@ -8,6 +8,7 @@ import msgspec
 from featurestore.errors import NoSchemaError, SchemaError, UndeclaredFeatureError
 from featurestore.schema.definition import RESPONSE_FIELDS
 from featurestore.schema.notes import KINDS, Note
+from featurestore.schema.services import ServiceLog, stored_log
 from featurestore.schema.types import SCALARS, FeatureType, Value, vector_length
 
 _DAY_MS = 86_400_000
@@ -34,6 +35,7 @@ class Schema(msgspec.Struct, frozen=True):
         notes: Feature → what people are told of it. The empty name stands for the entity.
         retiring: Features whose values leave the hashes, and whose names cannot be declared until then.
         partitions: In a cluster, how many partitions the entity has; else 0.
+        logs: Service name → what is kept of what it was served; without services of which nothing is.
     """
 
     features: dict[str, FeatureType]
@@ -51,6 +53,7 @@ class Schema(msgspec.Struct, frozen=True):
     notes: dict[str, Note] = {}
     retiring: frozenset[str] = frozenset()
     partitions: int = 0
+    logs: dict[str, ServiceLog] = {}
 
     @classmethod
     def from_reply(cls, entity: str, reply: Sequence[bytes]) -> "Schema":
@@ -85,6 +88,7 @@ class Schema(msgspec.Struct, frozen=True):
                 _notes(stored),
                 frozenset(_pairs(stored.get("@retiring", "[]"))),
                 int(stored.get("@partitions", 0)),
+                {name: stored_log(text) for name, text in _of(stored, "@log").items()},
             )
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise SchemaError(f"the stored schema is damaged: {error}") from error
@@ -118,6 +122,7 @@ class Schema(msgspec.Struct, frozen=True):
             "tombstone_ms": self.tombstone_ms if self.tombstone_ms != _DAY_MS else None,
             "max_ahead_ms": self.max_ahead_ms if self.max_ahead_ms != _DAY_MS else None,
             "services": self.services or None,
+            "logs": self.logs or None,
             "join_key": self.join_key,
             "members": self.members,
             "retiring": sorted(self.retiring) or None,

@@ -22,6 +22,7 @@ from featurestore.serving.tracing import Traces
 from featurestore.settings import Settings
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.functions import check_server
+from featurestore.store.served_log import ServedLog
 from featurestore.store.writes import Plans
 from featurestore.transport.addresses import is_cluster
 from featurestore.transport.confirming import Durability
@@ -51,6 +52,7 @@ def _build_app(settings: Settings) -> FastReads:
     plans = Plans(keys_of("user", clustered=is_cluster(url)), settings.max_cells)
     tracing = Traces(settings.call, shows_ids=settings.log_ids) if settings.otel else None
     observer = Observer(settings.slow_ms, shows_ids=settings.log_ids, tracing=tracing)
+    plans.served = ServedLog(told=meter().count_served)
     if settings.worker_class not in {"featurestore", "gevent"}:  # threads have a pool, and do without gevent
         store = FeatureStore(
             blocking_transport(
@@ -84,6 +86,7 @@ def _build_app(settings: Settings) -> FastReads:
         durability=Durability.by_settings(settings),
         times=meter().calls,
     )
+    plans.served = ServedLog(gevent.spawn, meter().count_served)
     store = FeatureStore(transport, plans=plans)
 
     def run_soon(call: Callable[[], None]) -> None:

@@ -1,22 +1,27 @@
 """How `AsyncFeatureStore` runs its plans: over a transport whose replies are awaited."""
 
-from asyncio import gather
+from asyncio import Task, gather, get_running_loop, wait
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Self
 
 from featurestore.contract.arguments import lasting_timeout, plain_read_from
+from featurestore.contract.scripts import LOG_SERVED
+from featurestore.contract.served import ROW_US
 from featurestore.embedded import embedded_url
 from featurestore.errors import FeatureStoreError
 from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_on
 from featurestore.settings import CallBy, Settings
 from featurestore.store.plan import Calls, Commands, Plan, T
 from featurestore.store.results import ReadFrom
+from featurestore.store.served_rows import Served
 from featurestore.store.writes import Plans
 from featurestore.transport.confirming import Durability
 from featurestore.transport.interface import Replicas
 from featurestore.transport.opening import AsyncioTransport, asyncio_transport
 from featurestore.transport.replicas import Reading
+
+_LAST_WORDS_S = 2.0
 
 
 class AsyncDriver:
@@ -42,6 +47,7 @@ class AsyncDriver:
         self.transport = transport
         self._plans = plans or Plans(keys_on(keys or Keys(), clustered=transport.clustered))
         self._writes, self._primary_only = writes, primary_only
+        self._sending: set[Task[None]] = set()
 
     @classmethod
     def connect(
@@ -123,12 +129,45 @@ class AsyncDriver:
         return await self._run(plan, writes=True)
 
     async def close(self) -> None:
-        """Close the connection; calls that wait fail at once."""
+        """Close the connection; calls that wait fail at once.
+
+        What was served and is to be kept is sent before, if that takes no more than 2 s.
+        """
+        if self._sending:
+            await wait(self._sending, timeout=_LAST_WORDS_S)
         await self.transport.close()
 
     async def ping(self) -> None:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
         await self.transport.command("PING")
+
+    def keep(self, served: Served | None) -> None:
+        """Keep what was served to a request that was chosen; nothing waits for that, and nothing fails by it."""
+        if served is None:
+            return
+        log = self._plans.served
+        try:
+            if log.add(served.occasion.pieces(served.columns, served.rows)):
+                sending = get_running_loop().create_task(self._send_served())
+                self._sending.add(sending)  # the loop itself would forget it
+                sending.add_done_callback(self._sending.discard)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is there
+            log.fail(len(served.rows), error)
+
+    async def _send_served(self) -> None:
+        """Send what is to be kept, until there is nothing."""
+        log, transport = self._plans.served, self.transport
+        try:
+            while calls := log.take():
+                encoded, each_us = [call for call, _ in calls], ROW_US * sum(rows for _, rows in calls) / len(calls)
+                try:
+                    replies = await transport.run_many_encoded(LOG_SERVED, encoded, each_us=each_us, writes=True)
+                    log.settle(calls, replies)
+                except Exception as error:  # noqa: BLE001 - it is counted, and told
+                    log.settle(calls, error)
+        except BaseException as error:
+            log.give_up(error)
+            raise
 
     async def _run(
         self, plan: Plan[T], timeout: float | None = None, *, writes: bool = False, read_from: ReadFrom = None

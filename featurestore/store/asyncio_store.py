@@ -16,6 +16,7 @@ from featurestore.contract.arguments import (
 from featurestore.contract.columns import Column, Table
 from featurestore.contract.frame_rows import Nulls, Reading, TimeUnit
 from featurestore.contract.selection import Fresh, Selection
+from featurestore.contract.served import Occasion
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.schema.definition import Definition, as_definition
 from featurestore.schema.stored import Schema
@@ -319,6 +320,77 @@ class AsyncFeatureStore(AsyncDriver):
         None if a row lacks the id of an entity. Arguments are those of `query_table`.
         """
         return await self._run(self._plans.query_columns(rows, names))
+
+    # Reading by a service of which is kept what it was served
+
+    async def serve(  # noqa: PLR0913 - what a read may ask for
+        self,
+        service: str,
+        entity_ids: Iterable[str],
+        *,
+        request_id: str | None = None,
+        max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        read_from: ReadFrom = None,
+    ) -> list[dict[str, Value | None] | None]:
+        """Return what `get_many` by a service does, and keep what was served, if the schema says so (docs/training.md).
+
+        Which part of the requests is kept is told by the schema. Nothing waits for that: what could not be kept is
+        counted, and told in a line of the log.
+
+        Args:
+            service: What the schema lists under this name.
+            entity_ids: As in `get_many`.
+            request_id: The id of the caller's own request, by which what was served is found again. Of all that is
+                served under one id, everything is kept or nothing.
+            max_age: As in `get_many`.
+            passed: As in `get_many`; it is kept, too.
+            timeout: See the class.
+            read_from: See the class.
+
+        Raises:
+            UndeclaredFeatureError: There is no such service.
+            BadArgumentsError: As in `get_many`.
+            BadValueError: As in `get_many`.
+        """
+        plan = self._plans.serve(service, entity_ids, request_id, max_age, passed)
+        found, served = await self._run(plan, plain_timeout(timeout), read_from=read_from)
+        self.keep(served)
+        return found
+
+    async def serve_query(  # noqa: PLR0913 - what a read may ask for
+        self,
+        service: str,
+        rows: Iterable[Mapping[str, str]],
+        *,
+        request_id: str | None = None,
+        max_age: MaxAge = None,
+        passed: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        read_from: ReadFrom = None,
+    ) -> FeatureTable:
+        """Return what `query` by a service does, and keep what was served, as `serve` does.
+
+        `rows` and what is returned are those of `query`, the other arguments and the errors those of `serve`.
+        """
+        plan = self._plans.serve_query(service, rows, request_id, max_age, passed)
+        table, served = await self._run(plan, plain_timeout(timeout), read_from=read_from)
+        self.keep(served)
+        return table
+
+    def occasion(self, service: str, request_id: str) -> Occasion | None:
+        """Return what is to be told of a request by that service, if what it is served is to be kept; else None.
+
+        The features of the service were asked for just now, by `service` or `query_names`. `keep` takes what was
+        served; `request_id` is empty for none.
+        """
+        return self._plans.occasion_of(service, request_id)
+
+    @property
+    def served_counts(self) -> tuple[int, int]:
+        """How many rows that were served are kept, and how many of those that were chosen are lost."""
+        return self._plans.served.kept, self._plans.served.lost
 
     # Writing
 

@@ -5,18 +5,24 @@ from time import monotonic
 from typing import Any, Self
 
 from featurestore.contract.arguments import lasting_timeout, plain_read_from
+from featurestore.contract.scripts import LOG_SERVED
+from featurestore.contract.served import ROW_US
 from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError, FeatureStoreError
 from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_on
 from featurestore.settings import CallBy, Settings
 from featurestore.store.plan import Calls, Commands, Plan, Step, T, count_of, name_of
 from featurestore.store.results import ReadFrom
+from featurestore.store.served_log import in_a_thread
+from featurestore.store.served_rows import Served
 from featurestore.store.writes import Plans
 from featurestore.transport.confirming import Durability
 from featurestore.transport.interface import Replicas, Timed, Transport
 from featurestore.transport.opening import blocking_transport
 from featurestore.transport.replicas import Reading
 from featurestore.transport.timings import noted
+
+_LAST_WORDS_S = 2.0
 
 
 class BlockingDriver:
@@ -122,12 +128,40 @@ class BlockingDriver:
         return self._run(plan, writes=True)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. What was served and is to be kept is sent before, if that takes no more than 2 s."""
+        served = self._plans.served
+        if served.spawn is None:
+            served.wait(_LAST_WORDS_S)
         self.transport.close()
 
     def ping(self) -> None:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""
         self.transport.command("PING")
+
+    def keep(self, served: Served | None) -> None:
+        """Keep what was served to a request that was chosen; nothing waits for that, and nothing fails by it."""
+        if served is None:
+            return
+        log = self._plans.served
+        try:
+            if log.add(served.occasion.pieces(served.columns, served.rows)):
+                (log.spawn or in_a_thread)(self._send_served)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is there
+            log.fail(len(served.rows), error)
+
+    def _send_served(self) -> None:
+        """Send what is to be kept, until there is nothing."""
+        log, transport = self._plans.served, self.transport
+        try:
+            while calls := log.take():
+                encoded, each_us = [call for call, _ in calls], ROW_US * sum(rows for _, rows in calls) / len(calls)
+                try:
+                    log.settle(calls, transport.run_many_encoded(LOG_SERVED, encoded, each_us=each_us, writes=True))
+                except Exception as error:  # noqa: BLE001 - it is counted, and told
+                    log.settle(calls, error)
+        except BaseException as error:
+            log.give_up(error)
+            raise
 
     def _run(
         self, plan: Plan[T], timeout: float | None = None, *, writes: bool = False, read_from: ReadFrom = None

@@ -11,6 +11,7 @@ from featurestore.contract.arguments import (
 from featurestore.contract.resp import encode_call
 from featurestore.contract.scripts import APPLY_SCHEMA
 from featurestore.contract.selection import Selection, selection_of
+from featurestore.contract.served import Occasion, Sampler
 from featurestore.errors import (
     BadArgumentsError,
     NoSchemaError,
@@ -26,6 +27,7 @@ from featurestore.schema.values import shown
 from featurestore.settings import Settings
 from featurestore.store import publishing
 from featurestore.store.plan import Command, Plan, call
+from featurestore.store.served_log import ServedLog
 
 _MOST_SELECTIONS = 256
 _SCHEMA_RECHECK_S = 1.0
@@ -45,6 +47,7 @@ class Catalog:
         selections: Names without duplicates → their selection; None → all features of the packed row.
         aged_selections: The same for reads with statuses and times.
         by_name: Whether the entity was found by its name, so that one without a schema is unknown.
+        served: What was served and is to be kept; all entities share it.
     """
 
     def __init__(self, keys: EntityKeys, most_values: float = inf) -> None:
@@ -53,6 +56,9 @@ class Catalog:
         self.selections: dict[tuple[str, ...] | None, Selection] = {}
         self.aged_selections: dict[tuple[str, ...] | None, Selection] = {}
         self._services: dict[str, tuple[str, ...]] = {}
+        self._samplers: dict[str, Sampler] = {}
+        self._sampled: dict[str, tuple[Sampler, tuple[str, ...]]] = {}
+        self.served = ServedLog()
         self._schema: Schema | None = None
         self._schema_read_at = self._sure_until = 0.0
         self._entities: dict[str, Self] = {}
@@ -75,6 +81,8 @@ class Catalog:
             self.keys = PartitionedKeys(self.keys.entity, schema.partitions, schema.members)
         if schema != self._schema:
             self.selections, self.aged_selections, self._services = {}, {}, {}
+            self._sampled = {}
+            self._samplers = {name: Sampler(log.sample) for name, log in schema.logs.items()}
         self._schema, self._schema_read_at = schema, time.monotonic()
         self._sure_until = self._schema_read_at + _SCHEMA_RECHECK_S
         return schema
@@ -177,15 +185,40 @@ class Catalog:
         return schema.services[name]
 
     def service_seen(self, name: str) -> tuple[str, ...] | None:
-        """Return the features of a service, each once, by the schema as last seen; None if it is to be read again."""
+        """Return the features of a service, each once, by the schema as last seen; None if it is to be read again.
+
+        None, too, for a request of which is to be kept what it is served.
+        """
         if self._may_be_outdated():
             return None
         features = self._services.get(name)
-        if features is None and self._schema is not None and name in self._schema.services:
+        if features is not None:
+            return features
+        known = self._sampled.get(name)
+        if known is None:
+            if self._schema is None or name not in self._schema.services:
+                return None
             prefix = f"{self.keys.entity}:"
             features = tuple(dict.fromkeys(each.removeprefix(prefix) for each in self._schema.services[name]))
-            self._services[name] = features
-        return features
+            sampler = self._samplers.get(name)
+            if sampler is None:
+                self._services[name] = features
+                return features
+            known = self._sampled[name] = sampler, features
+        sampler, features = known
+        return features if sampler.passes_over() else None
+
+    def occasion(self, service: str, request_id: str) -> Occasion | None:
+        """Return what is to be told of a request if what it is served is to be kept; None for the others.
+
+        Args:
+            service: The service by which it reads, as `listed` or `service` have found it just now.
+            request_id: The id of the request; empty for none.
+        """
+        sampler = self._samplers.get(service)
+        if sampler is None or self._schema is None or not sampler.takes(request_id):
+            return None
+        return Occasion(self.keys, service, self._schema.version, request_id)
 
     def lists(self, service: str) -> bool:
         """Return whether the schema as last seen has that service."""
@@ -259,7 +292,7 @@ class Catalog:
                 raise UnknownEntityError(f"{shown(name)} is no entity's name")
             clustered = isinstance(self.keys, PartitionedKeys)
             known = type(self)(keys_of(name, clustered=clustered), self._most_values)
-            known.by_name = True
+            known.by_name, known.served = True, self.served
             schema = yield from known.schema()
             known.keys = known.keys.with_members(schema.members)
             if len(self._entities) >= _MOST_ENTITIES:

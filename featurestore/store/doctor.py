@@ -17,6 +17,7 @@ from featurestore.store.doctor_nodes import (
     partition_findings,
     watched_findings,
 )
+from featurestore.store.doctor_served import served_findings
 from featurestore.store.doctor_server import (
     Finding,
     Info,
@@ -92,6 +93,8 @@ def _entity_findings(store: FeatureStore, schema: Schema, call: CallBy) -> Itera
     yield from permitted(f"{name}: the partitions", partition_findings(store, schema))
     yield _permission_finding(store, call)
     yield from permitted(f"{name}: a sample of the ids", _sample_findings(store, schema.layout.encode()))
+    for service in schema.logs:
+        yield from permitted(f"{name}: what {service} was served", served_findings(store, schema, service))
 
 
 def _keeping_findings(store: FeatureStore, info: Info | None, *, expires: bool) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_of
 from featurestore.schema.stored import Schema
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.publishing import changed_everywhere, refreshed_parts, stale_parts, stored_count
-from featurestore.store.stored_keys import counted_of, hashes_of
+from featurestore.store.stored_keys import counted_of, hashes_of, served_of
 
 _NO_TIME = "0"
 _DROPPING = "@dropping"
@@ -144,7 +144,7 @@ def is_dropping(store: FeatureStore) -> bool:
 def clear(store: FeatureStore, *, pause: float = 0.0) -> Iterator[ClearProgress]:
     """Take what was retired or dropped out of all hashes, and yield the progress after each step.
 
-    What is known of counted entries of streams goes with a dropped entity.
+    What is known of counted entries of streams goes with a dropped entity, and so does what its services were served.
 
     All keys of Redis are scanned: a hash may be there whose id is not known. Each step is one script call of about
     1 ms, so that other calls are served in between. At the end the names are made free. A run that was interrupted is
@@ -176,8 +176,9 @@ def clear(store: FeatureStore, *, pause: float = 0.0) -> Iterator[ClearProgress]
             yield ClearProgress(seen, changed)
             time.sleep(pause)
     if _DROPPING in tokens:
-        for _, found in counted_of(store.transport, parts, pause):  # in a new entity of that name they count anew
-            store.transport.command("UNLINK", *found)
+        for some in (counted_of, served_of):  # in a new entity of that name both begin anew
+            for _, found in some(store.transport, parts, pause):
+                store.transport.command("UNLINK", *found)
     yield ClearProgress(seen, changed, _free(store, parts, tokens))
 
 
@@ -249,8 +250,11 @@ def _schema_of(store: FeatureStore, name: str) -> Schema:
 
 
 def _change_services(store: FeatureStore, name: str, services: Mapping[str, Sequence[str]]) -> None:
+    """Give services other features; what is kept of what they are served stays as it is."""
     words: list[Word] = []
     for service, features in services.items():
+        (log,) = store.transport.command("HMGET", _keys(store, name).root, f"@log:{service}", writes=True)
+        words += (f"@log:{service}", log) if features and log else ()
         words += [f"@service:{service}", msgspec.json.encode(features).decode() if features else ""]
     _change(store, _keys(store, name), APPLY_SCHEMA, words)
 

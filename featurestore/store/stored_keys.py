@@ -43,6 +43,11 @@ def counted_of(transport: Transport, parts: Sequence[Keys], pause: float) -> Fou
     return _found(transport, parts, lambda part: part.counted("*"), lambda _part, _key: True, pause, "TYPE", "set")
 
 
+def served_of(transport: Transport, parts: Sequence[Keys], pause: float) -> Found:
+    """Yield the keys of the streams of what services were served."""
+    return _found(transport, parts, lambda part: part.served("*"), lambda _part, _key: True, pause, "TYPE", "stream")
+
+
 def _found(
     transport: Transport,
     parts: Sequence[Keys],

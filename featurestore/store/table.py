@@ -258,7 +258,7 @@ class FeatureTable(Sequence[TableRow]):
         try:
             import pandas as pd  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise ConfigurationError("to_pandas needs pandas: pip install '.[pandas]' in a checkout") from error
+            raise ConfigurationError("to_pandas needs pandas: pip install 'redis-featurestore[pandas]'") from error
         index = pd.Index(self.ids, dtype=object, name="id")
         columns: dict[str, Any] = {}
         for name in self.names:
@@ -340,7 +340,7 @@ def _check_numpy(method: str) -> None:
     try:
         import numpy  # noqa: F401, ICN001, PLC0415 - an extra
     except ImportError as error:
-        raise ConfigurationError(f"{method} needs numpy: pip install '.[numpy]' in a checkout") from error
+        raise ConfigurationError(f"{method} needs numpy: pip install 'redis-featurestore[numpy]'") from error
 
 
 def _refuse_column(name: str, kind: str | None, column: list[Any]) -> None:

@@ -51,7 +51,7 @@ from featurestore.schema.types import Row, Value
 from featurestore.schema.values import is_unicode
 from featurestore.store.frames import FrameWrite
 from featurestore.store.plan import Calls, Commands, Plan, T, call, refreshed
-from featurestore.store.query import QueryPlans
+from featurestore.store.serve import ServePlans
 
 ROWS_PER_WRITE = 2000
 """Most rows whose calls are made before the first is sent."""
@@ -76,7 +76,7 @@ class Given(msgspec.Struct, frozen=True):
     rejected: Sequence[RejectedRow] = ()
 
 
-class Plans(QueryPlans):
+class Plans(ServePlans):
     """The plans of everything that the store of an entity does."""
 
     def upsert(self, rows: Rows, event_time: EventTime, *, overwrite: bool) -> Plan[UpsertResult]:

@@ -1,7 +1,7 @@
 // Shows what the server does now, from /metrics and /health.
 
 import { Spark } from "./charts.js";
-import { chip, h, setText, table, td, th, tr } from "./dom.js";
+import { chip, facts, h, setText, table, td, th, tr } from "./dom.js";
 import { Look } from "./metrics.js";
 import * as server from "./server.js";
 import { count, figure, latency, percent, visible } from "./values.js";
@@ -76,7 +76,7 @@ export class LiveView {
     this.all = h("details", { class: "card", ontoggle: () => this.showRaw() }, h("summary", null, "All metrics"), this.raw);
     this.problems = h("div", { hidden: true });
     this.content = h("div", null, h("div", { class: "tiles" }, Object.values(this.tiles).map((each) => each.node)), this.routes.node,
-      h("div", { class: "two" }, this.verdicts.node, this.statuses.node), h("div", { class: "two" }, this.reasons.node, this.served.node, this.redis, this.calls.node), this.all,
+      h("div", { class: "two" }, this.verdicts.node, this.statuses.node), h("div", { class: "two" }, this.redis, this.calls.node), h("div", { class: "two" }, this.reasons.node, this.served.node), this.all,
       h("p", { class: "quiet" }, `All workers together, every ${EVERY_MS / 1000} s. Latency is the server's own, by the histogram's buckets. The tiles leave out health checks, /metrics and the files and looks of this page.`));
     this.content.className = "result";
     this.node = h("div", null, this.problems, this.content);
@@ -158,7 +158,7 @@ export class LiveView {
     const health = this.app.health || { status: "unknown" };
     const kinds = { healthy: "good", degraded: "warn", unhealthy: "bad" };
     const families = [...look.samples.keys()].filter((each) => /^featurestore_(redis_(?!call_duration)|workers$)/.test(each) && !/_(created|bucket|sum|count)$/.test(each));
-    const lines = families.flatMap((name) => look.of(name).map((each) => [name, Object.entries(each.labels).map((pair) => pair.join(" ")).join(", "), count(each.value)]));
+    const lines = families.flatMap((name) => look.of(name).map((each) => [[name.replace(/^featurestore_(redis_)?|_total$/g, "").replace(/_/g, " "), ...Object.values(each.labels)].join(" "), count(each.value)]));
     const key = JSON.stringify([health, lines]);
     if (this.redisKey === key) return;
     this.redisKey = key;
@@ -166,7 +166,7 @@ export class LiveView {
     this.state.replaceChildren(...[
       h("p", null, chip(health.status, kinds[health.status]), " ", health.reason ? visible(health.reason) : health.share !== undefined ? `${(health.share * 100).toFixed(1)} % of the ids can be served` : health.status === "healthy" ? "It answers, and holds a schema." : ""),
       nodes.length > 0 && table("stack", "Servers", ["Server", "Role", "Answers"], nodes.map((each) => tr(null, th({ class: "mono" }, visible(each.node)), td(null, each.role), td(null, chip(each.answers ? "answers" : "no answer", each.answers ? "good" : "bad"))))),
-      lines.length > 0 && table("stack", "Links", ["Metric", "Which", num("Value")], lines.map(([name, labels, value]) => tr(null, th({ class: "mono" }, name.replace("featurestore_", "")), td({ class: "quiet" }, visible(labels)), td({ class: "num" }, value)))),
+      lines.length > 0 && facts(lines.map(([name, value]) => [visible(name), value])),
     ].filter(Boolean));
   }
 

@@ -207,7 +207,8 @@ $("skip").addEventListener("click", (event) => {
   $("panel").focus();
 });
 $("entity").addEventListener("change", (event) => {
-  location.hash = viewHash(route.view === "live" ? "lookup" : route.view, event.target.value);
+  const { view } = parseRoute(location.hash);
+  location.hash = viewHash(view === "live" ? "lookup" : view, event.target.value);
 });
 $("tabs").addEventListener("keydown", (event) => {
   const tabs = [...$("tabs").children], at = tabs.indexOf(event.target);

@@ -65,7 +65,7 @@ def output_to(path: str, columns: Columns) -> Output:
     raise BadArgumentsError(f"{path} tells no format: end it in .parquet or .ndjson, or give - for NDJSON on stdout")
 
 
-class _Partial:
+class Partial:
     """A file beside another one, whose place it takes once it is whole.
 
     Args:
@@ -120,7 +120,7 @@ class NdjsonOutput:
 
     def __init__(self, target: Path | None, columns: Columns) -> None:
         self._columns, self._target = columns, target
-        self._partial = _Partial(target) if target else None
+        self._partial = Partial(target) if target else None
         self._file: BinaryIO = sys.stdout.buffer
         self._vectors = [name for name, kind in columns.features.items() if vector_length(kind)]
         self._encoder = msgspec.json.Encoder()
@@ -185,7 +185,7 @@ class ParquetOutput:
         self._pa, self._parquet = library(), import_module("pyarrow.parquet")
         self._target, self._columns = target, columns
         self._parts: list[_Part] = []
-        self._partials: list[_Partial] = []
+        self._partials: list[Partial] = []
 
     def begin(self) -> None:
         """Begin the first part."""
@@ -235,7 +235,7 @@ class ParquetOutput:
 
     def _open_part(self) -> "_Part":
         """Begin a part that has columns for all event times seen so far."""
-        partial = _Partial(self._target)
+        partial = Partial(self._target)
         self._partials.append(partial)  # before there is a file, since a signal may end this at any point
         schema, file = self._schema(), partial.open()
         texts = [name for name, kind in self._columns.features.items() if kind == "string"]
@@ -287,7 +287,7 @@ class ParquetOutput:
         arrays = {self._columns.id_name: pa.array(rows.ids, pa.utf8()), EVENT_TIME: pa.array(rows.event_times, times)}
         for name, kind in self._columns.features.items():
             length, values = vector_length(kind), rows.values[name]
-            arrays[name] = _vectors(pa, length, values) if length else pa.array(values, type_of(kind))
+            arrays[name] = vectors_of(pa, length, values) if length else pa.array(values, type_of(kind))
         for name, own in rows.times.items():
             arrays[own_time_column(name)] = pa.array(map(own.get, range(len(rows.ids))), times)
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
@@ -303,7 +303,7 @@ class _Part(msgspec.Struct, frozen=True):
         schema: Its columns.
     """
 
-    partial: _Partial
+    partial: Partial
     file: BinaryIO
     writer: Any
     schema: Any
@@ -316,7 +316,7 @@ class _Part(msgspec.Struct, frozen=True):
         self.partial.discard()
 
 
-def _vectors(pa: Any, length: int, values: list[bytes | None]) -> Any:
+def vectors_of(pa: Any, length: int, values: list[bytes | None]) -> Any:
     """Return vectors of so many numbers as an array over their bytes."""
     gap = bytes(4 * length)
     data = pa.py_buffer(b"".join(gap if vector is None else vector for vector in values))

@@ -108,7 +108,7 @@ def definition_of(entity: str, stored: Mapping[str, str]) -> StoredDefinition:
 
 def _without_services(definition: StoredDefinition) -> StoredDefinition:
     pairs = zip(definition.raw[::2], definition.raw[1::2], strict=True)
-    raw = [word for pair in pairs if not pair[0].startswith("@service:") for word in pair]
+    raw = [word for pair in pairs if not pair[0].startswith(("@service:", "@log:")) for word in pair]
     return msgspec.structs.replace(definition, services={}, raw=raw)
 
 

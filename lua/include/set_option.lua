@@ -1,5 +1,6 @@
 -- @include declare_feature
 -- @include kinds
+-- @include log_option
 -- @include longest_scalar
 -- @include notes
 -- @include parse
@@ -10,7 +11,7 @@ local TIMES = { ttl = true, max_age = true, tombstone = true, max_ahead = true }
 -- Options that do not matter to rows.
 local PLAIN = {
   tombstone = true, max_ahead = true, service = true, join_key = true, members = true, description = true, owner = true,
-  tags = true, partitions = true,
+  tags = true, partitions = true, log = true,
 }
 
 -- Whether a service's value is a JSON array of what may be names, or empty.
@@ -41,6 +42,7 @@ local function option_error(declared, word, option, name, value)
     if not is_list_of_names(value) or not string.find(name, NAME) then
       return 'BADARGS ' .. shown(word) .. ' wants a JSON array of feature names'
     end
+  elseif option == 'log' then return log_error(word, string.find(name, NAME) and value)
   elseif TIMES[option] and (option == 'max_age' or name == '') then
     if value ~= '' and (not string.find(value, '^%d+$') or #value > 13) then
       return 'BADARGS ' .. shown(word) .. ' wants ms, not ' .. shown(value)
@@ -77,5 +79,9 @@ local function set_option(schema, word, option, name, value)
     if word == '@ttl' and value == '' and schema.had_ttl then value = '0' end
     schema.rules[word] = value ~= '' and value or nil
   else schema.plain[word] = value end
+  if option == 'service' then -- it has the options that this call gives it, before or after, and no others
+    local log = '@log:' .. name
+    schema.plain[log] = value ~= '' and schema.plain[log] or ''
+  end
   return nil
 end

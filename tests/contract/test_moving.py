@@ -31,6 +31,7 @@ from featurestore.contract.hashes import state_of
 from featurestore.errors import BadArgumentsError
 from featurestore.keys import Keys, partition_of, tags
 from featurestore.schema.definition import FeatureDefinition
+from featurestore.schema.services import LogDefinition, ServiceDefinition
 from featurestore.schema.types import FeatureType
 
 FEATURES: dict[str, FeatureType | FeatureDefinition] = {
@@ -43,7 +44,10 @@ FEATURES: dict[str, FeatureType | FeatureDefinition] = {
     "plays": "count(1d)",
     "spent": "sum(amount, 7d)",
 }
-SERVICES = {"ads": ["age", "item:price"], "all": ["age", "score"]}
+SERVICES: dict[str, Any] = {
+    "ads": ["age", "item:price"],
+    "all": ServiceDefinition(["age", "score"], LogDefinition(0.25, keep="7d", max_entries=5000)),
+}
 NOW = 1_764_000_000_000
 
 

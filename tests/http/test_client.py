@@ -765,7 +765,7 @@ def test_a_key_that_no_header_can_hold_is_not_told() -> None:
 def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     for kind in (Client, AsyncClient):
-        with pytest.raises(ConfigurationError, match=r"pip install '\.\[client\]'"):
+        with pytest.raises(ConfigurationError, match=r"pip install 'redis-featurestore[-\[]client"):
             kind("http://x")
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.contract.library import package_version
-from featurestore.contract.manifest import built_files
 from featurestore.contract.scripts import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
@@ -107,25 +105,6 @@ def test_a_source_distribution_has_what_a_build_needs(tmp_path: Path, source: Pa
     assert {"setup.py", "setup.cfg", *sources} <= names
 
 
-def test_a_release_has_the_scripts_as_other_languages_ship_them(tmp_path: Path, source: Path) -> None:
-    shutil.copy(ROOT / "Makefile", source)
-    shutil.copy(ROOT / "LICENSE", source)
-    here = Path(sys.executable).parent
-    subprocess.run(
-        ["make", "--silent", "--assume-old=.venv/.test", f"BIN={here}", "release"],
-        check=True, capture_output=True, cwd=source,
-    )  # fmt: skip
-    name = f"redis-featurestore-scripts-{package_version()}"
-    made = {path.name for path in (source / "dist").iterdir()}
-    assert {f"{name}.tar.gz", f"redis_featurestore-{package_version()}.tar.gz"} < made
-    assert [file for file in made if file.endswith(".whl")]
-    assert len(made) == 3
-    subprocess.run(["tar", "--extract", "--file", source / "dist" / f"{name}.tar.gz", "-C", tmp_path], check=True)
-    unpacked = tmp_path / name
-    files = {str(path.relative_to(unpacked)): path.read_text() for path in unpacked.rglob("*") if path.is_file()}
-    assert files == built_files()
-
-
 def test_the_environment_finds_the_mapped_folders() -> None:
     code = (
         "import featurestore.ingest.writer as w, featurestore.contract.scripts as s;"
@@ -156,6 +135,7 @@ def test_gunicorn_reads_the_configuration_of_the_checkout() -> None:
         ("coverage", [".[test]"]),
         ("sanitize", [".[test]"]),
         ("lint", [".[test]", ".[lint]"]),
+        ("release", [".[release]"]),
     ],
 )
 def test_make_installs_what_a_target_needs_alone(target: str, extras: list[str], source: Path) -> None:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.servers import Server, wait_until
 
-from featurestore import FeatureStore, read_definition
+from featurestore import Definition, FeatureStore, read_definition
+from featurestore.schema.services import LogDefinition, ServiceDefinition
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMAND = Path(sys.executable).parent
@@ -110,3 +111,23 @@ def test_clicks_are_consumed_once_each(store: FeatureStore, environment: dict[st
 def every(store: FeatureStore) -> list[Any]:
     rows = store.get_many([f"user{number:05d}" for number in range(100)])
     return [row for row in rows if row is not None]
+
+
+def test_a_model_is_trained_on_what_was_served(
+    store: FeatureStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    log = LogDefinition(max_entries=10_000)
+    services = {"risk": ServiceDefinition(["age", "spent"], log)}
+    store.apply(Definition({"age": "float", "spent": "float", "city": "string"}, services=services))
+    store.upsert([(f"u{number}", {"age": number, "spent": number / 7}) for number in range(60)])
+    for number in range(60):
+        store.serve("risk", [f"u{number}"], request_id=f"order-{number}")
+    wait_until(lambda: store.served_counts == (60, 0), what="all that was served")
+    labels = [f"order-{number},{int(number >= 30)}\n" for number in range(50)]
+    (tmp_path / "labels.csv").write_text("request_id,label\n" + "".join(labels))
+    done = run(environment, "featurestore", "export", "--served", "risk", "--to", tmp_path / "served.parquet")
+    assert "Exported 60 rows served to risk" in done.stderr
+    program = EXAMPLES / "train_from_served.py"
+    told = run(environment, sys.executable, program, tmp_path / "served.parquet", tmp_path / "labels.csv").stdout
+    assert told.startswith("50 of 60 rows have a label; 0.0% of the values were stale when they were served\n")
+    assert "trained on age, spent: accuracy 1.00" in told

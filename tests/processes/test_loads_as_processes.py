@@ -96,7 +96,7 @@ def test_without_pyarrow_ndjson_is_loaded_and_the_rest_refused(
     assert (loaded.returncode, json.loads(loaded.stdout)["written"]) == (0, 2)
     refused = run(environment, code, str(rows))
     assert refused.returncode == 2
-    assert "need pyarrow (pip install '.[arrow]' in a checkout), NDJSON does not" in refused.stderr
+    assert "need pyarrow (pip install 'redis-featurestore[arrow]'), NDJSON does not" in refused.stderr
 
 
 def test_no_redis_ends_the_load_at_once(environment: dict[str, str], rows: Path, tmp_path: Path) -> None:

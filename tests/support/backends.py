@@ -22,7 +22,7 @@ ONE_OF_EACH = ("valkey9", *ON_CLUSTERS)
 
 _OWN_KEYS = (b"user:", b"all_users", b"featurestore:schemas")
 _TAG = re.compile(rb"\{[^}]*\}")
-_NAME = re.compile(rb"all_\w+|featurestore:schemas|\w+:.+:features|(draft:)?\w+:schema", re.DOTALL)
+_NAME = re.compile(rb"all_\w+|featurestore:schemas|\w+:.+:(features|served)|(draft:)?\w+:schema", re.DOTALL)
 _TAGS = {b"{featurestore}"} | {tag.encode() for count in PARTITIONS if count <= 256 for tag in tags(count)}
 
 

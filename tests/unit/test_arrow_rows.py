@@ -191,7 +191,7 @@ def test_damaged_streams_are_refused_or_read_and_never_end_the_process() -> None
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrow, "is_there", lambda: False)
     status, detail = refusal(b"")
-    assert (status, "pip install '.[arrow]'" in detail) == (415, True)
+    assert (status, "pip install 'redis-featurestore[arrow]'" in detail) == (415, True)
 
 
 @pytest.mark.parametrize("cut", ["no end", "two streams", "junk"])

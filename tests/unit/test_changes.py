@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake import FakeTransport
 
 from featurestore import Definition, FeatureStore, NoSchemaError, SchemaError, UndeclaredFeatureError
 from featurestore.schema.changes import changes_of, undeclared_in_services
 from featurestore.schema.definition import FeatureDefinition
+from featurestore.schema.services import LogDefinition, ServiceDefinition
 
 BEFORE = Definition(
     features={
@@ -138,7 +139,10 @@ def definitions(draw: st.DrawFn) -> Definition:
             KINDS[name], default, draw(SPANS), name == "e" and draw(st.booleans()), draw(st.sampled_from(["", "text"])),
             "", draw(st.sampled_from([[], ["a"], ["a", "b"]])),
         )  # fmt: skip
-    services = {"ads": draw(st.lists(st.sampled_from(sorted(features)))) if features else []}
+    listed = draw(st.lists(st.sampled_from(sorted(features)))) if features else []
+    log = draw(st.sampled_from([None, LogDefinition(0.5, keep="1d"), LogDefinition(max_entries=9)]))
+    has_options = bool(listed) and draw(st.booleans())
+    services: dict[str, Any] = {"ads": ServiceDefinition(listed, log) if has_options else listed}
     return Definition(
         features, ttl=draw(SPANS), max_age=draw(SPANS), tombstone=draw(SPANS), max_ahead=draw(SPANS),
         services=services if draw(st.booleans()) else {}, description=draw(st.sampled_from([None, "", "text"])),
@@ -146,6 +150,7 @@ def definitions(draw: st.DrawFn) -> Definition:
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(definitions(), min_size=1, max_size=4))
 def test_something_is_told_exactly_where_the_script_changes_something(applied: list[Definition]) -> None:
     store = FeatureStore(FakeTransport())
@@ -166,6 +171,23 @@ def test_everything_of_a_new_entity_is_new() -> None:
         "+ feature age (float, max_age 1d)", "+ feature n (int)", "+ feature e (float32[2])", "~ ttl none → 30d",
         "~ max_age none → 2d", "~ tombstone 1d → 7d", "+ the entity's owner", "+ service ads", "+ service one",
     ]  # fmt: skip
+
+
+def test_what_is_kept_of_a_service_is_told(store: FeatureStore) -> None:
+    def told(log: LogDefinition | None) -> list[str]:
+        definition = Definition({}, services={"ads": ServiceDefinition(["age", "n"], log)})
+        changes = changes_of(store.schema(), definition)
+        store.apply(definition)
+        return list(map(str, changes))
+
+    kept = "what reads by that name are served is kept, for featurestore export --served"
+    assert told(LogDefinition(0.1, keep="7d")) == [f"+ service ads, log none → 10 % of requests, for 7d: {kept}"]
+    assert told(LogDefinition(0.1, keep="7d")) == []
+    assert told(LogDefinition(0.015, keep="36h", max_entries=1_000_000)) == [
+        f"~ service ads, log 10 % of requests, for 7d → 1.5 % of requests, for 36h, at most 1,000,000: {kept}"
+    ]
+    (gone,) = told(None)
+    assert gone.endswith("→ none: what reads by that name are served is not kept any more; what was kept stays")
 
 
 def test_services_that_name_no_feature_are_found(store: FeatureStore) -> None:

@@ -89,6 +89,13 @@ FILES: list[tuple[str, str]] = [
     # Services.
     ("services = 7\n" + FINE, "services = 7: want a table, such as ads = "),
     (FINE + '[services]\nads = "age"', "services.ads = 'age': want a list of at most 5000 names"),
+    (FINE + "[services]\nads = { log = { sample = 1 } }", "services.ads.features is missing: want a list of names"),
+    (FINE + "[services]\nads = { features = ['age'], logs = 1 }", r"no services.ads.logs \(known are features, log\)"),
+    (FINE + "[services]\nads = { features = ['age'], log = 1 }", "services.ads.log = 1: want a table"),
+    (FINE + "[services]\nads = { features = ['age'], log = {} }", "services.ads.log has no bound: want keep"),
+    (FINE + "[services]\nads = { features = ['age'], log = { rate = 1 } }", "there is no services.ads.log.rate"),
+    (FINE + "[services]\nads = { features = ['age'], log = { keep = 7 } }", "services.ads.log.keep = 7: want a span"),
+    (FINE + "[services]\nads = { features = [7], log = { keep = '7d' } }", "services.ads = 7: want the name"),
     (FINE + "[services]\nads = [7]", "services.ads = 7: want the name of a feature, or entity:feature$"),
     (FINE + '[services]\n"a b" = ["age"]', "services.'a b' is no name of a service"),
     # Keys.

@@ -115,13 +115,13 @@ def test_a_data_frame_keeps_types_where_values_are_missing() -> None:
 
 def test_without_numpy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numpy", None)
-    with pytest.raises(ConfigurationError, match=r"pip install '\.\[numpy\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'redis-featurestore\[numpy\]'"):
         TABLE.to_numpy(["age"])
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigurationError, match=r"pip install '\.\[pandas\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'redis-featurestore\[pandas\]'"):
         TABLE.to_pandas()
 
 
@@ -318,7 +318,7 @@ def test_a_query_has_the_columns_without_those_of_its_ids() -> None:
 
 def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrow, "_library", lambda: None)
-    with pytest.raises(ConfigurationError, match=r"pip install '\.\[arrow\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'redis-featurestore\[arrow\]'"):
         TABLE.to_arrow()
     monkeypatch.undo()
     assert TABLE.column("age").dtype == "float64"

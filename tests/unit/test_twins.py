@@ -50,6 +50,7 @@ def test_twins_are_made_with_the_same_arguments(blocking: type, asynchronous: ty
 def test_what_is_not_awaited_asks_nobody(blocking: type, asynchronous: type) -> None:
     at_once = {name for name, method in members(asynchronous).items() if not inspect.iscoroutinefunction(method)}
     of_what_is_known = {"has_seen", "known_selection", "selection_known", "service_known", "unsure", "versions_seen"}
+    of_what_is_known |= {"occasion", "keep", "served_counts"}
     views = {"connect", "keys", "for_writes", "from_primary"}
     assert at_once == (views | of_what_is_known if blocking is FeatureStore else set())
     assert not any(map(inspect.iscoroutinefunction, members(blocking).values()))

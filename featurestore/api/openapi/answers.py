@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from featurestore.contract.words import VERDICTS
+from featurestore.schema.services import ServiceLog
 from featurestore.schema.types import FeatureType, Status, Value
 from featurestore.store.health import Missing, NodeHealth
 from featurestore.store.inspection import StoredState
@@ -152,6 +153,7 @@ class Schema(msgspec.Struct):
         tombstone_ms: For so long after a deletion, late events are ignored, if not for a day.
         max_ahead_ms: So far ahead of Redis's clock an event time may be, if not a day.
         services: Service → its features.
+        logs: Service → what is kept of what it is served, for training.
         join_key: The name of the id.
         members: The set of the known ids in Redis.
         retiring: Features that are being taken out.
@@ -170,6 +172,7 @@ class Schema(msgspec.Struct):
     tombstone_ms: int | UnsetType = UNSET
     max_ahead_ms: int | UnsetType = UNSET
     services: dict[str, list[str]] | UnsetType = UNSET
+    logs: dict[str, ServiceLog] | UnsetType = UNSET
     join_key: str | UnsetType = UNSET
     members: str | UnsetType = UNSET
     retiring: list[str] | UnsetType = UNSET
