@@ -79,6 +79,10 @@ RULES: Mapping[str, Rule] = {
 """The app's routes, as Falcon has them. Where reads need a key, a route without a rule is nobody's."""
 
 
+_WRITING = {(path, method) for path, rule in RULES.items() for method, need in rule.needs.items() if need == WRITE}
+"""Routes and methods that need a key even where reads are open."""
+
+
 class Access:
     """Checks the API key of each request.
 
@@ -202,8 +206,9 @@ class Guarding:
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, _resource: object, params: dict[str, Any]
     ) -> None:
-        """Check a request whose route was found."""
-        self._access.admit_route(req, params)
+        """Check a request whose route was found, but a read where reads are open: nothing is looked at for it."""
+        if self._access.closed or (req.uri_template, req.method) in _WRITING:
+            self._access.admit_route(req, params)
 
 
 def _secret_of(environ: Mapping[str, Any]) -> str:

@@ -114,9 +114,10 @@ class BatchResource(EntityReader):
         decoder = alias_decoder(BatchRequest, "ids", *aliases)
         request, ids = decode_body(decoder, read_body(req, self._max_body_bytes))
         self._check_count(len(ids), "ids", aliases[0])
-        self._access.spend(req, len(ids))
+        if self._access.closed:  # else it has no key
+            self._access.spend(req, len(ids))
         names = _named(request, store.service)
-        occasion = occasion_of(req, store, request.service)
+        occasion = None if request.service is None else occasion_of(req, store, request.service)
         if occasion is None and not (request.metadata or request.passed) and request.max_age is None:
             body = _batch(written_as, store, ids, names)
         else:

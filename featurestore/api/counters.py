@@ -178,6 +178,7 @@ class Meter:
         self._lock = Lock()
         self._slots = {name: slot for slot, name in enumerate(entities_of(self._cells))}
         self._series: dict[tuple[str, str, int], Series] = {}
+        self._looked_up: dict[tuple[str, str | None, str | None], Series] = {}
         self._made = 0
         self._learn_series()
         self._cells[USED.first] = 1
@@ -192,10 +193,17 @@ class Meter:
             route: As Falcon has it; counts as `other` if it is none of `ROUTES`.
             entity: An entity that has a schema; None if the request is about none, or several.
         """
+        known = self._looked_up.get((method, route, entity))
+        if known is not None:
+            return known
+        asked = method, route, entity
         method = method if method in METHODS else OTHER
         route = route if route in ROUTES else OTHER
         slot = 0 if entity is None else self._slot_of(entity) + 1
-        return self._series.get((method, route, slot)) or self._new_series(method, route, slot)
+        found = self._series.get((method, route, slot)) or self._new_series(method, route, slot)
+        if len(self._looked_up) < MOST_SERIES:  # methods and entities may be of a client's making
+            self._looked_up[asked] = found
+        return found
 
     def count_rows(self, verdicts: str, entity: str | None = None, rejected: Iterable[str] = ()) -> None:
         """Count written rows.

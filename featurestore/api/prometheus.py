@@ -37,6 +37,7 @@ class Measuring:
 
     def __init__(self, meter: Meter, store: FeatureStore) -> None:
         self._meter, self._store = meter, store
+        self._entity = store.keys.entity
 
     def process_request(self, req: Request, _resp: Response) -> None:
         """Note when the request came."""
@@ -45,7 +46,8 @@ class Measuring:
     def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:  # noqa: FBT001 - Falcon's
         """Count the request, and the problem that it met."""
         route = req.uri_template
-        series = self._meter.series(req.method, route, self._entity_of(req, route))
+        entity = self._entity if route in DEFAULT_ROUTES else self._entity_of(req, route)
+        series = self._meter.series(req.method, route, entity)
         series.add(str(resp.status), perf_counter() - req.context.began)
         req.env[ROUTE] = route
         problem = getattr(req.context, "problem", None)
@@ -53,9 +55,7 @@ class Measuring:
             self._meter.count_problem(problem)
 
     def _entity_of(self, req: Request, route: str | None) -> str | None:
-        """Return whose features a request is about. A name of a client's own making counts as none."""
-        if route in DEFAULT_ROUTES:
-            return self._store.keys.entity
+        """Return the entity that a path names. A name of a client's own making counts as none."""
         if route is None or not route.startswith(_ENTITY_PREFIX):
             return None
         name: str = req.path.split("/", _NAME_AT + 1)[_NAME_AT]

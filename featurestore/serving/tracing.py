@@ -117,10 +117,11 @@ class Traces:
         span = self._begin(_name(method, route), attributes, past(timings.began), parent, "SERVER")
         environ[TRACE] = format(span.get_span_context().trace_id, "032x")
         within = self._api.set_span_in_context(span, self._root)
-        for asked in timings.asked:
+        all_asked = timings.asked
+        for asked in all_asked:
             self._record_asked(asked, within, past)
-        if timings.asked:
-            self._begin("encode", {}, past(timings.asked[-1].ended), within).end(past(timings.answered))
+        if all_asked:
+            self._begin("encode", {}, past(all_asked[-1].ended), within).end(past(timings.answered))
         self._begin("send", {}, past(timings.answered), within).end(past(sent))
         self._end(span, number, past(sent))
 

@@ -11,7 +11,7 @@ from featurestore.embedded import embedded_url
 from featurestore.errors import BadArgumentsError, FeatureStoreError
 from featurestore.keys import EntityKeys, Keys, PartitionedKeys, keys_on
 from featurestore.settings import CallBy, Settings
-from featurestore.store.plan import Calls, Commands, Plan, Step, T, count_of, name_of
+from featurestore.store.plan import Calls, Commands, Plan, Step, T
 from featurestore.store.results import ReadFrom
 from featurestore.store.served_log import in_a_thread
 from featurestore.store.served_rows import Served
@@ -199,7 +199,7 @@ class BlockingDriver:
                 except FeatureStoreError as error:
                     failure = error
                 if timings is not None:
-                    timings.note(name_of(step), count_of(step), began, failure)
+                    timings.note(step, began, failure)
         except StopIteration as done:
             result: T = done.value
             return result

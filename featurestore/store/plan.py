@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -50,6 +50,16 @@ class Calls(msgspec.Struct, frozen=True, gc=False):
     follows: bool = False
     writes: bool = False
 
+    @property
+    def name(self) -> str:
+        """The script."""
+        return self.script.name
+
+    @property
+    def count(self) -> int:
+        """How many calls these are."""
+        return len(self.encoded)
+
 
 class Command(msgspec.Struct, frozen=True, gc=False):
     """A step: run one plain command. The answer is its reply.
@@ -61,6 +71,12 @@ class Command(msgspec.Struct, frozen=True, gc=False):
 
     words: tuple[Word, ...]
     writes: bool = False
+    count: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """The command."""
+        return _word(self.words[0])
 
 
 class Commands(msgspec.Struct, frozen=True, gc=False):
@@ -68,21 +84,22 @@ class Commands(msgspec.Struct, frozen=True, gc=False):
 
     each: Sequence[tuple[Word, ...]]
 
+    @property
+    def name(self) -> str:
+        """The first of the commands."""
+        return _word(self.each[0][0])
+
+    @property
+    def count(self) -> int:
+        """How many commands these are."""
+        return len(self.each)
+
 
 Step = Calls | Command | Commands
 
 
-def name_of(step: Step) -> str:
-    """Return the script, or the command, of a step."""
-    if isinstance(step, Calls):
-        return step.script.name
-    words = step.each[0] if isinstance(step, Commands) else step.words
-    return words[0] if isinstance(words[0], str) else bytes(words[0]).decode()
-
-
-def count_of(step: Step) -> int:
-    """Return how many calls or commands a step has."""
-    return len(step.encoded) if isinstance(step, Calls) else len(step.each) if isinstance(step, Commands) else 1
+def _word(word: Word) -> str:
+    return word if isinstance(word, str) else bytes(word).decode()
 
 
 Plan = Generator[Step, Any, T]

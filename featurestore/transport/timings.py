@@ -2,6 +2,7 @@
 
 from contextvars import ContextVar
 from time import monotonic
+from typing import Protocol
 
 import msgspec
 
@@ -26,6 +27,18 @@ class Asked(msgspec.Struct, frozen=True):
     error: str | None
 
 
+class Sent(Protocol):
+    """What left in a round trip."""
+
+    @property
+    def name(self) -> str:
+        """The script or the command."""
+
+    @property
+    def count(self) -> int:
+        """How many calls."""
+
+
 class Timings:
     """The times of one request, by the monotonic clock.
 
@@ -33,26 +46,33 @@ class Timings:
         began: When the app got it.
         answered: When the app had its answer; 0 before. What is noted later is somebody else's.
         status: The status line of the answer.
-        asked: The first round trips to Redis.
-        further: How many there were beyond those.
+        further: How many round trips to Redis there were beyond those in `asked`.
         turn_s: How long calls waited for their turn before they were sent.
     """
 
-    __slots__ = ("answered", "asked", "began", "further", "status", "turn_s")
+    __slots__ = ("_noted", "answered", "began", "further", "status", "turn_s")
 
     def __init__(self) -> None:
         self.began, self.answered = monotonic(), 0.0
         self.status = ""
-        self.asked: list[Asked] = []
+        self._noted: list[tuple[Sent, float, float, Exception | None]] = []
         self.further = 0
         self.turn_s = 0.0
 
-    def note(self, what: str, count: int, began: float, error: Exception | None) -> None:
+    @property
+    def asked(self) -> list[Asked]:
+        """The first round trips to Redis. They are put into words here, since of most requests nobody looks at them."""
+        return [
+            Asked(sent.name, sent.count, began, ended, None if error is None else type(error).__name__)
+            for sent, began, ended, error in self._noted
+        ]
+
+    def note(self, sent: Sent, began: float, error: Exception | None) -> None:
         """Note a round trip that is over."""
         if self.answered:
             return
-        if len(self.asked) < _MOST_ASKED:
-            self.asked.append(Asked(what, count, began, monotonic(), None if error is None else type(error).__name__))
+        if len(self._noted) < _MOST_ASKED:
+            self._noted.append((sent, began, monotonic(), error))
         else:
             self.further += 1
 
