@@ -63,6 +63,21 @@ def test_what_makes_the_cluster_of_compose_makes_one_and_then_leaves_it_alone(tm
             node.stop()
 
 
+def test_contributors_are_told_the_packages_that_ci_installs() -> None:
+    steps = ROOT / ".ci" / "run"
+    if not steps.exists():
+        pytest.skip("this is no checkout")
+    lines = re.findall(r"apt-get install (.+?) >/dev/null", steps.read_text())
+    installed = [word for line in lines for word in line.split() if not word.startswith("-")]
+    assert len(installed) == len(set(installed)) > 20
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    told = re.search(r"^Linux, Python 3\.11.*?(?=`make perf`)", page, re.MULTILINE | re.DOTALL)
+    assert told
+    words = re.findall(r"[\w.-]+", told[0])
+    said_otherwise = {"python3-dev", "python3-venv", "openjdk-17-jdk-headless"}  # "header files", "a JDK"
+    assert [each for each in installed if words.count(each) != 1 and each not in said_otherwise] == []
+
+
 def test_env_example_and_dockerfile_set_only_settings_that_exist() -> None:
     example = re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
     assert set(example) <= SETTINGS

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,16 @@ def test_every_room_has_a_rule() -> None:
     modules = {path.stem for path in ROOT.glob("featurestore/*.py")} - {"__init__"}  # which has the names of them all
     assert folders | modules | {"ingest"} == ALLOWED.keys()
     assert modules >= OPEN
+
+
+def test_the_map_names_every_module() -> None:
+    """In code, as a word of its own."""
+    page = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
+    named = {word for code in re.findall(r"```.*?```|`[^`]+`", page, re.DOTALL) for word in re.findall(r"\w+", code)}
+    modules = {path for folder in ("featurestore", "ingest") for path in (ROOT / folder).rglob("*.py")}
+    assert len(modules) > 200
+    unnamed = {str(path.relative_to(ROOT)) for path in modules if path.stem not in named}
+    assert {path for path in unnamed if not path.endswith(("/__init__.py", "/__main__.py"))} == set()
 
 
 @pytest.mark.parametrize(
