@@ -188,7 +188,7 @@ def test_a_feature_that_leaves_another_entitys_service_leaves_its_log(backend: B
 
 def test_under_asyncio_what_is_served_is_kept_too(valkey: Server) -> None:
     async def serve() -> tuple[int, int]:
-        async with AsyncFeatureStore.connect(valkey.url) as store:
+        async with AsyncFeatureStore.connect(valkey.url, timeout=5) as store:
             await store.apply(Definition(features=FEATURES, services={"risk": logged(*NAMES)}))
             await store.upsert([("ann", {"age": 1})])
             for number in range(20):
@@ -199,7 +199,7 @@ def test_under_asyncio_what_is_served_is_kept_too(valkey: Server) -> None:
         return store.served_counts
 
     assert asyncio.run(serve()) == (41, 0)
-    with FeatureStore.connect(valkey.url) as store:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
         entries = [kept_entry(each) for each in store.transport.command("XRANGE", "user:risk:served", "-", "+")]
     assert [each.request for each in entries] == [*(f"r{number}" for number in range(20) for _ in range(2)), ""]
 
@@ -261,7 +261,7 @@ def test_lost_scripts_are_loaded_and_nothing_is_lost(store: FeatureStore) -> Non
 @pytest.fixture
 def full(valkey: Server) -> Iterator[FeatureStore]:
     """A store in a Redis whose memory is full."""
-    with FeatureStore.connect(valkey.url) as store:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
         declare(store)
         store.upsert([("ann", {"age": 1})])
         store.get("ann", service="risk")
@@ -283,7 +283,7 @@ def test_where_memory_is_full_the_read_is_answered_and_the_loss_counted_and_told
 
 
 def test_a_replica_answers_and_the_loss_is_counted(valkey: Server) -> None:
-    with FeatureStore.connect(valkey.url) as store:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
         declare(store)
         store.upsert([("ann", {"age": 1})])
         store.transport.command("REPLICAOF", "127.0.0.1", "1")
@@ -329,11 +329,11 @@ def test_nobody_waits_and_what_is_too_much_is_lost(valkey: Server, monkeypatch: 
 
 
 def test_what_waits_is_sent_before_a_store_is_closed(valkey: Server) -> None:
-    with FeatureStore.connect(valkey.url) as store:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
         declare(store)
         for _ in range(50):
             store.serve("risk", ["ann"])
-    with FeatureStore.connect(valkey.url) as store:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
         assert store.transport.command("XLEN", "user:risk:served") == 50
 
 

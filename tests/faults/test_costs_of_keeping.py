@@ -83,7 +83,7 @@ class Site:
 
 @pytest.fixture
 def site(valkey: Server, tmp_path: Path) -> Iterator[Site]:
-    with FeatureStore.connect(valkey.url) as store:
+    with FeatureStore.connect(valkey.url, timeout=5) as store:
         store.apply(Definition(features=FEATURES))
         store.upsert([(f"u{number}", {"n": number, "name": f"name {number}"}) for number in range(USERS)])
         server = Gunicorn(tmp_path, app="counting_app:app", REDIS_URL=valkey.url,

@@ -96,7 +96,7 @@ def test_it_owns_no_file_of_the_other_distribution(site: tuple[Path, Path]) -> N
 def test_it_asks_a_server_from_an_environment_that_has_nothing_else(
     site: tuple[Path, Path], valkey: Server, tmp_path: Path
 ) -> None:
-    with FeatureStore.connect(valkey.socket_url) as store:
+    with FeatureStore.connect(valkey.socket_url, timeout=5) as store:
         store.apply(read_definition())
     with serving(valkey.socket_url, tmp_path, write_keys=KEY, timeout_ms="5000") as server:
         ran = subprocess.run(

@@ -115,7 +115,7 @@ def workers_of(server: HttpServer) -> set[str]:
 def test_a_server_follows_its_file_and_outlives_a_broken_one(path: str, valkey: Server, tmp_path: Path) -> None:
     first = keys("new", "first", "--read", "--file", path).stdout.strip()
     Path(path).chmod(0o644)
-    with serving(valkey.url, tmp_path, keys_file=path) as server:
+    with serving(valkey.url, tmp_path, keys_file=path, timeout_ms="5000") as server:
         assert server.process is not None
 
         def status(secret: str) -> int:
