@@ -18,7 +18,7 @@ from featurestore.api.rates import Lease
 from featurestore.keys import bucket_of
 
 IDS = [f"u{number}" for number in range(30)]
-RATE, BURST, WORKERS = 300, 60, 2
+RATE, BURST, WORKERS = 60, 12, 2
 
 
 @pytest.fixture(scope="module")

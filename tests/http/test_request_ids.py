@@ -182,7 +182,7 @@ def test_hostile_text_stays_in_its_line_and_field(server: HttpServer) -> None:
 
 
 def test_slow_requests_say_where_their_time_went(redis: Server, tmp_path: Path) -> None:
-    settings = {"log_format": "json", "slow_ms": "200", "timeout_ms": "400"}
+    settings = {"log_format": "json", "slow_ms": "500", "timeout_ms": "1000"}
     with serving(redis.url, tmp_path, **settings) as server:
         assert server.request("POST", "/features/batch", {"user_ids": ["ann"]}).status == 200
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
@@ -195,10 +195,10 @@ def test_slow_requests_say_where_their_time_went(redis: Server, tmp_path: Path) 
         batch = awaited(server, message="slow request", request_id="s1")
         found = awaited(server, message="slow request", requests=1)
     assert batch.items() >= {"level": "warning", "method": "POST", "route": "/features/batch", "status": 504}.items()
-    assert batch["redis_ms"] >= 300
+    assert batch["redis_ms"] >= 900
     stages = ("prepare_ms", "turn_ms", "redis_ms", "between_ms", "encode_ms", "send_ms")
     assert abs(sum(batch[name] for name in stages) - batch["duration_ms"]) < 1
-    assert found["redis_ms"] >= 300
+    assert found["redis_ms"] >= 900
     assert found["route"] == "/features/{id}"
 
 

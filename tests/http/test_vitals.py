@@ -133,14 +133,14 @@ def test_calls_of_redis_are_timed_by_script(
 
 
 def test_a_call_that_gets_no_reply_is_timed_too(store: FeatureStore, valkey: Server, tmp_path: Path) -> None:
-    with serving(valkey.url, tmp_path, timeout_ms="300", connect_timeout_ms="5000") as server:
+    with serving(valkey.url, tmp_path, timeout_ms="2000") as server:
         reads(server, "u1")
         with valkey.frozen():
             assert server.get("/features/u1").status == 504
             found = scraped(server)
         name = "featurestore_redis_call_duration_seconds"
         assert total(found, f"{name}_count", script="get_features") - total(
-            found, f"{name}_bucket", script="get_features", le="0.1"
+            found, f"{name}_bucket", script="get_features", le="1.0"
         ) == pytest.approx(1)
         assert total(found, "featurestore_problems_total", code="timeout") == 1
 

@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
 
 class HttpServer:
-    """`featurestore serve` on a loopback port."""
+    """`featurestore serve` on a loopback port. New connections to Redis have as long as replies, if nothing is said."""
 
     def __init__(self, redis_url: str, folder: Path, **settings: str) -> None:
         self.port = free_port()
@@ -35,6 +35,7 @@ class HttpServer:
             "REDIS_URL": redis_url,
             "FEATURESTORE_BIND": f"127.0.0.1:{self.port}",
             "FEATURESTORE_WORKERS": "1",
+            **({"FEATURESTORE_CONNECT_TIMEOUT_MS": settings["timeout_ms"]} if "timeout_ms" in settings else {}),
             **{f"FEATURESTORE_{name.upper()}": value for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
