@@ -127,6 +127,7 @@ class FastReads:
         except FeatureStoreError as error:
             refusal = problems.answer_to(error, environ.get(REQUEST_ID))
             self._answered.add(refusal[0], perf_counter() - began)
+            self._meter.count_problem(problems.kind_of(error))
             return refusal
         return None
 
