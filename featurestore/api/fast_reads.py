@@ -142,6 +142,7 @@ class FastReads:
             self._observer.tracing.start()
 
     def end_serving(self) -> None:
-        """Send what is left of traces."""
+        """Send what is left to be kept, and of traces."""
+        self._store.send_kept()
         if self._observer.tracing is not None:
             self._observer.tracing.stop()
