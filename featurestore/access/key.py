@@ -59,9 +59,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class StoredKey(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """A key as a file has it; the fields are those of `Key`, with the digest in hexadecimal."""
 
-    name: Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
-    id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    name: Annotated[str, Meta(pattern=rf"^{NAME.pattern}\Z")]
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     may: Annotated[list[Permission], Meta(min_length=1)]
     entities: Annotated[list[str], Meta(min_length=1)] | None = None
     rate: Annotated[float, Meta(gt=0, le=MOST_ROWS_A_SECOND)] | None = None

@@ -249,7 +249,7 @@ def create_app(  # noqa: PLR0913 - all but the first by name
         BatchResource(store, access, meter, **limits), FeaturesResource(*writing), IngestResource(*writing),
         SchemaResource(store), feast.FeastResource(store, access, meter, **limits),
         HealthResource(store, access, ready_share, meter), MetricsResource(meter),
-        EntitiesResource(store, access), SampleResource(store), StoredResource(store), UiResource(),
+        EntitiesResource(store, access), SampleResource(store, access), StoredResource(store, access), UiResource(),
         pages.RootResource(ROUTES), pages.DocumentResource(ROUTES), pages.DocsResource(ROUTES),
     )  # fmt: skip
     by_class = {type(each): each for each in resources}

@@ -127,6 +127,7 @@ class FastReads:
         except FeatureStoreError as error:
             refusal = problems.answer_to(error, environ.get(REQUEST_ID))
             self._answered.add(refusal[0], perf_counter() - began)
+            self._meter.count_problem(problems.kind_of(error))
             return refusal
         return None
 
@@ -141,6 +142,7 @@ class FastReads:
             self._observer.tracing.start()
 
     def end_serving(self) -> None:
-        """Send what is left of traces."""
+        """Send what is left to be kept, and of traces."""
+        self._store.send_kept()
         if self._observer.tracing is not None:
             self._observer.tracing.stop()

@@ -42,8 +42,8 @@ class EntitiesResource:
 class SampleResource:
     """`GET /entities/{entity}/sample?count=100`: known ids, picked at random."""
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
+    def __init__(self, store: FeatureStore, access: Access) -> None:
+        self._store, self._access = store, access
 
     def on_get(self, req: Request, resp: Response, entity: str) -> None:
         """Answer with some ids, and how many are known."""
@@ -51,6 +51,7 @@ class SampleResource:
         count = req.get_param_as_int("count", default=_SAMPLE)
         if not 1 <= count <= MOST_SAMPLED:
             raise falcon.HTTPUnprocessableEntity(description=f"count={count}: want 1 to {MOST_SAMPLED}")
+        self._access.spend(req, count)
         store = preferred(store_of(self._store, entity), req)
         found = sampled(store, count)
         resp.content_type = _JSON
@@ -62,8 +63,8 @@ class SampleResource:
 class StoredResource:
     """`GET /entities/{entity}/stored?id=a&id=b`: what Redis holds of ids, as it is stored."""
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
+    def __init__(self, store: FeatureStore, access: Access) -> None:
+        self._store, self._access = store, access
 
     def on_get(self, req: Request, resp: Response, entity: str) -> None:
         """Answer for each id with the state of its packed row, its event times, and its texts."""
@@ -73,6 +74,7 @@ class StoredResource:
             raise falcon.HTTPUnprocessableEntity(description=f"{len(ids)} ids: want 1 to {MOST_STORED}, each as id=")
         for each in ids:
             encode_id(each)
+        self._access.spend(req, len(ids))
         store = preferred(store_of(self._store, entity), req)
         schema, states = stored_states(store, ids)
         id_name = store.id_name()

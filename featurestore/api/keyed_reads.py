@@ -6,6 +6,7 @@ that its key is gone; then it gives its GETs back.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -20,7 +21,7 @@ from featurestore.api.rates import Lease, Rates
 from featurestore.api.traced_reads import TracedReads
 from featurestore.store.blocking import FeatureStore
 from featurestore.transport.interface import Submitting
-from featurestore.worker.interface import BEGIN, Begin, Respond, StartResponse
+from featurestore.worker.interface import BEGIN, Answer, Begin, Respond, StartResponse
 
 
 class Lane:
@@ -52,7 +53,7 @@ class Lane:
             return self._gather(path, respond)
         if lease.tokens < 1:
             return self._refuse(lease, path, respond)
-        if not self._gather(path, respond):
+        if not self._gather(path, partial(_answer, lease, respond)):
             return False  # whoever answers it takes its token
         lease.tokens -= 1
         if lease.tokens <= lease.low:
@@ -120,12 +121,21 @@ class KeyedReads(GatheredReads):
     def _refuse(self, lease: Lease, path: str, respond: Respond) -> bool:
         """Answer a GET for which there are no tokens while that is known; else a WSGI call asks for some."""
         now, rates = monotonic(), self._keys.rates
-        if now >= lease.closed_until or not path.startswith(PREFIX) or rates is None:
+        if now >= lease.closed_until or lease.closed_for > 1 or not path.startswith(PREFIX) or rates is None:
             return False
-        answer = problems.answer_to(rates.refusal(lease, now))
+        refusal = rates.refusal(lease, now)
+        answer = problems.answer_to(refusal)
         self._answered.add(answer[0], 0.0)
+        self._meter.count_problem(refusal.code)
         respond(answer)
         return True
+
+
+def _answer(lease: Lease, respond: Respond, answer: Answer | None) -> None:
+    """Pass an answer on; of a GET that is given back, whoever answers it takes the token."""
+    if answer is None:
+        lease.tokens += 1
+    respond(answer)
 
 
 class KeyedTracedReads(KeyedReads, TracedReads):

@@ -11,6 +11,7 @@ from typing import ClassVar
 import falcon
 import msgspec
 
+from featurestore.api.slow import shown_route
 from featurestore.contract.upsert_calls import UpsertResult
 from featurestore.errors import (
     AccessDeniedError,
@@ -253,5 +254,6 @@ def _answer_unforeseen(
         raise error
     request.context.problem = "internal"
     fields = {"request_id": request.env[REQUEST_ID]} if REQUEST_ID in request.env else {}
-    _logger.error("%s %s failed", request.method, request.path, exc_info=error, extra={"fields": fields})
+    route = shown_route(request.uri_template)  # a path may have ids
+    _logger.error("%s %s failed", request.method, route, exc_info=error, extra={"fields": fields})
     raise falcon.HTTPInternalServerError(description=UNFORESEEN)

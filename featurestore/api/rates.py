@@ -20,7 +20,8 @@ from featurestore.transport.interface import Transport
 _LEASES_A_SECOND = 20
 _IDLE_S = 2.0
 _ALONE_S = 1.0
-"""While Redis does not tell, a worker grants itself what a key's rate gives in so long, and asks again after that."""
+"""While Redis does not tell, a worker grants itself what a key's rate gives in so long, and asks again after that, or
+later where a request needed more."""
 
 _TELL_EACH_S = 10.0
 
@@ -35,7 +36,8 @@ class Lease:
 
     Attributes:
         tokens: What is left. Below zero, the next lease pays for it.
-        low: From how few tokens on more are asked for, beside the requests.
+        low: From how few tokens on more are asked for, beside the requests; below 0 where the key's own requests alone
+            ask: of a rate so slow, a token that is taken in advance and not spent is missed.
         closed_until: Until when no token is to be had; by the monotonic clock.
         closed_for: How many tokens were asked for when that was told: fewer may be had earlier.
         fetching: Whether tokens are being asked for beside the requests.
@@ -48,7 +50,7 @@ class Lease:
         assert key.rate is not None  # noqa: S101 - for mypy
         self.key, self.lock = key, threading.Lock()
         self.chunk = max(1, min(ceil(key.rate / _LEASES_A_SECOND), key.burst))
-        self.low = self.chunk // 2
+        self.low = self.chunk // 2 if key.rate > _LEASES_A_SECOND else -1
         self.tokens = 0
         self.closed_until, self.closed_for = 0.0, inf
         self.fetching, self.used = False, monotonic()
@@ -93,7 +95,9 @@ class Rates:
 
     def look(self, lease: Lease) -> None:
         """Ask for more tokens, beside the requests, where few are left."""
-        if lease.fetching or lease.tokens > lease.low or self._spawn is None or monotonic() < lease.closed_until:
+        if lease.fetching or lease.tokens > lease.low or self._spawn is None:
+            return
+        if lease.closed_for <= 1 and monotonic() < lease.closed_until:
             return
         lease.fetching = True
         self._spawn(lambda: self._refill(lease))
@@ -156,5 +160,7 @@ class Rates:
         if now - self._told > _TELL_EACH_S:
             self._told = now
             _logger.warning("rates are counted by each worker alone, since Redis does not tell: %s", error)
-        lease.tokens += max(least, ceil((lease.key.rate or 1) * _ALONE_S))
-        lease.closed_until, lease.closed_for = now + _ALONE_S, 1
+        rate = lease.key.rate or 1
+        granted = max(least, ceil(rate * _ALONE_S))
+        lease.tokens += granted
+        lease.closed_until, lease.closed_for = now + max(_ALONE_S, granted / rate), 1

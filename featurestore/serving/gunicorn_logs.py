@@ -52,7 +52,9 @@ class Logger(GunicornLogger):  # type: ignore[misc]
             fields["target"] = environ.get("RAW_URI", environ["PATH_INFO"])
         self._tell(fields)
 
-    def plain_access(self, target: str, route: str, answer: Answer, seconds: float, client: str) -> None:
+    def plain_access(  # noqa: PLR0913, PLR0917 - what a line has
+        self, target: str, route: str, answer: Answer, seconds: float, client: str, key: str = ""
+    ) -> None:
         """Log a plain GET that the app answered in the event loop.
 
         Args:
@@ -61,12 +63,15 @@ class Logger(GunicornLogger):  # type: ignore[misc]
             answer: What it was answered.
             seconds: How long that took.
             client: The client's address.
+            key: The name of the API key that the GETs of its connection come with.
         """
         status, _, body = answer
         fields = self._fields("GET", route, status[:3], len(body))
         fields["duration_ms"] = round(seconds * _MS, 3)
         if "?" in target:
             fields["query"] = names_in(target.partition("?")[2])
+        if key:
+            fields["key"] = key
         if client:
             fields["client"] = client
         if self._settings.log_ids:

@@ -129,10 +129,15 @@ class BlockingDriver:
 
     def close(self) -> None:
         """Close the connections. What was served and is to be kept is sent before, if that takes no more than 2 s."""
-        served = self._plans.served
-        if served.spawn is None:
-            served.wait(_LAST_WORDS_S)
+        if self._plans.served.spawn is None:
+            self.send_kept()
         self.transport.close()
+
+    def send_kept(self) -> None:
+        """Wait until what was served and is to be kept is sent, 2 s at most; what is left then is counted as lost."""
+        served = self._plans.served
+        if not served.wait(_LAST_WORDS_S):
+            served.give_up(TimeoutError("they were not sent before the end"))
 
     def ping(self) -> None:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""

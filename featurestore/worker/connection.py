@@ -15,7 +15,7 @@ from gevent import Timeout, getcurrent
 from featurestore.worker.budget import Budget
 from featurestore.worker.forwarded import Proxies
 from featurestore.worker.framing import Framing
-from featurestore.worker.interface import BEGIN, Answer, Begin
+from featurestore.worker.interface import BEGIN, KEY, Answer, Begin
 from featurestore.worker.refusal import Refusal
 from featurestore.worker.requests import Environ, Request, RequestReader
 from featurestore.worker.responses import Server
@@ -87,10 +87,10 @@ class ConnectionServer(Server, Protocol):
     send_timeout: float
     idle_timeout: float
 
-    def begin_for(self, client: str, lane: Begin | None = None) -> Begin | None:
+    def begin_for(self, client: str, lane: Begin | None = None, key: str = "") -> Begin | None:
         """Return what begins to answer a client's plain GETs, see `FastApp.begin`; None if all go to `answer`.
 
-        `lane` is what the app has put into `BEGIN`.
+        `lane` is what the app has put into `BEGIN`, and `key` into `KEY`.
         """
 
     def answer(self, request: Request, send: Callable[[bytes], None]) -> float | None:
@@ -185,9 +185,8 @@ class Connection:
             pause = server.answer(request, self.send)
             if pause is None:
                 return False
-            begin = request.environ.get(BEGIN)
-            if begin is not None:
-                self._follow(begin)
+            if BEGIN in request.environ:
+                self._follow(request.environ)
             if pause:
                 request = None  # what is not needed any more takes no memory meanwhile
                 gevent.sleep(pause)
@@ -207,13 +206,14 @@ class Connection:
             self.deadline = monotonic() + server.request_timeout
         return True
 
-    def _follow(self, begin: Begin | Literal[False]) -> None:
+    def _follow(self, environ: Environ) -> None:
         """Begin plain GETs with the header fields of the last one as the app says; see `BEGIN`."""
+        begin: Begin | Literal[False] | None = environ[BEGIN]
         if begin is False:
             self._reader.forget_usual()
             self._begin = self._begin and self._server.begin_for(self._address)
         elif self._begin is not None:
-            self._begin = self._server.begin_for(self._address, begin)
+            self._begin = self._server.begin_for(environ["REMOTE_ADDR"], begin, environ.get(KEY, ""))
 
     def _receive(self) -> bytes:
         """Return the client's next bytes; empty if it is gone or too slow, or if the server stops."""

@@ -38,8 +38,8 @@ _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _MOST_FIELDS = 32_768
 _FIELD_BYTES = 8190  # both as gunicorn reads a 0
 
-LogPlain = Callable[[str, str, Answer, float, str], None]
-"""Logs a plain GET: target, route, answer, seconds, client's address."""
+LogPlain = Callable[[str, str, Answer, float, str, str], None]
+"""Logs a plain GET: target, route, answer, seconds, client's address, the name of its key."""
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -169,7 +169,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             response.status = response.status or "500"  # the client went before the app had begun to answer
             self.log.access(response, request, request.environ, took)
 
-    def begin_for(self, client: str, lane: Begin | None = None) -> Begin | None:
+    def begin_for(self, client: str, lane: Begin | None = None, key: str = "") -> Begin | None:
         """Return what begins to answer the plain GETs of a client, by its lane, and logs them where that is wanted."""
         begin, log = lane or self.begin, self._log_plain
         if begin is None or log is None:
@@ -181,7 +181,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             def respond_logged(answer: Answer | None) -> None:
                 respond(answer)
                 if answer is not None:
-                    log(path, PLAIN_ROUTE, answer, monotonic() - began, client)
+                    log(path, PLAIN_ROUTE, answer, monotonic() - began, client, key)
 
             return begin(path, respond_logged)
 

@@ -13,13 +13,16 @@ from support.names import beside
 from support.servers import Server, wait_until
 
 from featurestore import AsyncFeatureStore, Definition, FeatureStore, SyncTransport, Transport
+from featurestore.api.app import create_app
+from featurestore.api.counters import Board, Meter
+from featurestore.api.fast_reads import FastReads
 from featurestore.contract.scripts import LOG_SERVED
 from featurestore.contract.served import Kept, Sampler, kept_entry, served_calls
 from featurestore.errors import BadArgumentsError, SchemaError, UndeclaredFeatureError
 from featurestore.keys import Keys
 from featurestore.schema.definition import FeatureDefinition
 from featurestore.schema.services import LogDefinition, ServiceDefinition, ServiceLog
-from featurestore.store import served_log
+from featurestore.store import blocking_driver, served_log
 from featurestore.store.doctor import diagnose
 from featurestore.store.retirement import clear, drop, remove_services, retire
 
@@ -372,3 +375,27 @@ def test_the_script_has_the_last_word_on_logs(store: FeatureStore, value: str) -
     with pytest.raises(BadArgumentsError, match=r"@log:risk wants a JSON object"):
         store.apply(Raw(features={"age": "float"}, services={"risk": ["age"]}))
     assert store.transport.command("EXISTS", store.keys.root) == 0
+
+
+def test_a_worker_that_ends_waits_for_what_is_to_be_kept(store: FeatureStore) -> None:
+    declare(store)
+    ended, log = threading.Event(), store._plans.served
+    log.spawn = lambda run: threading.Thread(target=lambda: (ended.wait(), run()), daemon=True).start()
+    store.serve("risk", ["ann", "bob"])
+    app = FastReads(store, create_app(store), Meter(Board()))
+    assert store.served_counts == (0, 0)
+    ended.set()
+    app.end_serving()
+    assert store.served_counts == (2, 0)
+
+
+def test_what_cannot_be_kept_before_a_worker_ends_is_counted_as_lost(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    declare(store)
+    monkeypatch.setattr(blocking_driver, "_LAST_WORDS_S", 0.01)
+    store._plans.served.spawn = lambda _run: None  # what would send them never does
+    store.serve("risk", ["ann", "bob"])
+    FastReads(store, create_app(store), Meter(Board())).end_serving()
+    assert store.served_counts == (0, 2)
+    assert "2 rows that were served were not kept" in caplog.text

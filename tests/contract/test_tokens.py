@@ -8,10 +8,12 @@ import pytest
 
 from featurestore import Transport
 from featurestore.access.key import Key
+from featurestore.api.keyed_reads import Lane
 from featurestore.api.rates import Lease, Rates
 from featurestore.contract.scripts import TAKE_TOKENS
 from featurestore.errors import BadArgumentsError, FeatureStoreError, RateLimitedError, RedisError
 from featurestore.keys import bucket_of
+from featurestore.worker.interface import Answer, Respond
 
 SLOW = "0.001"
 """Tokens a second: none comes while a test runs."""
@@ -169,3 +171,65 @@ def test_without_redis_each_worker_counts_alone_and_says_so(
     rates = Rates(transport)
     assert spent(rates, key(rate=50)) == 50  # what comes in a second; then Redis is asked again
     assert len([each for each in caplog.records if "since Redis does not tell: gone" in each.message]) == 1
+
+
+def test_without_redis_a_request_for_more_than_the_rate_is_paid_for(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_words: object) -> None:
+        raise FeatureStoreError("gone")
+
+    monkeypatch.setattr(transport, "run", fail)
+    rates, holder = Rates(transport), key(rate=0.5, burst=5)
+    rates.spend(holder, 1000)
+    with pytest.raises(RateLimitedError) as told:
+        rates.spend(holder, 1)
+    assert 1990 < told.value.retry_s <= 2000
+
+
+def test_a_slow_key_takes_no_token_that_it_was_not_asked_for(transport: Transport) -> None:
+    spawned: list[Any] = []
+    rates = Rates(transport, spawned.append)
+    for number in range(10):  # as many as the bucket holds, however long the pauses are
+        rates.spend(key(), 1)
+        rates.drop_idle()
+        assert take(transport, SLOW, "10", "1", "10")[2] == 9 - number
+    assert not spawned
+    rates.spend(key("other", rate=1000, burst=1000), 1)
+    rates.spend(key("other", rate=1000, burst=1000), 40)
+    assert len(spawned) == 1
+
+
+class Worker:
+    """What a lane hands its GETs to: it answers none of them, or gives them back."""
+
+    def __init__(self) -> None:
+        self.responds: list[Respond] = []
+        self.refused = 0
+
+    def gather(self, _path: str, respond: Respond) -> bool:
+        self.responds.append(respond)
+        return True
+
+    def refuse(self, _lease: Lease, _path: str, _respond: Respond) -> bool:
+        self.refused += 1
+        return False
+
+
+def test_a_get_that_is_given_back_has_cost_no_token_yet(transport: Transport) -> None:
+    rates, worker, holder = Rates(transport), Worker(), key(rate=100, burst=100)
+    rates.spend(holder, 1)
+    lane, lease = Lane(worker.gather, worker.refuse, rates), rates.lease_of(holder)
+    lane.follow(holder)
+    assert lease is not None
+    assert lease.tokens == 4  # of a twentieth of a second
+    answers: list[Answer | None] = []
+    for _ in range(4):
+        assert lane.begin("/features/u1", answers.append)
+    assert not lane.begin("/features/u1", answers.append)
+    assert (lease.tokens, worker.refused) == (0, 1)
+    answered: Answer = ("200 OK", [], b"{}")
+    for respond, answer in zip(worker.responds, (answered, None, answered, None), strict=True):
+        respond(answer)
+    assert answers == [answered, None, answered, None]
+    assert lease.tokens == 2

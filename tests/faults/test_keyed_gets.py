@@ -140,3 +140,42 @@ def test_a_key_that_comes_back_has_its_lane_again(site: Site) -> None:
         wsgi, _ = site.asked()
         assert site.get(client, "/features/u0", site.secret)[0] == b"200"
         assert site.asked()[0] == wsgi
+
+
+def problems(site: Site, client: socket.socket, code: str) -> int:
+    """Return how often a problem was counted; the client's key may read metrics."""
+    text = site.get(client, "/metrics", site.secret)[1].decode()
+    found = re.search(rf'featurestore_problems_total{{code="{code}"}} (\d+)', text)
+    return int(found[1]) if found else 0
+
+
+def test_refusals_are_counted_as_problems_by_code(site: Site) -> None:
+    site.secret = made(site.path, "watcher", "metrics", "read")
+    item = made(site.path, "items", "read", entities=["item"])
+    slow = made(site.path, "slow", "read", rate=0.01, burst=1)
+    with site.server.connect() as watcher, site.server.connect() as client, site.server.connect() as limited:
+        wait_until(lambda: site.get(watcher, "/metrics", site.secret)[0] == b"200")
+        wait_until(lambda: site.get(limited, "/features/u0", slow)[0] == b"200")
+        before = {code: problems(site, watcher, code) for code in ("NOKEY", "BADKEY", "FORBIDDEN", "RATELIMIT")}
+        for secret, status in ((None, b"401"), ("nobody", b"401"), (item, b"403")):
+            assert site.get(client, "/features/u0", secret)[0] == status
+        for _ in range(5):  # by the app, and then by the lane
+            assert site.get(limited, "/features/u0", slow)[0] == b"429"
+        after = {code: problems(site, watcher, code) - count for code, count in before.items()}
+    assert after == {"NOKEY": 1, "BADKEY": 1, "FORBIDDEN": 1, "RATELIMIT": 5}
+
+
+def test_a_batch_that_is_too_much_stops_no_single_get(site: Site) -> None:
+    mixed = made(site.path, "mixed", "read", rate=20, burst=2500)
+    body = json.dumps({"ids": [f"u{number}" for number in range(1000)]}).encode()
+    batch = request("/features/batch", f"X-API-Key: {mixed}", f"Content-Length: {len(body)}", method="POST", body=body)
+    with site.server.connect() as single, site.server.connect() as client:
+        wait_until(lambda: site.get(single, "/features/u0", mixed)[0] == b"200")
+
+        def refused() -> bool:
+            client.sendall(batch)
+            return read_response(client)[0].split()[1] == b"429"
+
+        wait_until(refused)
+        for _ in range(10):  # a token comes each 50 ms; the batch has to wait for 25 s
+            wait_until(lambda: site.get(single, "/features/u0", mixed)[0] == b"200", timeout=5)

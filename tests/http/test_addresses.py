@@ -7,6 +7,7 @@ import falcon.testing
 import pytest
 
 from featurestore import FeatureStore
+from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.problems import without_addresses
 from featurestore.transport.opening import blocking_transport
@@ -50,3 +51,18 @@ def test_a_failure_is_told_without_an_address_and_logged_with_it(url: str, caplo
 )  # fmt: skip
 def test_addresses_of_all_forms_are_left_out(text: str, shown: str) -> None:
     assert without_addresses(text) == shown
+
+
+def test_what_fails_inside_the_server_is_logged_by_its_route(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FeatureStore(blocking_transport("redis://127.0.0.1:1", timeout=1, connect_timeout=1)) as store:
+        monkeypatch.setattr(FeatureStore, "delete", None)
+        client = falcon.testing.TestClient(create_app(store, access=Access("k")))
+        answer = client.simulate_delete("/features/ann", headers={"X-API-Key": "k"})
+    assert (answer.status_code, answer.json["detail"]) == (
+        500,
+        "the request failed inside the server; its log says why",
+    )
+    (record,) = (each for each in caplog.records if each.exc_info)
+    assert record.getMessage() == "DELETE /features/{id} failed"

@@ -37,6 +37,7 @@ class Site(NamedTuple):
     server: HttpServer
     slow: str
     batches: str
+    people: str
     quick: str
 
 
@@ -47,16 +48,17 @@ def site(
     servers: dict[str, Server],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
-    for name in ("slow", "batches", "quick"):
+    for name in ("slow", "batches", "people", "quick"):
         store.transport.command("DEL", bucket_of(name))
     folder = tmp_path_factory.mktemp("rates")
     path = folder / "keys.toml"
     slow = made(path, "slow", "read", "write", rate=0.01, burst=5)
     batches = made(path, "batches", "read", rate=0.01, burst=100)
+    people = made(path, "people", "read", rate=0.01, burst=100)
     quick = made(path, "quick", "read", rate=RATE, burst=BURST)
     settings = {"keys_file": str(path), "workers": str(WORKERS), "timeout_ms": "5000"}
     with serving(servers["valkey9"].url, folder, worker_class=request.param, **settings) as server:
-        yield Site(server, slow, batches, quick)
+        yield Site(server, slow, batches, people, quick)
 
 
 def test_what_is_too_much_is_refused_and_told_when_to_come_again(site: Site, store: FeatureStore) -> None:
@@ -88,6 +90,17 @@ def test_a_batch_costs_as_many_tokens_as_it_has_rows(site: Site, store: FeatureS
     wait_until(lambda: server.request("POST", "/features/batch", {"ids": IDS}, **key).status == 429)
     left = int(float(str(store.transport.command("PTTL", bucket_of("batches"))))) / 1000 * 0.01
     assert 90 < left <= 101  # three of 30; a fourth would have been 120, and the leases hold no more than one each
+
+
+def test_looking_at_ids_costs_as_many_tokens_as_there_are(site: Site, store: FeatureStore) -> None:
+    key = {"X-API-Key": site.people}
+    stored = "/entities/user/stored?" + "&".join(f"id={each}" for each in IDS)
+    assert site.server.request("GET", "/entities/user/sample?count=60", **key).status == 200
+    assert site.server.request("GET", stored, **key).status == 200
+    for target in (stored, "/entities/user/sample?count=60"):
+        assert site.server.request("GET", target, **key).status == 429
+    left = int(float(str(store.transport.command("PTTL", bucket_of("people"))))) / 1000 * 0.01
+    assert 89 < left <= 100
 
 
 @pytest.mark.parametrize("site", ["featurestore"], indirect=True)

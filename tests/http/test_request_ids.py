@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.api_keys import made
 from support.binaries import binaries
 from support.gunicorn import read_response, request
 from support.http import HttpServer, serving
@@ -58,12 +59,12 @@ def asked(connection: http.client.HTTPConnection, path: str, **headers: str) -> 
     return response.headers["x-request-id"], response.read()
 
 
-def gathered(client: socket.socket, path: str) -> bytes:
+def gathered(client: socket.socket, path: str, *lines: str) -> bytes:
     """Send a plain GET until it is answered in the event loop; return the body."""
     bodies = []
 
     def answered() -> bool:
-        client.sendall(request(path))
+        client.sendall(request(path, *lines))
         head, body = read_response(client)
         bodies.append(body)
         return b"x-request-id" not in head
@@ -171,6 +172,19 @@ def test_gathered_gets_are_in_the_access_log_too(redis: Server, tmp_path: Path) 
             wait_until(lambda path=path: "request_id" not in records(server, target=path)[-1])  # type: ignore[misc]
             assert found["client"] == "127.0.0.1"
             assert found.get("query") == ("features" if "?" in path else None)
+
+
+def test_gathered_gets_are_logged_with_their_key_and_the_client_of_a_proxy(redis: Server, tmp_path: Path) -> None:
+    secret = made(tmp_path / "keys.toml", "ranking", "read")
+    settings = {"log_format": "json", "access_log": "true", "log_ids": "true", "timeout_ms": "2000"}
+    for keys, fields, key in (({}, (), None), ({"keys_file": str(tmp_path / "keys.toml")}, (secret,), "ranking")):
+        lines = ["X-Forwarded-For: 203.0.113.9", *(f"X-API-Key: {each}" for each in fields)]
+        with serving(redis.url, tmp_path, **settings, **keys) as server:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+                gathered(client, "/features/ann", *lines)
+            wait_until(lambda server=server: len(records(server, target="/features/ann")) > 1)  # type: ignore[misc]
+            found = records(server, target="/features/ann")
+            assert {(each["client"], each.get("key")) for each in found} == {("203.0.113.9", key)}
 
 
 def test_hostile_text_stays_in_its_line_and_field(server: HttpServer) -> None:

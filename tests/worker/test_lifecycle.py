@@ -258,7 +258,7 @@ class Agreeable:
     framing, budget = Framing(Limits(4094, 100, 8190, 1_048_576)), Budget(1 << 26)
     request_timeout = send_timeout = idle_timeout = 10.0
 
-    def begin_for(self, _client: str, _lane: object = None) -> None:
+    def begin_for(self, _client: str, _lane: object = None, _key: str = "") -> None:
         return None
 
     def answer(self, _request: object, _send: object) -> float:

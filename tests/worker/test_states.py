@@ -47,7 +47,7 @@ class Site:
         self.refusals: list[int] = []
         self.takes = True
 
-    def begin_for(self, _client: str, _lane: Begin | None = None) -> Begin | None:
+    def begin_for(self, _client: str, _lane: Begin | None = None, _key: str = "") -> Begin | None:
         return self._begin
 
     def _begin(self, path: str, respond: Respond) -> bool:
