@@ -39,7 +39,6 @@ _NAMES = "want a letter or _, then letters, digits, _ . - (128 at most)"
 
 # apply_schema.lua has the last word. The same limits are checked here so that the error names the place in the file.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
 _WINDOW_SPAN = re.compile(r"0*[1-9][0-9]*")
 _MOST_FEATURES, _MOST_NAMES, _MOST_NAME, _MOST_NUMBERS, _MOST_DIGITS = 1000, 5000, 128, 2048, 6
 _MOST_MS = 10**13 - 1
