@@ -79,13 +79,14 @@ class Observer:
     def answer(self, app: App, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Have `app` answer a request; put the request's id on the response."""
         environ[REQUEST_ID] = identity = id_of(environ)
-        timings = Timings()
+        timings = Timings() if self._times else None
 
         def start(status: str, headers: Headers, *error: Any) -> Any:
-            timings.status = status
+            if timings is not None:
+                timings.status = status
             return start_response(status, [*headers, (ID_FIELD, identity)], *error)
 
-        if not self._times:
+        if timings is None:
             return app(environ, start)
         token = noted.set(timings)
         try:

@@ -100,6 +100,10 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
 """What metrics call problems that have no code."""
 
 
+_REFUSALS = (NoKeyError, BadKeyError, ForbiddenError, RateLimitedError)
+"""What the server itself says of a key: there is no address in it."""
+
+
 class Problem(msgspec.Struct, omit_defaults=True):
     """The body of an error response; with counts of rows where a write is not confirmed."""
 
@@ -157,7 +161,7 @@ def answer_to(error: FeatureStoreError, request_id: str | None = None) -> Answer
             "unconfirmed": found.unconfirmed,
         }
     text = str(error)
-    if isinstance(error, RedisError):
+    if isinstance(error, RedisError) and not isinstance(error, _REFUSALS):
         text = _for_strangers(text)
     status, headers, body = answer(status, text, error.code, counts, request_id=request_id)
     return status, [*headers, *headers_of(error)], body
@@ -179,14 +183,22 @@ def without_addresses(text: str) -> str:
 def _for_strangers(text: str) -> str:
     """Return what clients are told of an error; the log has all of it, now and then."""
     shown = without_addresses(text)
-    if shown != text:
-        now = monotonic()
-        if now - _Told.at.get(text, -_TOLD_EACH_S) >= _TOLD_EACH_S:
-            if len(_Told.at) >= _MOST_TOLD:
-                _Told.at.clear()
-            _Told.at[text] = now
-            _logger.warning("%s", text)
+    if shown != text and _may_tell(text):
+        _logger.warning("%s", text)
     return shown
+
+
+def _may_tell(text: str) -> bool:
+    """Return whether the log may be told a text: each once in ten seconds, and no more than a hundred."""
+    now, at = monotonic(), _Told.at
+    if now - at.get(text, -_TOLD_EACH_S) < _TOLD_EACH_S:
+        return False
+    if len(at) >= _MOST_TOLD:
+        _Told.at = at = {each: told for each, told in at.items() if now - told < _TOLD_EACH_S}
+    if text not in at and len(at) >= _MOST_TOLD:
+        return False
+    at[text] = now
+    return True
 
 
 def headers_of(error: FeatureStoreError) -> list[tuple[str, str]]:

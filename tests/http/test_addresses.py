@@ -7,9 +7,11 @@ import falcon.testing
 import pytest
 
 from featurestore import FeatureStore
+from featurestore.api import problems
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
 from featurestore.api.problems import without_addresses
+from featurestore.errors import ForbiddenError, UnavailableError
 from featurestore.transport.opening import blocking_transport
 
 URLS = [
@@ -51,6 +53,21 @@ def test_a_failure_is_told_without_an_address_and_logged_with_it(url: str, caplo
 )  # fmt: skip
 def test_addresses_of_all_forms_are_left_out(text: str, shown: str) -> None:
     assert without_addresses(text) == shown
+
+
+def test_the_log_is_told_of_few_addresses_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(problems._Told, "at", {})
+    for number in range(1000):
+        problems.answer_to(UnavailableError(f"10.0.0.1:6379 was away for {number} ms"))
+    assert 0 < len(caplog.records) <= 100
+
+
+def test_what_is_said_of_keys_is_said_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    _, _, body = problems.answer_to(ForbiddenError("the API key ranker may not read the entity a:1"))
+    assert b"may not read the entity a:1" in body
+    assert not caplog.records
 
 
 def test_what_fails_inside_the_server_is_logged_by_its_route(
