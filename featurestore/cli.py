@@ -245,6 +245,9 @@ def main(arguments: list[str] | None = None) -> None:
         commands.add_command(entry_point.load(), entry_point.name)
     try:
         code = commands.main(arguments, prog_name="featurestore", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "featurestore"

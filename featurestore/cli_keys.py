@@ -84,7 +84,7 @@ def new(  # noqa: PLR0913 - all by name
         raise click.UsageError(str(error)) from error
     key_file.add(file, stored)
     click.echo(secret)
-    click.echo(f"featurestore: {file} has {_told(stored.key())}; this is the only time that it is shown", err=True)
+    click.echo(f"featurestore: {file} has {_told(stored.key())}; the key is shown this once", err=True)
 
 
 @keys.command("list")

@@ -72,7 +72,8 @@ def run_demo(settings: Settings, users: int, *, may_write: Callable[[str], bool]
         environment = {name: value for name, value in os.environ.items() if name not in unknown}
         environment |= {"REDIS_URL": url, "FEATURESTORE_WRITE_KEYS": write_keys, "FEATURESTORE_BIND": settings.bind}
         patience = settings.graceful_timeout_s
-        simulate = [sys.executable, "-m", "featurestore", "simulate", "--users", str(users)]
+        # -P: a checkout that the demo is started in does not hide the package that is installed.
+        simulate = [sys.executable, "-P", "-m", "featurestore", "simulate", "--users", str(users)]
         with running([*simulate, "--once"], environment, patience) as load:
             if load.wait() != 0:
                 return 1

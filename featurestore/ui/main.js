@@ -24,7 +24,9 @@ const app = {
     if (!(error instanceof server.Problem)) console.error(error);
     const words = error instanceof server.Problem ? error.words : `This page failed: ${error.message}`;
     const wantsKey = error.status === 401 || error.status === 403;
+    const mayPass = error.status >= 500 && error.status !== 503; // after 503 the page comes back by itself
     return h("div", { class: "problem", role: "alert" }, h("span", null, words),
+      mayPass && h("button", { type: "button", onclick: again }, "Read again"),
       wantsKey && h("button", { type: "button", onclick: openKeys }, "Enter a key"));
   },
 

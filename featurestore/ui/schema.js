@@ -8,7 +8,7 @@ import { count, exactly, valueNode, visible } from "./values.js";
 export class SchemaView {
   constructor(app, entity) {
     Object.assign(this, { app, entity });
-    this.filter = h("input", { type: "search", placeholder: "name, type, tag, owner", "aria-label": "Filter features", oninput: () => this.sift() });
+    this.filter = h("input", { type: "search", placeholder: "name, type, tag, owner", size: 24, "aria-label": "Filter features", oninput: () => this.sift() });
     this.node = h("div");
   }
 

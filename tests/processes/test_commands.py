@@ -131,6 +131,13 @@ def test_wrong_usage_exits_2_with_one_line(run: Run, arguments: list[str]) -> No
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("group", [[], ["keys"], ["functions"]])
+def test_a_group_without_a_command_shows_its_help_alone(run: Run, group: list[str]) -> None:
+    result = run(*group)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == run(*group, "--help").stdout
+
+
 def test_a_wrong_setting_exits_2_with_one_line(run: Run, environment: dict[str, str]) -> None:
     environment["FEATURESTORE_WORKERS"] = "many"
     result = run("serve")

@@ -6,12 +6,14 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support.processes import DEMO, clean_environment, processes_of, started
 from support.servers import Server, free_port
 
+import featurestore
 from featurestore import EmbeddedServer, FeatureStore
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.serving.demo import free_address
@@ -44,6 +46,21 @@ def say(words: list[str]) -> str:
     return subprocess.run(
         words[1:] if value else words, env=environment, check=True, capture_output=True, text=True, timeout=30
     ).stdout
+
+
+def test_a_demo_in_a_checkout_simulates_by_the_installed_package(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a copy was installed from a checkout, the folder `featurestore` there is not the whole package."""
+    (tmp_path / "featurestore").mkdir()
+    (tmp_path / "lua").symlink_to(Path(featurestore.__file__).parents[1] / "lua")
+    for path in Path(featurestore.__file__).parent.iterdir():
+        if path.name != "__main__.py":
+            (tmp_path / "featurestore" / path.name).symlink_to(path)
+    (tmp_path / "featurestore" / "__main__.py").write_text("raise ImportError('featurestore.ingest')\n")
+    monkeypatch.chdir(tmp_path)
+    with started((str(Path(sys.executable).parent / "featurestore"), *DEMO[3:]), environment, tmp_path) as running:
+        running.wait_for(UPDATED)
 
 
 def test_what_a_demo_shows_works_and_its_data_are_its_own(environment: dict[str, str], tmp_path: Path) -> None:

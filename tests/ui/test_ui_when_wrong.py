@@ -1,5 +1,7 @@
 """What the page says when something is wrong."""
 
+import os
+import signal
 from pathlib import Path
 
 from support.browser import Browser
@@ -66,6 +68,26 @@ def test_a_redis_that_is_away_is_told_and_the_page_comes_back_by_itself(
         server.stop()
         page.press("r")
         page.wait("document.querySelector('.problem')?.innerText === 'The server does not answer.'")
+        visit.check()
+
+
+def test_a_read_that_came_too_late_can_be_repeated_by_a_button(
+    browser: Browser, valkey: Server, tmp_path: Path
+) -> None:
+    with FeatureStore.connect(valkey.url, timeout=10) as store:
+        store.apply(read_definition())
+        store.upsert([("u1", {"age": 1.0})])
+    with serving(valkey.url, tmp_path, timeout_ms="500") as server:
+        visit = Visitor(browser, server)
+        visit.expected |= {"503", "504", "ERR_"}
+        page = visit("#/user/u1")
+        page.wait("[...document.querySelectorAll('#panel td')].some(e => e.innerText === '1.0')")
+        os.kill(valkey.process.pid, signal.SIGSTOP)
+        page.press("r")
+        page.wait("document.querySelector('.problem button')?.innerText === 'Read again'")
+        os.kill(valkey.process.pid, signal.SIGCONT)
+        page.click(".problem button")
+        page.wait("[...document.querySelectorAll('#panel td')].some(e => e.innerText === '1.0')")
         visit.check()
 
 

@@ -74,7 +74,7 @@ HEADERS: Mapping[str, tuple[dict[str, Any], str]] = {
 
 TAGS = {
     "reads": "Features of one entity, of many, and of several entities side by side.",
-    "writes": "Writing needs an API key of FEATURESTORE_WRITE_KEYS.",
+    "writes": "Writing needs an API key that may write: one of FEATURESTORE_WRITE_KEYS, or of FEATURESTORE_KEYS_FILE.",
     "schema": "The declared features.",
     "feast": "What Feast's `remote` online store expects; a feature view is an entity of that name.",
     "operation": "Health and metrics.",

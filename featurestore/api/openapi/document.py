@@ -29,7 +29,7 @@ _SECURITY_SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "A key of FEATURESTORE_WRITE_KEYS.",
+        "description": "A key of FEATURESTORE_READ_KEYS, FEATURESTORE_WRITE_KEYS or FEATURESTORE_KEYS_FILE.",
     },
     "Bearer": {"type": "http", "scheme": "bearer", "description": "The same key, as `Authorization: Bearer KEY`."},
 }
