@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -380,7 +380,12 @@ def test_the_script_has_the_last_word_on_logs(store: FeatureStore, value: str) -
 def test_a_worker_that_ends_waits_for_what_is_to_be_kept(store: FeatureStore) -> None:
     declare(store)
     ended, log = threading.Event(), store._plans.served
-    log.spawn = lambda run: threading.Thread(target=lambda: (ended.wait(), run()), daemon=True).start()
+
+    def send_once_ended(send: Callable[[], None]) -> None:
+        ended.wait()
+        send()
+
+    log.spawn = lambda send: threading.Thread(target=send_once_ended, args=(send,), daemon=True).start()
     store.serve("risk", ["ann", "bob"])
     app = FastReads(store, create_app(store), Meter(Board()))
     assert store.served_counts == (0, 0)

@@ -1,7 +1,5 @@
 """What the page says when something is wrong."""
 
-import os
-import signal
 from pathlib import Path
 
 from support.browser import Browser
@@ -82,10 +80,9 @@ def test_a_read_that_came_too_late_can_be_repeated_by_a_button(
         visit.expected |= {"503", "504", "ERR_"}
         page = visit("#/user/u1")
         page.wait("[...document.querySelectorAll('#panel td')].some(e => e.innerText === '1.0')")
-        os.kill(valkey.process.pid, signal.SIGSTOP)
-        page.press("r")
-        page.wait("document.querySelector('.problem button')?.innerText === 'Read again'")
-        os.kill(valkey.process.pid, signal.SIGCONT)
+        with valkey.frozen():
+            page.press("r")
+            page.wait("document.querySelector('.problem button')?.innerText === 'Read again'")
         page.click(".problem button")
         page.wait("[...document.querySelectorAll('#panel td')].some(e => e.innerText === '1.0')")
         visit.check()
