@@ -1,7 +1,7 @@
 """Contrast, keyboard, phones, and what screen readers are told."""
 
 import pytest
-from support.browser import SHIFT
+from support.browser import SHIFT, Browser
 from support.http import HttpServer
 from support.visiting import Visitor, overflow
 
@@ -116,3 +116,12 @@ def test_tables_keep_their_roles_where_cells_are_stacked(visit: Visitor) -> None
         and not node.get("name", {}).get("value")
     ]  # fmt: skip
     assert unnamed == []
+
+
+def test_swagger_ui_stays_light_where_the_system_is_dark(browser: Browser, server: HttpServer) -> None:
+    """It has colours for a light page alone, so that on a dark one it cannot be read."""
+    page = browser.page("about:blank", browser.context())
+    page.prefer("dark")
+    page.open(f"http://127.0.0.1:{server.port}/docs")
+    page.wait("document.querySelector('#swagger-ui .opblock')")
+    assert page.run("getComputedStyle(document.documentElement).colorScheme") == "normal"
