@@ -239,6 +239,17 @@ def test_answers_that_are_not_in_the_document_are_noticed() -> None:
             check("GET", "/features/a", status, headers, body)
 
 
+def test_writes_want_a_key_reads_take_one_and_pages_none() -> None:
+    """So that pages and clients that are made of the document can send one where a server wants it."""
+    key = [{"ApiKey": []}, {"Bearer": []}]
+    paths = contract()["paths"]
+    assert paths["/features/{id}"]["put"]["security"] == key
+    assert paths["/features/batch"]["post"]["security"] == [{}, *key]
+    for path in ("/features/{id}", "/metrics", "/health"):
+        assert paths[path]["get"]["security"] == [{}, *key]
+    assert "security" not in paths["/docs"]["get"]
+
+
 def test_references_lead_somewhere() -> None:
     def references(value: Any) -> Iterator[str]:
         if isinstance(value, dict):

@@ -19,6 +19,9 @@ from featurestore.api.routes import OF_ENTITY, Route
 OPENAPI = "3.1.0"
 DISTRIBUTION = "redis-featurestore"
 _OF_ENTITY = "OfEntity"
+_FOR_ALL = "pages"
+"""The group of operations that never look at a key."""
+
 _ABOUT = """Typed features of users and other entities, read from Redis in one round trip.
 
 The names and types of features are those of the schema, which `GET /schema` shows; this document holds for any schema.
@@ -136,8 +139,9 @@ class _Document:
         if operation.body is not None:
             made["requestBody"] = self._body(operation.body, shown, of_entity=of_entity)
         made["responses"] = self._responses(operation, shown, of_entity=of_entity)
-        if operation.needs is not None:
-            made["security"] = [{name: []} for name in _SECURITY_SCHEMES]
+        if operation.tag != _FOR_ALL:  # reads: a server without keys for them wants none, so a key is optional here
+            without = [] if operation.needs is not None else [{}]
+            made["security"] = [*without, *({name: []} for name in _SECURITY_SCHEMES)]
         return made
 
     def _body(self, body: Body, shown: Sequence[Example], *, of_entity: bool) -> Json:
