@@ -241,7 +241,7 @@ def test_answers_that_are_not_in_the_document_are_noticed() -> None:
 
 def test_writes_want_a_key_reads_take_one_and_pages_none() -> None:
     """So that pages and clients that are made of the document can send one where a server wants it."""
-    key = [{"ApiKey": []}, {"Bearer": []}]
+    key: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
     paths = contract()["paths"]
     assert paths["/features/{id}"]["put"]["security"] == key
     assert paths["/features/batch"]["post"]["security"] == [{}, *key]

@@ -140,7 +140,7 @@ class _Document:
             made["requestBody"] = self._body(operation.body, shown, of_entity=of_entity)
         made["responses"] = self._responses(operation, shown, of_entity=of_entity)
         if operation.tag != _FOR_ALL:  # reads: a server without keys for them wants none, so a key is optional here
-            without = [] if operation.needs is not None else [{}]
+            without: list[Json] = [] if operation.needs is not None else [{}]
             made["security"] = [*without, *({name: []} for name in _SECURITY_SCHEMES)]
         return made
 
