@@ -10,7 +10,20 @@ import click
 import msgspec
 
 from featurestore.access import key_file
-from featurestore.access.key import METRICS, NAME, READ, WRITE, Key, StoredKey, digest_of, id_of, make_secret, now
+from featurestore.access.key import (
+    LEAST_ROWS_A_SECOND,
+    METRICS,
+    MOST_ROWS_A_SECOND,
+    NAME,
+    READ,
+    WRITE,
+    Key,
+    StoredKey,
+    digest_of,
+    id_of,
+    make_secret,
+    now,
+)
 from featurestore.access.keyring import Keyring
 from featurestore.keys import ENTITY_NAME
 from featurestore.settings import Settings
@@ -35,7 +48,11 @@ def keys() -> None:
 @click.option("--write", is_flag=True, help="It may write features.")
 @click.option("--metrics", is_flag=True, help="It may read /metrics.")
 @click.option("--entity", "entities", multiple=True, help="Only features of this entity; may be given again.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Rows a second that it may read and write.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(LEAST_ROWS_A_SECOND, MOST_ROWS_A_SECOND),
+    help="Rows a second that it may read and write.",
+)
 @click.option("--burst", type=click.IntRange(1), help="Rows at once, after a pause; those of a second when left out.")
 @click.option("--expires", metavar="WHEN", help="Until when: 12h, 90d, 4w from now, or a date such as 2030-01-31.")
 @_in_file

@@ -235,6 +235,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"{variable_of('bind')}={settings.bind!r}: want host:port, with a port up to 65535, or unix:path"
             )
         _check_proxies(settings.forwarded_allow_ips)
+        for name in ("read_keys", "write_keys"):
+            _check_keys(name, getattr(settings, name))
         if settings.partitions & (settings.partitions - 1):
             raise _no_partitions(str(settings.partitions))
         if settings.wait_replicas and settings.wait_ms >= settings.write_timeout_ms:
@@ -264,6 +266,14 @@ def _check_proxies(text: str) -> None:
                 f"{variable_of('forwarded_allow_ips')}={text!r}: {error}; want addresses or networks such as"
                 " 10.0.0.0/8, separated by commas, or *"
             ) from error
+
+
+def _check_keys(name: str, text: str | None) -> None:
+    """Refuse a list of nothing but commas, as templates make it: whoever names keys does not want open reads."""
+    if text and not text.replace(",", " ").strip():
+        raise ConfigurationError(
+            f"{variable_of(name)}={text!r} names no key: want keys, separated by commas, or the variable not set"
+        )
 
 
 def _no_partitions(text: str) -> ConfigurationError:

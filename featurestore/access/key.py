@@ -15,7 +15,7 @@ READ, WRITE, METRICS = PERMISSIONS = ("read", "write", "metrics")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """The name of a key; the whole name must match. It stands in logs, in header fields and in the name of a bucket."""
 
-MOST_ROWS_A_SECOND = 1_000_000_000
+LEAST_ROWS_A_SECOND, MOST_ROWS_A_SECOND = 0.001, 1_000_000_000
 
 _PREFIX = "fs"
 _ID_BYTES, _SECRET_BYTES = 4, 32
@@ -64,7 +64,7 @@ class StoredKey(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_d
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     may: Annotated[list[Permission], Meta(min_length=1)]
     entities: Annotated[list[str], Meta(min_length=1)] | None = None
-    rate: Annotated[float, Meta(gt=0, le=MOST_ROWS_A_SECOND)] | None = None
+    rate: Annotated[float, Meta(ge=LEAST_ROWS_A_SECOND, le=MOST_ROWS_A_SECOND)] | None = None
     burst: Annotated[int, Meta(ge=1, le=MOST_ROWS_A_SECOND)] | None = None
     created: Annotated[datetime, Meta(tz=True)] | None = None
     expires: Annotated[datetime, Meta(tz=True)] | None = None

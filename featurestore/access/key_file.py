@@ -75,9 +75,13 @@ def read(path: str) -> str:
         ConfigurationError: It cannot be read, or is too large to be a file of keys.
     """
     try:
-        data = Path(path).read_bytes()
+        # Not to wait for a writer where it is a pipe: a worker's event loop reads it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigurationError(f"{path} is no regular file: a file of keys is read again when it changes")
+            data = file.read(LARGEST_BYTES + 1)
         if len(data) > LARGEST_BYTES:
-            raise ConfigurationError(f"{path} has {len(data)} bytes: a file of keys has at most {LARGEST_BYTES}")
+            raise ConfigurationError(f"{path} has more than {LARGEST_BYTES} bytes, the most of a file of keys")
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the file of keys {path} cannot be read: {error}") from error

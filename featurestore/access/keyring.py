@@ -17,6 +17,9 @@ from featurestore.errors import ConfigurationError
 LOOK_EACH_S = 1.0
 """How often the file is looked at."""
 
+_SETTLED_S = 0.2
+"""A file that was changed no longer ago may be half written: it is looked at after as long again."""
+
 _HEAD_BYTES = 40  # a length and a digest
 
 _logger = logging.getLogger("featurestore")
@@ -123,9 +126,19 @@ class Keyring:
         while True:
             time.sleep(LOOK_EACH_S)
             try:
+                if self._is_being_written():
+                    time.sleep(_SETTLED_S)
                 self.look()
             except Exception:
                 _logger.exception("the file of keys could not be looked at")
+
+    def _is_being_written(self) -> bool:
+        """Return whether the file was changed just now: an editor empties it before it writes, and no key is in there.
+
+        The clock of a file's time ticks every few ms. A time that is ahead of ours, as on another host, tells nothing.
+        """
+        state = _state_of(self.path)
+        return state is not None and state != self._looked and 0 <= time.time() - state[0] / 1e9 < _SETTLED_S
 
     def _take(self, keys: Sequence[Key]) -> None:
         """Have these be the file's keys. A key that is as it was stays the same object."""
@@ -210,15 +223,15 @@ def _listed(text: str | None) -> list[str]:
     return [secret.strip() for secret in (text or "").split(",") if secret.strip()]
 
 
-def _state_of(path: str | None) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; None where it cannot be looked at."""
+def _state_of(path: str | None) -> tuple[int, ...] | None:
+    """Return what changes when a file does, or who may read it; None where it cannot be looked at."""
     if path is None:
         return None
     try:
         found = Path(path).stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
 
 def _same(one: Key, other: Key) -> bool:

@@ -8,6 +8,7 @@ from falcon import Request, Response
 
 from featurestore.api.access import Access
 from featurestore.api.counters import Meter
+from featurestore.api.problems import without_addresses
 from featurestore.contract.json_rows import encode
 from featurestore.errors import FeatureStoreError
 from featurestore.store.blocking import FeatureStore
@@ -20,7 +21,8 @@ _JSON = falcon.MEDIA_JSON
 class HealthResource:
     """Health checks: `/health` and `/readyz` ask Redis, `/livez` asks nobody.
 
-    Strangers are told the status alone where reads need a key: reasons and nodes name servers.
+    Strangers are told the status alone where reads need a key: reasons and nodes name servers. Where reads are open,
+    everybody is told why Redis fails, and of a cluster which nodes do; those with a key also where a single Redis is.
 
     Args:
         store: Where the features are.
@@ -66,7 +68,8 @@ class HealthResource:
             if with_nodes and known:
                 answer["nodes"] = [msgspec.to_builtins(each) for each in nodes_of(self._store, reach)]
         except FeatureStoreError as error:
-            answer = {"status": "unhealthy", "reason": str(error)}
+            has_key = self._access.key_of(req.env) is not None
+            answer = {"status": "unhealthy", "reason": str(error) if has_key else without_addresses(str(error))}
         if self._meter is not None:
             self._meter.tell_ready(ready=answer["status"] != "unhealthy")
         if answer["status"] == "unhealthy":

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from featurestore.access.keyring import Keyring
@@ -51,6 +52,10 @@ def prepare(server: Any) -> None:
     except ConfigurationError as error:
         _logger.error("%s", error)  # noqa: TRY400 - no bug of ours
         _leave(server, 2)
+    blocked = _blocked_socket(settings.bind)
+    if blocked:
+        _logger.error("%s", blocked)
+        _leave(server, 2)
     if settings.read_from != "primary" and not may_have_replicas(settings.url):
         _logger.warning("FEATURESTORE_READ_FROM=%s has no effect: the server has no replicas", settings.read_from)
     if not _is_usable(settings.url or "unix:///embedded", settings):
@@ -88,6 +93,14 @@ def tell_failure(_server: Any) -> None:
     """End the master with code 1 if the embedded server was lost. gunicorn has stopped the workers by then."""
     if _State.failed:
         sys.exit(1)
+
+
+def _blocked_socket(bind: str) -> str:
+    """Return what is wrong where something else stands in the place of a unix socket; gunicorn would fail over it."""
+    path = Path(bind.removeprefix("unix:"))
+    if not bind.startswith("unix:") or not path.exists() or path.is_socket():
+        return ""
+    return f"FEATURESTORE_BIND={bind}: {path} is there and no socket: remove it, or name another path"
 
 
 def _end_master(_error: FeatureStoreError) -> None:

@@ -7,7 +7,7 @@ This module imports OpenTelemetry only where traces are made.
 import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from threading import local
+from threading import Thread, local
 from time import monotonic, time_ns
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ _BATCH = 128
 """Spans that leave together, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE says otherwise: to encode as many takes 2 ms, in
 which the worker does nothing else."""
 
-_STOP_MS = 2000
+_STOP_S = 2.0
 _SERVER_ERROR = 500
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
@@ -92,9 +92,11 @@ class Traces:
         self._tracer = provider.get_tracer("featurestore")
 
     def stop(self) -> None:
-        """Send what is left, for two seconds at most."""
+        """Send what is left, for two seconds at most: the processor itself waits for 30, and takes no other bound."""
         if self._processor is not None:
-            self._processor.shutdown(_STOP_MS)
+            sending = Thread(target=self._processor.shutdown, name="last-spans", daemon=True)
+            sending.start()
+            sending.join(_STOP_S)
 
     def record(self, environ: dict[str, Any], timings: Timings, sent: float) -> None:
         """Make the spans of a request, whose response was sent at that time."""

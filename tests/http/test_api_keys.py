@@ -274,3 +274,13 @@ def test_strangers_are_told_the_status_alone(servers: dict[str, Server], site: S
         assert (stranger.status_code, stranger.json) == (503, {"status": "unhealthy"})
         known = client.simulate_get(path, headers={"X-API-Key": "r"})
         assert re.search(r"127\.0\.0\.1", known.json["reason"])
+
+
+@pytest.mark.parametrize("path", ["/health", "/readyz"])
+def test_where_reads_are_open_health_says_why_redis_fails_and_tells_where_it_is_to_keys_alone(path: str) -> None:
+    store = FeatureStore(SyncTransport("redis://127.0.0.1:1", timeout=0.1, connect_timeout=0.1))
+    client = falcon.testing.TestClient(create_app(store, access=Access(Keyring(write_keys="w"))))
+    stranger = client.simulate_get(path).json["reason"]
+    assert "Connection refused" in stranger
+    assert "127.0.0.1" not in stranger
+    assert "127.0.0.1:1" in client.simulate_get(path, headers={"X-API-Key": "w"}).json["reason"]

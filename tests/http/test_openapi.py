@@ -193,6 +193,23 @@ def test_the_parameters_of_a_get_are_those_that_the_handler_takes() -> None:
     assert of_query == READ_PARAMETERS
 
 
+def schemas_in(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    for each in value if isinstance(value, list) else ():
+        yield from schemas_in(each)
+
+
+def test_generators_of_clients_find_a_name_for_each_struct_and_the_items_of_each_array() -> None:
+    components = contract()["components"]["schemas"]
+    titles = {name: each["title"] for name, each in components.items() if "title" in each}
+    assert titles == {name: name for name in titles}
+    arrays = [each for each in schemas_in(contract()) if each.get("type") == "array"]
+    assert arrays
+    assert [each for each in arrays if not each.keys() & {"items", "prefixItems"}] == []
+
+
 def test_descriptions_of_fields_come_from_docstrings() -> None:
     class Told(msgspec.Struct):
         """What it is.

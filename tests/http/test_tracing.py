@@ -33,8 +33,10 @@ def store(valkey: Server) -> Iterator[FeatureStore]:
 
 
 @contextlib.contextmanager
-def traced(valkey: Server, folder: Path, url: str, **settings: str) -> Iterator[HttpServer]:
-    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+def traced(
+    valkey: Server, folder: Path, url: str, *, schedule_delay: str = "50", **settings: str
+) -> Iterator[HttpServer]:
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": schedule_delay}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -158,6 +160,19 @@ def test_requests_go_on_without_a_collector_and_the_log_says_once_that_traces_ar
     assert lines.count("traces cannot be sent") == 1
     assert len(re.findall(r"traces are sent again; \d+ spans were lost", lines)) == 1
     assert "Traceback" not in lines
+
+
+@pytest.mark.parametrize("worker_class", ["featurestore", "gthread"])
+def test_a_server_that_is_stopped_sends_the_spans_that_it_has(
+    valkey: Server, store: FeatureStore, tmp_path: Path, worker_class: str
+) -> None:
+    assert store.count() == 1
+    with Collector() as collector:
+        with traced(valkey, tmp_path, collector.url, worker_class=worker_class, schedule_delay="60000") as server:
+            assert server.request("GET", "/schema", traceparent=SAMPLED).status == 200
+            assert not requests_in(collector, "/schema")
+        assert len(requests_in(collector, "/schema")) == 1
+    assert "Exception" not in server.log.read_text()
 
 
 def test_without_tracing_nothing_of_it_is_imported() -> None:

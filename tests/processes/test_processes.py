@@ -224,3 +224,17 @@ def test_a_nohup_demo_goes_on_after_a_hangup(environment: dict[str, str], tmp_pa
             before = calls_of_scripts(store)
             wait_until(lambda: calls_of_scripts(store) > before + 1, what="another update by the simulator")
         assert get(environment, "/livez").status == 200
+
+
+@pytest.mark.parametrize("command", ["serve", "gunicorn"])
+def test_a_file_in_the_place_of_the_socket_is_told_and_left_alone(
+    command: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "http.sock"
+    path.write_text("precious")
+    words = {**environment, "FEATURESTORE_BIND": f"unix:{path}"}
+    done = subprocess.run(COMMANDS[command], env=words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert f"{path} is there and no socket" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert path.read_text() == "precious"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.api_keys import made
 
-from featurestore.access import key_file
+from featurestore.access import key_file, keyring
 from featurestore.access.key import digest_of, id_of, make_secret
 from featurestore.access.keyring import Keyring
 from featurestore.errors import ConfigurationError
@@ -132,6 +132,7 @@ def test_keys_of_the_settings_may_what_their_list_says() -> None:
         (entry(id='"x"'), "id"),
         (entry(secret='"x"'), "secret"),
         (entry(rate="0"), "rate"),
+        (entry(rate="1e-9"), "rate"),
         (entry(rate="nan"), "rate"),
         (entry(burst="0"), "burst"),
         (entry(entities="[]"), "entities"),
@@ -152,6 +153,55 @@ def test_a_file_that_cannot_be_used_is_refused_with_what_is_wrong(path: Path, te
 def test_a_file_that_is_not_there_is_refused(path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"keys\.toml cannot be read"):
         Keyring(path=str(path))
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(ConfigurationError, match=r"keys\.toml is no regular file"):
+        Keyring(path=str(path))
+
+
+def test_of_a_file_that_is_too_large_no_more_is_read_than_tells(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigurationError, match="more than 1048576 bytes"):
+        Keyring(path=str(path))
+
+
+def test_a_file_whose_time_of_change_was_set_back_is_read_again(path: Path) -> None:
+    made(path, "a", "read")
+    ring = Keyring(path=str(path))
+    before = path.stat()
+    path.write_text(path.read_text().replace('"a"', '"b"'))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    ring.look()
+    assert [key.name for key in ring.keys] == ["b"]
+
+
+def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = made(path, "a", "read")
+    whole = path.read_text()
+    ring = Keyring(path=str(path))
+    known: list[bool] = []
+    ring.changed = lambda: known.append(ring.find(secret) is not None)
+
+    class Enough(BaseException):
+        pass
+
+    def sleep(seconds: float) -> None:
+        if seconds == keyring.LOOK_EACH_S:
+            if known:
+                raise Enough
+            path.write_text("")  # as editors begin
+        else:
+            path.write_text(whole)
+
+    monkeypatch.setattr(keyring.time, "sleep", sleep)
+    with pytest.raises(Enough):
+        ring._look_for_ever()
+    assert known == [True]
 
 
 def test_an_expired_key_is_known_and_not_good(path: Path) -> None:

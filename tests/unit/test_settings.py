@@ -107,3 +107,10 @@ def test_partitions_that_are_no_power_of_two_are_told_what_would_be_right(text: 
 def test_a_wrong_place_to_read_from_is_told_the_right_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"READ_FROM='replica'.*want primary, replicas, nearest"):
         Settings.from_environment({"FEATURESTORE_READ_FROM": "replica"})
+
+
+@pytest.mark.parametrize("variable", ["FEATURESTORE_READ_KEYS", "FEATURESTORE_WRITE_KEYS"])
+def test_a_list_of_keys_that_names_none_is_refused(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable}=' ,, ' names no key"):
+        Settings.from_environment({variable: " ,, "})
+    assert Settings.from_environment({variable: ""}) == Settings.from_environment({})

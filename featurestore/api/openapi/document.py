@@ -169,7 +169,7 @@ class _Document:
         if body.either:
             made = schemas.with_choice(made, body.either, needs_one=body.needs_one)
         name = kind.__name__ + (_OF_ENTITY if of_entity and body.aliases else "")
-        self._components[name] = made
+        self._components[name] = {**made, "title": name}  # generators call classes by titles
         return {"$ref": schemas.REFERENCE.format(name=name)}
 
     def _responses(self, operation: Operation, shown: Sequence[Example], *, of_entity: bool) -> Json:

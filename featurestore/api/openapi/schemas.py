@@ -77,10 +77,14 @@ def _structs_in(kinds: Sequence[Any]) -> list[type]:
 
 
 def _portable(schema: Any) -> Any:
-    """Return a schema without what only Python's regular expressions know."""
+    """Return a schema without what only Python's regular expressions know, and with what generators of clients want.
+
+    They leave out an array that does not tell of its items, and all that has it.
+    """
     if isinstance(schema, Mapping):
-        return {
+        portable = {
             name: value.replace(r"\Z", "$") if name == "pattern" and isinstance(value, str) else _portable(value)
             for name, value in schema.items()
         }
+        return {**portable, "items": {}} if schema.get("type") == "array" and "items" not in schema else portable
     return [_portable(each) for each in schema] if isinstance(schema, list) else schema
