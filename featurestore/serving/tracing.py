@@ -4,7 +4,9 @@ Spans are made of times that were noted, once a request is over. So nothing on t
 This module imports OpenTelemetry only where traces are made.
 """
 
+import logging
 import os
+import threading
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from threading import local
@@ -24,11 +26,13 @@ _BATCH = 128
 """Spans that leave together, unless OTEL_BSP_MAX_EXPORT_BATCH_SIZE says otherwise: to encode as many takes 2 ms, in
 which the worker does nothing else."""
 
-_STOP_MS = 2000
+_STOP_S = 2.0
 _SERVER_ERROR = 500
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 _PROTOCOL = "http/protobuf"
+
+_logger = logging.getLogger("featurestore")
 
 
 def check_telemetry(environment: Mapping[str, str] | None = None) -> None:
@@ -93,8 +97,13 @@ class Traces:
 
     def stop(self) -> None:
         """Send what is left, for two seconds at most."""
-        if self._processor is not None:
-            self._processor.shutdown(_STOP_MS)
+        if self._processor is None:
+            return
+        last = threading.Thread(target=self._processor.shutdown, name="last traces", daemon=True)  # it has no time-out
+        last.start()
+        last.join(_STOP_S)
+        if last.is_alive():
+            _logger.warning("traces that were left could not be sent in %g s, and are lost", _STOP_S)
 
     def record(self, environ: dict[str, Any], timings: Timings, sent: float) -> None:
         """Make the spans of a request, whose response was sent at that time."""
