@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -379,8 +379,16 @@ def test_the_script_has_the_last_word_on_logs(store: FeatureStore, value: str) -
 
 def test_a_worker_that_ends_waits_for_what_is_to_be_kept(store: FeatureStore) -> None:
     declare(store)
-    ended, log = threading.Event(), store._plans.served
-    log.spawn = lambda run: threading.Thread(target=lambda: (ended.wait(), run()), daemon=True).start()
+    ended = threading.Event()
+
+    def spawn(run: Callable[[], None]) -> None:
+        def send() -> None:
+            ended.wait()
+            run()
+
+        threading.Thread(target=send, daemon=True).start()
+
+    store._plans.served.spawn = spawn
     store.serve("risk", ["ann", "bob"])
     app = FastReads(store, create_app(store), Meter(Board()))
     assert store.served_counts == (0, 0)
