@@ -20,8 +20,7 @@ from featurestore.transport.interface import Transport
 _LEASES_A_SECOND = 20
 _IDLE_S = 2.0
 _ALONE_S = 1.0
-"""While Redis does not tell, a worker grants itself what a key's rate gives in so long, and asks again after that, or
-later where a request needed more."""
+"""While Redis does not tell, a worker grants itself what a key's rate gives in so long, and asks again after that."""
 
 _TELL_EACH_S = 10.0
 
@@ -40,11 +39,12 @@ class Lease:
             ask: of a rate so slow, a token that is taken in advance and not spent is missed.
         closed_until: Until when no token is to be had; by the monotonic clock.
         closed_for: How many tokens were asked for when that was told: fewer may be had earlier.
+        paid_at: When the rate has paid for what was granted without Redis.
         fetching: Whether tokens are being asked for beside the requests.
         used: When tokens were last asked for.
     """
 
-    __slots__ = ("chunk", "closed_for", "closed_until", "fetching", "key", "lock", "low", "tokens", "used")
+    __slots__ = ("chunk", "closed_for", "closed_until", "fetching", "key", "lock", "low", "paid_at", "tokens", "used")
 
     def __init__(self, key: Key) -> None:
         assert key.rate is not None  # noqa: S101 - for mypy
@@ -53,6 +53,7 @@ class Lease:
         self.low = self.chunk // 2 if key.rate > _LEASES_A_SECOND else -1
         self.tokens = 0
         self.closed_until, self.closed_for = 0.0, inf
+        self.paid_at = -inf
         self.fetching, self.used = False, monotonic()
 
 
@@ -155,12 +156,19 @@ class Rates:
         lease.closed_until = 0.0
 
     def _go_on_alone(self, lease: Lease, least: int, error: Exception) -> None:
-        """Grant tokens without Redis: a limit that cannot be counted must not end what can be served."""
+        """Grant tokens without Redis: a limit that cannot be counted must not end what can be served.
+
+        Raises:
+            RateLimitedError: The rate has not paid yet for what was granted so before.
+        """
         now = monotonic()
         if now - self._told > _TELL_EACH_S:
             self._told = now
             _logger.warning("rates are counted by each worker alone, since Redis does not tell: %s", error)
+        lease.closed_until, lease.closed_for = now + _ALONE_S, 1  # then Redis is asked again
+        if now < lease.paid_at:
+            raise self.refusal(lease, now)
         rate = lease.key.rate or 1
         granted = max(least, ceil(rate * _ALONE_S))
         lease.tokens += granted
-        lease.closed_until, lease.closed_for = now + max(_ALONE_S, granted / rate), 1
+        lease.paid_at = now + granted / rate

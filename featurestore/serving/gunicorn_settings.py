@@ -76,10 +76,12 @@ def end_worker(_server: Any, worker: Any) -> None:
     """Have a worker that exits send what is left, and tell what it has counted and not told yet."""
     app = getattr(worker, "wsgi", None)  # it may have none yet, or one of somebody else's
     end, vitals = getattr(app, "end_serving", None), getattr(app, "vitals", None)
-    if end is not None:
-        end()
-    if vitals is not None:
-        vitals.publish()
+    try:
+        if end is not None:
+            end()
+    finally:
+        if vitals is not None:
+            vitals.publish()
 
 
 def prepare(server: Any) -> None:

@@ -4,6 +4,7 @@ Spans are made of times that were noted, once a request is over. So nothing on t
 This module imports OpenTelemetry only where traces are made.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +30,8 @@ _SERVER_ERROR = 500
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 _PROTOCOL = "http/protobuf"
+
+_logger = logging.getLogger("featurestore")
 
 
 def check_telemetry(environment: Mapping[str, str] | None = None) -> None:
@@ -92,11 +95,14 @@ class Traces:
         self._tracer = provider.get_tracer("featurestore")
 
     def stop(self) -> None:
-        """Send what is left, for two seconds at most: the processor itself waits for 30, and takes no other bound."""
-        if self._processor is not None:
-            sending = Thread(target=self._processor.shutdown, name="last-spans", daemon=True)
-            sending.start()
-            sending.join(_STOP_S)
+        """Send what is left, for two seconds at most."""
+        if self._processor is None:
+            return
+        last = Thread(target=self._processor.shutdown, name="last traces", daemon=True)  # it has no time-out
+        last.start()
+        last.join(_STOP_S)
+        if last.is_alive():
+            _logger.warning("traces that were left could not be sent in %g s, and are lost", _STOP_S)
 
     def record(self, environ: dict[str, Any], timings: Timings, sent: float) -> None:
         """Make the spans of a request, whose response was sent at that time."""

@@ -33,10 +33,8 @@ def store(valkey: Server) -> Iterator[FeatureStore]:
 
 
 @contextlib.contextmanager
-def traced(
-    valkey: Server, folder: Path, url: str, *, schedule_delay: str = "50", **settings: str
-) -> Iterator[HttpServer]:
-    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": schedule_delay}
+def traced(valkey: Server, folder: Path, url: str, *, delay_ms: int = 50, **settings: str) -> Iterator[HttpServer]:
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": str(delay_ms)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -163,16 +161,28 @@ def test_requests_go_on_without_a_collector_and_the_log_says_once_that_traces_ar
 
 
 @pytest.mark.parametrize("worker_class", ["featurestore", "gthread"])
-def test_a_server_that_is_stopped_sends_the_spans_that_it_has(
+def test_a_worker_that_stops_sends_what_is_left(
     valkey: Server, store: FeatureStore, tmp_path: Path, worker_class: str
 ) -> None:
     assert store.count() == 1
     with Collector() as collector:
-        with traced(valkey, tmp_path, collector.url, worker_class=worker_class, schedule_delay="60000") as server:
-            assert server.request("GET", "/schema", traceparent=SAMPLED).status == 200
-            assert not requests_in(collector, "/schema")
-        assert len(requests_in(collector, "/schema")) == 1
+        with traced(valkey, tmp_path, collector.url, delay_ms=60_000, worker_class=worker_class) as server:
+            for _ in range(3):
+                assert server.request("GET", "/features/ann?metadata=true").status == 200
+            assert not requests_in(collector, "/features/{id}")
+            assert server.stop() == 0
+        assert len(requests_in(collector, "/features/{id}")) == 3
     assert "Exception" not in server.log.read_text()
+
+
+def test_a_worker_stops_in_time_where_no_collector_answers(valkey: Server, store: FeatureStore, tmp_path: Path) -> None:
+    assert store.count() == 1
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with traced(valkey, tmp_path, url, delay_ms=60_000) as server:
+            assert server.request("GET", "/features/ann?metadata=true").status == 200
+            assert server.stop() == 0
+    assert "could not be sent in 2 s" in server.log.read_text()
 
 
 def test_without_tracing_nothing_of_it_is_imported() -> None:
