@@ -198,7 +198,7 @@ def test_a_file_that_is_just_being_written_is_read_when_it_is_whole(
         else:
             path.write_text(whole)
 
-    monkeypatch.setattr(keyring.time, "sleep", sleep)
+    monkeypatch.setattr("featurestore.access.keyring.time.sleep", sleep)
     with pytest.raises(Enough):
         ring._look_for_ever()
     assert known == [True]
