@@ -45,6 +45,9 @@ MEDIA_PROBLEM = "application/problem+json"
 
 _TOLD_EACH_S = 10.0
 _MOST_TOLD = 100
+_VARYING = re.compile(r"\b\d+(\.\d+)? (ms|s)\b|\bslot \d+")
+"""What differs from one error to the next of the same kind, as in `next attempt in 15 ms`."""
+
 _WHERE = re.compile(r" ?\((?:node|slot)[ s][^)]*\)")
 _URL = re.compile(r"\b(?:redis|rediss|unix)(?:\+\w+)?://(?!:PASSWORD@|HOST:PORT)[^\s;)]*[^\s,;):.]")
 _SOCKET = re.compile(r"(?<!\S)/[^\s,;:)]*[^\s,;:).]")
@@ -180,11 +183,11 @@ def _for_strangers(text: str) -> str:
     """Return what clients are told of an error; the log has all of it, now and then."""
     shown = without_addresses(text)
     if shown != text:
-        now = monotonic()
-        if now - _Told.at.get(text, -_TOLD_EACH_S) >= _TOLD_EACH_S:
+        now, kind = monotonic(), _VARYING.sub("", text)
+        if now - _Told.at.get(kind, -_TOLD_EACH_S) >= _TOLD_EACH_S:
             if len(_Told.at) >= _MOST_TOLD:
                 _Told.at.clear()
-            _Told.at[text] = now
+            _Told.at[kind] = now
             _logger.warning("%s", text)
     return shown
 
