@@ -45,6 +45,9 @@ MEDIA_PROBLEM = "application/problem+json"
 
 _TOLD_EACH_S = 10.0
 _MOST_TOLD = 100
+_VARYING = re.compile(r"\b\d+(\.\d+)? (ms|s)\b|\bslot \d+")
+"""What differs from one error to the next of the same kind, as in `next attempt in 15 ms`."""
+
 _WHERE = re.compile(r" ?\((?:node|slot)[ s][^)]*\)")
 _URL = re.compile(r"\b(?:redis|rediss|unix)(?:\+\w+)?://(?!:PASSWORD@|HOST:PORT)[^\s;)]*[^\s,;):.]")
 _SOCKET = re.compile(r"(?<!\S)/[^\s,;:)]*[^\s,;:).]")
@@ -183,7 +186,7 @@ def without_addresses(text: str) -> str:
 def _for_strangers(text: str) -> str:
     """Return what clients are told of an error; the log has all of it, now and then."""
     shown = without_addresses(text)
-    if shown != text and _may_tell(text):
+    if shown != text and _may_tell(_VARYING.sub("", text)):
         _logger.warning("%s", text)
     return shown
 

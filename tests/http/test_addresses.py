@@ -60,7 +60,7 @@ def test_the_log_is_told_of_few_addresses_however_many_there_are(
 ) -> None:
     monkeypatch.setattr(problems._Told, "at", {})
     for number in range(1000):
-        problems.answer_to(UnavailableError(f"10.0.0.1:6379 was away for {number} ms"))
+        problems.answer_to(UnavailableError(f"10.0.0.1:{number} is away"))
     assert 0 < len(caplog.records) <= 100
 
 
@@ -83,3 +83,15 @@ def test_what_fails_inside_the_server_is_logged_by_its_route(
     )
     (record,) = (each for each in caplog.records if each.exc_info)
     assert record.getMessage() == "DELETE /features/{id} failed"
+
+
+def test_errors_that_differ_in_pauses_and_slots_alone_are_one_to_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(problems._Told, "at", {})
+    with caplog.at_level(logging.WARNING, "featurestore"):
+        for number in range(200):
+            for node in ("10.9.9.1:7000", "10.9.9.2:7000"):
+                reason = f"cannot be reached; next attempt in {number} ms (node {node}, slot {number})"
+                problems.answer_to(UnavailableError(reason))
+    assert len([each for each in caplog.records if "10.9.9." in each.message]) == 2
