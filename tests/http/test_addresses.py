@@ -10,7 +10,7 @@ from featurestore import FeatureStore
 from featurestore.api import problems
 from featurestore.api.access import Access
 from featurestore.api.app import create_app
-from featurestore.api.problems import answer_to, without_addresses
+from featurestore.api.problems import without_addresses
 from featurestore.errors import ForbiddenError, UnavailableError
 from featurestore.transport.opening import blocking_transport
 
@@ -85,10 +85,13 @@ def test_what_fails_inside_the_server_is_logged_by_its_route(
     assert record.getMessage() == "DELETE /features/{id} failed"
 
 
-def test_errors_that_differ_in_pauses_and_slots_alone_are_one_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_that_differ_in_pauses_and_slots_alone_are_one_to_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(problems._Told, "at", {})
     with caplog.at_level(logging.WARNING, "featurestore"):
         for number in range(200):
             for node in ("10.9.9.1:7000", "10.9.9.2:7000"):
                 reason = f"cannot be reached; next attempt in {number} ms (node {node}, slot {number})"
-                answer_to(UnavailableError(reason))
+                problems.answer_to(UnavailableError(reason))
     assert len([each for each in caplog.records if "10.9.9." in each.message]) == 2
