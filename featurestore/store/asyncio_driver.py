@@ -133,9 +133,15 @@ class AsyncDriver:
 
         What was served and is to be kept is sent before, if that takes no more than 2 s.
         """
-        if self._sending:
-            await wait(self._sending, timeout=_LAST_WORDS_S)
+        await self.send_kept()
         await self.transport.close()
+
+    async def send_kept(self) -> None:
+        """Wait until what was served and is to be kept is sent, 2 s at most; what is left then is counted as lost."""
+        if self._sending:
+            _, left = await wait(self._sending, timeout=_LAST_WORDS_S)
+            if left:
+                self._plans.served.give_up(TimeoutError("they were not sent before the end"))
 
     async def ping(self) -> None:
         """Return when Redis answers; raise `UnavailableError` or its kin when it does not."""

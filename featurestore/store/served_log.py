@@ -85,7 +85,9 @@ class ServedLog:
 
         A schema that does not keep anything any more takes no rows, and that is no loss.
         """
-        kept = lost = self._sent = 0
+        if not self._sent:
+            return  # they were given up meanwhile
+        kept = lost = 0
         reason: object = None
         for number, (_, rows) in enumerate(calls):
             reply = replies if isinstance(replies, Exception) else replies[number]
@@ -95,6 +97,7 @@ class ServedLog:
                 lost, reason = lost + rows, reply
             else:
                 kept += int(reply)
+        self._sent = 0
         self._count(kept, lost, reason)
 
     def give_up(self, error: BaseException) -> None:
