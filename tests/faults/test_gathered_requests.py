@@ -70,7 +70,7 @@ def store(valkey: Server) -> Iterator[FeatureStore]:
 
 @pytest.fixture
 def server(valkey: Server, store: FeatureStore, tmp_path: Path) -> Iterator[HttpServer]:
-    with serving(valkey.url, tmp_path, timeout_ms="100") as running:
+    with serving(valkey.url, tmp_path, timeout_ms="1000") as running:
         yield running
 
 

@@ -233,7 +233,7 @@ def test_a_kept_connection_gets_the_same_answers_again_and_again(server: HttpSer
 
 def calls(store: FeatureStore, counted: set[str]) -> dict[str, int]:
     """Return how often each command came from clients; the scripts' own commands and ours to ask are left out."""
-    inside = {"sismember", "smismember", "exists", "hget", "hmget", "info", "config|resetstat"}
+    inside = {"sismember", "smismember", "exists", "hget", "hmget", "time", "info", "config|resetstat"}
     found = {}
     for line in store.transport.command("INFO", "commandstats").decode().splitlines():
         if line.startswith("cmdstat_"):

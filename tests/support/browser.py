@@ -173,7 +173,9 @@ class Page:
             f"(() => {{ try {{ const v = {condition}; return v instanceof Node || v }} catch {{ return false }} }})()"
         )
         while not (value := self.run(script)):
-            assert time.monotonic() < deadline, f"not so: {condition}; the page says {self.text()[:800]!r}"
+            if time.monotonic() >= deadline:
+                text = self.text()
+                raise AssertionError(f"not so: {condition}; the page says {text[:400]!r} … {text[-600:]!r}")
             self.run("new Promise(done => setTimeout(done, 15))")
         return value
 
@@ -183,15 +185,23 @@ class Page:
         return found
 
     def click(self, selector: str) -> None:
-        """Click into the middle of the first element that fits, as a mouse does."""
-        place = self.wait(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            " e.scrollIntoView({block: 'center'});"
-            " const b = e.getBoundingClientRect(), at = [b.x + b.width / 2, b.y + b.height / 2];"
-            " return b.width && e.contains(document.elementFromPoint(...at)) && at })()"  # nothing lies above it
-        )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+        """Click into the middle of the first element that fits, as a mouse does; again where it moves away."""
+        found = json.dumps(selector)
+        for _ in range(20):
+            place = self.wait(
+                f"(() => {{ const e = document.querySelector({found});"
+                " e.scrollIntoView({block: 'center'});"
+                " const b = e.getBoundingClientRect(), at = [b.x + b.width / 2, b.y + b.height / 2];"
+                " if (!b.width || !e.contains(document.elementFromPoint(...at))) return false;"  # it is covered
+                " window.__missed = true;"
+                " e.addEventListener('click', () => { window.__missed = false }, {capture: true, once: true});"
+                " return at })()"
+            )
+            for kind in ("mousePressed", "mouseReleased"):
+                self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+            if not self.run("window.__missed"):
+                return
+        raise AssertionError(f"{selector} moves away from each click")
 
     def press(self, *keys: str, modifiers: int = 0) -> None:
         """Press keys by their names, or characters."""

@@ -24,8 +24,14 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
+def _patient(timeout_ms: str) -> dict[str, str]:
+    """Return settings by which connections and writes have so many ms, too; writes no less than they have anyway."""
+    write_timeout_ms = str(max(1000, int(timeout_ms)))
+    return {"FEATURESTORE_CONNECT_TIMEOUT_MS": timeout_ms, "FEATURESTORE_WRITE_TIMEOUT_MS": write_timeout_ms}
+
+
 class HttpServer:
-    """`featurestore serve` on a loopback port. New connections to Redis have as long as replies, if nothing is said."""
+    """`featurestore serve` on a loopback port. Connections to Redis and writes have the time of reads."""
 
     def __init__(self, redis_url: str, folder: Path, **settings: str) -> None:
         self.port = free_port()
@@ -35,7 +41,7 @@ class HttpServer:
             "REDIS_URL": redis_url,
             "FEATURESTORE_BIND": f"127.0.0.1:{self.port}",
             "FEATURESTORE_WORKERS": "1",
-            **({"FEATURESTORE_CONNECT_TIMEOUT_MS": settings["timeout_ms"]} if "timeout_ms" in settings else {}),
+            **(_patient(settings["timeout_ms"]) if "timeout_ms" in settings else {}),
             **{f"FEATURESTORE_{name.upper()}": value for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None

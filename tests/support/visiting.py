@@ -118,5 +118,7 @@ def enter_keys(page: Page, write: str = "", read: str = "") -> None:
         page.click(f"#{field}-key")
         page.run(f"document.querySelector('#{field}-key').value = ''")
         page.type(key)
+    page.run("document.querySelector('#entity option').dataset.old = 'yes'")
     page.click("#keys-dialog button[value=use]")
     page.wait("!document.querySelector('#keys-dialog').open")
+    page.wait("!document.querySelector('#entity option').dataset.old")  # the entities are read again
