@@ -1,6 +1,7 @@
 """What `make release` makes: whole, of one version, the same each time, and usable without the checkout."""
 
 import configparser
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -43,13 +44,18 @@ def needs_tools() -> None:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a release of this checkout."""
+    """The folder of a release of this checkout, made once for all workers of pytest: they build in one folder."""
     needs_tools()
-    folder = tmp_path_factory.mktemp("release") / "dist"
-    ran = subprocess.run(
-        [sys.executable, ROOT / "release" / "make_release.py", folder], check=False, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / "release" / "dist"
+    with (shared / "release.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "SHA256SUMS").exists():  # which comes last
+            folder.parent.mkdir(exist_ok=True)
+            command: list[str | Path] = [sys.executable, ROOT / "release" / "make_release.py", folder]
+            ran = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert ran.returncode == 0, ran.stderr
     return folder
 
 
