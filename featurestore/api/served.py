@@ -4,24 +4,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from falcon import Request
+from msgspec.structs import replace
 
 from featurestore.contract.selection import Fresh, Selection
 from featurestore.contract.served import LETTERS, Occasion, ServedRow, plain_request_id
 from featurestore.store.blocking import FeatureStore
 from featurestore.store.served_rows import Served
+from featurestore.worker.interface import REQUEST_ID
 
-_REQUEST_ID = "HTTP_X_REQUEST_ID"
+_SENT_ID = "HTTP_X_REQUEST_ID"
 
 
 def occasion_of(req: Request, store: FeatureStore, service: str | None) -> Occasion | None:
     """Return what is to be told of a request if what it is served is to be kept; None for the others.
+
+    It is chosen by the id that the client sent, and kept under the id that the response has.
 
     Args:
         req: The request, perhaps with an id in `X-Request-Id`.
         store: The store of the entity by whose schema it reads.
         service: The service by which it reads, which was found just now; None for none.
     """
-    return store.occasion(service, plain_request_id(req.env.get(_REQUEST_ID))) if service else None
+    if not service:
+        return None
+    occasion = store.occasion(service, plain_request_id(req.env.get(_SENT_ID)))
+    identity = req.env.get(REQUEST_ID)
+    return occasion if occasion is None or identity is None else replace(occasion, request_id=identity)
 
 
 class Views:

@@ -1,6 +1,8 @@
 """gunicorn's configuration, for `featurestore serve` and the checkout's gunicorn.conf.py."""
 
 import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
 from itertools import count
 from typing import Any
 
@@ -8,6 +10,7 @@ from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.serving import master
 from featurestore.serving.logs import name_worker
+from featurestore.serving.probe import split_address
 from featurestore.serving.pulse import begin_pulse
 from featurestore.serving.tracing import check_telemetry
 from featurestore.settings import Settings
@@ -88,9 +91,43 @@ def prepare(server: Any) -> None:
     """Prepare what workers inherit: the shared memory for counts, and the limit of open files."""
     master.prepare(server)
     counters.share(2 * server.cfg.workers + 16)  # two for each worker while it is replaced, and some spare for SIGTTIN
+    warning = open_reads(Settings.from_environment(), server.cfg.bind)
+    if warning:
+        server.log.warning(warning)
     limit = raise_limit()
     if limit < FILES:
         server.log.warning(scarcity(clients_of(server.cfg), limit))
+
+
+def open_reads(settings: Settings, binds: Sequence[str]) -> str:
+    """Return what to say of a server whose features other machines may read without a key; empty if there is nothing.
+
+    Args:
+        settings: The keys.
+        binds: The addresses that the server listens on.
+    """
+    if settings.read_keys or settings.keys_file:
+        return ""
+    reached = [bind for bind in binds if _is_reached_by_others(bind)]
+    if not reached:
+        return ""
+    return (
+        f"whoever reaches {', '.join(reached)} can read every feature: FEATURESTORE_READ_KEYS or FEATURESTORE_KEYS_FILE"
+        " makes reads need a key"
+    )
+
+
+def _is_reached_by_others(bind: str) -> bool:
+    try:
+        address = split_address(bind)
+    except (ConfigurationError, ValueError):
+        return False  # an inherited descriptor, or an address in a form of gunicorn's own
+    if isinstance(address, str) or address[0] == "localhost":
+        return False
+    try:
+        return not ip_address(address[0]).is_loopback
+    except ValueError:
+        return True  # a name
 
 
 def choose_place(server: Any, worker: Any) -> None:

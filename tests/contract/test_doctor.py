@@ -223,7 +223,14 @@ def test_a_user_that_may_only_do_what_the_scripts_do_is_told_what_it_may_not_see
     tried = {line.split()[0] for line in (*doctor._CALLS["scripts"], *doctor._READS, *doctor._WRITES, *doctor._CHANGES)}
     sources = [path.read_text() for path in script_folder().rglob("*.lua")]
     used = {name for source in sources for name in re.findall(r"call\('([A-Z]+)'", source)} | {"EVALSHA", "SCRIPT"}
-    assert used - {"UNLINK"} <= tried  # that is for the user who retires features, not for servers
+    for_some = {
+        "UNLINK",
+        "XADD",
+        "XTRIM",
+        "GET",
+        "SET",
+    }  # who retires features, keeps what is served, has keys with rates
+    assert used - for_some <= tried
     allowed = [f"+{name.lower()}" for name in sorted(tried | {"PING", "SMEMBERS"})]
     store.transport.command("ACL", "SETUSER", "frugal", "on", ">secret", "~*", *allowed)
     frugal = start("again", credentials="frugal:secret@")

@@ -181,3 +181,17 @@ def test_replicas_answer_and_the_primary_keeps(watched: Watched) -> None:
         wait_until(lambda: store.served_counts == (2, 0), what="both entries")
         entries = map(kept_entry, transport.command("XRANGE", "user:one:served", "-", "+", writes=True))
         assert [each.row.values for each in entries] == [[1], [2]]
+
+
+def test_a_request_without_an_id_is_kept_under_the_one_of_its_response(site: Site) -> None:
+    site.declare(one=LogDefinition(max_entries=1000))
+    with site.server.connect() as client:
+        told = []
+        for extra in ("", "X-Request-Id: not well-formed, since it has spaces"):
+            client.sendall(request("/features/ann?service=one", *filter(None, [extra])))
+            head = read_response(client)[0].decode("latin-1")
+            told.append(head.lower().partition("x-request-id: ")[2].partition("\r\n")[0])
+    wait_until(lambda: site.asked().kept == 2, what="what was served")
+    entries = [kept_entry(each) for each in site.store.transport.command("XRANGE", "user:one:served", "-", "+")]
+    assert [each.request for each in entries] == told
+    assert all(told)

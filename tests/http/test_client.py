@@ -425,7 +425,7 @@ def test_other_entities_have_paths_of_their_own(client: Any) -> None:
 
 
 def test_writing_needs_a_key_that_may(connect: Callable[..., Any], url: str) -> None:
-    for options, message in (({}, "needs an API key"), ({"api_key": "wrong"}, "may not write")):
+    for options, message in (({}, "needs an API key"), ({"api_key": "wrong"}, "API key is not known")):
         with pytest.raises(AccessDeniedError, match=message):
             connect(url, timeout=10, **options).upsert("u", {"age": 1.0})
     assert "wrong" not in repr(connect(url, api_key="wrong"))

@@ -74,7 +74,8 @@ def gathered(client: socket.socket, path: str, *lines: str) -> bytes:
 
 
 def records(server: HttpServer, **wanted: Any) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    whole = server.log.read_text().rpartition("\n")[0]  # the last line may be half written
+    lines = [json.loads(line) for line in whole.splitlines()]
     return [line for line in lines if line.items() >= wanted.items()]
 
 
@@ -155,10 +156,11 @@ def test_the_access_log_has_a_record_a_request_without_ids_of_entities(server: H
     assert 0 < found["duration_ms"] < 20_000
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["time"])
     assert (found["worker"], type(found["pid"])) == (0, int)
-    server.request("PUT", "/features/zoe", {"features": {"age": 77}}, **{"X-API-Key": "k", "X-Request-Id": "q2"})
+    server.request("PUT", "/features/zoe", {"features": {"age": 31415926}}, **{"X-API-Key": "k", "X-Request-Id": "q2"})
     assert awaited(server, request_id="q2")["status"] == 200
     text = server.log.read_text()
-    assert not {word for word in ("ann", "zoe", "77") if f'"{word}' in text or f"/{word}" in text}
+    assert not {word for word in ("ann", "zoe") if f'"{word}' in text or f"/{word}" in text}
+    assert "31415926" not in text
 
 
 def test_gathered_gets_are_in_the_access_log_too(redis: Server, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from featurestore import ConfigurationError, Settings
+from featurestore.serving.gunicorn_settings import open_reads
 from featurestore.settings import settings_in_force, unknown_variables, without_password
 from featurestore.transport.dial import open_pool
 
@@ -114,3 +115,16 @@ def test_a_list_of_keys_that_names_none_is_refused(variable: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{variable}=' ,, ' names no key"):
         Settings.from_environment({variable: " ,, "})
     assert Settings.from_environment({variable: ""}) == Settings.from_environment({})
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "10.0.0.5:80", "features.internal:80"])
+def test_open_reads_on_an_address_of_others_are_told_of(bind: str) -> None:
+    text = open_reads(Settings(), ["127.0.0.1:8000", bind])
+    assert f"whoever reaches {bind} can read every feature" in text
+    assert not open_reads(Settings(read_keys="k"), [bind])
+    assert not open_reads(Settings(keys_file="keys.toml"), [bind])
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "[::1]:8000", "localhost:80", "unix:/run/fs.sock", "fd://3"])
+def test_open_reads_on_this_machine_alone_are_nothing_to_tell(bind: str) -> None:
+    assert not open_reads(Settings(), [bind])
