@@ -1,5 +1,6 @@
 """The golden vectors: every server answers them, byte for byte, through every door."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,8 @@ def test_the_files_are_what_the_declared_cases_make(servers: dict[str, Server]) 
 
 def test_a_vector_that_changes_is_told_in_the_changelog() -> None:
     """If this fails, the contract has another vector than was told: see tests/vectors/README.md."""
-    unreleased = CHANGES.read_text(encoding="utf-8").split("\n## ")[1]
-    assert f"Golden vectors: `{make.digest(make.stored())}`" in unreleased
+    told = re.findall(r"Golden vectors: `(\w+)`", CHANGES.read_text(encoding="utf-8"))  # the newest first
+    assert told[0] == make.digest(make.stored())
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
