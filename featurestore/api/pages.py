@@ -166,7 +166,14 @@ class DocsResource:
         self._page.answer(req, resp)
 
     def on_get_file(self, req: Request, resp: Response, name: str) -> None:
-        """Answer with a file of the page."""
+        """Answer with a file of the page.
+
+        Raises:
+            falcon.HTTPPermanentRedirect: The path is `/docs/`: the page's addresses are relative to `/docs`.
+            falcon.HTTPNotFound: There is no such file.
+        """
+        if not name:
+            raise falcon.HTTPPermanentRedirect("../docs")
         if name not in self._files:
             raise falcon.HTTPNotFound
         self._files[name].answer(req, resp)

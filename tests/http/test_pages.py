@@ -97,8 +97,13 @@ def test_files_are_kept_for_good_by_their_digest_and_asked_for_again_otherwise(s
         assert (head.status, head.headers["content-length"]) == (200, str(len(answer.body)))
 
 
+def test_a_slash_behind_docs_leads_to_docs(server: HttpServer) -> None:
+    answer = server.get("/docs/")
+    assert (answer.status, answer.headers["location"]) == (308, "../docs")
+
+
 @pytest.mark.parametrize(
-    "name", ["", "nope.js", "..%2Fstart.js", "%2e%2e/start.js", "..%2F..%2Fpages.py", "%2Fetc%2Fpasswd", "start.js%00"]
+    "name", ["nope.js", "..%2Fstart.js", "%2e%2e/start.js", "..%2F..%2Fpages.py", "%2Fetc%2Fpasswd", "start.js%00"]
 )
 def test_there_is_no_way_to_other_files(server: HttpServer, name: str) -> None:
     answer = server.get(f"/docs/{name}")

@@ -237,7 +237,8 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "DocsResource.on_get_file": Operation(
         "getDocsFile", "pages", "Read a file of the page",
-        {200: Answer("The file.", {"text/javascript": BINARY, "text/css": BINARY}, ("ETag",)), 304: _UNCHANGED},
+        {200: Answer("The file.", {"text/javascript": BINARY, "text/css": BINARY}, ("ETag",)), 304: _UNCHANGED,
+         308: Answer("`/docs/` is `/docs`.", headers=("Location",))},
         refusals={404: "There is no such file."}, asks_redis=False,
     ),
 }  # fmt: skip
