@@ -23,8 +23,9 @@ from featurestore.embedded import EmbeddedServer
 from featurestore.errors import ConfigurationError, FeatureStoreError
 from featurestore.keys import SCHEMAS, Keys
 from featurestore.schema.definition import Definition, read_definition
+from featurestore.serving.binding import split_address
 from featurestore.serving.master import has_terminal
-from featurestore.serving.probe import reachable, split_address
+from featurestore.serving.probe import reachable
 from featurestore.serving.supervisor import GUNICORN, running, wait_until_serving
 from featurestore.settings import Settings, unknown_variables, without_password
 from featurestore.store.blocking import FeatureStore

@@ -9,8 +9,8 @@ from typing import Any
 from featurestore.api import counters
 from featurestore.errors import ConfigurationError
 from featurestore.serving import master
+from featurestore.serving.binding import split_address
 from featurestore.serving.logs import name_worker
-from featurestore.serving.probe import split_address
 from featurestore.serving.pulse import begin_pulse
 from featurestore.serving.tracing import check_telemetry
 from featurestore.settings import Settings

@@ -1,11 +1,11 @@
 """Checks that the HTTP server answers; `python -m featurestore.serving.probe` starts faster than the command line."""
 
 import http.client
-import re
 import socket
 import sys
 
 from featurestore.errors import ConfigurationError
+from featurestore.serving.binding import split_address
 from featurestore.settings import Settings
 
 _TIMEOUT_S = 1.5
@@ -28,20 +28,6 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def split_address(bind: str) -> tuple[str, int] | str:
-    """Return the host and port in FEATURESTORE_BIND, or the path of a unix socket.
-
-    Raises:
-        ConfigurationError: It is an inherited descriptor, whose address nobody here knows.
-    """
-    if bind.startswith("unix:"):
-        return re.sub(r"unix:(//)?", "", bind, count=1)
-    host, _, port = bind.rpartition(":")
-    if host == "fd":
-        raise ConfigurationError(f"FEATURESTORE_BIND={bind}: where an inherited descriptor listens is not known")
-    return host.strip("[]"), int(port)
 
 
 def reachable(bind: str) -> tuple[str, int] | str:
