@@ -86,6 +86,25 @@ class File(msgspec.Struct, frozen=True):
         resp.content_type, resp.data = self.media_type, self.content
 
 
+def file_of(files: Mapping[str, File], name: str, page: str) -> File:
+    """Return a file of a page.
+
+    Args:
+        files: Name → file: a request can have these and nothing else.
+        name: The file's; empty where the request's path is the page's with a slash behind it.
+        page: Where the page is, from there: its addresses are relative to the path without the slash.
+
+    Raises:
+        falcon.HTTPPermanentRedirect: The name is empty.
+        falcon.HTTPNotFound: There is no such file.
+    """
+    if not name:
+        raise falcon.HTTPPermanentRedirect(page)
+    if name not in files:
+        raise falcon.HTTPNotFound
+    return files[name]
+
+
 class RootResource:
     """`GET /`: where to go from here.
 
@@ -166,17 +185,8 @@ class DocsResource:
         self._page.answer(req, resp)
 
     def on_get_file(self, req: Request, resp: Response, name: str) -> None:
-        """Answer with a file of the page.
-
-        Raises:
-            falcon.HTTPPermanentRedirect: The path is `/docs/`: the page's addresses are relative to `/docs`.
-            falcon.HTTPNotFound: There is no such file.
-        """
-        if not name:
-            raise falcon.HTTPPermanentRedirect("../docs")
-        if name not in self._files:
-            raise falcon.HTTPNotFound
-        self._files[name].answer(req, resp)
+        """Answer with a file of the page; errors as in `file_of`."""
+        file_of(self._files, name, "../docs").answer(req, resp)
 
     on_head, on_head_file = on_get, on_get_file
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import falcon
 from falcon import Request, Response
 
-from featurestore.api.pages import POLICY, TYPES, File
+from featurestore.api.pages import POLICY, TYPES, File, file_of
 
 PAGE = "index.html"
 """The file that `/ui` itself answers with."""
@@ -31,16 +30,7 @@ class UiResource:
         self._files[PAGE].answer(req, resp, HEADERS)
 
     def on_get_file(self, req: Request, resp: Response, name: str) -> None:
-        """Answer with a file of the page, or with 304 where the browser has it already.
-
-        Raises:
-            falcon.HTTPPermanentRedirect: The path is `/ui/`: the page's addresses are relative to `/ui`.
-            falcon.HTTPNotFound: There is no such file.
-        """
-        if not name:
-            raise falcon.HTTPPermanentRedirect("../ui")
-        if name not in self._files:
-            raise falcon.HTTPNotFound
-        self._files[name].answer(req, resp, HEADERS)
+        """Answer with a file of the page; errors as in `file_of`."""
+        file_of(self._files, name, "../ui").answer(req, resp, HEADERS)
 
     on_head, on_head_file = on_get, on_get_file
