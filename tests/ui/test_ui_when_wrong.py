@@ -39,12 +39,17 @@ def test_a_redis_without_a_schema_says_what_to_do(browser: Browser, valkey: Serv
         visit.check()
 
 
+def store_age(valkey: Server, age: float) -> None:
+    """Apply the package's schema, and write the age of the user u1."""
+    with FeatureStore.connect(valkey.url, timeout=10) as store:
+        store.apply(read_definition())
+        store.upsert([("u1", {"age": age})])
+
+
 def test_a_redis_that_is_away_is_told_and_the_page_comes_back_by_itself(
     browser: Browser, valkey: Server, tmp_path: Path
 ) -> None:
-    with FeatureStore.connect(valkey.url, timeout=10) as store:
-        store.apply(read_definition())
-        store.upsert([("u1", {"age": 1.0})])
+    store_age(valkey, 1.0)
     with serving(valkey.url, tmp_path, timeout_ms="500") as server:
         visit = Visitor(browser, server)
         visit.expected |= {"503", "504", "ERR_"}
@@ -59,9 +64,7 @@ def test_a_redis_that_is_away_is_told_and_the_page_comes_back_by_itself(
             " && !document.querySelector('#banner').hidden"
         )
         valkey.start()
-        with FeatureStore.connect(valkey.url, timeout=10) as store:
-            store.apply(read_definition())
-            store.upsert([("u1", {"age": 2.0})])
+        store_age(valkey, 2.0)
         page.wait("[...document.querySelectorAll('#panel td')].some(e => e.innerText === '2.0')")
         server.stop()
         page.press("r")
@@ -72,9 +75,7 @@ def test_a_redis_that_is_away_is_told_and_the_page_comes_back_by_itself(
 def test_a_read_that_came_too_late_can_be_repeated_by_a_button(
     browser: Browser, valkey: Server, tmp_path: Path
 ) -> None:
-    with FeatureStore.connect(valkey.url, timeout=10) as store:
-        store.apply(read_definition())
-        store.upsert([("u1", {"age": 1.0})])
+    store_age(valkey, 1.0)
     with serving(valkey.url, tmp_path, timeout_ms="500") as server:
         visit = Visitor(browser, server)
         visit.expected |= {"503", "504", "ERR_"}
